@@ -1,0 +1,223 @@
+"""The command line: `ipyrouter demo | doctor | report`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipyrouter.errors import IPyRouterError
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator, Sequence
+
+    from ipyrouter.router import Router
+
+_PACKAGES = ("ipyrouter", "ipython", "ipywidgets", "openai", "anthropic", "pandas", "matplotlib", "genai-prices")
+_SOON = 60  # days before a model's retirement in which the doctor announces it
+_QUICKSTART = "notebooks/01_quickstart.ipynb"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or 1 where something needs mending."""
+    parser = argparse.ArgumentParser(prog="ipyrouter", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="show the router at work in a terminal, on a free local model")
+    demo.add_argument("--live", action="store_true", help="use your own config and keys; this costs money")
+    commands.add_parser("doctor", help="check versions, config, keys, database, models")
+    report = commands.add_parser("report", help="what a day cost, by tier")
+    report.add_argument("day", nargs="?", help="such as 2026-11-23; default: today, UTC")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "demo":
+            return _demo(live=options.live)
+        if options.command == "doctor":
+            return _doctor()
+        return _report(options.day)
+    except IPyRouterError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def _report(day: str | None) -> int:
+    from ipyrouter.router import Router
+
+    print(Router().report(day))
+    return 0
+
+
+# --- demo ---
+
+_CELLS = (
+    ("%load_ext ipyrouter", None),
+    ("a simple question goes to the tier fast", "%%route\nWhat is the capital of France?"),
+    (
+        "one that nothing marks as simple goes to mid",
+        "%%route --max-tokens 160\nExplain why my pandas merge has more rows than either table.",
+    ),
+    (
+        "a design question goes to power",
+        "%%route --max-tokens 160\nDraw up a migration plan from CSV files to SQL, in three steps.",
+    ),
+    ("the same question again costs nothing: it comes from the cache", "%%route\nWhat is the capital of France?"),
+    ("a dry run sends nothing", "%%route --dry-run\nReview this codebase for race conditions."),
+    ("the cost log", "%router log"),
+    ("the day's report", "%router report"),
+    ("what other strategies would have cost for the same requests", "%router compare"),
+)
+
+
+def _demo(*, live: bool) -> int:
+    """Run the demo's cells in a real IPython shell."""
+    if live:
+        return _run_cells()
+    # Nothing of the person's own is touched or paid for: a home of its own, and no key in sight.
+    hidden = [name for name in os.environ if name.startswith("IPYROUTER_") or name.endswith("_API_KEY")]
+    for name in hidden:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory(prefix="ipyrouter-demo-") as folder:
+        os.environ["IPYROUTER_HOME"] = folder
+        os.chdir(folder)
+        try:
+            return _run_cells()
+        finally:
+            os.chdir("/")
+
+
+def _run_cells() -> int:
+    from IPython.terminal.interactiveshell import TerminalInteractiveShell
+
+    import ipyrouter
+
+    shell = TerminalInteractiveShell.instance()
+    shell.colors = "nocolor" if not sys.stdout.isatty() else shell.colors
+    for title, source in _CELLS:
+        cell = source or title
+        if source:
+            print(f"\n# {title}")
+        for number, line in enumerate(cell.split("\n")):
+            prompt = f"In [{shell.execution_count}]: "
+            print((prompt if number == 0 else " " * (len(prompt) - 5) + "...: ") + line)
+        result = shell.run_cell(cell, store_history=True)  # type: ignore[no-untyped-call]
+        if result.error_in_exec is not None or result.error_before_exec is not None:
+            return 1
+    ipyrouter.use_router(None)
+    print(f"\nThe same in Jupyter: pip install jupyterlab && jupyter lab {_QUICKSTART}")
+    print("With your own keys: export OPENAI_API_KEY=… (or ANTHROPIC_API_KEY), then %load_ext ipyrouter anywhere.")
+    return 0
+
+
+# --- doctor ---
+
+
+def _doctor() -> int:
+    """Print what is well and what is not; 1 if something needs mending."""
+    from ipyrouter.router import Router
+
+    print(f"Python {platform.python_version()} on {platform.system()}")
+    print("packages: " + ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
+    router = Router()
+    troubles = 0
+    for good, line in _findings(router):
+        print(f"{'ok  ' if good else 'LOOK'}  {line}")
+        troubles += not good
+    router.close()
+    print("All is well." if not troubles else f"{troubles} {'point' if troubles == 1 else 'points'} to look at.")
+    return 1 if troubles else 0
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _findings(router: Router) -> Iterator[tuple[bool, str]]:
+    from ipyrouter import config as configuration
+
+    yield from _config_findings(router)
+    yield from _key_findings(router)
+    folder = configuration.data_folder(router.home)
+    yield from _folder_findings(folder)
+    health = router.store.health()
+    yield (
+        health.ok,
+        f"database {health.path}: {health.detail}; {health.answers:,} answers, "
+        f"{health.cached:,} cached ({health.cached_bytes / 1e6:.1f} MB)",
+    )
+    yield from _model_findings(router)
+
+
+def _config_findings(router: Router) -> Iterator[tuple[bool, str]]:
+    from ipyrouter import config as configuration
+
+    user_file = configuration.config_file(router.home)
+    there = "" if user_file.exists() else " (not there: the defaults hold)"
+    yield True, f"your config file: {user_file}{there}"
+    config = router.config
+    for key, origin in sorted(config.origins.items()):
+        if origin != "default":
+            yield True, f"{key} = {config.values[key]!r}, from {origin}"
+    for line in (*config.warnings, *router.pricing.unpriced()):
+        yield False, line
+
+
+def _key_findings(router: Router) -> Iterator[tuple[bool, str]]:
+    from ipyrouter.providers import local
+
+    for provider in router.config.providers.values():
+        if provider.key is not None:
+            state = "present" if provider.has_key() else "not set"
+            yield True, f"provider {provider.name}: {provider.key} is {state}"
+    if not local.available():
+        state = 'not installed: pip install "ipyrouter[local]"'
+    elif not local.weights_path().exists():
+        state = "installed; its weights (93 MB) are fetched when first needed"
+    else:
+        state = f"ready, weights in {local.weights_path()}"
+    yield True, f"local model: {state}"
+    if not any(router.ready(candidate) for tier in router.config.tiers.values() for candidate in tier.chain):
+        yield (
+            local.available(),
+            "no chain has a usable model" + ("; the local model answers" if local.available() else ""),
+        )
+
+
+def _folder_findings(folder: Path) -> Iterator[tuple[bool, str]]:
+    if not folder.exists():
+        yield True, f"home folder {folder}: not there yet; it is made with the first answer"
+        return
+    rights = stat.S_IMODE(folder.stat().st_mode)
+    yield (
+        rights & 0o077 == 0,
+        f"home folder {folder}: rights {rights:04o}"
+        + ("" if rights & 0o077 == 0 else f"; others may read it: chmod 700 {folder}"),
+    )
+    if not os.access(folder, os.W_OK):
+        yield False, f"home folder {folder}: cannot be written; set IPYROUTER_HOME to one that can"
+
+
+def _model_findings(router: Router) -> Iterator[tuple[bool, str]]:
+    from ipyrouter.plan import today
+
+    for tier in router.config.tiers.values():
+        for candidate in tier.chain:
+            day: dt.date | None = router.config.retired_on(candidate.model)
+            if day is None or (left := (day - today()).days) > _SOON:
+                continue
+            successor = router.config.successors.get(candidate.model)
+            hint = f"; its successor is {successor}" if successor else ""
+            said = f"was retired on {day} and is skipped" if left <= 0 else f"retires on {day}, in {left} days"
+            yield False, f"tier {tier.name}: {candidate} {said}{hint}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The error tree. Every error says in one line what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ipyrouter.types import Answer, Attempt
+
+
+class IPyRouterError(Exception):
+    """Base of all of ipyrouter's errors: a cause, and the remedy that a person can apply."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(message, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+    def _render_traceback_(self) -> list[str]:
+        """Show one line instead of a traceback; IPython calls this for the error that fails a cell."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UsageError(IPyRouterError):
+    """Something typed is not understood: an option, a tier, a model, a variable, a subcommand."""
+
+
+class ConfigError(IPyRouterError):
+    """A setting is unknown, of the wrong type or not allowed where it stands."""
+
+
+class NoModelError(IPyRouterError):
+    """No candidate of the chain can be called: no key, no server, no local model."""
+
+
+class BudgetError(IPyRouterError):
+    """The request could cost more than a budget leaves."""
+
+
+class LocalModelError(IPyRouterError):
+    """The model inside this process could not be fetched or started."""
+
+
+class StoreError(IPyRouterError):
+    """The database cannot be used as it is."""
+
+
+class RouteError(IPyRouterError):
+    """Every candidate failed; ``attempts`` tells how."""
+
+    def __init__(self, message: str, remedy: str = "", attempts: tuple[Attempt, ...] = ()) -> None:
+        super().__init__(message, remedy)
+        self.attempts = attempts
+
+
+class Interrupted(KeyboardInterrupt):
+    """The person stopped the request; ``answer`` holds what had arrived, and is logged. Shown without a traceback."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.id)
+        self.answer = answer
+
+    def __str__(self) -> str:
+        return "Stopped. What had arrived is shown and logged."
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Interrupted: {self}"]
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return "Did you mean 'x'?" for the nearest of the names, else the list of the names."""
+    names = sorted(set(names))
+    lowered = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.55)
+    if near:
+        return f"Did you mean {lowered[near[0]]!r}?"
+    return f"Known: {', '.join(names)}." if names else ""

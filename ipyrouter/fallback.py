@@ -1,0 +1,263 @@
+"""Along the chain until one candidate answers: what to try, what to leave alone for a while, what to tell."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ipyrouter.config import Config
+from ipyrouter.errors import RouteError
+from ipyrouter.plan import Step
+from ipyrouter.pricing import Pricing
+from ipyrouter.providers import Clients
+from ipyrouter.providers.base import Fault, FaultKind
+from ipyrouter.types import Attempt, Candidate, Completion, Cost, Status, Usage
+
+_COOL: dict[FaultKind, float] = {
+    "rate_limit": 20.0,
+    "quota": 3600.0,
+    "server": 10.0,
+    "connect": 30.0,
+    "timeout": 60.0,
+    "malformed": 10.0,
+    "broken_stream": 5.0,
+}
+"""Seconds a candidate is left alone after its first fault; each further one in a row doubles it."""
+
+_COOL_MOST = 3600.0
+_RETRIED: frozenset[FaultKind] = frozenset({"rate_limit", "server", "connect", "malformed", "broken_stream"})
+_ACTIONABLE: tuple[FaultKind, ...] = (
+    "forbidden",
+    "auth",
+    "quota",
+    "not_found",
+    "context",
+    "bad_request",
+    "malformed",
+    "server",
+    "broken_stream",
+    "timeout",
+    "connect",
+    "rate_limit",
+)
+"""The faults a person can do most about come first: 403, 401, 400, 500, 429."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cooled:
+    """Why and until when (monotonic seconds) a candidate is left alone; ``faults`` counts those in a row."""
+
+    until: float
+    reason: str
+    faults: int
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """Why a provider is off for the session; ``key`` tells whether its key has been changed since."""
+
+    reason: str
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The attempts that were made and, unless all failed, the completion of the last."""
+
+    attempts: tuple[Attempt, ...]
+    completion: Completion | None
+    step: Step | None
+    interrupted: bool = False
+
+
+Send = Callable[[Step, int], Completion]
+"""Sends a step's call; the number is the attempt's. Raises Fault."""
+
+
+class Fallback:
+    """The chain's policy, and the memory of what failed. Safe to use from several threads."""
+
+    def __init__(self, config: Config, pricing: Pricing, clients: Clients) -> None:
+        self._config = config
+        self._pricing = pricing
+        self._clients = clients
+        self._lock = threading.Lock()
+        self._cooled: dict[Candidate, Cooled] = {}
+        self._off: dict[str, Off] = {}
+
+    # --- what is left alone ---
+
+    def status(self) -> list[tuple[str, str, float | None]]:
+        """Return (name, reason, seconds left or None for the session) of all that is left alone now."""
+        now = time.monotonic()
+        with self._lock:
+            off = [(name, entry.reason, None) for name, entry in self._off.items() if not self._key_changed(name)]
+            cooled = [
+                (str(candidate), entry.reason, None if entry.until == float("inf") else entry.until - now)
+                for candidate, entry in self._cooled.items()
+                if entry.until > now
+            ]
+        return [*off, *cooled]
+
+    def reset(self) -> None:
+        """Forget all faults."""
+        with self._lock:
+            self._cooled.clear()
+            self._off.clear()
+
+    def _key_changed(self, provider: str) -> bool:
+        return self._off[provider].key != self._key_mark(provider)
+
+    def _key_mark(self, provider: str) -> int:
+        variable = self._config.providers[provider].key
+        return hash(os.environ.get(variable)) if variable else 0
+
+    def order(self, steps: tuple[Step, ...]) -> list[Step]:
+        """Return the steps to take: healthy ones in order, then cooled ones, the soonest healthy first."""
+        now = time.monotonic()
+        with self._lock:
+            usable = [
+                s for s in steps if s.candidate.provider not in self._off or self._key_changed(s.candidate.provider)
+            ]
+            wait = {
+                s.candidate: max(self._cooled[s.candidate].until - now, 0.0)
+                for s in usable
+                if s.candidate in self._cooled
+            }
+        # sorted() is stable: what does not wait keeps the chain's order.
+        return sorted(
+            (s for s in usable if wait.get(s.candidate) != float("inf")), key=lambda s: wait.get(s.candidate, 0.0)
+        )
+
+    def _note(self, step: Step, fault: Fault) -> None:
+        candidate, kind = step.candidate, fault.kind
+        with self._lock:
+            if kind in ("auth", "forbidden"):
+                self._off[candidate.provider] = Off(fault.message, self._key_mark(candidate.provider))
+                return
+            if kind == "not_found":
+                self._cooled[candidate] = Cooled(float("inf"), fault.message, 1)
+                return
+            if kind not in _COOL:
+                return
+            faults = self._cooled[candidate].faults + 1 if candidate in self._cooled else 1
+            seconds = fault.retry_after
+            if seconds is None:
+                seconds = min(_COOL[kind] * 2 ** min(faults - 1, 10), _COOL_MOST)
+            reason = "out of credit" if kind == "quota" else fault.message
+            self._cooled[candidate] = Cooled(time.monotonic() + seconds, reason, faults)
+
+    def _forgive(self, candidate: Candidate) -> None:
+        with self._lock:
+            self._cooled.pop(candidate, None)
+            self._off.pop(candidate.provider, None)
+
+    # --- the chain ---
+
+    def run(self, steps: tuple[Step, ...], send: Send, first_attempt: int = 1) -> Outcome:
+        """Try the steps until one completes. Sleeps only before the one retry, when nothing else is left."""
+        started = time.monotonic()
+        attempts: list[Attempt] = []
+        waiting = self.order(steps)
+        retried = False
+        while waiting:
+            step = waiting.pop(0)
+            begun = time.monotonic()
+            try:
+                completion = send(step, first_attempt + len(attempts))
+            except Fault as fault:
+                attempts.append(self._failed(step, fault, time.monotonic() - begun))
+                if fault.kind == "interrupted":
+                    return Outcome(tuple(attempts), None, None, interrupted=True)
+                self._note(step, fault)
+                if fault.kind == "bad_request":
+                    break
+                waiting = self._remaining(waiting, step, fault)
+                if waiting or retried or fault.kind not in _RETRIED:
+                    continue
+                left = step.deadlines.total - (time.monotonic() - started)
+                pause = random.uniform(0.5, 1.5) if fault.retry_after is None else fault.retry_after  # noqa: S311
+                if pause < left:
+                    try:
+                        time.sleep(pause)
+                    except KeyboardInterrupt:
+                        return Outcome(tuple(attempts), None, None, interrupted=True)
+                    waiting, retried = [step], True
+            else:
+                self._forgive(step.candidate)
+                attempts.append(self._completed(step, completion, time.monotonic() - begun))
+                return Outcome(tuple(attempts), completion, step)
+        return Outcome(tuple(attempts), None, None)
+
+    def _remaining(self, waiting: list[Step], failed: Step, fault: Fault) -> list[Step]:
+        """Return what is still worth trying after a fault."""
+        if fault.kind in ("auth", "forbidden"):
+            return [step for step in waiting if step.candidate.provider != failed.candidate.provider]
+        if fault.kind == "context":
+            window = self._pricing.context_window(failed.candidate)
+            sizes = {step.candidate: self._pricing.context_window(step.candidate) for step in waiting}
+            return [s for s in waiting if window is None or (size := sizes[s.candidate]) is None or size > window]
+        return waiting
+
+    def _failed(self, step: Step, fault: Fault, latency: float) -> Attempt:
+        status: Status = "interrupted" if fault.kind == "interrupted" else "partial" if fault.text else "error"
+        code = f"{fault.status} " if fault.status else ""
+        return Attempt(
+            tier=step.tier,
+            candidate=step.candidate,
+            status=status,
+            usage=fault.usage or Usage(),
+            cost=self._pricing.cost(step.candidate, fault.usage) if fault.usage else Cost(Decimal(0)),
+            latency=latency,
+            first_token=fault.first_token,
+            finish="interrupted" if fault.kind == "interrupted" else "partial" if fault.text else None,
+            text=fault.text,
+            error_kind=fault.kind,
+            error=f"{code}{fault.message}{self._hint(step.candidate, fault)}",
+        )
+
+    def _completed(self, step: Step, completion: Completion, latency: float) -> Attempt:
+        return Attempt(
+            tier=step.tier,
+            candidate=step.candidate,
+            status="refused" if completion.finish == "refusal" else "ok",
+            usage=completion.usage,
+            cost=self._pricing.cost(step.candidate, completion.usage, completion.model),
+            latency=latency,
+            first_token=completion.first_token,
+            finish=completion.finish,
+            text=completion.text,
+        )
+
+    def _hint(self, candidate: Candidate, fault: Fault) -> str:
+        """Return what the person can do about the fault."""
+        variable = self._config.providers[candidate.provider].key
+        if fault.kind == "auth":
+            return f" — check {variable}." if variable else " — the server wants a key: set 'key' in your config file."
+        if fault.kind == "forbidden":
+            return f" — the key in {variable} may not use this model." if variable else ""
+        if fault.kind == "quota":
+            return " — out of credit."
+        if fault.kind == "not_found":
+            successor = self._config.successors.get(candidate.model)
+            return f" — retired? Its successor is {successor}." if successor else " — is the model's name right?"
+        return ""
+
+
+def all_failed(tier: str, attempts: tuple[Attempt, ...], left_alone: list[tuple[str, str, float | None]]) -> RouteError:
+    """Return the error of a chain that failed: the most actionable fault leads, the others follow, a line each."""
+    if not attempts:
+        lines = [f"{name}: {reason}" for name, reason, _ in left_alone]
+        return RouteError(
+            f"No model of the tier {tier} is left to try:\n  " + "\n  ".join(lines),
+            "\nMend the cause, then %router reset.",
+        )
+    ranked = sorted(attempts, key=lambda a: _ACTIONABLE.index(a.error_kind) if a.error_kind in _ACTIONABLE else 99)
+    lead, *others = [f"{attempt.candidate}: {attempt.error}" for attempt in ranked]
+    rest = "".join(f"\n  {line}" for line in dict.fromkeys(others) if line != lead)
+    return RouteError(f"{lead}{rest}", attempts=attempts)

@@ -1,0 +1,28 @@
+"""Dollars, seconds and counts as a person reads them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+
+def dollars(amount: Decimal | float | None) -> str:
+    """Return an amount with the digits that matter: $12.30, $0.042, $0.00012; None is "price unknown"."""
+    if amount is None or amount != amount:  # noqa: PLR0124  NaN
+        return "price unknown"
+    value = Decimal(str(amount)) if isinstance(amount, float) else amount
+    if value == 0:
+        return "$0"
+    if abs(value) >= 1:
+        return f"${value:,.2f}"
+    places = min(max(2, 1 - value.adjusted()), 12)  # two significant digits
+    text = f"{value:.{places}f}"
+    return f"${text}" if Decimal(text) else f"less than ${Decimal(1).scaleb(-12)}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration: 0.4 ms, 320 ms, 1.2 s, 75 s."""
+    if value < 0.01:
+        return f"{value * 1000:.1f} ms"
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 60 else f"{value:,.0f} s"

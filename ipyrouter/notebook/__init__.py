@@ -1,0 +1,1 @@
+"""The front end: magics, rendering, panel. Only this folder knows IPython."""

@@ -1,0 +1,199 @@
+"""The subcommands of `%router`: each takes the router and the rest of the line, prints or returns something to show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.money import dollars, seconds
+from ipyrouter.notebook.options import HELP, Option, help_text, parse
+from ipyrouter.types import TIERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ipyrouter.report import Report
+    from ipyrouter.router import Router
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: what it runs, its usage and what it is for."""
+
+    run: Callable[[Router, Any], Any]
+    usage: str
+    help: str
+    options: tuple[Option, ...] = ()
+
+
+def run(router: Callable[[], Router], line: str) -> Any:
+    """Run a subcommand. Raises UsageError with the nearest name for an unknown one."""
+    name, _, rest = line.strip().partition(" ")
+    if name in ("", "-h", "--help", "help"):
+        print(overview())
+        return None
+    if name not in COMMANDS:
+        raise UsageError(f"Unknown subcommand {name!r}.", did_you_mean(name, COMMANDS))
+    command = COMMANDS[name]
+    parsed = parse(rest, (*command.options, HELP))
+    if parsed.help:
+        print(
+            help_text(
+                f"%router {command.usage}\n{command.help[0].upper()}{command.help[1:]}.", (*command.options, HELP)
+            )
+        )
+        return None
+    return command.run(router(), parsed)
+
+
+def overview() -> str:
+    """Return the help of `%router`."""
+    width = max(len(command.usage) for command in COMMANDS.values())
+    lines = [f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS.values()]
+    return "\n".join(["%router SUBCOMMAND: costs and state of the router", "", *lines, "", "Each takes --help."])
+
+
+def _log(router: Router, parsed: Any) -> pd.DataFrame:
+    rows = 20
+    if parsed.rest:
+        if not parsed.rest.isdecimal():
+            raise UsageError(f"{parsed.rest!r} is no number of rows.", "Write %router log 50.")
+        rows = int(parsed.rest)
+    import pandas as pd
+
+    log = router.log().tail(rows).iloc[::-1]
+    return pd.DataFrame(
+        {
+            "at (UTC)": log["time"].dt.strftime("%m-%d %H:%M:%S"),
+            "tier": log["tier"].astype(str),
+            "model": log["provider"].astype(str) + "/" + log["model"].astype(str),
+            "status": log["status"].astype(str),
+            "cost": log["cost"].map(dollars),
+            "saved": log["saved"].map(dollars).where(log["saved"].notna(), ""),
+            "tokens": log["input_tokens"] + log["output_tokens"],
+            "took": log["latency"].map(seconds),
+            "prompt": log["prompt"].fillna("").str.replace(r"\s+", " ", regex=True).str.slice(0, 40),
+        }
+    )
+
+
+def _report(router: Router, parsed: Any) -> Report:
+    return router.report(parsed.rest or None)
+
+
+def _compare(router: Router, _: Any) -> pd.DataFrame:
+    frame = router.compare()
+    print(frame.attrs["assumption"])
+    return frame
+
+
+def _models(router: Router, _: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    left_alone = {name: reason for name, reason, _ in router.status()}
+    rows = []
+    for tier in TIERS:
+        for place, candidate in enumerate(router.config.tiers[tier].chain, 1):
+            rates = router.pricing.rates(candidate)
+            state = left_alone.get(str(candidate)) or left_alone.get(candidate.provider)
+            rows.append(
+                {
+                    "tier": tier,
+                    "place": place,
+                    "model": str(candidate),
+                    "input $/M": _rate(rates.get("input")),
+                    "output $/M": _rate(rates.get("output")),
+                    "cached $/M": _rate(rates.get("cached_input")),
+                    "price from": router.pricing.source(candidate),
+                    "context": router.pricing.context_window(candidate),
+                    "retires": router.config.retired_on(candidate.model),
+                    "state": state or ("ready" if router.ready(candidate) else "no key"),
+                }
+            )
+    frame = pd.DataFrame(rows).set_index(["tier", "place"])
+    frame["context"] = frame["context"].astype("Int64")
+    return frame
+
+
+def _rate(rate: Any) -> float | None:
+    return None if rate is None else float(rate)
+
+
+def _config(router: Router, _: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    config = router.config
+    for line in (*config.warnings, *router.pricing.unpriced()):
+        print(line)
+    rows = [(key, _shown(value), config.origins.get(key, "default")) for key, value in sorted(config.values.items())]
+    return pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _status(router: Router, _: Any) -> None:
+    print(f"session {router.session}; database {router.store.health().path}")
+    entries = router.status()
+    for name, reason, left in entries:
+        print(f"  {name}: left alone {'for the session' if left is None else 'for ' + seconds(left)}: {reason}")
+    if not entries:
+        print("  no candidate is left alone; all is well")
+
+
+def _reset(router: Router, _: Any) -> None:
+    router.reset()
+    print(f"New session {router.session}: faults forgotten, connections closed. Log and cache stay.")
+
+
+def _clear_cache(router: Router, _: Any) -> None:
+    count = router.store.clear_cache()
+    print(f"Forgot {count:,} cached {'answer' if count == 1 else 'answers'}. The log stays.")
+
+
+def _export(router: Router, parsed: Any) -> None:
+    if not parsed.rest:
+        raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
+    path = Path(parsed.rest.strip("\"'")).expanduser()
+    count = export(router.log(), path)
+    print(f"Wrote {count:,} {'row' if count == 1 else 'rows'} to {path}")
+
+
+def export(frame: pd.DataFrame, path: Path) -> int:
+    """Write the log to a .csv, .json or .parquet file and return the number of rows. Raises UsageError."""
+    writers: dict[str, Callable[[], Any]] = {
+        ".csv": lambda: frame.to_csv(path, index=False),
+        ".json": lambda: path.write_text(
+            json.dumps(json.loads(frame.to_json(orient="records", date_format="iso")), indent=1), "utf-8"
+        ),
+        ".parquet": lambda: frame.to_parquet(path, index=False),
+    }
+    if path.suffix.lower() not in writers:
+        raise UsageError(f"Unknown format {path.suffix!r}.", f"Known: {', '.join(writers)}.")
+    try:
+        writers[path.suffix.lower()]()
+    except ImportError:
+        raise UsageError(
+            "Parquet needs pyarrow.", "Install it: pip install pyarrow. Or export to .csv or .json."
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", "Choose another place.") from None
+    return len(frame)
+
+
+COMMANDS: dict[str, Command] = {
+    "log": Command(_log, "log [N]", "the newest N rows of the cost log (20); all of it: ipyrouter.cost_log()"),
+    "report": Command(_report, "report [DAY]", "what a day cost (default: today, UTC), by tier"),
+    "compare": Command(_compare, "compare", "what other strategies would have cost for the same log"),
+    "models": Command(_models, "models", "tiers, chains, prices, limits and state"),
+    "config": Command(_config, "config", "every setting and where it came from"),
+    "status": Command(_status, "status", "what is left alone after faults, for how long and why"),
+    "reset": Command(_reset, "reset", "begin a new session: forget faults, close connections"),
+    "clear-cache": Command(_clear_cache, "clear-cache", "forget all cached answers"),
+    "export": Command(_export, "export FILE", "write the whole log to a .csv, .json or .parquet file"),
+}

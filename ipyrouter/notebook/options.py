@@ -1,0 +1,138 @@
+"""The options of the magics: one table that parsing, help and completion share."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ipyrouter.config import as_tier
+from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.types import TIERS
+
+_TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise UsageError(f"{text!r} is no number of tokens.", "Write a whole number above 0.")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no number.", "Write it as 0.7.") from None
+
+
+def _variable(text: str) -> str:
+    if not text.isidentifier():
+        raise UsageError(f"{text!r} is no name for a variable.", "Use letters, digits and underscores.")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of a magic. Without ``metavar`` it is a switch."""
+
+    names: tuple[str, ...]
+    help: str
+    metavar: str = ""
+    convert: Callable[[str], Any] = str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def dest(self) -> str:
+        """The name under which the parsed value is found."""
+        return self.names[-1].lstrip("-").replace("-", "_")
+
+
+HELP = Option(("-h", "--help"), "show this help")
+ROUTE: tuple[Option, ...] = (
+    Option(("-t", "--tier"), "use this tier: fast, mid or power", "TIER", as_tier, TIERS),
+    Option(("-m", "--model"), "use this model: provider/model, or a name that tells its provider", "MODEL"),
+    Option(("-s", "--system"), "the system prompt; quote it", "TEXT"),
+    Option(("-o", "--out"), "put the answer into this variable", "NAME", _variable),
+    Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
+    Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
+    Option(("--refresh",), "ask anew and replace what is cached"),
+    Option(("--no-cache",), "neither read nor write the cache"),
+    Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
+    Option(("--raw",), "insert no variables: {{name}} means itself"),
+    Option(("--yes",), "send a very large prompt without asking"),
+    Option(("-n", "--dry-run"), "send nothing; show tier, reasons, model, cost range, cache and key"),
+    Option(("-q", "--quiet"), "show nothing; the answer is in _ (and in -o NAME)"),
+    HELP,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The values by option, and the rest of the line, verbatim."""
+
+    values: dict[str, Any]
+    rest: str
+
+    def __getattr__(self, name: str) -> Any:
+        return self.values.get(name)
+
+
+def parse(line: str, options: Sequence[Option]) -> Parsed:
+    """Read the options in front of a line; what follows them, or "--", is the rest, untouched.
+
+    Raises UsageError for an unknown option, a missing value or one of the wrong type.
+    """
+    table = {name: option for option in options for name in option.names}
+    values: dict[str, Any] = {}
+    position = 0
+    while match := re.compile(r"\s*(-\S*)").match(line, position):
+        word = match[1]
+        if word == "--":
+            position = match.end()
+            break
+        if word == "-":
+            break
+        name, equals, attached = word.partition("=")
+        option = table.get(name)
+        if option is None and not name.startswith("--") and table.get(name[:2]):  # -tfast
+            option, equals, attached = table[name[:2]], "=", word[2:]
+            name = name[:2]
+            if not option.metavar:
+                option = None
+        if option is None:
+            raise UsageError(
+                f"Unknown option {word!r}.", f"{did_you_mean(name, table)} Put -- before a prompt that begins with -."
+            )
+        if not option.metavar:
+            if equals:
+                raise UsageError(f"{name} takes no value.", f"Write {name} alone.")
+            values[option.dest] = True
+            position = match.end()
+            continue
+        position = match.end() - len(attached) if equals else match.end()
+        text, position = _value(line, position, name, option)
+        values[option.dest] = option.convert(text)
+    return Parsed(values, line[position:].strip())
+
+
+def _value(line: str, position: int, name: str, option: Option) -> tuple[str, int]:
+    match = _TOKEN.match(line, position)
+    if match is None:
+        raise UsageError(f"{name} needs a value.", f"Write {name} {option.metavar}.")
+    try:
+        return shlex.split(match[1])[0], match.end()
+    except ValueError:
+        raise UsageError(f"The quotes after {name} do not close.", "Add the closing quote.") from None
+
+
+def help_text(usage: str, options: Sequence[Option], examples: Sequence[str] = ()) -> str:
+    """Return the help of a magic."""
+    heads = [", ".join(option.names) + (f" {option.metavar}" if option.metavar else "") for option in options]
+    width = max(map(len, heads), default=0)
+    lines = [usage, "", *(f"  {head:<{width}}  {option.help}" for head, option in zip(heads, options, strict=True))]
+    if examples:
+        lines += ["", "Examples:", *(f"  {example}" for example in examples)]
+    return "\n".join(lines)

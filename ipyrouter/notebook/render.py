@@ -1,0 +1,187 @@
+"""From an answer to what a front end shows: one bundle of Markdown and plain text, with the figures as metadata."""
+
+from __future__ import annotations
+
+import html
+from decimal import Decimal
+from typing import Any
+
+from ipyrouter.money import dollars, seconds
+from ipyrouter.notebook import sanitise
+from ipyrouter.types import Answer, Preview, TierName
+
+_COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
+_QUIET = "font-size:0.85em; color:var(--jp-ui-font-color2, inherit)"
+_ERROR = "#c62828"
+Bundle = dict[str, str]
+
+
+def badge_words(answer: Answer) -> list[str]:
+    """Return the badge's parts: model, cost, tokens, time, and what was out of the ordinary."""
+    usage = answer.usage
+    words = [f"{answer.provider}/{answer.model}", _cost_words(answer)]
+    approximately = "about " if usage.estimated else ""
+    words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens")
+    words.append(seconds(answer.latency))
+    if answer.cached:
+        words.append("cached")
+    if answer.fallback_from:
+        words.append(f"fallback from {answer.fallback_from}")
+    if answer.escalated_from:
+        words.append(f"escalated from {answer.escalated_from}")
+    said = {
+        "length": "cut off at the token limit",
+        "refusal": "refused",
+        "interrupted": "stopped",
+        "partial": "partial",
+    }
+    if answer.finish in said:
+        words.append(said[answer.finish])
+    return words
+
+
+def _cost_words(answer: Answer) -> str:
+    if answer.cached:
+        return "$0" if not answer.cost_saved else f"$0 · saved {dollars(answer.cost_saved)}"
+    approximately = "about " if any(a.usage.estimated and a.cost.amount for a in answer.attempts) else ""
+    return approximately + dollars(answer.cost)
+
+
+def badge_text(answer: Answer) -> str:
+    """Return the badge as one line of plain text."""
+    return sanitise.plain(f"[{answer.tier}] " + " · ".join(badge_words(answer)))
+
+
+def badge_markdown(answer: Answer) -> str:
+    """Return the badge as one line of HTML for a Markdown cell; its words read well where the style is dropped."""
+    return _badge(answer.tier, badge_words(answer))
+
+
+def _badge(tier: TierName, words: list[str]) -> str:
+    said = html.escape(sanitise.plain(" · ".join(words)).replace("\n", " "))
+    colour = _COLOURS[tier]
+    chip = (
+        f'<span style="color:{colour}; border:1px solid {colour}; padding:0 0.5em; border-radius:0.8em">{tier}</span>'
+    )
+    return f'<div style="{_QUIET}">{chip} {said}</div>'
+
+
+def notes_markdown(notes: tuple[str, ...]) -> str:
+    """Return notes as one quiet line each."""
+    return "\n".join(f'<div style="{_QUIET}">{html.escape(sanitise.plain(note))}</div>' for note in notes)
+
+
+def answer_bundle(answer: Answer, fmt: str) -> Bundle:
+    """Return the bundle of a finished answer. ``fmt`` is "markdown" or "text"."""
+    return _bundle(badge_markdown(answer), badge_text(answer), answer.text, fmt, answer.notes)
+
+
+def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
+    """Return the bundle of an answer that is still arriving."""
+    words = [model, "…"]
+    return _bundle(_badge(tier, words), sanitise.plain(f"[{tier}] {' · '.join(words)}"), text, fmt, ())
+
+
+def waiting_bundle() -> Bundle:
+    """Return what stands there until the first text comes."""
+    return {"text/markdown": f'<div style="{_QUIET}">routing …</div>', "text/plain": "routing …"}
+
+
+def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
+    """Return the bundle of a request whose every candidate failed, with what the last one had said."""
+    said = f"no complete answer after {attempts} {'attempt' if attempts == 1 else 'attempts'}; the error below says why"
+    line = f'<div style="{_QUIET}"><span style="color:{_ERROR}">failed</span> {said}</div>'
+    return _bundle(line, f"[failed] {said}", text, fmt, ())
+
+
+def _bundle(badge: str, badge_plain: str, text: str, fmt: str, notes: tuple[str, ...]) -> Bundle:
+    # The badge comes first: nothing that a model writes can swallow what stands before it.
+    parts = [badge, notes_markdown(notes)] if notes else [badge]
+    if text:
+        parts.append(sanitise.markdown(text) if fmt == "markdown" else _verbatim(text))
+    plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(text)]
+    return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
+
+
+def _verbatim(text: str) -> str:
+    """Return text as a code block, so that every character means itself."""
+    return sanitise.markdown(f"~~~~~~~~\n{text}\n~~~~~~~~")
+
+
+def metadata(answer: Answer) -> dict[str, Any]:
+    """Return what a saved notebook keeps of the answer's costs; no text of prompt or answer."""
+    return {
+        "ipyrouter": {
+            "id": answer.id,
+            "time": answer.created.isoformat(),
+            "tier": answer.tier,
+            "provider": answer.provider,
+            "model": answer.model,
+            "cost": _number(answer.cost),
+            "saved": _number(answer.cost_saved),
+            "input_tokens": answer.usage.input_tokens,
+            "output_tokens": answer.usage.output_tokens,
+            "cached_input_tokens": answer.usage.cached_input_tokens,
+            "estimated": answer.usage.estimated,
+            "cached": answer.cached,
+            "latency": round(answer.latency, 4),
+            "finish": answer.finish,
+            "attempts": len(answer.attempts),
+        }
+    }
+
+
+def _number(amount: Decimal | None) -> str | None:
+    return None if amount is None else format(amount.normalize(), "f")
+
+
+def preview_rows(preview: Preview) -> list[tuple[str, str]]:
+    """Return a dry run as (what, value) rows."""
+    classification = preview.classification
+    if preview.cost_low is None or preview.cost_high is None:
+        cost = "price unknown"
+    elif preview.cost_low == preview.cost_high:
+        cost = dollars(preview.cost_high)
+    else:
+        cost = f"{dollars(preview.cost_low)} to {dollars(preview.cost_high)}"
+    key = "none needed" if preview.key is None else preview.key
+    state = "ready" if preview.key_present else "missing"
+    return [
+        (
+            "tier",
+            f"{preview.tier} (difficulty {classification.difficulty:.2f}, confidence {classification.confidence:.2f})",
+        ),
+        ("reasons", "; ".join(classification.reasons)),
+        ("model", str(preview.candidate)),
+        ("input", f"about {preview.input_tokens:,} tokens"),
+        ("output", f"at most {preview.max_output_tokens:,} tokens"),
+        ("cost", cost),
+        ("cache", "hit" if preview.cached else "miss"),
+        (
+            "key",
+            f"{key}, {state}"
+            if preview.key
+            else f"{key}, model {'available' if preview.key_present else 'not installed'}",
+        ),
+        *(("note", note) for note in preview.notes),
+    ]
+
+
+def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
+    """Return rows of two columns as a Markdown table and as aligned text."""
+    width = max((len(name) for name, _ in rows), default=0)
+    plain = "\n".join([title, *(f"  {name:<{width}}  {sanitise.plain(value)}" for name, value in rows)])
+    lines = [
+        f"**{cell(title)}**",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {cell(name)} | {cell(value)} |" for name, value in rows),
+    ]
+    return {"text/markdown": "\n".join(lines), "text/plain": plain}
+
+
+def cell(text: str) -> str:
+    """Return text for a cell of a Markdown table: one line, every mark meaning itself."""
+    line = " ".join(sanitise.plain(text).split())
+    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>|!$~&#" else c for c in line)

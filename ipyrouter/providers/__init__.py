@@ -1,0 +1,92 @@
+"""One module per SDK; nothing outside this folder knows an SDK, and none is imported before the first call."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ipyrouter.config import Config, Deadlines, Provider
+from ipyrouter.errors import IPyRouterError
+from ipyrouter.providers import local
+from ipyrouter.providers.base import Call, Client, Fault
+from ipyrouter.types import Candidate, Completion
+
+if TYPE_CHECKING:
+    from ipyrouter.providers.transport import Transport
+
+
+class Clients:
+    """The SDK clients of one router, built when first used, over one shared transport."""
+
+    def __init__(self, config: Config, progress: local.Progress) -> None:
+        self._config = config
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._servers = local.EmbeddedServers()
+        self._transport: Transport | None = None
+        self._clients: dict[tuple[str, str], Client] = {}
+        self._process = os.getpid()
+
+    def ready(self, candidate: Candidate) -> bool:
+        """Tell whether the candidate can be called: its key is there, or it needs none."""
+        provider = self._config.providers[candidate.provider]
+        return local.available() if provider.embedded else provider.has_key()
+
+    def complete(
+        self, candidate: Candidate, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
+    ) -> Completion:
+        """Send the call to the candidate. Raises Fault."""
+        provider = self._config.providers[candidate.provider]
+        try:
+            client = self._client(provider, candidate.model)
+        except KeyboardInterrupt:
+            raise Fault("interrupted", "stopped by the person") from None
+        except IPyRouterError as error:
+            raise Fault("connect", str(error)) from None
+        except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
+            raise Fault("connect", f"the client could not be set up: {error}") from None
+        return client.complete(provider, call, deadlines, on_text)
+
+    def close(self) -> None:
+        """Close connections and stop the embedded servers."""
+        with self._lock:
+            self._clients.clear()
+            if self._transport is not None:
+                self._transport.close()
+                self._transport = None
+        self._servers.close()
+
+    def _client(self, provider: Provider, model: str) -> Client:
+        endpoint = self._servers.endpoint(provider.gguf, model, self._progress) if provider.embedded else None
+        address = endpoint.url if endpoint else provider.address()
+        key = (provider.name, address)
+        with self._lock:
+            if self._process != os.getpid():  # a forked child shares no connection with its parent
+                self._clients, self._transport, self._process = {}, None, os.getpid()
+            if key not in self._clients:
+                self._clients[key] = self._build(provider, endpoint)
+            return self._clients[key]
+
+    def _build(self, provider: Provider, endpoint: local.Endpoint | None) -> Client:
+        from ipyrouter.providers.transport import Transport
+
+        if self._transport is None:
+            self._transport = Transport()
+
+        def secret() -> str:
+            if endpoint is not None:
+                return endpoint.secret
+            return os.environ.get(provider.key, "") if provider.key else "none"
+
+        base_url = endpoint.url if endpoint else provider.base_url
+        loopback = endpoint is not None
+        if provider.sdk == "openai":
+            from ipyrouter.providers.openai import OpenAIClient
+
+            base_url = f"{base_url}/v1" if loopback else base_url
+            return OpenAIClient(self._transport, base_url, secret, loopback=loopback)
+        from ipyrouter.providers.anthropic import AnthropicClient
+
+        return AnthropicClient(self._transport, base_url, secret, loopback=loopback)

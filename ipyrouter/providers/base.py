@@ -1,0 +1,86 @@
+"""What a provider is given, what it gives back, and the faults that the fallback acts on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
+
+from ipyrouter.config import Deadlines, Provider
+from ipyrouter.types import Completion, Message, Usage
+
+_KEY_VERSION = 1
+
+FaultKind = Literal[
+    "bad_request",
+    "context",
+    "auth",
+    "forbidden",
+    "not_found",
+    "rate_limit",
+    "quota",
+    "server",
+    "connect",
+    "timeout",
+    "malformed",
+    "broken_stream",
+    "interrupted",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One outgoing request, complete: the same call has the same cache key in every process."""
+
+    provider: str
+    sdk: str
+    base_url: str
+    model: str
+    system: str | None
+    messages: tuple[Message, ...]
+    max_output_tokens: int
+    temperature: float | None
+
+    def key(self, **marks: str) -> bytes:
+        """Return the SHA-256 of the canonical JSON of the call, of the key's version, and of any marks."""
+        body = json.dumps({"version": _KEY_VERSION, **asdict(self), **marks}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(body.encode()).digest()
+
+
+class Fault(Exception):  # noqa: N818  a fault is what a server did
+    """A call that failed. What it spent, and what text had arrived, come along.
+
+    ``retry_after`` is in seconds. ``usage`` is None where nothing can have been spent.
+    """
+
+    def __init__(
+        self,
+        kind: FaultKind,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        usage: Usage | None = None,
+        text: str = "",
+        first_token: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.status = status
+        self.retry_after = retry_after
+        self.usage = usage
+        self.text = text
+        self.first_token = first_token
+
+
+class Client(Protocol):
+    """Sends a call through one SDK."""
+
+    def complete(
+        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
+    ) -> Completion:
+        """Return the completion; hand over text as it arrives. Raises Fault."""
+        ...

@@ -1,0 +1,109 @@
+"""What both SDKs' streams have in common: collecting text, and telling what a broken one left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+
+from ipyrouter import tokens
+from ipyrouter.config import Deadlines, Provider
+from ipyrouter.providers.base import Call, Fault
+from ipyrouter.providers.faults import fault_of, timed_out
+from ipyrouter.providers.transport import Transport, Watch
+from ipyrouter.types import Completion, Finish, Usage
+
+
+class Collector:
+    """The state of one answer while it arrives."""
+
+    def __init__(self, call: Call, on_text: Callable[[str], None]) -> None:
+        self._call = call
+        self._on_text = on_text
+        self._started = time.monotonic()
+        self._pieces: list[str] = []
+        self.accepted = False
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self.model = call.model
+        self.first_token: float | None = None
+        self.saw_content = False
+
+    def add(self, text: str | None) -> None:
+        """Take a piece of text; None is no content, an empty text is."""
+        if text is None:
+            return
+        self.saw_content = True
+        if not text:
+            return
+        if self.first_token is None:
+            self.first_token = time.monotonic() - self._started
+        self._pieces.append(text)
+        self._on_text(text)
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(self._pieces)
+
+    def spent(self) -> Usage | None:
+        """Return the tokens spent so far: the provider's figures, else an estimate; None before it accepted."""
+        if not self.accepted:
+            return None
+        usage, generated = self.usage or Usage(), tokens.estimate(self.text)
+        if usage.input_tokens == 0:  # not reported: no request has none
+            *history, prompt = self._call.messages
+            said = tokens.estimate_input(prompt.text, self._call.system, tuple(history))
+            usage = replace(usage, input_tokens=said, estimated=True)
+        if (self.finish is None or self.usage is None) and generated > usage.output_tokens:
+            usage = replace(usage, output_tokens=generated, estimated=True)
+        return usage
+
+    def fault(self, fault: Fault) -> Fault:
+        """Return the fault with what had arrived and what it had spent."""
+        fault.text, fault.usage, fault.first_token = self.text, self.spent(), self.first_token
+        return fault
+
+    def complete(self) -> Completion:
+        """Return the completion. Raises Fault for an answer that is cut short or holds nothing."""
+        if self.finish is None:
+            if not self.text:
+                raise self.fault(Fault("malformed", "the server's answer holds no choices"))
+            raise self.fault(Fault("broken_stream", "the answer ended without a finish reason"))
+        if self.finish == "tool_calls" and not self.text:
+            raise self.fault(Fault("malformed", "the model answered with tool calls only"))
+        if self.finish == "stop" and not self.saw_content:
+            raise self.fault(Fault("malformed", "the answer has no content"))
+        usage = self.spent()
+        if usage is None:
+            raise self.fault(Fault("malformed", "the server's answer holds no choices"))
+        return Completion(self.text, usage, self.finish, self.model, self.first_token)
+
+
+def run(
+    send: Callable[[Watch, Collector], None],
+    collector: Collector,
+    *,
+    sdk: ModuleType,
+    transport: Transport,
+    secret: Callable[[], str],
+    provider: Provider,
+    deadlines: Deadlines,
+) -> Completion:
+    """Send under the deadlines and return what was collected. Raises Fault, whatever went wrong."""
+    with transport.watch(deadlines, secret) as watch:
+        try:
+            send(watch, collector)
+        except KeyboardInterrupt:
+            fault = Fault("interrupted", "stopped by the person")
+        except Fault as error:
+            fault = error
+        except Exception as error:  # noqa: BLE001  whatever an SDK raises on a stranger's bytes is a fault
+            fault = fault_of(error, sdk, provider, watch)
+        else:
+            if watch.expired is None or collector.finish is not None:
+                return collector.complete()
+            fault = timed_out(watch)
+    # Raised outside the except block: no traceback leads into frames that saw the request's headers.
+    raise collector.fault(fault)

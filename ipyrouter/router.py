@@ -1,0 +1,443 @@
+"""Router: classify, look into the cache, fall back, validate, record. One request goes through once, in that order."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ipyrouter import classifier, tokens
+from ipyrouter import config as configuration
+from ipyrouter.config import Config
+from ipyrouter.errors import Interrupted, NoModelError, UsageError
+from ipyrouter.fallback import Fallback, all_failed
+from ipyrouter.plan import Plan, Step, nearest_plan, no_model, plan
+from ipyrouter.pricing import Pricing
+from ipyrouter.providers import Clients
+from ipyrouter.store.base import CachedAnswer, Outcome, Record, Store
+from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.types import (
+    TIERS,
+    Answer,
+    Attempt,
+    CacheMode,
+    Candidate,
+    Classification,
+    Completion,
+    Delta,
+    Message,
+    Preview,
+    Request,
+    TierName,
+    total,
+)
+from ipyrouter.validate import weakness
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    import pandas as pd
+
+    from ipyrouter.report import Report
+
+OnDelta = Callable[[Delta], None]
+_CACHE_MODES = ("use", "refresh", "off")
+
+
+class Router:
+    """Routes prompts to the cheapest tier that can answer them.
+
+    ``config`` is a Config, settings nested like the TOML (they win over all files), or None for the files' settings.
+    ``home`` is the folder of config.toml and ipyrouter.db; default IPYROUTER_HOME, else what platformdirs says.
+    ``progress`` is told, in a line each, of what takes long (fetching the local model); default: stderr.
+    """
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any] | None = None,
+        *,
+        home: str | os.PathLike[str] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        chosen = home or os.environ.get("IPYROUTER_HOME")
+        self.home = Path(chosen).expanduser() if chosen else None
+        self.config = config if isinstance(config, Config) else configuration.load(config, home=self.home)
+        self.session = uuid.uuid4().hex[:12]
+        self.notebook: str | None = None
+        self.last: Answer | None = None
+        self.pricing = Pricing(self.config)
+        self.store: Store = SQLiteStore(configuration.data_folder(self.home))
+        self._clients = Clients(self.config, progress or _to_stderr)
+        self._fallback = Fallback(self.config, self.pricing, self._clients)
+        self._told: set[str] = set()
+
+    # --- asking ---
+
+    def classify(self, prompt: str) -> Classification:
+        """Return the tier a prompt needs, with reasons. Nothing is sent anywhere."""
+        return classifier.classify(prompt, self.config.signals)
+
+    def route(
+        self,
+        prompt: str,
+        *,
+        system: str | None = None,
+        history: Sequence[Message] = (),
+        tier: str | None = None,
+        model: str | None = None,
+        max_output_tokens: int | None = None,
+        temperature: float | None = None,
+        cache: str = "use",
+        escalate: bool | None = None,
+        yes: bool = False,
+        on_delta: OnDelta | None = None,
+    ) -> Answer:
+        """Answer a prompt with the cheapest tier that can.
+
+        ``tier`` or ``model`` ("provider/model") overrides the choice. ``cache`` is "use", "refresh" or "off".
+        ``escalate=False`` keeps a weak answer. ``yes`` confirms a very large prompt. ``on_delta`` gets the text as it
+        arrives. Answer and log row are written before this returns.
+
+        Raises UsageError, NoModelError, RouteError (all candidates failed), and Interrupted on Ctrl-C.
+        """
+        request = make_request(
+            prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
+            temperature=temperature, cache=cache, escalate=escalate, yes=yes,
+        )  # fmt: skip
+        return _Passage(self, request, on_delta).answer()
+
+    def preview(self, prompt: str, **options: Any) -> Preview:
+        """Return what :meth:`route` would do with the same arguments. Nothing is sent."""
+        request = make_request(prompt, **options)
+        classification = self.classify(request.prompt)
+        asked = plan(self.config, self._clients, request, request.tier or classification.tier)
+        try:
+            chosen = asked if asked.steps else nearest_plan(self.config, self._clients, request, asked.tier)
+        except NoModelError:
+            chosen = asked
+        steps = self._fallback.order(chosen.steps) or chosen.steps or chosen.cacheable
+        if not steps:
+            raise no_model(self.config, request, asked.tier)
+        step = steps[0]
+        provider = self.config.providers[step.candidate.provider]
+        count = tokens.estimate_input(request.prompt, request.system, request.history)
+        most = step.call.max_output_tokens
+        hit = self.look_up(request, chosen) is not None
+        return Preview(
+            classification=classification,
+            tier=step.tier,
+            candidate=step.candidate,
+            input_tokens=count,
+            max_output_tokens=most,
+            cost_low=Decimal(0) if hit else self.pricing.at(step.candidate, count, 1),
+            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, most),
+            cached=hit,
+            key=provider.key,
+            key_present=self._clients.ready(step.candidate),
+            notes=chosen.notes,
+        )
+
+    # --- looking back ---
+
+    def log(self, **conditions: Any) -> pd.DataFrame:
+        """Return the log, one row an attempt; see :func:`ipyrouter.report.log_frame` for columns and conditions."""
+        from ipyrouter import report
+
+        return report.log_frame(self.store, **conditions)
+
+    def report(self, day: dt.date | str | None = None) -> Report:
+        """Return the report of one day (default: today, UTC): totals, tiers, models, faults."""
+        from ipyrouter import report
+
+        return report.daily(self.store, day)
+
+    def compare(self) -> pd.DataFrame:
+        """Return what one's own log would have cost: all power, all mid, the router, the router with its cache."""
+        from ipyrouter import report
+
+        return report.compare(self.store, self.config, self.pricing)
+
+    def status(self) -> list[tuple[str, str, float | None]]:
+        """Return (name, reason, seconds left or None for the session) of what is left alone after faults."""
+        return self._fallback.status()
+
+    def ready(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate can be called: its key is there, or it needs none."""
+        return self._clients.ready(candidate)
+
+    # --- life ---
+
+    def reset(self) -> None:
+        """Begin a new session: forget faults, close connections; log and cache stay."""
+        self._fallback.reset()
+        self._clients.close()
+        self._told.clear()
+        self.session = uuid.uuid4().hex[:12]
+
+    def close(self) -> None:
+        """Close connections, the database and the embedded server."""
+        self._clients.close()
+        self.store.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as config and home: another process builds its own clients and connections."""
+        return _rebuild, (self.config, self.home)
+
+    # --- for the passage ---
+
+    def look_up(self, request: Request, found: Plan) -> CachedAnswer | None:
+        """Return the cached answer of the plan's candidates in order, those of escalations first."""
+        if request.cache != "use" or not self.config.cache_enabled:
+            return None
+        keys = [step.call.key() for step in found.cacheable]
+        if found.cacheable and self.escalates(request):
+            keys.insert(0, escalated_key(found.cacheable[0]))
+        return self.store.cached(keys, self.config.cache_ttl_days)
+
+    def escalates(self, request: Request) -> bool:
+        """Tell whether a weak answer goes a tier up: an explicit model is a decision, not a start."""
+        if request.model is not None:
+            return False
+        return self.config.escalate if request.escalate is None else request.escalate
+
+    def once(self, lines: Sequence[str]) -> list[str]:
+        """Return the lines that were not told in this session yet."""
+        new = [line for line in lines if line not in self._told]
+        self._told.update(new)
+        return new
+
+
+def _rebuild(config: Config, home: Path | None) -> Router:
+    return Router(config, home=home)
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def escalated_key(step: Step) -> bytes:
+    """Return the cache key of the answer that an escalation from this step led to."""
+    return step.call.key(answer="escalated")
+
+
+def make_request(
+    prompt: str, *, history: Sequence[Message] = (), tier: str | None = None, cache: str = "use", **rest: Any
+) -> Request:
+    """Check what a person asked for. Raises UsageError with the remedy."""
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt must be a text, not {type(prompt).__name__}.", "Convert it with str().")
+    if not prompt.strip():
+        raise UsageError("The prompt is empty.", "Write what you want to know below the %%route line.")
+    if cache not in _CACHE_MODES:
+        raise UsageError(f"Unknown cache mode {cache!r}.", f"Known: {', '.join(_CACHE_MODES)}.")
+    most, temperature = rest.get("max_output_tokens"), rest.get("temperature")
+    if most is not None and most < 1:
+        raise UsageError(f"max_output_tokens must be at least 1, not {most}.", "Leave it out for the tier's own limit.")
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise UsageError(f"temperature must lie between 0 and 2, not {temperature:g}.", "Most models know 0 to 1.")
+    named = configuration.as_tier(tier) if tier is not None else None
+    return Request(prompt, history=tuple(history), tier=named, cache=cast(CacheMode, cache), **rest)
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, halves of characters that no UTF-8 text can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@dataclass
+class _Passage:
+    """One request on its way through the router."""
+
+    router: Router
+    request: Request
+    on_delta: OnDelta | None
+
+    def __post_init__(self) -> None:
+        self.id = uuid.uuid4().hex
+        self.started = time.monotonic()
+        self.notes: list[str] = []
+        self.attempts: list[Attempt] = []
+        self._clean()
+        self.classification = self.router.classify(self.request.prompt)
+        self.tier: TierName = self.request.tier or self.classification.tier
+
+    def answer(self) -> Answer:
+        """Take the six steps."""
+        router, request = self.router, self.request
+        found = plan(router.config, router._clients, request, self.tier)
+        hit = router.look_up(request, found)
+        if hit is None and not found.steps:
+            found = nearest_plan(router.config, router._clients, request, self.tier)
+            hit = router.look_up(request, found)
+        if hit is not None:
+            return self._from_cache(hit)
+        self.notes += router.once(found.notes)
+        self._confirm(found.steps[0])
+        return self._ask(found)
+
+    # --- before ---
+
+    def _clean(self) -> None:
+        request = self.request
+        prompt = _encodable(request.prompt)
+        system = _encodable(request.system) if request.system else None
+        if prompt != request.prompt or (system or None) != (request.system or None):
+            self.notes.append("The prompt held halves of characters (lone surrogates); each was replaced by �.")
+        self.request = replace(request, prompt=prompt, system=system)
+
+    def _confirm(self, step: Step) -> None:
+        request = self.request
+        count = tokens.estimate_input(request.prompt, request.system, request.history)
+        if request.yes or count <= self.router.config.confirm_tokens:
+            return
+        dollars = self.router.pricing.at(step.candidate, count, step.call.max_output_tokens)
+        cost = "at an unknown price" if dollars is None else f"for up to ${dollars:.2f}"
+        raise UsageError(
+            f"This prompt is large: about {count:,} tokens to {step.candidate} {cost}. Nothing was sent.",
+            "Add --yes to send it (yes=True from Python), or raise routing.confirm_tokens.",
+        )
+
+    # --- cache ---
+
+    def _from_cache(self, hit: CachedAnswer) -> Answer:
+        candidate = Candidate(hit.provider, hit.model)
+        latency = time.monotonic() - self.started
+        attempt = Attempt(
+            tier=hit.tier, candidate=candidate, status="cached", usage=hit.usage, latency=latency, finish=hit.finish,
+            text=hit.text,
+        )  # fmt: skip
+        answer = self._answer(
+            attempt, cached=True, cost_saved=hit.cost, escalated_from=hit.escalated_from, attempts=(attempt,)
+        )
+        return self._record(answer, "cached")
+
+    # --- the chain, and the next tier where the answer is weak ---
+
+    def _ask(self, first: Plan) -> Answer:
+        current, weak = first, False
+        escalates = self.router.escalates(self.request)
+        while True:
+            outcome = self.router._fallback.run(current.steps, self._send, len(self.attempts) + 1)
+            self.attempts += outcome.attempts
+            if outcome.interrupted:
+                raise Interrupted(self._unfinished("interrupted", current)) from None
+            if outcome.completion is None or outcome.step is None:
+                if not weak:
+                    self._unfinished("error", current)
+                    raise all_failed(current.tier, tuple(outcome.attempts), self.router.status())
+                self.notes.append(f"The tier {current.tier} could not be reached; the weak answer is kept.")
+                kept = next(a for a in reversed(self.attempts) if a.status == "weak")
+                return self._finished(kept, first, step=None)
+            reason = weakness(self.request.prompt, outcome.completion, current.tier)
+            if reason is None:
+                return self._finished(outcome.attempts[-1], first, outcome.step)
+            weak = True
+            self.attempts[-1] = replace(self.attempts[-1], status="weak", error_kind="weak", error=reason)
+            above = self._above(current, outcome.step) if escalates else None
+            if above is None:
+                return self._finished(self.attempts[-1], first, step=None)
+            self.notes.append(f"The {current.tier} answer was weak ({reason}); asked {above.tier}.")
+            current = above
+
+    def _above(self, current: Plan, answered: Step) -> Plan | None:
+        """Return the plan of the next tier up that would ask another model."""
+        for tier in TIERS[TIERS.index(current.tier) + 1 :]:
+            found = plan(self.router.config, self.router._clients, self.request, tier)
+            if found.steps and found.steps[0].candidate != answered.candidate:
+                return found
+        return None
+
+    def _send(self, step: Step, attempt: int) -> Completion:
+        def on_text(text: str) -> None:
+            if self.on_delta is None:
+                return
+            try:
+                self.on_delta(Delta(text, step.tier, step.candidate, attempt))
+            except Exception as error:  # noqa: BLE001  the caller's display must not cost the answer
+                self.on_delta = None
+                self.notes.append(f"on_delta raised {type(error).__name__}: {error}; the answer went on without it.")
+
+        return self.router._clients.complete(step.candidate, step.call, step.deadlines, on_text)
+
+    # --- after ---
+
+    def _finished(self, last: Attempt, first: Plan, step: Step | None) -> Answer:
+        """Record the answer; ``step`` is the one whose answer may be cached, None for a weak one."""
+        escalated_from = first.tier if last.tier != first.tier else None
+        wanted = (
+            first if escalated_from is None else plan(self.router.config, self.router._clients, self.request, last.tier)
+        )
+        preferred = wanted.steps[0].candidate if wanted.steps else last.candidate
+        answer = self._answer(
+            last,
+            attempts=tuple(self.attempts),
+            escalated_from=escalated_from,
+            fallback_from=str(preferred) if preferred != last.candidate else None,
+        )
+        key = None
+        if (
+            step is not None
+            and answer.finish == "stop"
+            and self.request.cache != "off"
+            and self.router.config.cache_enabled
+        ):
+            key = escalated_key(first.steps[0]) if escalated_from else step.call.key()
+        return self._record(answer, "ok", key)
+
+    def _unfinished(self, outcome: Outcome, current: Plan) -> Answer:
+        """Record a request that was interrupted or failed, with what had arrived."""
+        last = next((a for a in reversed(self.attempts) if a.text), None) or (
+            self.attempts[-1] if self.attempts else None
+        )
+        if last is None:
+            last = Attempt(
+                current.tier,
+                current.steps[0].candidate,
+                "error",
+                error_kind="left_alone",
+                error="left alone after faults",
+            )
+            self.attempts.append(last)
+        return self._record(self._answer(last, attempts=tuple(self.attempts)), outcome)
+
+    def _answer(self, last: Attempt, *, attempts: tuple[Attempt, ...], **fields: Any) -> Answer:
+        return Answer(
+            id=self.id,
+            text=last.text,
+            tier=last.tier,
+            provider=last.candidate.provider,
+            model=last.candidate.model,
+            cost=total([attempt.cost.amount for attempt in attempts]),
+            usage=last.usage,
+            cached=fields.pop("cached", False),
+            latency=time.monotonic() - self.started,
+            finish=last.finish or "partial",
+            classification=self.classification,
+            attempts=attempts,
+            first_token=last.first_token,
+            notes=tuple(self.notes),
+            **fields,
+        )
+
+    def _record(self, answer: Answer, outcome: Outcome, cache_key: bytes | None = None) -> Answer:
+        router, request = self.router, self.request
+        content = router.config.log_content
+        record = Record(
+            answer,
+            outcome,
+            prompt=request.prompt if content else None,
+            system=request.system if content else None,
+            session=router.session,
+            notebook=router.notebook,
+        )
+        router.store.record(record, cache_key, router.config.cache_max_mb)
+        if warnings := router.store.warnings():
+            answer = replace(answer, notes=(*answer.notes, *warnings))
+        router.last = answer
+        return answer

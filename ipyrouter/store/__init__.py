@@ -1,0 +1,1 @@
+"""Where answers, costs and cached completions last. Nothing outside this folder knows SQL."""

@@ -1,0 +1,285 @@
+"""The embedded store: cache and log in one SQLite file."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import sqlite3
+import time
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import Any, cast
+
+from ipyrouter.errors import StoreError
+from ipyrouter.store.base import LOG_COLUMNS, CachedAnswer, Feedback, Health, LogFilter, Record
+from ipyrouter.store.database import Database
+from ipyrouter.types import Answer, Finish, Usage
+
+_PICO = Decimal(10) ** 12
+_DAY_US = 86_400_000_000
+_MB = 1_000_000
+_TOUCH_US = _DAY_US  # a hit is noted at most once a day, so that reading stays reading
+
+_SCHEMA_1 = """
+CREATE TABLE answers (
+    id TEXT PRIMARY KEY, time INTEGER NOT NULL, session TEXT NOT NULL, notebook TEXT, outcome TEXT NOT NULL,
+    prompt TEXT, system TEXT, text TEXT, tier TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,
+    routed_tier TEXT NOT NULL, difficulty REAL NOT NULL, reasons TEXT NOT NULL, escalated_from TEXT, fallback_from TEXT,
+    notes TEXT NOT NULL, feedback TEXT
+) WITHOUT ROWID;
+CREATE TABLE attempts (
+    answer_id TEXT NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL, tier TEXT NOT NULL, provider TEXT NOT NULL,
+    model TEXT NOT NULL, status TEXT NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+    cached_input_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL,
+    estimated INTEGER NOT NULL, cost_pico INTEGER, saved_pico INTEGER, price_id TEXT, rates TEXT, latency REAL NOT NULL,
+    first_token REAL, finish TEXT, error_kind TEXT, error TEXT, text TEXT,
+    UNIQUE (answer_id, n)
+);
+CREATE INDEX attempts_time ON attempts (time);
+CREATE TABLE cache (
+    key BLOB PRIMARY KEY, created INTEGER NOT NULL, used INTEGER NOT NULL, size INTEGER NOT NULL,
+    provider TEXT NOT NULL, model TEXT NOT NULL, tier TEXT NOT NULL, text TEXT NOT NULL, usage TEXT NOT NULL,
+    finish TEXT NOT NULL, cost_pico INTEGER, escalated_from TEXT
+) WITHOUT ROWID;
+CREATE INDEX cache_used ON cache (used, size);
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counters VALUES ('cache_bytes', 0)
+"""
+
+_LOG_SOURCES = {
+    "session": "a.session",
+    "notebook": "a.notebook",
+    "routed_tier": "a.routed_tier",
+    "difficulty": "a.difficulty",
+    "feedback": "a.feedback",
+    "prompt": "a.prompt",
+    "text": "COALESCE(t.text, a.text)",
+}
+_SELECT_LOG = (
+    "SELECT "  # noqa: S608  our own column names
+    + ", ".join(_LOG_SOURCES.get(column, f"t.{column}") for column in LOG_COLUMNS)
+    + " FROM attempts t JOIN answers a ON a.id = t.answer_id"
+)
+
+
+def to_pico(dollars: Decimal | None) -> int | None:
+    """Return dollars as whole 1e-12 dollars: an integer sums exactly, in SQL too."""
+    return None if dollars is None else int((dollars * _PICO).to_integral_value(ROUND_HALF_EVEN))
+
+
+def to_dollars(pico: int | None) -> Decimal | None:
+    """Return whole 1e-12 dollars as dollars."""
+    return None if pico is None else Decimal(pico) / _PICO
+
+
+def _microseconds(moment: dt.datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)
+
+
+class SQLiteStore:
+    """Implements store.base.Store. Safe to use from several threads and processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = Database(folder / "ipyrouter.db", (_SCHEMA_1,), ("answers", "attempts", "cache"))
+
+    # --- cache ---
+
+    def cached(self, keys: list[bytes], ttl_days: float) -> CachedAnswer | None:
+        """Return the first of the keys that is stored and no older than ``ttl_days``."""
+        now = time.time_ns() // 1000
+        oldest = now - int(ttl_days * _DAY_US)
+
+        def find(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            for key in keys:
+                row = connection.execute(
+                    "SELECT key, provider, model, tier, text, usage, finish, cost_pico, escalated_from, used"
+                    " FROM cache WHERE key = ? AND created >= ?",
+                    (key, oldest),
+                ).fetchone()
+                if row is not None:
+                    return [row]
+            return []
+
+        try:
+            rows = self._database.read(find)
+        except StoreError:  # a newer schema: the record that follows says so
+            return None
+        if not rows:
+            return None
+        key, provider, model, tier, text, usage, finish, cost, escalated_from, used = rows[0]
+        if now - used > _TOUCH_US:
+            self._database.write(lambda c: c.execute("UPDATE cache SET used = ? WHERE key = ?", (now, key)))
+        return CachedAnswer(
+            provider,
+            model,
+            tier,
+            text,
+            Usage(**json.loads(usage)),
+            cast(Finish, finish),
+            to_dollars(cost),
+            escalated_from,
+        )
+
+    def clear_cache(self) -> int:
+        """Forget all cached completions and return how many there were."""
+
+        def clear(connection: sqlite3.Connection) -> int:
+            gone = connection.execute("DELETE FROM cache").rowcount
+            connection.execute("UPDATE counters SET value = 0 WHERE name = 'cache_bytes'")
+            return gone
+
+        return self._database.write(clear)
+
+    # --- log ---
+
+    def record(self, record: Record, cache_key: bytes | None, max_mb: float) -> None:
+        """Write answer and log rows, and the cache entry if a key is given, in one transaction."""
+        now = time.time_ns() // 1000
+
+        def write(connection: sqlite3.Connection) -> None:
+            _insert_answer(connection, record, now)
+            _insert_attempts(connection, record, now)
+            if cache_key is not None:
+                _insert_cache(connection, cache_key, record.answer, now, int(max_mb * _MB))
+
+        self._database.write(write)
+
+    def log_rows(self, wanted: LogFilter) -> list[tuple[Any, ...]]:
+        """Return the log, oldest first, a tuple of LOG_COLUMNS a row. Raises StoreError."""
+        conditions = {
+            "t.time >= ?": _microseconds(wanted.since) if wanted.since else None,
+            "t.time < ?": _microseconds(wanted.until) if wanted.until else None,
+            "t.tier = ?": wanted.tier,
+            "t.model = ?": wanted.model,
+            "a.session = ?": wanted.session,
+            "a.notebook = ?": wanted.notebook,
+            "t.status = ?": wanted.status,
+        }
+        asked = {condition: value for condition, value in conditions.items() if value is not None}
+        where = f" WHERE {' AND '.join(asked)}" if asked else ""
+        query = f"{_SELECT_LOG}{where} ORDER BY t.time, t.rowid"
+        return self._database.read(lambda c: c.execute(query, tuple(asked.values())).fetchall())
+
+    def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
+        """Store what the person thought of an answer; False if there is no such answer."""
+        query = "UPDATE answers SET feedback = ? WHERE id = ?"
+        return self._database.write(lambda c: c.execute(query, (feedback, answer_id)).rowcount > 0)
+
+    # --- state ---
+
+    def health(self) -> Health:
+        """Check the store; counts what it holds."""
+
+        def look(connection: sqlite3.Connection) -> list[tuple[str, int, int, int]]:
+            verdict: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            answers = connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0]
+            cached, size = connection.execute("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM cache").fetchone()
+            return [(verdict, answers, cached, size)]
+
+        path = str(self._database.path)
+        if not self._database.path.exists():
+            return Health(path, ok=True, detail="not there yet; it is made with the first answer")
+        try:
+            rows = self._database.read(look)
+        except StoreError as error:
+            return Health(path, ok=False, detail=str(error))
+        if not rows:
+            return Health(path, ok=False, detail="; ".join(self.warnings()) or "cannot be opened")
+        verdict, answers, cached, size = rows[0]
+        return Health(path, ok=verdict == "ok", detail=verdict, answers=answers, cached=cached, cached_bytes=size)
+
+    def warnings(self) -> list[str]:
+        """Return what went wrong since the last call."""
+        return self._database.take_warnings()
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._database.close()
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
+
+
+def _insert_answer(connection: sqlite3.Connection, record: Record, now: int) -> None:
+    answer = record.answer
+    row = {
+        "id": answer.id,
+        "time": now,
+        "session": record.session,
+        "notebook": record.notebook,
+        "outcome": record.outcome,
+        "prompt": record.prompt,
+        "system": record.system,
+        "text": answer.text if record.prompt is not None else None,
+        "tier": answer.tier,
+        "provider": answer.provider,
+        "model": answer.model,
+        "routed_tier": answer.classification.tier,
+        "difficulty": answer.classification.difficulty,
+        "reasons": json.dumps(answer.classification.reasons),
+        "escalated_from": answer.escalated_from,
+        "fallback_from": answer.fallback_from,
+        "notes": json.dumps(answer.notes),
+    }
+    _insert(connection, "answers", row)
+
+
+def _insert_attempts(connection: sqlite3.Connection, record: Record, now: int) -> None:
+    answer, content = record.answer, record.prompt is not None
+    for n, attempt in enumerate(answer.attempts):
+        cost, usage = attempt.cost, attempt.usage
+        row = {
+            "answer_id": answer.id,
+            "n": n,
+            "time": now,
+            "tier": attempt.tier,
+            "provider": attempt.candidate.provider,
+            "model": attempt.candidate.model,
+            "status": attempt.status,
+            **{field.name: getattr(usage, field.name) for field in dataclasses.fields(usage)},
+            "cost_pico": to_pico(cost.amount),
+            "saved_pico": to_pico(answer.cost_saved) if attempt.status == "cached" else None,
+            "price_id": cost.price_id,
+            "rates": json.dumps({name: str(rate) for name, rate in cost.rates}) if cost.rates else None,
+            "latency": attempt.latency,
+            "first_token": attempt.first_token,
+            "finish": attempt.finish,
+            "error_kind": attempt.error_kind,
+            "error": attempt.error,
+            "text": attempt.text if content and attempt.text != answer.text else None,
+        }
+        _insert(connection, "attempts", row)
+
+
+def _insert_cache(connection: sqlite3.Connection, key: bytes, answer: Answer, now: int, max_bytes: int) -> None:
+    size = len(answer.text.encode()) + 300  # the other columns and the index, about
+    old = connection.execute("SELECT size FROM cache WHERE key = ?", (key,)).fetchone()
+    usage = json.dumps(dataclasses.asdict(answer.usage))
+    connection.execute(
+        "INSERT OR REPLACE INTO cache (key, created, used, size, provider, model, tier, text, usage, finish, cost_pico,"
+        " escalated_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (key, now, now, size, answer.provider, answer.model, answer.tier, answer.text, usage, answer.finish,
+         to_pico(answer.cost), answer.escalated_from),
+    )  # fmt: skip
+    grown = size - (old[0] if old else 0)
+    (held,) = connection.execute(
+        "UPDATE counters SET value = value + ? WHERE name = 'cache_bytes' RETURNING value", (grown,)
+    ).fetchone()
+    if held > max_bytes:
+        _evict(connection, max_bytes)
+
+
+def _evict(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Drop the least recently used entries until a tenth of the room is free; count anew while at it."""
+    room, held = int(max_bytes * 0.9), 0
+    doomed: list[tuple[bytes]] = []
+    for key, size in connection.execute("SELECT key, size FROM cache ORDER BY used DESC"):
+        held += size
+        if held > room:
+            held -= size
+            doomed.append((key,))
+    connection.executemany("DELETE FROM cache WHERE key = ?", doomed)
+    connection.execute("UPDATE counters SET value = ? WHERE name = 'cache_bytes'", (held,))

@@ -1,0 +1,212 @@
+"""The nouns that travel through the router: frozen, picklable and free of any front end, SDK or database."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+TierName = Literal["fast", "mid", "power"]
+CacheMode = Literal["use", "refresh", "off"]
+Role = Literal["user", "assistant"]
+Finish = Literal["stop", "length", "refusal", "tool_calls", "interrupted", "partial"]
+Status = Literal["ok", "cached", "weak", "refused", "error", "partial", "interrupted"]
+
+TIERS: tuple[TierName, ...] = get_args(TierName)
+"""Cheapest first: a tier's index is its rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One model at one provider."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asks, before any decision is taken.
+
+    ``yes`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
+    """
+
+    prompt: str
+    system: str | None = None
+    history: tuple[Message, ...] = ()
+    tier: TierName | None = None
+    model: str | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    cache: CacheMode = "use"
+    escalate: bool | None = None
+    yes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The tier a prompt needs, and why.
+
+    ``difficulty`` and ``confidence`` lie in [0, 1]; the higher the difficulty, the more a strong model is needed.
+    """
+
+    tier: TierName
+    difficulty: float
+    confidence: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, under OpenTelemetry's GenAI names.
+
+    ``input_tokens`` counts every input token, the cached ones (``cached_input_tokens``) and those written to the
+    provider's cache (``cache_write_tokens``) included. ``output_tokens`` includes ``reasoning_tokens``.
+    ``estimated`` marks counts that the provider did not report.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed answer. ``attempt`` counts from 1; when it grows, the answer starts anew."""
+
+    text: str
+    tier: TierName
+    candidate: Candidate
+    attempt: int
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What one provider answered to one call. ``first_token`` is the seconds until its first text."""
+
+    text: str
+    usage: Usage
+    finish: Finish
+    model: str
+    first_token: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Dollars of one call with the rates that made them; ``amount`` is None where no price is known.
+
+    ``rates`` holds dollars per million tokens by kind: input, output, cached_input, cache_write.
+    """
+
+    amount: Decimal | None
+    price_id: str | None = None
+    rates: tuple[tuple[str, Decimal], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one candidate: what it gave, took (seconds) and cost (dollars)."""
+
+    tier: TierName
+    candidate: Candidate
+    status: Status
+    usage: Usage = Usage()
+    cost: Cost = Cost(Decimal(0))
+    latency: float = 0.0
+    first_token: float | None = None
+    finish: Finish | None = None
+    text: str = ""
+    error_kind: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A routed answer.
+
+    ``cost`` is what this request cost in dollars, every attempt included, and None where a price is not known;
+    ``cost_saved`` what a cached answer would have cost. ``latency`` is in seconds; ``created`` is in UTC.
+    """
+
+    id: str
+    text: str
+    tier: TierName
+    provider: str
+    model: str
+    cost: Decimal | None
+    usage: Usage
+    cached: bool
+    latency: float
+    finish: Finish
+    classification: Classification
+    attempts: tuple[Attempt, ...] = ()
+    escalated_from: TierName | None = None
+    fallback_from: str | None = None
+    cost_saved: Decimal | None = None
+    first_token: float | None = None
+    notes: tuple[str, ...] = ()
+    created: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+
+    @property
+    def content(self) -> str:
+        """The article's name for :attr:`text`."""
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the article's keys: content, model, tier, cost (dollars or None), tokens and cached."""
+        return {
+            "content": self.text,
+            "model": self.model,
+            "tier": self.tier,
+            "cost": None if self.cost is None else float(self.cost),
+            "tokens": {"input": self.usage.input_tokens, "output": self.usage.output_tokens},
+            "cached": self.cached,
+        }
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a request would do, found without sending anything.
+
+    ``input_tokens`` is an estimate; ``cost_low`` and ``cost_high`` are dollars for the shortest and the longest answer,
+    None where no price is known. ``key`` names the variable that holds the key, None where none is needed.
+    """
+
+    classification: Classification
+    tier: TierName
+    candidate: Candidate
+    input_tokens: int
+    max_output_tokens: int
+    cost_low: Decimal | None
+    cost_high: Decimal | None
+    cached: bool
+    key: str | None
+    key_present: bool
+    notes: tuple[str, ...] = ()
+
+
+def total(costs: list[Decimal | None]) -> Decimal | None:
+    """Add dollars; one unknown addend makes the sum unknown."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known, Decimal(0)) if len(known) == len(costs) else None

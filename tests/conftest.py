@@ -1,0 +1,76 @@
+"""Every test has a home of its own and no key in sight."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ipyrouter
+from ipyrouter.router import Router
+from tests.faults.server import FaultServer, serving
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh home folder; the working folder is fresh too, so that no project file is found."""
+    for name in list(os.environ):
+        if name.startswith("IPYROUTER_") or name.endswith(("_API_KEY", "_BASE_URL")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("IPYROUTER_HOME", str(folder))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    yield folder
+    ipyrouter.use_router(None)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[FaultServer]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def requests(server: FaultServer) -> list[Any]:
+    """What the server has been asked during this test."""
+    server.requests.clear()
+    return server.requests
+
+
+@pytest.fixture
+def make_router(server: FaultServer, requests: list[Any]) -> Iterator[Callable[..., Router]]:
+    """Build routers whose providers "o" (openai) and "a" (anthropic) are the fault server; "free" tiers by default."""
+    made: list[Router] = []
+
+    def make(**settings: Any) -> Router:
+        router = Router(server_config(server, **settings))
+        made.append(router)
+        return router
+
+    yield make
+    for router in made:
+        router.close()
+
+
+def server_config(server: FaultServer, *, stream: bool = True, **settings: Any) -> dict[str, Any]:
+    """Settings that send everything to the fault server; chains may be given as fast=[…], mid=[…], power=[…]."""
+    chains = {tier: settings.pop(tier, ["o/ok"]) for tier in ("fast", "mid", "power")}
+    deadlines = settings.pop("deadlines", {"connect": 1, "first_byte": 1, "idle": 1, "total": 5})
+    tiers = {tier: {"chain": chain} for tier, chain in chains.items()}
+    models = {name for chain in chains.values() for name in chain}
+    prices = {name: {"input": 1, "output": 10, "cached_input": 0.5} for name in models}
+    return {
+        "providers": {
+            "o": {"sdk": "openai", "base_url": f"{server.url}/v1", "stream": stream},
+            "a": {"sdk": "anthropic", "base_url": server.url, "stream": stream},
+        },
+        "tiers": tiers,
+        "deadlines": deadlines,
+        "prices": prices,
+        **settings,
+    }

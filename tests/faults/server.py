@@ -1,0 +1,353 @@
+"""A loopback server that speaks OpenAI's and Anthropic's protocols and misbehaves on demand.
+
+The model's name says what happens: "ok", "status-503", "hang", "stream-reset" … (see BEHAVIOURS). It answers whatever
+it is asked with TEXT, and counts tokens as its own figures USAGE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+TEXT = "Forty-two, and the reasons for it are many and well known."
+IN, CACHED, OUT = 120, 20, 30
+PIECES = [TEXT[i : i + 12] for i in range(0, len(TEXT), 12)]
+
+STATUS: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
+    "status-400": (400, {"message": "temperature is not supported", "type": "invalid_request_error"}, {}),
+    "status-400-context": (
+        400,
+        {"message": "This model's maximum context length is 8 tokens.", "code": "context_length_exceeded"},
+        {},
+    ),
+    "status-401": (401, {"message": "Incorrect API key provided", "type": "authentication_error"}, {}),
+    "status-403": (403, {"message": "Country not supported", "type": "permission_error"}, {}),
+    "status-404": (404, {"message": "The model does not exist", "type": "not_found_error"}, {}),
+    "status-429": (429, {"message": "Rate limit reached", "type": "rate_limit_error"}, {}),
+    "status-429-30": (429, {"message": "Rate limit reached", "type": "rate_limit_error"}, {"Retry-After": "30"}),
+    "status-429-1": (429, {"message": "Rate limit reached", "type": "rate_limit_error"}, {"Retry-After": "1"}),
+    "status-429-date": (429, {"message": "Rate limit reached", "type": "rate_limit_error"}, {"Retry-After": "DATE"}),
+    "status-429-quota": (429, {"message": "You exceeded your current quota", "code": "insufficient_quota"}, {}),
+    "status-500": (500, {"message": "Internal error", "type": "api_error"}, {}),
+    "status-502": (502, {"message": "Bad gateway", "type": "api_error"}, {}),
+    "status-503": (503, {"message": "Unavailable", "type": "api_error"}, {}),
+    "status-529": (529, {"message": "Overloaded", "type": "overloaded_error"}, {}),
+}
+WHOLE = (
+    "reset", "hang", "slow-first", "malformed", "truncated", "html", "empty-choices", "missing-choices", "none-content",
+    "refusal", "tool-calls", "no-usage", "length", "short", "empty",
+)  # fmt: skip
+STREAM = (
+    "stream-reset", "stream-end", "stream-stall", "stream-error", "stream-broken-line", "stream-drip", "stream-silent",
+)  # fmt: skip
+BEHAVIOURS = ("ok", *STATUS, *WHOLE, *STREAM)
+HANG = 30.0  # seconds: longer than any deadline of the tests
+
+
+class FaultServer:
+    """Serves until closed. ``requests`` holds (path, headers, body) of every request."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.delay = 0.0
+        self._closing = threading.Event()
+        owner = self
+
+        class Handler(_Handler):
+            server_owner = owner
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Stay silent: a client that hangs up is what these tests are about."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def wait(self, seconds: float) -> None:
+        self._closing.wait(seconds)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[FaultServer]:
+    server = FaultServer()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_owner: FaultServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server_owner.requests.append((self.path, dict(self.headers.items()), body))
+        self.protocol = _Anthropic() if self.path.endswith("/messages") else _OpenAI()
+        self.streaming = bool(body.get("stream"))
+        behaviour = body["model"].split("@")[0]
+        if self.server_owner.delay:
+            time.sleep(self.server_owner.delay)
+        if behaviour in STATUS:
+            return self._status(*STATUS[behaviour])
+        if behaviour == "reset":
+            return self._reset()
+        if behaviour == "hang":
+            return self.server_owner.wait(HANG)
+        if behaviour == "slow-first":
+            self.server_owner.wait(0.3)
+        if behaviour == "html":
+            return self._send(b"<!doctype html><html><body>Log in to the proxy</body></html>", "text/html")
+        if self.streaming:
+            return self._stream(behaviour, body["model"])
+        return self._whole(behaviour, body["model"])
+
+    # --- whole answers ---
+
+    def _whole(self, behaviour: str, model: str) -> None:
+        data = json.dumps(self.protocol.whole(behaviour, model)).encode()
+        if behaviour == "malformed":
+            data = b'{"id": "x", "choices": [{"mess'
+        if behaviour == "truncated":
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+            return
+        if behaviour == "stream-stall":
+            self.server_owner.wait(HANG)
+        if behaviour == "stream-reset":
+            self._reset()
+            return
+        self._send(data, "application/json")
+
+    # --- streams ---
+
+    def _stream(self, behaviour: str, model: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if behaviour == "stream-silent":  # headers, then nothing
+            return self.server_owner.wait(HANG)
+        events = self.protocol.events(behaviour, model)
+        half = len(events) // 2
+        for index, event in enumerate(events):
+            if index == half and behaviour in ("stream-reset", "truncated"):
+                return self._reset()
+            if index == half and behaviour == "stream-end":
+                break
+            if index == half and behaviour == "stream-stall":
+                return self.server_owner.wait(HANG)
+            if index == half and behaviour == "stream-error":
+                self._chunk(self.protocol.error_event())
+                break
+            if index == half and behaviour in ("stream-broken-line", "malformed"):
+                self._chunk(b'data: {"choices": [{"del\n\n' if index else b"")
+                break
+            if behaviour == "stream-drip":
+                self.server_owner.wait(0.25)
+            self._chunk(event)
+        self.wfile.write(b"0\r\n\r\n")
+        return None
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    # --- plain HTTP ---
+
+    def _status(self, status: int, error: dict[str, Any], headers: dict[str, str]) -> None:
+        body = json.dumps({"type": "error", "error": error}).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, formatdate(time.time() + 30, usegmt=True) if value == "DATE" else value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _send(self, data: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _reset(self) -> None:
+        """Close with RST instead of FIN."""
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+
+def _text(behaviour: str) -> str:
+    return {"short": "No.", "empty": "", "refusal": "I cannot help with that."}.get(behaviour, TEXT)
+
+
+def _sse(data: dict[str, Any], event: str = "") -> bytes:
+    return (f"event: {event}\n" if event else "").encode() + f"data: {json.dumps(data)}\n\n".encode()
+
+
+class _OpenAI:
+    usage: ClassVar[dict[str, Any]] = {
+        "prompt_tokens": IN,
+        "completion_tokens": OUT,
+        "total_tokens": IN + OUT,
+        "prompt_tokens_details": {"cached_tokens": CACHED},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    }
+    tool_calls: ClassVar[list[dict[str, Any]]] = [
+        {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ]
+
+    def _finish(self, behaviour: str) -> str:
+        return {"length": "length", "tool-calls": "tool_calls"}.get(behaviour, "stop")
+
+    def whole(self, behaviour: str, model: str) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": _text(behaviour)}
+        if behaviour == "none-content":
+            message["content"] = None
+        if behaviour == "refusal":
+            message = {"role": "assistant", "content": None, "refusal": _text(behaviour)}
+        if behaviour == "tool-calls":
+            message = {"role": "assistant", "content": None, "tool_calls": self.tool_calls}
+        finish = None if behaviour == "stream-end" else self._finish(behaviour)
+        answer: dict[str, Any] = {
+            "id": "x", "object": "chat.completion", "created": 1, "model": model,
+            "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        }  # fmt: skip
+        if behaviour != "no-usage":
+            answer["usage"] = self.usage
+        if behaviour == "empty-choices":
+            answer["choices"] = []
+        if behaviour == "missing-choices":
+            del answer["choices"]
+        return answer
+
+    def events(self, behaviour: str, model: str) -> list[bytes]:
+        def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish}
+            base = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": model}
+            return _sse({**base, "choices": [choice], **more})
+
+        text = _text(behaviour)
+        pieces = [text[i : i + 12] for i in range(0, len(text), 12)] or [""]
+        if behaviour in ("empty-choices", "missing-choices"):
+            events = [chunk({}, choices=[]) for _ in range(3)]
+        elif behaviour == "none-content":
+            events = [chunk({"role": "assistant", "content": None}), chunk({}, "stop")]
+        elif behaviour == "refusal":
+            events = [chunk({"role": "assistant"}), chunk({"refusal": text}), chunk({}, "stop")]
+        elif behaviour == "tool-calls":
+            events = [chunk({"tool_calls": self.tool_calls}), chunk({}, "tool_calls")]
+        else:
+            events = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": p}) for p in pieces)]
+            events.append(chunk({}, self._finish(behaviour)))
+        if behaviour not in ("no-usage", "empty-choices", "missing-choices"):
+            events.append(chunk({}, choices=[], usage=self.usage))
+        return [*events, b"data: [DONE]\n\n"]
+
+    def error_event(self) -> bytes:
+        return _sse({"error": {"message": "The server had an error", "type": "server_error", "code": "server_error"}})
+
+
+class _Anthropic:
+    usage: ClassVar[dict[str, Any]] = {
+        "input_tokens": IN - CACHED,
+        "cache_read_input_tokens": CACHED,
+        "output_tokens": OUT,
+    }
+    tool: ClassVar[dict[str, Any]] = {"type": "tool_use", "id": "c1", "name": "f", "input": {}}
+
+    def _stop(self, behaviour: str) -> str:
+        return {"length": "max_tokens", "tool-calls": "tool_use", "refusal": "refusal"}.get(behaviour, "end_turn")
+
+    def whole(self, behaviour: str, model: str) -> dict[str, Any]:
+        content = [] if behaviour == "none-content" else [{"type": "text", "text": _text(behaviour)}]
+        if behaviour == "tool-calls":
+            content = [self.tool]
+        stop = None if behaviour == "stream-end" else self._stop(behaviour)
+        answer: dict[str, Any] = {
+            "id": "x", "type": "message", "role": "assistant", "model": model, "content": content, "stop_reason": stop,
+        }  # fmt: skip
+        if behaviour != "no-usage":
+            answer["usage"] = self.usage
+        if behaviour == "empty-choices":
+            answer |= {"content": [], "stop_reason": None}
+        if behaviour == "missing-choices":
+            del answer["content"], answer["stop_reason"]
+        return answer
+
+    def events(self, behaviour: str, model: str) -> list[bytes]:
+        usage: ClassVar[dict[str, Any]] = {**self.usage, "output_tokens": 1}
+        message = {
+            "id": "x",
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+        }
+        start = _sse(
+            {"type": "message_start", "message": message | ({} if behaviour == "no-usage" else {"usage": usage})},
+            "message_start",
+        )
+        if behaviour in ("empty-choices", "missing-choices"):
+            return [start, _sse({"type": "message_stop"}, "message_stop")]
+        block = self.tool if behaviour == "tool-calls" else {"type": "text", "text": ""}
+        text = "" if behaviour in ("none-content", "tool-calls") else _text(behaviour)
+        events = [start]
+        if behaviour != "none-content":
+            events.append(
+                _sse({"type": "content_block_start", "index": 0, "content_block": block}, "content_block_start")
+            )
+            events += [
+                _sse(
+                    {
+                        "type": "content_block_delta",
+                        "index": 0,
+                        "delta": {"type": "text_delta", "text": text[i : i + 12]},
+                    },
+                    "content_block_delta",
+                )
+                for i in range(0, len(text), 12)
+            ]
+            events.append(_sse({"type": "content_block_stop", "index": 0}, "content_block_stop"))
+        delta: dict[str, Any] = {
+            "type": "message_delta",
+            "delta": {"stop_reason": self._stop(behaviour), "stop_sequence": None},
+        }
+        delta["usage"] = None if behaviour == "no-usage" else {"output_tokens": OUT}
+        return [*events, _sse(delta, "message_delta"), _sse({"type": "message_stop"}, "message_stop")]
+
+    def error_event(self) -> bytes:
+        return _sse({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "error")
