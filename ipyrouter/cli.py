@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipyrouter.errors import IPyRouterError
+from ipyrouter.money import count
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -129,7 +130,7 @@ def _doctor() -> int:
         print(f"{'ok  ' if good else 'LOOK'}  {line}")
         troubles += not good
     router.close()
-    print("All is well." if not troubles else f"{troubles} {'point' if troubles == 1 else 'points'} to look at.")
+    print("All is well." if not troubles else f"{count(troubles, 'point')} to look at.")
     return 1 if troubles else 0
 
 

@@ -463,7 +463,7 @@ def _build(data: dict[str, Any], origins: dict[str, str]) -> Config:
 
 
 def _provider(name: str, table: dict[str, Any], source: Callable[[str], str], warnings: list[str]) -> Provider:
-    where = source(f"providers.{name}.sdk")
+    where = source(f"providers.{name}.{next(iter(table), 'sdk')}")
     if "sdk" not in table:
         raise ConfigError(f"{where}: providers.{name} has no 'sdk'.", 'Add sdk = "openai" or sdk = "anthropic".')
     base_url = table.get("base_url")

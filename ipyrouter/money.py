@@ -19,6 +19,11 @@ def dollars(amount: Decimal | float | None) -> str:
     return f"${text}" if Decimal(text) else f"less than ${Decimal(1).scaleb(-12)}"
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 call, 2 calls."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def seconds(value: float) -> str:
     """Return a duration: 0.4 ms, 320 ms, 1.2 s, 75 s."""
     if value < 0.01:

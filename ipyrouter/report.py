@@ -12,7 +12,7 @@ import pandas as pd
 
 from ipyrouter.config import Config
 from ipyrouter.errors import UsageError
-from ipyrouter.money import dollars
+from ipyrouter.money import count, dollars
 from ipyrouter.plan import today
 from ipyrouter.pricing import Pricing
 from ipyrouter.store.base import LOG_COLUMNS, LogFilter, Store
@@ -105,12 +105,12 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.title}: {self.spent} · {self.calls} {'call' if self.calls == 1 else 'calls'} · "
+            f"{self.title}: {self.spent} · {count(self.calls, 'call')} · "
             f"{self.cache_hits} from the cache (saved {dollars(self.saved)})"
             + (f" · {self.errors} failed" if self.errors else "")
         ]
         lines += [
-            f"  {name}: {dollars(row['cost'])} in {row['calls']} calls, {row['cache_hits']} from the cache"
+            f"  {name}: {dollars(row['cost'])} in {count(row['calls'], 'call')}, {row['cache_hits']} from the cache"
             for name, row in self.tiers.iterrows()
         ]
         return "\n".join(lines)
@@ -123,7 +123,7 @@ class Report:
         """The total in words that stay true where prices are unknown."""
         if not self.unpriced:
             return dollars(self.total)
-        return f"at least {dollars(self.total)}, {self.unpriced} {'call' if self.unpriced == 1 else 'calls'} unpriced"
+        return f"at least {dollars(self.total)}, {count(self.unpriced, 'call')} unpriced"
 
 
 def daily(store: Store, day: dt.date | str | None = None) -> Report:

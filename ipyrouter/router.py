@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import sys
 import time
 import uuid
@@ -196,8 +198,8 @@ class Router:
         if request.cache != "use" or not self.config.cache_enabled:
             return None
         keys = [step.call.key() for step in found.cacheable]
-        if found.cacheable and self.escalates(request):
-            keys.insert(0, escalated_key(found.cacheable[0]))
+        if keys and self.escalates(request):
+            keys.insert(0, escalated_key(keys[0]))
         return self.store.cached(keys, self.config.cache_ttl_days)
 
     def escalates(self, request: Request) -> bool:
@@ -221,9 +223,9 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def escalated_key(step: Step) -> bytes:
-    """Return the cache key of the answer that an escalation from this step led to."""
-    return step.call.key(answer="escalated")
+def escalated_key(key: bytes) -> bytes:
+    """Return the cache key of the answer that an escalation from the call with this key led to."""
+    return hashlib.sha256(key + b"escalated").digest()
 
 
 def make_request(
@@ -259,7 +261,8 @@ class _Passage:
     on_delta: OnDelta | None
 
     def __post_init__(self) -> None:
-        self.id = uuid.uuid4().hex
+        # The time comes first, so that the database appends instead of writing all over its pages.
+        self.id = f"{time.time_ns() // 1000:014x}{secrets.token_hex(9)}"
         self.started = time.monotonic()
         self.notes: list[str] = []
         self.attempts: list[Attempt] = []
@@ -387,7 +390,7 @@ class _Passage:
             and self.request.cache != "off"
             and self.router.config.cache_enabled
         ):
-            key = escalated_key(first.steps[0]) if escalated_from else step.call.key()
+            key = escalated_key(first.cacheable[0].call.key()) if escalated_from else step.call.key()
         return self._record(answer, "ok", key)
 
     def _unfinished(self, outcome: Outcome, current: Plan) -> Answer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.money import dollars, seconds
+from ipyrouter.money import count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, help_text, parse
 from ipyrouter.types import TIERS
 
@@ -152,16 +152,14 @@ def _reset(router: Router, _: Any) -> None:
 
 
 def _clear_cache(router: Router, _: Any) -> None:
-    count = router.store.clear_cache()
-    print(f"Forgot {count:,} cached {'answer' if count == 1 else 'answers'}. The log stays.")
+    print(f"Forgot {count(router.store.clear_cache(), 'cached answer')}. The log stays.")
 
 
 def _export(router: Router, parsed: Any) -> None:
     if not parsed.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
     path = Path(parsed.rest.strip("\"'")).expanduser()
-    count = export(router.log(), path)
-    print(f"Wrote {count:,} {'row' if count == 1 else 'rows'} to {path}")
+    print(f"Wrote {count(export(router.log(), path), 'row')} to {path}")
 
 
 def export(frame: pd.DataFrame, path: Path) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from ipyrouter.notebook import questions
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -188,6 +190,7 @@ def load(shell: InteractiveShell) -> None:
     module, _, name = _ANSWER.rpartition(".")
     shell.display_formatter.ipython_display_formatter.for_type_by_name(module, name, magics.show)  # type: ignore[union-attr]
     shell.events.register("post_run_cell", magics.forget_shown)
+    questions.install(shell)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -203,4 +206,5 @@ def unload(shell: InteractiveShell) -> None:
             registered[kind].pop(name, None)
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
     shell.events.unregister("post_run_cell", magics.forget_shown)
+    questions.remove(shell)
     ipyrouter.use_router(None)

@@ -6,7 +6,7 @@ import html
 from decimal import Decimal
 from typing import Any
 
-from ipyrouter.money import dollars, seconds
+from ipyrouter.money import count, dollars, seconds
 from ipyrouter.notebook import sanitise
 from ipyrouter.types import Answer, Preview, TierName
 
@@ -58,7 +58,7 @@ def badge_markdown(answer: Answer) -> str:
 
 
 def _badge(tier: TierName, words: list[str]) -> str:
-    said = html.escape(sanitise.plain(" · ".join(words)).replace("\n", " "))
+    said = _escaped(" · ".join(words))
     colour = _COLOURS[tier]
     chip = (
         f'<span style="color:{colour}; border:1px solid {colour}; padding:0 0.5em; border-radius:0.8em">{tier}</span>'
@@ -68,7 +68,12 @@ def _badge(tier: TierName, words: list[str]) -> str:
 
 def notes_markdown(notes: tuple[str, ...]) -> str:
     """Return notes as one quiet line each."""
-    return "\n".join(f'<div style="{_QUIET}">{html.escape(sanitise.plain(note))}</div>' for note in notes)
+    return "\n".join(f'<div style="{_QUIET}">{_escaped(note)}</div>' for note in notes)
+
+
+def _escaped(text: str) -> str:
+    """Return text for inside an HTML block: one line, no markup, and no $, which front ends take for maths."""
+    return html.escape(" ".join(sanitise.plain(text).split())).replace("$", "&#36;")
 
 
 def answer_bundle(answer: Answer, fmt: str) -> Bundle:
@@ -89,7 +94,7 @@ def waiting_bundle() -> Bundle:
 
 def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
     """Return the bundle of a request whose every candidate failed, with what the last one had said."""
-    said = f"no complete answer after {attempts} {'attempt' if attempts == 1 else 'attempts'}; the error below says why"
+    said = f"no complete answer after {count(attempts, 'attempt')}; the error below says why"
     line = f'<div style="{_QUIET}"><span style="color:{_ERROR}">failed</span> {said}</div>'
     return _bundle(line, f"[failed] {said}", text, fmt, ())
 

@@ -65,8 +65,8 @@ class AnthropicClient:
         }
         if call.system:
             body["system"] = call.system
-        if call.temperature is not None:
-            body["temperature"] = call.temperature
+        if call.temperature is not None:  # the SDK names it no more, but older models and other servers take it
+            body["extra_body"] = {"temperature": call.temperature}
         create = cast(Callable[..., Any], self._sdk.messages.create)
         if provider.stream:
             events = create(**body, stream=True, timeout=watch.timeout())

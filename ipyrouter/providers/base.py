@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ipyrouter.config import Deadlines, Provider
@@ -43,9 +43,11 @@ class Call:
     max_output_tokens: int
     temperature: float | None
 
-    def key(self, **marks: str) -> bytes:
-        """Return the SHA-256 of the canonical JSON of the call, of the key's version, and of any marks."""
-        body = json.dumps({"version": _KEY_VERSION, **asdict(self), **marks}, sort_keys=True, separators=(",", ":"))
+    def key(self) -> bytes:
+        """Return the SHA-256 of the canonical JSON of the call and of the key's version."""
+        fields = {name: getattr(self, name) for name in self.__slots__}  # asdict() is ten times slower
+        fields["messages"] = [(message.role, message.text) for message in self.messages]
+        body = json.dumps({"version": _KEY_VERSION, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(body.encode()).digest()
 
 

@@ -63,7 +63,7 @@ def fault_of(error: Exception, sdk: ModuleType, provider: Provider, watch: Watch
         return Fault("malformed", "the server's answer is not valid JSON")
     if isinstance(error, sdk.APIError):  # an error event in a stream
         return _from_body(error, provider)
-    return Fault("malformed", f"the server's answer could not be read ({type(error).__name__})")
+    return Fault("malformed", f"the server's answer could not be read ({type(error).__name__}: {_short(str(error))})")
 
 
 def timed_out(watch: Watch) -> Fault:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import sqlite3
@@ -34,8 +33,8 @@ CREATE TABLE attempts (
     cached_input_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL,
     estimated INTEGER NOT NULL, cost_pico INTEGER, saved_pico INTEGER, price_id TEXT, rates TEXT, latency REAL NOT NULL,
     first_token REAL, finish TEXT, error_kind TEXT, error TEXT, text TEXT,
-    UNIQUE (answer_id, n)
-);
+    PRIMARY KEY (answer_id, n)
+) WITHOUT ROWID;
 CREATE INDEX attempts_time ON attempts (time);
 CREATE TABLE cache (
     key BLOB PRIMARY KEY, created INTEGER NOT NULL, used INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -158,7 +157,7 @@ class SQLiteStore:
         }
         asked = {condition: value for condition, value in conditions.items() if value is not None}
         where = f" WHERE {' AND '.join(asked)}" if asked else ""
-        query = f"{_SELECT_LOG}{where} ORDER BY t.time, t.rowid"
+        query = f"{_SELECT_LOG}{where} ORDER BY t.time, t.answer_id, t.n"
         return self._database.read(lambda c: c.execute(query, tuple(asked.values())).fetchall())
 
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
@@ -227,6 +226,10 @@ def _insert_answer(connection: sqlite3.Connection, record: Record, now: int) -> 
     _insert(connection, "answers", row)
 
 
+def _usage_columns(usage: Usage) -> dict[str, int]:
+    return {name: getattr(usage, name) for name in Usage.__slots__}
+
+
 def _insert_attempts(connection: sqlite3.Connection, record: Record, now: int) -> None:
     answer, content = record.answer, record.prompt is not None
     for n, attempt in enumerate(answer.attempts):
@@ -239,7 +242,7 @@ def _insert_attempts(connection: sqlite3.Connection, record: Record, now: int) -
             "provider": attempt.candidate.provider,
             "model": attempt.candidate.model,
             "status": attempt.status,
-            **{field.name: getattr(usage, field.name) for field in dataclasses.fields(usage)},
+            **_usage_columns(usage),
             "cost_pico": to_pico(cost.amount),
             "saved_pico": to_pico(answer.cost_saved) if attempt.status == "cached" else None,
             "price_id": cost.price_id,
@@ -256,17 +259,16 @@ def _insert_attempts(connection: sqlite3.Connection, record: Record, now: int) -
 
 def _insert_cache(connection: sqlite3.Connection, key: bytes, answer: Answer, now: int, max_bytes: int) -> None:
     size = len(answer.text.encode()) + 300  # the other columns and the index, about
-    old = connection.execute("SELECT size FROM cache WHERE key = ?", (key,)).fetchone()
-    usage = json.dumps(dataclasses.asdict(answer.usage))
+    usage = json.dumps(_usage_columns(answer.usage))
     connection.execute(
         "INSERT OR REPLACE INTO cache (key, created, used, size, provider, model, tier, text, usage, finish, cost_pico,"
         " escalated_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (key, now, now, size, answer.provider, answer.model, answer.tier, answer.text, usage, answer.finish,
          to_pico(answer.cost), answer.escalated_from),
     )  # fmt: skip
-    grown = size - (old[0] if old else 0)
+    # A replaced entry is counted twice until the next eviction counts anew: cheaper than a look-up at every write.
     (held,) = connection.execute(
-        "UPDATE counters SET value = value + ? WHERE name = 'cache_bytes' RETURNING value", (grown,)
+        "UPDATE counters SET value = value + ? WHERE name = 'cache_bytes' RETURNING value", (size,)
     ).fetchone()
     if held > max_bytes:
         _evict(connection, max_bytes)

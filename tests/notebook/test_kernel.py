@@ -1,0 +1,106 @@
+"""The main job: a real kernel, the real local model, both SDKs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.server import TEXT, FaultServer
+from tests.notebook.kernels import kernel
+
+LOCAL = """
+[providers.own]
+sdk = "{sdk}"
+base_url = "embedded"
+[prices."own/smollm2"]
+input = 0
+output = 0
+[tiers.fast]
+chain = ["own/smollm2"]
+[tiers.mid]
+chain = ["own/smollm2"]
+[tiers.power]
+chain = ["own/smollm2"]
+"""
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_route_cell_on_the_local_model_and_again_after_a_restart(home: Path, sdk: str) -> None:
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text(LOCAL.format(sdk=sdk))
+    cell = "%%route\nWhat is the capital of France?"
+    with kernel() as first:
+        assert first.run("%load_ext ipyrouter").status == "ok"
+        reply = first.run(cell)
+        assert reply.status == "ok", reply.error
+        assert len(reply.displays) == 1
+        assert reply.updates >= 2  # it streamed
+        assert not reply.results  # shown once
+        assert "own/smollm2 · &#36;0 · " in reply.markdown
+        assert "Paris" in reply.markdown
+        told = reply.displays[0]["metadata"]["ipyrouter"]
+        assert (told["cost"], told["tier"], told["cached"], told["estimated"]) == ("0", "fast", False, False)
+        assert told["input_tokens"] > 10
+        assert told["output_tokens"] > 1
+        text = first.run("print(_.text)").out.strip()
+        assert text
+        imported = first.run("import sys; print({'openai', 'anthropic'} & set(sys.modules))").out
+        assert imported.strip() == f"{{'{sdk}'}}"
+    with kernel() as second:
+        second.run("%load_ext ipyrouter")
+        again = second.run(cell)
+        assert again.status == "ok", again.error
+        assert "cached" in again.markdown
+        assert second.run("print(_.text)").out.strip() == text
+        imported = second.run(
+            "import sys; print({'openai', 'anthropic', 'xllamacpp', 'pandas'} & set(sys.modules))"
+        ).out
+        assert imported.strip() == "set()"
+        log = second.run(
+            "import ipyrouter; print(ipyrouter.cost_log()[['status', 'cost_pico', 'text']].to_csv(index=False))"
+        )
+        assert [line.split(",")[:2] for line in log.out.splitlines()[1:3]] == [["ok", "0"], ["cached", "0"]]
+
+
+def test_without_key_and_config_the_local_model_answers() -> None:
+    with kernel() as running:
+        running.run("%load_ext ipyrouter")
+        reply = running.run("answer = %route --max-tokens 20 What is the capital of France?")
+        assert reply.status == "ok", reply.error
+        assert "local/smollm2 · &#36;0 · " in reply.markdown
+        out = running.run("print(answer.provider, answer.model, answer.cost)").out
+        assert out.split() == ["local", "smollm2", "0"]
+        unloaded = running.run("%unload_ext ipyrouter\n%route hello")
+        assert unloaded.status == "error" or "not found" in unloaded.out
+
+
+def test_an_error_fails_the_cell_so_that_run_all_stops(home: Path, server: FaultServer) -> None:
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text(
+        f'[providers.o]\nsdk = "openai"\nbase_url = "{server.url}/v1"\n[tiers.mid]\nchain = ["o/status-401"]\n'
+    )
+    with kernel() as running:
+        running.run("%load_ext ipyrouter")
+        reply = running.run("%%route\nExplain closures")
+        assert reply.status == "error"
+        assert reply.error.startswith("RouteError: o/status-401: 401 Incorrect API key provided")
+        assert len(reply.error.splitlines()) == 1
+        assert "failed" in reply.markdown
+        typo = running.run("%route -t fats Explain closures")
+        assert (typo.status, typo.error) == ("error", "UsageError: Unknown tier 'fats'. Did you mean 'fast'?")
+
+
+def test_streaming_updates_at_most_ten_times_a_second(home: Path, server: FaultServer) -> None:
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text(
+        f'[providers.o]\nsdk = "openai"\nbase_url = "{server.url}/v1"\n[tiers.mid]\nchain = ["o/ok", "o/stream-drip"]\n'
+    )
+    with kernel() as running:
+        running.run("%load_ext ipyrouter")
+        quick = running.run("%%route\nExplain closures")  # all its pieces arrive at once
+        assert TEXT in quick.markdown
+        assert quick.updates <= 3
+        slow = running.run("%%route -m o/stream-drip\nExplain closures")
+        assert slow.updates >= 4
+        assert TEXT in slow.markdown

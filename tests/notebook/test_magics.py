@@ -1,0 +1,296 @@
+"""What a person types, in a real IPython shell against the loopback server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import ipyrouter
+from ipyrouter.errors import IPyRouterError, NoModelError, RouteError
+from ipyrouter.providers import local
+from ipyrouter.router import Router
+from ipyrouter.types import Answer
+from tests.faults.server import TEXT
+from tests.notebook.conftest import Shell
+
+MakeRouter = Callable[..., Router]
+
+
+def prompt_of(request: Any) -> str:
+    return str(request[2]["messages"][-1]["content"])
+
+
+def test_cell_answers_once_and_out_holds_it(shell: Shell) -> None:
+    ran = shell.run("%%route\nExplain closures\n")
+    assert ran.error is None
+    assert ran.out.count(TEXT) == 1
+    assert "[mid] o/ok · $0.00041 · 120 in + 30 out tokens · " in ran.out
+    assert "Out[" not in ran.out
+    assert isinstance(shell.ip.user_ns["_"], Answer)
+    assert shell.ip.user_ns["Out"][1].text == TEXT
+    assert shell.run("_.cost").value == shell.ip.user_ns["Out"][1].cost
+
+
+def test_line_magic_returns_the_answer(shell: Shell) -> None:
+    ran = shell.run("answer = %route Explain closures")
+    assert ran.error is None
+    assert shell.ip.user_ns["answer"].text == TEXT
+    shown_again = shell.run("answer")
+    assert shown_again.out.count(TEXT) == 1
+    assert "cached" not in shown_again.out  # it is the same answer, not a new one
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "print({'foo': 'bar'})",
+        "{os.environ['HOME']} and {1+1} and $HOME and $x and ${x}",
+        "100% of %s and %(name)s, {{x.y}} {{x[0]}} {{1+1}} {{ }}",
+        "'single' \"double\" `tick` \\n \\\\ !ls ?help",
+        "%time in the second line\n!echo hi\n  indented",
+        "null \x00 byte",
+    ],
+)
+def test_the_cell_goes_out_verbatim(shell: Shell, requests: list[Any], prompt: str) -> None:
+    shell.ip.user_ns["x"] = [1]
+    ran = shell.run(f"%%route\n{prompt}")
+    assert ran.error is None, ran.err
+    assert prompt_of(requests[0]) == prompt
+
+
+def test_line_prompt_goes_out_verbatim(shell: Shell, requests: list[Any]) -> None:
+    shell.ip.user_ns["x"] = "SECRET"
+    shell.run('%route -t fast What does {x} or $x mean in "it\'s"?')
+    assert prompt_of(requests[0]) == 'What does {x} or $x mean in "it\'s"?'
+
+
+def test_variables_are_inserted_on_request(shell: Shell, requests: list[Any]) -> None:
+    shell.ip.user_ns["notes"] = "A and {{B}}"
+    shell.run("%%route\nSummarise: {{notes}} / {{ notes }}")
+    assert prompt_of(requests[0]) == "Summarise: A and {{B}} / A and {{B}}"
+    shell.run("%%route --raw\nSummarise: {{notes}}")
+    assert prompt_of(requests[1]) == "Summarise: {{notes}}"
+
+
+def test_undefined_variable(shell: Shell, requests: list[Any]) -> None:
+    shell.ip.user_ns["notes"] = "A"
+    ran = shell.run("%%route\nSummarise: {{noets}}")
+    assert "there is no variable 'noets'. Did you mean 'notes'?" in str(ran.error)
+    assert not requests
+
+
+def test_options_reach_the_router(shell: Shell, requests: list[Any]) -> None:
+    ran = shell.run(
+        "%%route -t power -s \"Be brief, 'please'.\" --max-tokens=7 --temperature 0.5 -o mine\nExplain closures"
+    )
+    assert ran.error is None
+    body = requests[0][2]
+    assert body["messages"][0] == {"role": "system", "content": "Be brief, 'please'."}
+    assert (body["max_tokens"], body["temperature"]) == (7, 0.5)
+    assert shell.ip.user_ns["mine"].tier == "power"
+
+
+@pytest.mark.parametrize(
+    "prompt", ["What is a list?", "What's a list?", "a? b?", "why??", "x[0]?", "%route?", "3 > 2 ?"]
+)
+def test_a_question_mark_is_no_call_for_help(shell: Shell, requests: list[Any], prompt: str) -> None:
+    shell.run(f"%route -q {prompt}")
+    shell.run(f"if True:\n    answer = %route -q --refresh {prompt}\n")
+    assert [prompt_of(request) for request in requests] == [prompt, prompt]
+    assert shell.ip.user_ns["answer"].text == TEXT
+
+
+def test_help_syntax_still_works(shell: Shell, requests: list[Any]) -> None:
+    out = shell.run("%route?").out + shell.run("%%route?").out + shell.run("x = 1\nx?").out
+    assert out.count("Send a prompt to the cheapest model") == 2
+    assert "int" in out
+    assert not requests
+
+
+def test_cache_options(shell: Shell, requests: list[Any]) -> None:
+    shell.run("%%route\nExplain closures")
+    assert "cached" in shell.run("%%route\nExplain closures").out
+    assert "cached" not in shell.run("%%route --refresh\nExplain closures").out
+    assert "cached" not in shell.run("%%route --no-cache\nExplain closures").out
+    assert len(requests) == 3
+
+
+def test_quiet(shell: Shell) -> None:
+    ran = shell.run("%%route -q -o mine\nExplain closures")
+    assert ran.out == ""
+    assert shell.ip.user_ns["mine"].text == TEXT
+
+
+def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
+    ran = shell.run("%%route -n\nDraw up a migration plan")
+    for part in ("power", "“migration plan”", "o/ok", "tokens", "miss", "none needed", "$"):
+        assert part in ran.out
+    assert not requests
+    assert ran.value is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("%%route\n \n", "The prompt is empty."),
+        ("%route -- ", "There is no prompt."),
+        ("%%route -t fats\nx", "Unknown tier 'fats'. Did you mean 'fast'?"),
+        ("%%route -m gtp-4o\nx", "Unknown model 'gtp-4o'"),
+        ("%%route --teir fast\nx", "Unknown option '--teir'. Did you mean '--tier'?"),
+        ("%%route -x\nx", "Unknown option '-x'"),
+        ("%%route -t\nx", "-t needs a value. Write -t TIER."),
+        ("%%route -s 'open\nx", "The quotes after -s do not close."),
+        ("%%route -o 1a\nx", "is no name for a variable"),
+        ("%%route --max-tokens many\nx", "'many' is no number of tokens."),
+        ("%%route --temperature hot\nx", "'hot' is no number."),
+        ("%%route --quiet=yes\nx", "--quiet takes no value."),
+        ("%%route What is this?\nx", "stands on the %%route line"),
+        ("%route", "There is no prompt."),
+        ("%route -q", "There is no prompt."),
+        ("%router lgo", "Unknown subcommand 'lgo'. Did you mean 'log'?"),
+        ("%router log many", "'many' is no number of rows."),
+        ("%router export", "needs a file"),
+        ("%router export log.xls", "Unknown format '.xls'. Known: .csv, .json, .parquet."),
+        ("%router export nowhere/log.csv", "cannot be written"),
+        ("%router report yesterdayy", "'yesterdayy' is no date."),
+    ],
+)
+def test_bad_input_fails_the_cell_in_one_line(shell: Shell, requests: list[Any], cell: str, said: str) -> None:
+    ran = shell.run(cell)
+    assert isinstance(ran.error, IPyRouterError)
+    assert said in str(ran.error)
+    shown = (ran.out + ran.err).strip()
+    assert said in shown
+    assert "Traceback" not in shown
+    assert "\n" not in shown
+    assert not requests
+
+
+def test_a_prompt_may_begin_with_a_dash(shell: Shell, requests: list[Any]) -> None:
+    shell.run("%route -q -- -t is what?")
+    assert prompt_of(requests[0]) == "-t is what?"
+    shell.run("%route -q - item")
+    assert prompt_of(requests[1]) == "- item"
+
+
+def test_a_failed_chain_fails_the_cell(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/status-401"]))
+    ran = shell.run("%%route\nExplain closures")
+    assert isinstance(ran.error, RouteError)
+    lines = (ran.out + ran.err).strip().splitlines()
+    assert lines[0].startswith("RouteError: a/status-401: 401 Incorrect API key provided")
+    assert lines[1] == "  o/status-429-30: 429 Rate limit reached"
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize("mode", ["Plain", "Context", "Verbose"])
+def test_no_key_is_ever_shown(
+    shell: Shell, make_router: MakeRouter, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    router = make_router(mid=["o/status-401"])
+    settings = dict(router.config.values)
+    own = {"sdk": "openai", "base_url": settings["providers.o.base_url"], "key": "OPENAI_API_KEY"}
+    monkeypatch.setenv("IPYROUTER_HOME", "/proc/none")  # the log goes to memory; the error must still be clean
+    ipyrouter.use_router(Router({"providers": {"o": own}, "tiers": {"mid": {"chain": ["o/status-401"]}}}))
+    shell.run(f"%xmode {mode}")
+    ran = shell.run("%%route\nExplain closures")
+    assert "check OPENAI_API_KEY" in ran.out + ran.err
+    everything = ran.out + ran.err + repr(ran.error) + repr(vars(ipyrouter.default_router()))
+    everything += shell.run("%router config").out + shell.run("%tb").out
+    assert "sk-very-secret" not in everything
+
+
+def test_no_model_at_all(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "available", lambda: False)
+    ipyrouter.use_router(None)
+    ran = shell.run("%%route\nExplain closures")
+    assert isinstance(ran.error, NoModelError)
+    assert "OPENAI_API_KEY and ANTHROPIC_API_KEY are not set" in ran.out + ran.err
+
+
+def test_a_broken_config_fails_the_cell_in_one_line(shell: Shell, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "config.toml").write_text("[budget\n")
+    ipyrouter.use_router(None)
+    ran = shell.run("%%route\nExplain closures")
+    assert "config.toml: not valid TOML" in ran.out + ran.err
+    assert "Traceback" not in ran.out + ran.err
+
+
+# --- %router ---
+
+
+def test_router_subcommands(shell: Shell) -> None:
+    shell.run("%%route\nExplain closures")
+    shell.run("%%route\nExplain closures")
+    log = shell.run("log = %router log")
+    assert log.error is None
+    frame = shell.ip.user_ns["log"]
+    assert list(frame["status"]) == ["cached", "ok"]
+    assert len(shell.run("%router log 1").value) == 1
+    report = shell.run("%router report")
+    assert "$0.00041 · 1 call · 1 from the cache (saved $0.00041)" in report.out
+    compare = shell.run("%router compare")
+    assert list(compare.value.index) == ["all power", "all mid", "router", "router + cache"]
+    assert "Assumes the same token counts" in compare.out
+    assert compare.value.loc["router", "cost"] == pytest.approx(0.00082)
+    models = shell.run("%router models").value
+    assert set(models["state"]) == {"ready"}
+    config = shell.run("%router config").value
+    assert config.loc["tiers.fast.chain", "from"] == "arguments"
+    assert "all is well" in shell.run("%router status").out
+    assert "New session" in shell.run("%router reset").out
+    assert "Forgot 1 cached answer." in shell.run("%router clear-cache").out
+
+
+def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/ok"]))
+    shell.run("%%route\nExplain closures")
+    assert "o/status-429-30: left alone for 30.0 s: Rate limit reached" in shell.run("%router status").out
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_export(shell: Shell, suffix: str) -> None:
+    shell.run("%%route\nExplain closures")
+    assert "Wrote 1 row to" in shell.run(f"%router export 'my log{suffix}'").out
+    path = Path(f"my log{suffix}")
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".csv": pd.read_csv,
+        ".json": lambda p: pd.DataFrame(json.loads(p.read_text())),
+        ".parquet": pd.read_parquet,
+    }
+    frame = readers[suffix](path)
+    assert list(frame["prompt"]) == ["Explain closures"]
+    assert list(frame["cost_pico"]) == [410_000_000]
+
+
+def test_help(shell: Shell) -> None:
+    text = shell.run("%route --help").out
+    for option in ("--tier", "--model", "--system", "--out", "--max-tokens", "--temperature", "--refresh", "--no-cache",
+                   "--dry-run", "--quiet"):  # fmt: skip
+        assert option in text
+    overview = shell.run("%router").out
+    for name in ("log", "report", "compare", "models", "config", "status", "reset", "clear-cache", "export"):
+        assert f"  {name}" in overview
+        assert f"%router {name}" in shell.run(f"%router {name} --help").out
+
+
+def test_unload_takes_everything_away(shell: Shell) -> None:
+    registered = shell.ip.magics_manager.magics
+    formatter = shell.ip.display_formatter.ipython_display_formatter
+    before = len(shell.ip.events.callbacks["post_run_cell"])
+    assert {"route", "router"} <= set(registered["line"])
+    shell.ip.run_line_magic("unload_ext", "ipyrouter")
+    assert not {"route", "router"} & set(registered["line"])
+    assert "route" not in registered["cell"]
+    assert ("ipyrouter.types", "Answer") not in formatter.deferred_printers
+    assert Answer not in formatter.type_printers
+    assert len(shell.ip.events.callbacks["post_run_cell"]) == before - 1
+    shell.ip.run_line_magic("load_ext", "ipyrouter")
+    assert "route" in registered["cell"]

@@ -1,0 +1,131 @@
+"""What front ends are given, hostile answers included."""
+
+from __future__ import annotations
+
+import dataclasses
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from ipyrouter.notebook import render
+from ipyrouter.notebook.sanitise import markdown, plain
+from ipyrouter.types import Answer, Classification, Usage
+
+BASE = Answer(
+    id="1",
+    text="Hello",
+    tier="fast",
+    provider="openai",
+    model="gpt-6-luna",
+    cost=Decimal("0.000123"),
+    usage=Usage(1200, 34),
+    cached=False,
+    latency=1.234,
+    finish="stop",
+    classification=Classification("fast", 0.1, 0.9, ()),
+)
+
+
+def words(**changes: Any) -> str:
+    return render.badge_text(dataclasses.replace(BASE, **changes))
+
+
+def test_badge_says_what_happened() -> None:
+    assert words() == "[fast] openai/gpt-6-luna · $0.00012 · 1,200 in + 34 out tokens · 1.2 s"
+    assert "price unknown" in words(cost=None)
+    assert "$0 · saved $0.0021" in words(cached=True, cost=Decimal(0), cost_saved=Decimal("0.0021"))
+    assert "fallback from a/b" in words(fallback_from="a/b")
+    assert "escalated from fast" in words(tier="mid", escalated_from="fast")
+    assert "about 1,200 in" in words(usage=Usage(1200, 34, estimated=True))
+    assert "cut off at the token limit" in words(finish="length")
+    assert "refused" in words(finish="refusal")
+    assert "stopped" in words(finish="interrupted")
+
+
+def test_one_bundle_of_markdown_and_text_badge_first() -> None:
+    bundle = render.answer_bundle(BASE, "markdown")
+    assert set(bundle) == {"text/markdown", "text/plain"}
+    badge, _, text = bundle["text/markdown"].partition("\n\n")
+    assert badge.startswith("<div style=")
+    assert "\n" not in badge
+    assert text == "Hello"
+    assert bundle["text/plain"].endswith("\nHello")
+
+
+def test_metadata_tells_the_cost_without_the_text() -> None:
+    told = render.metadata(BASE)["ipyrouter"]
+    assert told["cost"] == "0.000123"
+    assert "Hello" not in str(told)
+
+
+def test_badge_escapes_model_names() -> None:
+    badge = render.badge_markdown(dataclasses.replace(BASE, model="<img src=x onerror=alert(1)>\n\n# hi"))
+    assert "<img" not in badge
+    assert "\n" not in badge
+
+
+def test_text_format_shows_every_character() -> None:
+    shown = render.answer_bundle(dataclasses.replace(BASE, text="# no ``` heading <b>"), "text")["text/markdown"]
+    assert "````\n# no ``` heading <b>\n````" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "gone", "kept"),
+    [
+        ("<script>alert(1)</script>", "<script", "&lt;script"),
+        ("<img src=x onerror=alert(1)>", "<img", "&lt;img"),
+        ("<!-- swallow", "<!--", "&lt;!--"),
+        ("![cat](https://evil/x.png)", "![", "[cat](https://evil/x.png)"),
+        ("!![cat](https://evil/x.png)", "![", "[cat](https://evil/x.png)"),
+        ("![](https://evil/x.png)", "![", "[image](https://evil/x.png)"),
+        ("[x](javascript:alert(1))", "](javascript", "javascript"),
+        ("[x](&#106;avascript:alert(1))", "](&#", "avascript"),
+        ("[x](data:text/html,x)", "](data", "data"),
+        ("[x]: javascript:alert(1)", "\n[x]:", "javascript"),
+        ("$\\href{javascript:alert(1)}{x}$", "\\href", "href"),
+        ("\x1b[31mred\x1b[0m \x1b]0;title\x07", "\x1b", "red"),
+        ("left\u202eright", "\u202e", "leftright"),
+        ("a ` b\n` <img src=x> `", "a ` b", "a \\` b"),
+        ("| ` | <img> ` |", "<img", "&lt;img"),
+    ],
+)
+def test_hostile_text_is_defused(text: str, gone: str, kept: str) -> None:
+    safe = "\n" + markdown(text) + "\n"
+    assert gone not in safe
+    assert kept in safe
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("```python\nx = a[0](javascript) < b  # <b>\n```", "x = a[0](javascript) < b  # <b>"),
+        ("`<b>` stays", "`<b>` stays"),
+        ("a < b and 1<2", "a < b and 1<2"),
+        (
+            "[docs](https://pandas.pydata.org) and <https://x.org>",
+            "[docs](https://pandas.pydata.org) and <https://x.org>",
+        ),
+        ("| a | b |\n|---|---|\n| 1 | 2 |", "| 1 | 2 |"),
+        ("line<br>break", "line<br>break"),
+        ("# Title\n\n- **bold** _it_ ~~no~~", "- **bold** _it_ ~~no~~"),
+        ("$E = mc^2$", "$E = mc^2$"),
+    ],
+)
+def test_honest_markdown_stays(text: str, same: str) -> None:
+    assert same in markdown(text)
+
+
+def test_fences_hold_and_close() -> None:
+    assert markdown("```py\nx = 1").endswith("```py\nx = 1\n```")
+    assert markdown("~~~\n```\n<script>\n~~~").count("````") == 2
+    nested = markdown("1. one\n\n       ```html\n       <b>\n       ```\n2. two")
+    assert "\n```html\n<b>\n```" in nested
+
+
+def test_a_megabyte_of_text() -> None:
+    assert len(markdown("`<b> " * 200_000)) >= 1_000_000
+
+
+def test_plain_keeps_newlines_and_tabs() -> None:
+    assert plain("a\tb\r\nc\rd\x07") == "a\tb\nc\nd"

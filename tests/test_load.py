@@ -1,0 +1,25 @@
+"""`%load_ext` is the first cost a person feels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+before = set(sys.modules)
+shell.run_line_magic("load_ext", "ipyrouter")
+new = set(sys.modules) - before
+heavy = {"openai", "anthropic", "httpx2", "pandas", "matplotlib", "ipywidgets", "genai_prices", "xllamacpp", "sqlite3"}
+print(len(new), sorted(heavy & new))
+assert "route" in shell.magics_manager.magics["cell"]
+"""
+
+
+def test_load_ext_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    count, _, heavy = done.stdout.strip().partition(" ")
+    assert heavy == "[]"
+    assert int(count) <= 40

