@@ -67,12 +67,16 @@ class Off:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The attempts that were made and, unless all failed, the completion of the last."""
+    """The attempts that were made and, unless all failed, the completion of the last.
+
+    ``refused`` tells, a line each, which candidates were left out because a budget forbids them.
+    """
 
     attempts: tuple[Attempt, ...]
-    completion: Completion | None
-    step: Step | None
+    completion: Completion | None = None
+    step: Step | None = None
     interrupted: bool = False
+    refused: tuple[str, ...] = ()
 
 
 Send = Callable[[Step, int], Completion]
@@ -163,6 +167,7 @@ class Fallback:
         """Try the steps until one completes. Sleeps only before the one retry, when nothing else is left."""
         started = time.monotonic()
         attempts: list[Attempt] = []
+        refused: list[str] = []
         waiting = self.order(steps)
         retried = False
         while waiting:
@@ -171,28 +176,40 @@ class Fallback:
             try:
                 completion = send(step, first_attempt + len(attempts))
             except Fault as fault:
+                if fault.kind == "budget":  # nothing was sent
+                    refused.append(fault.message)
+                    continue
                 attempts.append(self._failed(step, fault, time.monotonic() - begun))
                 if fault.kind == "interrupted":
-                    return Outcome(tuple(attempts), None, None, interrupted=True)
+                    return Outcome(tuple(attempts), interrupted=True)
                 self._note(step, fault)
                 if fault.kind == "bad_request":
                     break
                 waiting = self._remaining(waiting, step, fault)
-                if waiting or retried or fault.kind not in _RETRIED:
+                if waiting or retried:
                     continue
-                left = step.deadlines.total - (time.monotonic() - started)
-                pause = random.uniform(0.5, 1.5) if fault.retry_after is None else fault.retry_after  # noqa: S311
-                if pause < left:
-                    try:
-                        time.sleep(pause)
-                    except KeyboardInterrupt:
-                        return Outcome(tuple(attempts), None, None, interrupted=True)
-                    waiting, retried = [step], True
+                pause = self._pause(step, fault, started)
+                if pause is None:
+                    continue
+                try:
+                    time.sleep(pause)
+                except KeyboardInterrupt:
+                    return Outcome(tuple(attempts), interrupted=True)
+                waiting, retried = [step], True
             else:
                 self._forgive(step.candidate)
                 attempts.append(self._completed(step, completion, time.monotonic() - begun))
                 return Outcome(tuple(attempts), completion, step)
-        return Outcome(tuple(attempts), None, None)
+        return Outcome(tuple(attempts), refused=tuple(refused))
+
+    @staticmethod
+    def _pause(step: Step, fault: Fault, started: float) -> float | None:
+        """Return how many seconds to wait before the one retry, or None if it is not worth it."""
+        if fault.kind not in _RETRIED:
+            return None
+        left = step.deadlines.total - (time.monotonic() - started)
+        pause = random.uniform(0.5, 1.5) if fault.retry_after is None else fault.retry_after  # noqa: S311
+        return pause if pause < left else None
 
     def _remaining(self, waiting: list[Step], failed: Step, fault: Fault) -> list[Step]:
         """Return what is still worth trying after a fault."""

@@ -53,6 +53,14 @@ class Pricing:
         """Return the dollars of that many fresh tokens, or None if no price is known."""
         return self.cost(candidate, Usage(input_tokens, output_tokens)).amount
 
+    def bound(self, candidate: Candidate, input_tokens: int, output_tokens: int) -> Decimal | None:
+        """Return the most dollars a call can cost: every input token at the dearest of the input rates."""
+        rates = dict(self.cost(candidate, Usage(input_tokens, output_tokens)).rates)
+        if not rates:
+            return None
+        dearest = max(rate for kind, rate in rates.items() if kind != "output")
+        return (input_tokens * dearest + output_tokens * rates["output"]) / _MILLION
+
     def context_window(self, candidate: Candidate) -> int | None:
         """Return the most input tokens the model takes, if known."""
         known = self._find(candidate.provider, candidate.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import os
 import secrets
@@ -16,13 +17,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ipyrouter import classifier, tokens
 from ipyrouter import config as configuration
+from ipyrouter.budget import BudgetGuard
 from ipyrouter.config import Config
-from ipyrouter.errors import Interrupted, NoModelError, UsageError
+from ipyrouter.errors import BudgetError, Interrupted, NoModelError, UsageError
 from ipyrouter.fallback import Fallback, all_failed
+from ipyrouter.fallback import Outcome as Chain
 from ipyrouter.plan import Plan, Step, nearest_plan, no_model, plan
 from ipyrouter.pricing import Pricing
 from ipyrouter.providers import Clients
+from ipyrouter.providers.base import Fault
 from ipyrouter.store.base import CachedAnswer, Outcome, Record, Store
+from ipyrouter.store.ledger import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import (
     TIERS,
@@ -42,14 +47,13 @@ from ipyrouter.types import (
 from ipyrouter.validate import weakness
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     import pandas as pd
 
     from ipyrouter.report import Report
 
 OnDelta = Callable[[Delta], None]
 _CACHE_MODES = ("use", "refresh", "off")
+_TWIN_MARGIN = 60.0  # seconds that a claim on a question outlives the call's total deadline
 
 
 class Router:
@@ -70,7 +74,7 @@ class Router:
         chosen = home or os.environ.get("IPYROUTER_HOME")
         self.home = Path(chosen).expanduser() if chosen else None
         self.config = config if isinstance(config, Config) else configuration.load(config, home=self.home)
-        self.session = uuid.uuid4().hex[:12]
+        self._begin_session()
         self.notebook: str | None = None
         self.last: Answer | None = None
         self.pricing = Pricing(self.config)
@@ -180,7 +184,11 @@ class Router:
         self._fallback.reset()
         self._clients.close()
         self._told.clear()
+        self._begin_session()
+
+    def _begin_session(self) -> None:
         self.session = uuid.uuid4().hex[:12]
+        self.session_started = dt.datetime.now(dt.UTC)
 
     def close(self) -> None:
         """Close connections, the database and the embedded server."""
@@ -207,6 +215,10 @@ class Router:
         if request.model is not None:
             return False
         return self.config.escalate if request.escalate is None else request.escalate
+
+    def guard(self) -> BudgetGuard:
+        """Return what keeps the budgets for one request."""
+        return BudgetGuard(self.config.budget, self.pricing, self.store, self.session, self.session_started)
 
     def once(self, lines: Sequence[str]) -> list[str]:
         """Return the lines that were not told in this session yet."""
@@ -266,6 +278,9 @@ class _Passage:
         self.started = time.monotonic()
         self.notes: list[str] = []
         self.attempts: list[Attempt] = []
+        self.guard = self.router.guard()
+        self.owner = new_owner()
+        self.lease: bytes | None = None
         self._clean()
         self.classification = self.router.classify(self.request.prompt)
         self.tier: TierName = self.request.tier or self.classification.tier
@@ -282,7 +297,12 @@ class _Passage:
             return self._from_cache(hit)
         self.notes += router.once(found.notes)
         self._confirm(found.steps[0])
-        return self._ask(found)
+        try:
+            hit = self._wait_for_twin(found)
+            return self._ask(found) if hit is None else self._from_cache(hit)
+        finally:
+            # After a record there is nothing left to release: it ends lease and reservations itself.
+            router.store.release(self.lease, self.owner, tuple(self.guard.reservations))
 
     # --- before ---
 
@@ -320,43 +340,83 @@ class _Passage:
         )
         return self._record(answer, "cached")
 
+    def _wait_for_twin(self, found: Plan) -> CachedAnswer | None:
+        """Claim the question; if another thread or kernel is asking it right now, wait once for what it finds."""
+        if self.request.cache != "use" or not self.router.config.cache_enabled:
+            return None
+        store, step = self.router.store, found.steps[0]
+        key, longest = step.call.key(), step.deadlines.total + _TWIN_MARGIN
+        if store.lease(key, self.owner, longest):
+            self.lease = key
+            return None
+        try:
+            pause, until = 0.02, time.monotonic() + longest
+            while time.monotonic() < until and store.leased(key):
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.25)
+        except KeyboardInterrupt:
+            raise Interrupted(self._unfinished("interrupted", found)) from None
+        hit = self.router.look_up(self.request, found)
+        if hit is None and store.lease(key, self.owner, longest):  # the twin found nothing that may be shared
+            self.lease = key
+        return hit
+
     # --- the chain, and the next tier where the answer is weak ---
 
     def _ask(self, first: Plan) -> Answer:
-        current, weak = first, False
-        escalates = self.router.escalates(self.request)
+        current = first
         while True:
             outcome = self.router._fallback.run(current.steps, self._send, len(self.attempts) + 1)
             self.attempts += outcome.attempts
             if outcome.interrupted:
                 raise Interrupted(self._unfinished("interrupted", current)) from None
             if outcome.completion is None or outcome.step is None:
-                if not weak:
-                    self._unfinished("error", current)
-                    raise all_failed(current.tier, tuple(outcome.attempts), self.router.status())
-                self.notes.append(f"The tier {current.tier} could not be reached; the weak answer is kept.")
-                kept = next(a for a in reversed(self.attempts) if a.status == "weak")
-                return self._finished(kept, first, step=None)
-            reason = weakness(self.request.prompt, outcome.completion, current.tier)
+                kept = next((a for a in reversed(self.attempts) if a.status == "weak"), None)
+                if kept is not None:
+                    why = outcome.refused[0] if outcome.refused else f"the tier {current.tier} could not be reached"
+                    self.notes.append(f"The weak answer is kept: {why}.")
+                    return self._finished(kept, first, step=None)
+                current = self._after_failure(current, outcome)
+                continue
+            reason = weakness(self.request, outcome.completion, current.tier)
             if reason is None:
                 return self._finished(outcome.attempts[-1], first, outcome.step)
-            weak = True
             self.attempts[-1] = replace(self.attempts[-1], status="weak", error_kind="weak", error=reason)
-            above = self._above(current, outcome.step) if escalates else None
+            above = self._above(current, outcome.step) if self.router.escalates(self.request) else None
             if above is None:
                 return self._finished(self.attempts[-1], first, step=None)
             self.notes.append(f"The {current.tier} answer was weak ({reason}); asked {above.tier}.")
             current = above
 
+    def _after_failure(self, failed: Plan, outcome: Chain) -> Plan:
+        """Return the cheaper tier to ask where a budget forbade this one; raise what a person must know otherwise."""
+        if outcome.refused and self.router.config.budget.action == "downgrade" and self.request.model is None:
+            for tier in reversed(TIERS[: TIERS.index(failed.tier)]):
+                cheaper = plan(self.router.config, self.router._clients, self.request, tier)
+                if cheaper.steps:
+                    self.notes.append(f"{outcome.refused[0]}; asked {tier} instead of {failed.tier}.")
+                    return cheaper
+        if self.attempts or not outcome.refused:
+            self._unfinished("error", failed)
+        if outcome.attempts or not outcome.refused:
+            raise all_failed(failed.tier, tuple(outcome.attempts), self.router.status())
+        raise BudgetError(
+            f"Nothing was sent: {outcome.refused[0]}.",
+            "Raise that budget in your config, limit the answer with --max-tokens, or choose a cheaper tier with -t.",
+        )
+
     def _above(self, current: Plan, answered: Step) -> Plan | None:
-        """Return the plan of the next tier up that would ask another model."""
-        for tier in TIERS[TIERS.index(current.tier) + 1 :]:
+        """Return the plan of the next tier up that would ask another model; one tier at a time."""
+        for tier in TIERS[TIERS.index(current.tier) + 1 :][:1]:
             found = plan(self.router.config, self.router._clients, self.request, tier)
             if found.steps and found.steps[0].candidate != answered.candidate:
                 return found
         return None
 
     def _send(self, step: Step, attempt: int) -> Completion:
+        if reason := self.guard.refuse(step, self.request):
+            raise Fault("budget", reason)
+
         def on_text(text: str) -> None:
             if self.on_delta is None:
                 return
@@ -395,16 +455,16 @@ class _Passage:
 
     def _unfinished(self, outcome: Outcome, current: Plan) -> Answer:
         """Record a request that was interrupted or failed, with what had arrived."""
-        last = next((a for a in reversed(self.attempts) if a.text), None) or (
-            self.attempts[-1] if self.attempts else None
-        )
-        if last is None:
+        last = next((a for a in reversed(self.attempts) if a.text), self.attempts[-1] if self.attempts else None)
+        if last is None:  # nothing was sent: stopped while waiting, or all were left alone after faults
+            stopped = outcome == "interrupted"
             last = Attempt(
-                current.tier,
-                current.steps[0].candidate,
-                "error",
-                error_kind="left_alone",
-                error="left alone after faults",
+                tier=current.tier,
+                candidate=current.steps[0].candidate,
+                status="interrupted" if stopped else "error",
+                finish="interrupted" if stopped else None,
+                error_kind="interrupted" if stopped else "left_alone",
+                error="stopped by the person" if stopped else "left alone after faults",
             )
             self.attempts.append(last)
         return self._record(self._answer(last, attempts=tuple(self.attempts)), outcome)
@@ -438,8 +498,13 @@ class _Passage:
             system=request.system if content else None,
             session=router.session,
             notebook=router.notebook,
+            owner=self.owner,
+            lease=self.lease,
+            reservations=tuple(self.guard.reservations),
         )
         router.store.record(record, cache_key, router.config.cache_max_mb)
+        self.lease = None
+        self.guard.reservations.clear()
         if warnings := router.store.warnings():
             answer = replace(answer, notes=(*answer.notes, *warnings))
         router.last = answer

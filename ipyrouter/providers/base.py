@@ -27,6 +27,7 @@ FaultKind = Literal[
     "malformed",
     "broken_stream",
     "interrupted",
+    "budget",
 ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
+from ipyrouter.store.ledger import Limit, Refusal
 from ipyrouter.types import Answer, Finish, TierName, Usage
 
 Outcome = Literal["ok", "cached", "error", "interrupted"]
@@ -61,7 +62,10 @@ class CachedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One request as it is logged: the answer (or what there was of one), and the question around it."""
+    """One request as it is logged: the answer (or what there was of one), and the question around it.
+
+    ``lease`` of ``owner`` and ``reservations`` end with the same transaction.
+    """
 
     answer: Answer
     outcome: Outcome
@@ -69,6 +73,9 @@ class Record:
     system: str | None
     session: str
     notebook: str | None
+    owner: str = ""
+    lease: bytes | None = None
+    reservations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,26 @@ class Store(Protocol):
 
     def clear_cache(self) -> int:
         """Forget all cached completions and return how many there were."""
+        ...
+
+    def reserve(self, pico: int, limits: list[Limit], session: str, seconds: float) -> str | Refusal:
+        """Promise money to a call and return the reservation's id, or the first budget that has not enough left."""
+        ...
+
+    def used(self, limit: Limit) -> int:
+        """Return what is spent and promised of a budget, in 1e-12 dollars."""
+        ...
+
+    def lease(self, key: bytes, owner: str, seconds: float) -> bool:
+        """Claim the right to ask for a key; False while another living owner has it."""
+        ...
+
+    def leased(self, key: bytes) -> bool:
+        """Tell whether a living owner is asking for the key."""
+        ...
+
+    def release(self, key: bytes | None, owner: str, reservations: tuple[str, ...]) -> None:
+        """Give back what a request held that ended without a record."""
         ...
 
     def health(self) -> Health:

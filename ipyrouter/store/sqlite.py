@@ -13,6 +13,7 @@ from typing import Any, cast
 from ipyrouter.errors import StoreError
 from ipyrouter.store.base import LOG_COLUMNS, CachedAnswer, Feedback, Health, LogFilter, Record
 from ipyrouter.store.database import Database
+from ipyrouter.store.ledger import LEDGER_SCHEMA, Ledger, settle
 from ipyrouter.types import Answer, Finish, Usage
 
 _PICO = Decimal(10) ** 12
@@ -28,14 +29,14 @@ CREATE TABLE answers (
     notes TEXT NOT NULL, feedback TEXT
 ) WITHOUT ROWID;
 CREATE TABLE attempts (
-    answer_id TEXT NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL, tier TEXT NOT NULL, provider TEXT NOT NULL,
+    answer_id TEXT NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL, session TEXT NOT NULL, tier TEXT NOT NULL, provider TEXT NOT NULL,
     model TEXT NOT NULL, status TEXT NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
     cached_input_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL,
     estimated INTEGER NOT NULL, cost_pico INTEGER, saved_pico INTEGER, price_id TEXT, rates TEXT, latency REAL NOT NULL,
     first_token REAL, finish TEXT, error_kind TEXT, error TEXT, text TEXT,
     PRIMARY KEY (answer_id, n)
 ) WITHOUT ROWID;
-CREATE INDEX attempts_time ON attempts (time);
+CREATE INDEX attempts_spent ON attempts (time, session, cost_pico);
 CREATE TABLE cache (
     key BLOB PRIMARY KEY, created INTEGER NOT NULL, used INTEGER NOT NULL, size INTEGER NOT NULL,
     provider TEXT NOT NULL, model TEXT NOT NULL, tier TEXT NOT NULL, text TEXT NOT NULL, usage TEXT NOT NULL,
@@ -43,11 +44,10 @@ CREATE TABLE cache (
 ) WITHOUT ROWID;
 CREATE INDEX cache_used ON cache (used, size);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO counters VALUES ('cache_bytes', 0)
+INSERT INTO counters VALUES ('cache_bytes', 0);
 """
 
 _LOG_SOURCES = {
-    "session": "a.session",
     "notebook": "a.notebook",
     "routed_tier": "a.routed_tier",
     "difficulty": "a.difficulty",
@@ -76,11 +76,13 @@ def _microseconds(moment: dt.datetime) -> int:
     return int(moment.timestamp() * 1_000_000)
 
 
-class SQLiteStore:
+class SQLiteStore(Ledger):
     """Implements store.base.Store. Safe to use from several threads and processes at once."""
 
     def __init__(self, folder: Path) -> None:
-        self._database = Database(folder / "ipyrouter.db", (_SCHEMA_1,), ("answers", "attempts", "cache"))
+        super().__init__(
+            Database(folder / "ipyrouter.db", (_SCHEMA_1 + LEDGER_SCHEMA,), ("answers", "attempts", "cache"))
+        )
 
     # --- cache ---
 
@@ -139,6 +141,7 @@ class SQLiteStore:
         def write(connection: sqlite3.Connection) -> None:
             _insert_answer(connection, record, now)
             _insert_attempts(connection, record, now)
+            settle(connection, record.lease, record.owner, record.reservations)
             if cache_key is not None:
                 _insert_cache(connection, cache_key, record.answer, now, int(max_mb * _MB))
 
@@ -151,7 +154,7 @@ class SQLiteStore:
             "t.time < ?": _microseconds(wanted.until) if wanted.until else None,
             "t.tier = ?": wanted.tier,
             "t.model = ?": wanted.model,
-            "a.session = ?": wanted.session,
+            "t.session = ?": wanted.session,
             "a.notebook = ?": wanted.notebook,
             "t.status = ?": wanted.status,
         }
@@ -238,6 +241,7 @@ def _insert_attempts(connection: sqlite3.Connection, record: Record, now: int) -
             "answer_id": answer.id,
             "n": n,
             "time": now,
+            "session": record.session,
             "tier": attempt.tier,
             "provider": attempt.candidate.provider,
             "model": attempt.candidate.model,

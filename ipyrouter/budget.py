@@ -1,0 +1,84 @@
+"""May this be spent? A call's worst case is reserved before it is made, and settled with what it really cost."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+from ipyrouter import tokens
+from ipyrouter.config import Budget
+from ipyrouter.money import dollars
+from ipyrouter.plan import Step
+from ipyrouter.pricing import Pricing
+from ipyrouter.store.base import Store
+from ipyrouter.store.ledger import Limit, Refusal
+from ipyrouter.store.sqlite import to_dollars, to_pico
+from ipyrouter.types import Request
+
+_MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
+
+
+class BudgetGuard:
+    """Reserves money for the calls of one request. Without any budget it does nothing."""
+
+    def __init__(self, budget: Budget, pricing: Pricing, store: Store, session: str, started: dt.datetime) -> None:
+        self._budget = budget
+        self._pricing = pricing
+        self._store = store
+        self._session = session
+        self._started = started
+        self._mine = 0  # 1e-12 dollars promised to this request so far
+        self.reservations: list[str] = []
+
+    @property
+    def active(self) -> bool:
+        """Tell whether any budget is set."""
+        budget = self._budget
+        return any(limit is not None for limit in (budget.call, budget.session, budget.day, budget.month))
+
+    def refuse(self, step: Step, request: Request) -> str | None:
+        """Reserve the step's worst case; return why it may not be spent, or None if it may."""
+        if not self.active:
+            return None
+        worst = self._pricing.bound(
+            step.candidate,
+            tokens.bound_input(request.prompt, request.system, request.history),
+            step.call.max_output_tokens,
+        )
+        if worst is None:
+            return f"no price is known for {step.candidate}, so no budget can be kept with it"
+        pico = to_pico(worst) or 0
+        call = self._budget.call
+        if call is not None and to_dollars(self._mine + pico) > call:  # type: ignore[operator]
+            return f"{step.candidate} could cost {dollars(worst)}, more than the budget of {dollars(call)} for a call"
+        reserved = self._store.reserve(pico, self._limits(), self._session, step.deadlines.total + _MARGIN)
+        if isinstance(reserved, Refusal):
+            limit, left = reserved.limit, max(reserved.limit.pico - reserved.used, 0)
+            return (
+                f"{step.candidate} could cost {dollars(worst)}, and {dollars(to_dollars(left))} is left of the budget of "
+                f"{dollars(to_dollars(limit.pico))} for {limit.name}"
+            )
+        self._mine += pico
+        self.reservations.append(reserved)
+        return None
+
+    def left(self) -> dict[str, Decimal]:
+        """Return the dollars left of each budget that spans more than a call."""
+        return {
+            limit.name: to_dollars(max(limit.pico - self._store.used(limit), 0)) or Decimal(0)
+            for limit in self._limits()
+        }
+
+    def _limits(self) -> list[Limit]:
+        """Return the budgets that span more than a call, from their beginnings in UTC."""
+        midnight = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        spans = (
+            ("this session", self._budget.session, self._started, self._session),
+            ("today", self._budget.day, midnight, None),
+            ("this month", self._budget.month, midnight.replace(day=1), None),
+        )
+        return [
+            Limit(name, to_pico(most) or 0, int(since.timestamp() * 1e6), session)
+            for name, most, since, session in spans
+            if most is not None
+        ]
