@@ -16,12 +16,12 @@ from benchmarks.timing import ROOT, interleaved, table
 from ipyrouter.router import Router
 from tests.conftest import server_config
 
-_SERVER = (
+SERVER = (
     "import time\nfrom tests.faults.server import FaultServer\nprint(FaultServer().url, flush=True)\ntime.sleep(3600)"
 )
 
 
-class _Address:
+class Address:
     def __init__(self, url: str) -> None:
         self.url = url
 
@@ -31,13 +31,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=500)
     repeats = parser.parse_args().repeats
-    process = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     url = process.stdout.readline().strip()
     with tempfile.TemporaryDirectory() as home:
         client = openai.OpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0)
-        router = Router(server_config(_Address(url)), home=home)  # type: ignore[arg-type]
-        whole = Router(server_config(_Address(url), stream=False), home=f"{home}/whole")  # type: ignore[arg-type]
+        router = Router(server_config(Address(url)), home=home)  # type: ignore[arg-type]
+        whole = Router(server_config(Address(url), stream=False), home=f"{home}/whole")  # type: ignore[arg-type]
         router.route("Explain closures: cached")
 
         def bare(number: int) -> None:

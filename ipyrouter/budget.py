@@ -55,8 +55,8 @@ class BudgetGuard:
         if isinstance(reserved, Refusal):
             limit, left = reserved.limit, max(reserved.limit.pico - reserved.used, 0)
             return (
-                f"{step.candidate} could cost {dollars(worst)}, and {dollars(to_dollars(left))} is left of the budget of "
-                f"{dollars(to_dollars(limit.pico))} for {limit.name}"
+                f"{step.candidate} could cost {dollars(worst)}, and {dollars(to_dollars(left))} is left of the budget "
+                f"of {dollars(to_dollars(limit.pico))} for {limit.name}"
             )
         self._mine += pico
         self.reservations.append(reserved)

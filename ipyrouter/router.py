@@ -432,9 +432,11 @@ class _Passage:
 
     def _finished(self, last: Attempt, first: Plan, step: Step | None) -> Answer:
         """Record the answer; ``step`` is the one whose answer may be cached, None for a weak one."""
-        escalated_from = first.tier if last.tier != first.tier else None
+        escalated_from = first.tier if TIERS.index(last.tier) > TIERS.index(first.tier) else None
         wanted = (
-            first if escalated_from is None else plan(self.router.config, self.router._clients, self.request, last.tier)
+            first
+            if last.tier == first.tier
+            else plan(self.router.config, self.router._clients, self.request, last.tier)
         )
         preferred = wanted.steps[0].candidate if wanted.steps else last.candidate
         answer = self._answer(

@@ -139,6 +139,8 @@ def _shown(value: Any) -> str:
 
 def _status(router: Router, _: Any) -> None:
     print(f"session {router.session}; database {router.store.health().path}")
+    for span, rest in router.guard().left().items():
+        print(f"  budget for {span}: {dollars(rest)} left")
     entries = router.status()
     for name, reason, left in entries:
         print(f"  {name}: left alone {'for the session' if left is None else 'for ' + seconds(left)}: {reason}")

@@ -202,7 +202,6 @@ class Database:
             if self._overflow is not None:
                 self._overflow.close()
                 self._overflow = None
-                self._warned.clear()
 
     def _degrade(self, error: Exception) -> None:
         self._busy = _BUSY_DEGRADED

@@ -29,11 +29,11 @@ CREATE TABLE answers (
     notes TEXT NOT NULL, feedback TEXT
 ) WITHOUT ROWID;
 CREATE TABLE attempts (
-    answer_id TEXT NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL, session TEXT NOT NULL, tier TEXT NOT NULL, provider TEXT NOT NULL,
-    model TEXT NOT NULL, status TEXT NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
-    cached_input_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL,
-    estimated INTEGER NOT NULL, cost_pico INTEGER, saved_pico INTEGER, price_id TEXT, rates TEXT, latency REAL NOT NULL,
-    first_token REAL, finish TEXT, error_kind TEXT, error TEXT, text TEXT,
+    answer_id TEXT NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL, session TEXT NOT NULL, tier TEXT NOT NULL,
+    provider TEXT NOT NULL, model TEXT NOT NULL, status TEXT NOT NULL, input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL, cached_input_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL, estimated INTEGER NOT NULL, cost_pico INTEGER, saved_pico INTEGER, price_id TEXT,
+    rates TEXT, latency REAL NOT NULL, first_token REAL, finish TEXT, error_kind TEXT, error TEXT, text TEXT,
     PRIMARY KEY (answer_id, n)
 ) WITHOUT ROWID;
 CREATE INDEX attempts_spent ON attempts (time, session, cost_pico);

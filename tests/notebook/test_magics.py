@@ -255,6 +255,14 @@ def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) 
     assert "o/status-429-30: left alone for 30.0 s: Rate limit reached" in shell.run("%router status").out
 
 
+def test_status_tells_what_is_left_of_a_budget(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(budget={"day": 5, "session": 2}))
+    shell.run("%%route\nExplain closures")
+    out = shell.run("%router status").out
+    assert "budget for this session: $2.00 left" in out
+    assert "budget for today: $5.00 left" in out
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_export(shell: Shell, suffix: str) -> None:
     shell.run("%%route\nExplain closures")

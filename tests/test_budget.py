@@ -1,0 +1,234 @@
+"""No budget is overspent: not by ten threads, not by two kernels, not by a prompt larger than it looks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipyrouter.errors import BudgetError
+from ipyrouter.router import Router
+from ipyrouter.store.ledger import Limit, Refusal, new_owner
+from ipyrouter.store.sqlite import SQLiteStore
+from tests.faults.server import TEXT, FaultServer
+
+MakeRouter = Callable[..., Router]
+# One call of the fixture costs $0.00041; its worst case is 100 output tokens at $10 a million, and the prompt.
+LIMITED = {"max_output_tokens": 100}
+
+
+def spent(router: Router) -> Decimal:
+    return Decimal(int(router.log()["cost_pico"].sum())).scaleb(-12)
+
+
+@pytest.mark.parametrize("span", ["call", "session", "day", "month"])
+def test_block(make_router: MakeRouter, requests: list[Any], span: str) -> None:
+    router = make_router(budget={span: 0.0005, "action": "block"})
+    with pytest.raises(BudgetError, match=r"Nothing was sent: o/ok could cost \$0\.041.*budget of \$0\.00050 for"):
+        router.route("Explain closures")
+    assert not requests
+    assert router.route("Explain closures", max_output_tokens=10).text == TEXT
+
+
+def test_downgrade(make_router: MakeRouter) -> None:
+    prices = {"a/ok": {"input": 100, "output": 1000}, "o/ok": {"input": 1, "output": 10}}
+    router = make_router(power=["a/ok"], budget={"day": 1}, prices=prices)
+    answer = router.route("Draw up a migration plan")
+    assert (answer.tier, answer.provider, answer.escalated_from) == ("mid", "o", None)
+    assert "is left of the budget of $1.00 for today; asked mid instead of power." in answer.notes[0]
+
+
+def test_a_dearer_escalation_is_refused_and_the_answer_kept(make_router: MakeRouter) -> None:
+    prices = {"a/ok": {"input": 100, "output": 1000}, "o/empty": {"input": 1, "output": 10}}
+    router = make_router(mid=["o/empty"], power=["a/ok"], budget={"day": 1}, prices=prices)
+    answer = router.route("Explain closures")
+    assert answer.tier == "mid"
+    assert "The weak answer is kept: a/ok could cost" in answer.notes[-1]
+
+
+def test_a_cheaper_candidate_of_the_chain_is_taken(make_router: MakeRouter) -> None:
+    prices = {"a/ok": {"input": 100, "output": 1000}, "o/ok": {"input": 1, "output": 10}}
+    router = make_router(mid=["a/ok", "o/ok"], budget={"day": 1}, prices=prices)
+    assert router.route("Explain closures").provider == "o"
+
+
+def test_an_unknown_price_keeps_no_budget(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router(budget={"day": 1}, prices={"other/x": {"input": 1, "output": 1}}, mid=["o/ok@free"])
+    with pytest.raises(BudgetError, match="no price is known for o/ok@free"):
+        router.route("Explain closures", tier="mid", model="o/ok@free")
+    assert not requests
+
+
+def test_what_is_free_is_never_refused(make_router: MakeRouter) -> None:
+    free = {"o/ok": {"input": 0, "output": 0}}
+    assert make_router(budget={"day": 0, "action": "block"}, prices=free).route("Explain closures").text == TEXT
+
+
+def test_the_cache_is_free_too(make_router: MakeRouter) -> None:
+    make_router().route("Explain closures")
+    assert make_router(budget={"day": 0, "action": "block"}).route("Explain closures").cached
+
+
+def test_reservations_end_with_the_request(make_router: MakeRouter) -> None:
+    router = make_router(budget={"day": 0.01}, mid=["o/status-503", "a/ok"])
+    router.route("Explain closures", **LIMITED)
+    assert router.guard().left()["today"] == Decimal("0.01") - spent(router)
+    with pytest.raises(BudgetError):
+        router.route("Explain closures " * 9000, **LIMITED)
+    assert router.guard().left()["today"] == Decimal("0.01") - spent(router)
+
+
+def test_ten_threads_cannot_overspend(make_router: MakeRouter) -> None:
+    budget = Decimal("0.006")
+    router = make_router(budget={"day": float(budget), "action": "block"})
+
+    def ask(number: int) -> bool:
+        try:
+            router.route(f"Question {number}", **LIMITED)
+        except BudgetError:
+            return False
+        finally:
+            router.store.close()
+        return True
+
+    with ThreadPoolExecutor(10) as pool:
+        answered = sum(pool.map(ask, range(60)))
+    assert 0 < answered < 60
+    assert 0 < spent(router) <= budget
+    assert len(router.log()) == answered
+
+
+def test_two_kernels_cannot_overspend(make_router: MakeRouter, server: FaultServer) -> None:
+    code = f"""
+from ipyrouter.errors import BudgetError
+from ipyrouter.router import Router
+from tests.conftest import server_config
+class Server: url = {server.url!r}
+import sys
+router = Router(server_config(Server, budget={{"day": 0.006, "action": "block"}}))
+for number in range(20):
+    try:
+        router.route(f"{{sys.argv[1]}} {{number}}", max_output_tokens=100)
+    except BudgetError:
+        pass
+"""
+    root = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}
+    both = [subprocess.Popen([sys.executable, "-c", code, name], env=environment) for name in ("one", "two")]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert 0 < spent(make_router()) <= Decimal("0.006")
+
+
+@given(amounts=st.lists(st.integers(1, 40), min_size=1, max_size=40), most=st.integers(0, 200))
+@settings(max_examples=25, deadline=None)
+def test_promises_never_exceed_the_limit(
+    tmp_path_factory: pytest.TempPathFactory, amounts: list[int], most: int
+) -> None:
+    store = SQLiteStore(tmp_path_factory.mktemp("ledger"))
+    limit = Limit("today", most, 0)
+    granted: list[int] = []
+    lock = threading.Lock()
+
+    def reserve(amount: int) -> None:
+        result = store.reserve(amount, [limit], "s", 60)
+        with lock:
+            if not isinstance(result, Refusal):
+                granted.append(amount)
+        store.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(reserve, amounts))
+    assert sum(granted) == store.used(limit) <= most
+    refused = len(granted) < len(amounts)
+    assert not refused or max(amounts) > most - sum(granted)
+    store.close()
+
+
+def test_a_dead_owners_reservation_lapses(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path)
+    limit = Limit("today", 10, 0)
+    assert not isinstance(store.reserve(10, [limit], "s", -1), Refusal)  # lapsed at once
+    assert not isinstance(store.reserve(10, [limit], "s", 60), Refusal)
+    assert isinstance(store.reserve(1, [limit], "s", 60), Refusal)
+    store.close()
+
+
+# --- one request in flight per question ---
+
+
+def test_ten_threads_with_one_question_send_one_call(
+    make_router: MakeRouter, server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "delay", 0.3)
+    router = make_router()
+
+    def ask(_: int) -> tuple[str, bool]:
+        answer = router.route("Explain closures")
+        router.store.close()
+        return answer.text, answer.cached
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(ask, range(10)))
+    assert {text for text, _ in answers} == {TEXT}
+    assert sum(cached for _, cached in answers) == 9
+    assert len(requests) == 1
+
+
+def test_two_kernels_with_one_question_send_one_call(
+    server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "delay", 2.0)
+    code = f"""
+from ipyrouter.router import Router
+from tests.conftest import server_config
+class Server: url = {server.url!r}
+print(Router(server_config(Server, deadlines={{"first_byte": 20}})).route("Explain closures").cached)
+"""
+    root = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert sorted(process.communicate(timeout=60)[0].strip() for process in both) == ["False", "True"]
+    assert len(requests) == 1
+
+
+def test_a_failing_twin_does_not_hold_the_others(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router(mid=["o/empty"], power=["o/empty"])
+
+    def ask(_: int) -> str:
+        text = router.route("Explain closures", escalate=False).text
+        router.store.close()
+        return text
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == [""] * 4
+    assert len(requests) == 4
+
+
+def test_a_dead_owners_claim_lapses(make_router: MakeRouter) -> None:
+    router = make_router()
+    host, _, name = new_owner().split("/")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    step_key = b"k" * 32
+    assert router.store.lease(step_key, f"{host}/{child.pid}/{name}", 600)
+    assert not router.store.leased(step_key)
+    mine = new_owner()
+    assert router.store.lease(step_key, mine, 600)
+    assert router.store.leased(step_key)
+    assert not router.store.lease(step_key, new_owner(), 600)
+    router.store.release(step_key, mine, ())
+    assert router.store.lease(step_key, f"elsewhere/1/{name}", -1)  # of another machine only the expiry tells
+    assert not router.store.leased(step_key)

@@ -1,0 +1,242 @@
+"""The chain's policy: what is tried, in which order, what is left alone, and which error leads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from ipyrouter import config, fallback
+from ipyrouter.config import Deadlines
+from ipyrouter.errors import RouteError
+from ipyrouter.fallback import Fallback, Outcome
+from ipyrouter.plan import Step
+from ipyrouter.pricing import Pricing
+from ipyrouter.providers import Clients
+from ipyrouter.providers.base import Call, Fault
+from ipyrouter.router import Router
+from ipyrouter.types import Candidate, Completion, Message, Usage
+from tests.faults.server import TEXT
+
+MakeRouter = Callable[..., Router]
+
+
+def test_the_most_actionable_error_leads(make_router: MakeRouter) -> None:
+    chain = ["o/status-429-30", "o/status-500", "a/status-401", "o/status-403"]
+    router = make_router(mid=chain)
+    with pytest.raises(RouteError) as caught:
+        router.route("Explain closures")
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "o/status-403",
+        "a/status-401",
+        "o/status-500",
+        "o/status-429-30",
+    ]
+    assert len(caught.value.attempts) == 4
+    assert len(router.log()) == 4
+
+
+def test_a_cooled_candidate_is_not_asked_while_another_is_healthy(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router(mid=["o/status-429-30", "a/ok"])
+    router.route("One")
+    second = router.route("Two")
+    assert [body["model"] for _, _, body in requests] == ["status-429-30", "ok", "ok"]
+    assert second.fallback_from == "o/status-429-30"  # the badge says so although it was not asked
+    ((name, reason, left),) = router.status()
+    assert (name, reason) == ("o/status-429-30", "Rate limit reached")
+    assert left is not None
+    assert 20 < left <= 30
+    router.reset()
+    assert router.status() == []
+
+
+def test_a_provider_with_a_wrong_key_is_off_until_the_key_changes(
+    make_router: MakeRouter, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_router().config.values["providers.o.base_url"]
+    monkeypatch.setenv("K_API_KEY", "wrong")
+    router = Router(
+        {
+            "providers": {
+                "k": {"sdk": "openai", "base_url": base, "key": "K_API_KEY"},
+                "o": {"sdk": "openai", "base_url": base},
+            },
+            "tiers": {"mid": {"chain": ["k/status-401", "k/ok", "o/ok"]}},
+        }
+    )
+    assert router.route("One").provider == "o"
+    assert [body["model"] for _, _, body in requests] == ["status-401", "ok"]  # k/ok has the same key: not tried
+    assert router.route("Two").provider == "o"
+    assert len(requests) == 3
+    monkeypatch.setenv("K_API_KEY", "another")
+    assert router.route("Three").provider == "o"
+    assert len(requests) == 5
+    router.close()
+
+
+def test_a_context_fault_goes_to_a_larger_window_only(make_router: MakeRouter, requests: list[Any]) -> None:
+    """Windows come from genai-prices: gpt-3.5-turbo has 16,385 tokens, gpt-4o 128,000, claude-opus-5-5 1,000,000."""
+    pricing = Pricing(config.load())
+    ladder = Fallback(config.load(), pricing, Clients(config.load(), print))
+    steps = [_step(Candidate("openai", "gpt-4o")), _step(Candidate("openai", "gpt-3.5-turbo"))]
+    steps.append(_step(Candidate("anthropic", "claude-opus-5-5")))
+    asked: list[str] = []
+
+    def send(step: Step, _: int) -> Completion:
+        asked.append(step.candidate.model)
+        if step.candidate.model == "gpt-4o":
+            raise Fault("context", "too long")
+        return Completion("ok", Usage(1, 1), "stop", step.candidate.model)
+
+    assert ladder.run(tuple(steps), send).completion is not None
+    assert asked == ["gpt-4o", "claude-opus-5-5"]
+
+
+def test_the_last_candidate_is_tried_twice(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router(mid=["o/status-429-1"])
+    with pytest.raises(RouteError):
+        router.route("Explain closures")
+    assert len(requests) == 2
+    assert list(router.log()["status"]) == ["error", "error"]
+
+
+def test_no_wait_that_the_total_deadline_does_not_leave(make_router: MakeRouter, requests: list[Any]) -> None:
+    with pytest.raises(RouteError):
+        make_router(mid=["o/status-429-30"]).route("Explain closures")  # the fixture's total deadline is 5 s
+    assert len(requests) == 1
+
+
+def test_a_broken_stream_restarts_in_the_same_display(make_router: MakeRouter) -> None:
+    seen: list[tuple[int, str]] = []
+    router = make_router(mid=["o/stream-reset", "a/ok"])
+    router.route("Explain closures", on_delta=lambda d: seen.append((d.attempt, str(d.candidate))))
+    assert [attempt for attempt, _ in seen] == sorted(attempt for attempt, _ in seen)
+    assert set(seen) == {(1, "o/stream-reset"), (2, "a/ok")}
+
+
+def test_a_weak_answer_is_kept_where_the_next_tier_fails(make_router: MakeRouter) -> None:
+    router = make_router(mid=["o/empty"], power=["a/status-401"])
+    answer = router.route("Explain closures")
+    assert answer.text == ""
+    assert "The weak answer is kept: the tier power could not be reached." in answer.notes
+    assert list(router.log()["status"]) == ["weak", "error"]
+
+
+def test_escalation_goes_one_tier_at_a_time(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router(fast=["o/empty"], mid=["o/length"], power=["a/ok"])
+    answer = router.route("what is x")
+    assert (answer.tier, answer.escalated_from, answer.text) == ("power", "fast", TEXT)
+    assert [a.status for a in answer.attempts] == ["weak", "weak", "ok"]
+    assert answer.cost == sum(a.cost.amount or 0 for a in answer.attempts)
+    assert len(requests) == 3
+
+
+# --- the state machine ---
+
+CANDIDATES = [Candidate("o", "a"), Candidate("o", "b"), Candidate("p", "c"), Candidate("q", "d")]
+KINDS = list(fallback._ACTIONABLE)
+
+
+def _step(candidate: Candidate) -> Step:
+    call = Call(candidate.provider, "openai", "", candidate.model, None, (Message("user", "x"),), 1, None)
+    return Step("mid", candidate, call, Deadlines(1, 1, 1, 60))
+
+
+class Clock:
+    """Stands in for the time module, so that hours pass at once."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept = 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert 0 <= seconds <= 60
+        self.slept += 1
+        self.now += seconds
+
+
+class Policy(RuleBasedStateMachine):
+    """Random faults at random times; what must hold of every run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        fallback.time = self.clock  # type: ignore[assignment]
+        providers = {name: {"sdk": "openai", "base_url": "http://127.0.0.1:1"} for name in "opq"}
+        loaded = config.load({"providers": providers}, environ={})
+        self.policy = Fallback(loaded, Pricing(loaded), Clients(loaded, print))
+        self.off: set[str] = set()
+        self.gone: set[Candidate] = set()
+
+    def teardown(self) -> None:
+        fallback.time = time  # type: ignore[assignment]
+
+    @rule(seconds=st.floats(0, 5000))
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @rule()
+    def reset(self) -> None:
+        self.policy.reset()
+        self.off.clear()
+        self.gone.clear()
+
+    @rule(
+        chain=st.permutations(CANDIDATES),
+        plan=st.lists(st.one_of(st.none(), st.sampled_from(KINDS)), min_size=6, max_size=6),
+        retry_after=st.one_of(st.none(), st.floats(0, 100)),
+    )
+    def route(self, chain: list[Candidate], plan: list[str | None], retry_after: float | None) -> None:
+        cooled = {name for name, _, _ in self.policy.status()}
+        asked: list[Candidate] = []
+        before = self.clock.slept
+
+        def send(step: Step, _: int) -> Completion:
+            kind = plan[len(asked)]
+            asked.append(step.candidate)
+            if kind is None:
+                return Completion("ok", Usage(1, 1), "stop", step.candidate.model)
+            raise Fault(kind, "said", retry_after=retry_after if kind == "rate_limit" else None)  # type: ignore[arg-type]
+
+        outcome = self.policy.run(tuple(map(_step, chain)), send)
+        self._check(outcome, chain, plan, asked, cooled)
+        assert self.clock.slept - before <= 1
+        for candidate, kind in zip(asked, plan, strict=False):
+            if kind in ("auth", "forbidden"):
+                self.off.add(candidate.provider)
+            elif kind == "not_found":
+                self.gone.add(candidate)
+            elif kind is None:
+                self.off.discard(candidate.provider)
+
+    def _check(
+        self, outcome: Outcome, chain: list[Candidate], plan: list[str | None], asked: list[Candidate], cooled: set[str]
+    ) -> None:
+        succeeded = [kind is None for kind in plan[: len(asked)]]
+        assert (outcome.completion is not None) == any(succeeded)
+        assert not any(succeeded[:-1])  # nothing is asked after an answer
+        assert [attempt.candidate for attempt in outcome.attempts] == asked
+        assert len(asked) <= len(chain) + 1
+        assert all(asked.count(candidate) <= 2 for candidate in chain)
+        assert not {candidate.provider for candidate in asked} & self.off
+        assert not set(asked) & self.gone
+        healthy = [c for c in chain if str(c) not in cooled and c.provider not in cooled]
+        if healthy:
+            assert asked[0] == healthy[0]
+
+    @invariant()
+    def waits_are_bounded(self) -> None:
+        assert all(left is None or 0 < left <= 3600 for _, _, left in self.policy.status())
+
+
+TestPolicy = Policy.TestCase
+TestPolicy.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
