@@ -60,15 +60,19 @@ _CELLS = (
     ("%load_ext ipyrouter", None),
     ("a simple question goes to the tier fast", "%%route\nWhat is the capital of France?"),
     (
-        "one that nothing marks as simple goes to mid",
+        "one that takes several steps goes to mid",
         "%%route --max-tokens 160\nExplain why my pandas merge has more rows than either table.",
     ),
     (
         "a design question goes to power",
-        "%%route --max-tokens 160\nDraw up a migration plan from CSV files to SQL, in three steps.",
+        "%%route --max-tokens 160\nDesign a fault-tolerant streaming architecture\n"
+        "for fifty tenants with exactly-once delivery.",
     ),
     ("the same question again costs nothing: it comes from the cache", "%%route\nWhat is the capital of France?"),
-    ("a dry run sends nothing", "%%route --dry-run\nReview this codebase for race conditions."),
+    (
+        "a dry run sends nothing",
+        "%%route --dry-run\nProve that the sample mean is consistent, without assuming a finite variance.",
+    ),
     ("the cost log", "%router log"),
     ("the day's report", "%router report"),
     ("what other strategies would have cost for the same requests", "%router compare"),

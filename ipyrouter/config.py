@@ -116,7 +116,7 @@ class Config:
     """
 
     preset: str
-    mode: str
+    mode: str | Callable[[str], Any]
     fast_below: float
     power_above: float
     confirm_tokens: int
@@ -209,6 +209,10 @@ def _one_of(*names: str) -> Checker:
     return check
 
 
+def _mode(value: Any) -> str | None:
+    return None if callable(value) else _one_of("learned", "rules", "hybrid")(value)
+
+
 def _texts(value: Any) -> str | None:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return None if value else "a list that is not empty"
@@ -231,7 +235,7 @@ _FREE = "*"
 _SCHEMA: dict[str, Any] = {
     "preset": _one_of("current", "article"),
     "routing": {
-        "mode": _one_of("rules"),
+        "mode": _mode,
         "fast_below": _number(least=0, most=1),
         "power_above": _number(least=0, most=1),
         "confirm_tokens": _whole,

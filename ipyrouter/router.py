@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ipyrouter import classifier, tokens
 from ipyrouter import config as configuration
 from ipyrouter.budget import BudgetGuard
+from ipyrouter.classifier.lessons import Lessons
 from ipyrouter.config import Config
 from ipyrouter.errors import BudgetError, Interrupted, NoModelError, UsageError
 from ipyrouter.fallback import Fallback, all_failed
@@ -26,7 +27,7 @@ from ipyrouter.plan import Plan, Step, nearest_plan, no_model, plan
 from ipyrouter.pricing import Pricing
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Fault
-from ipyrouter.store.base import CachedAnswer, Outcome, Record, Store
+from ipyrouter.store.base import CachedAnswer, Feedback, Outcome, Record, Store
 from ipyrouter.store.ledger import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import (
@@ -49,6 +50,7 @@ from ipyrouter.validate import weakness
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ipyrouter.classifier.learn import Lesson
     from ipyrouter.report import Report
 
 OnDelta = Callable[[Delta], None]
@@ -79,6 +81,7 @@ class Router:
         self.last: Answer | None = None
         self.pricing = Pricing(self.config)
         self.store: Store = SQLiteStore(configuration.data_folder(self.home))
+        self.lessons = Lessons(configuration.data_folder(self.home) / "learned")
         self._clients = Clients(self.config, progress or _to_stderr)
         self._fallback = Fallback(self.config, self.pricing, self._clients)
         self._told: set[str] = set()
@@ -87,7 +90,8 @@ class Router:
 
     def classify(self, prompt: str) -> Classification:
         """Return the tier a prompt needs, with reasons. Nothing is sent anywhere."""
-        return classifier.classify(prompt, self.config.signals)
+        lesson = self.lessons.current
+        return classifier.classify(prompt, self.config, lesson.adjust if lesson else None)
 
     def route(
         self,
@@ -176,6 +180,34 @@ class Router:
     def ready(self, candidate: Candidate) -> bool:
         """Tell whether a candidate can be called: its key is there, or it needs none."""
         return self._clients.ready(candidate)
+
+    # --- learning ---
+
+    def feedback(self, verdict: Feedback, answer: Answer | None = None) -> bool:
+        """Note whether an answer (default: the last one) was good or bad; False if it is not in the log."""
+        chosen = answer or self.last
+        if chosen is None:
+            raise UsageError("There is no answer yet.", "Ask something first.")
+        return self.store.set_feedback(chosen.id, verdict)
+
+    def learn(self, outcomes: pd.DataFrame | None = None, *, reset: bool = False) -> Lesson | None:
+        """Fit the classifier to the person's own work, on top of the shipped weights, and print what it gained.
+
+        ``outcomes`` has the columns prompt, tier and ok (did this tier's answer do?). Without it the log is read:
+        `%router good` and `%router bad`, escalations, and prompts asked again at a higher tier. The lesson is kept in
+        the home folder only if it ranks held-back prompts better than before; ``reset=True`` forgets all lessons.
+
+        Raises UsageError for missing columns, unknown tiers, or fewer than 20 prompts.
+        """
+        from ipyrouter.classifier import lessons
+
+        if reset:
+            print(self.lessons.forget())
+            return None
+        rows = lessons.from_log(self.store) if outcomes is None else lessons.from_frame(outcomes)
+        lesson = lessons.teach(rows)
+        print(self.lessons.keep(lesson))
+        return lesson
 
     # --- life ---
 

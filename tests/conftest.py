@@ -72,5 +72,6 @@ def server_config(server: FaultServer, *, stream: bool = True, **settings: Any) 
         "tiers": tiers,
         "deadlines": deadlines,
         "prices": prices,
+        "routing": {"mode": "rules"},  # what these tests are about is what happens after the tier is known
         **settings,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipyrouter import config
-from ipyrouter.classifier import classify
+from ipyrouter.classifier.rules import classify
 
 SIGNALS = config.load().signals
 

@@ -1,5 +1,58 @@
 """From a prompt to the tier it needs, on this machine alone."""
 
-from ipyrouter.classifier.rules import classify
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ipyrouter.classifier import rules
+from ipyrouter.config import Config
+from ipyrouter.errors import UsageError
+from ipyrouter.types import TIERS, Classification
 
 __all__ = ["classify"]
+
+Adjust = Callable[[str, float], float]
+
+
+def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Classification:
+    """Return the tier of a prompt by the mode of the config.
+
+    "rules": exactly the article's. "learned": the shipped model, moved by what the person's own outcomes have taught
+    (``adjust``). "hybrid": the article's signals where one matches, the model elsewhere. A function gets the prompt and
+    returns a Classification, a difficulty in [0, 1] or a tier's name.
+
+    Raises UsageError if one's own function returns something else.
+    """
+    if config.mode == "rules":
+        return rules.classify(prompt, config.signals)
+    if callable(config.mode):
+        return _own(config.mode(prompt), config)
+    from ipyrouter.classifier import model
+
+    learned = model.classify(prompt, config.fast_below, config.power_above, adjust)
+    told = rules.signals_of(prompt, config.signals)
+    if told is None:
+        return learned
+    if config.mode == "hybrid":
+        return told
+    if told.tier == learned.tier:  # a reason that a person understands at once
+        return replace(learned, reasons=(*told.reasons, *learned.reasons))
+    return learned
+
+
+def _own(said: object, config: Config) -> Classification:
+    from ipyrouter.classifier import model
+
+    reason = ("your own function says so",)
+    if isinstance(said, Classification):
+        return said
+    if isinstance(said, str) and said in TIERS:
+        middle = {"fast": config.fast_below / 2, "mid": (config.fast_below + config.power_above) / 2}
+        return Classification(said, middle.get(said, (1 + config.power_above) / 2), 1.0, reason)
+    if isinstance(said, int | float) and 0 <= said <= 1:
+        return Classification(model.tier_of(said, config.fast_below, config.power_above), float(said), 1.0, reason)
+    raise UsageError(
+        f"Your classifier returned {said!r}.",
+        "Return a Classification, a difficulty from 0 to 1, or 'fast', 'mid', 'power'.",
+    )

@@ -21,16 +21,23 @@ def _matches(words: tuple[str, ...], prompt: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def signals_of(prompt: str, signals: Signals) -> Classification | None:
+    """Return what the keyword signals alone say, or None where none matches."""
+    if power := _matches(signals.power, prompt):
+        return Classification("power", 0.85, 0.8, tuple(f"says “{word}”" for word in power[:3]))
+    if fast := _matches(signals.fast, prompt):
+        return Classification("fast", 0.15, 0.7, tuple(f"says “{word}”" for word in fast[:3]))
+    return None
+
+
 def classify(prompt: str, signals: Signals) -> Classification:
     """Return the tier by the article's rules.
 
     Any power signal: power. Else any fast signal: fast. Else more than ``signals.power_above_words`` words: power.
     Else mid, with low confidence, because nothing was recognised.
     """
-    if power := _matches(signals.power, prompt):
-        return Classification("power", 0.85, 0.8, tuple(f"says “{word}”" for word in power[:3]))
-    if fast := _matches(signals.fast, prompt):
-        return Classification("fast", 0.15, 0.7, tuple(f"says “{word}”" for word in fast[:3]))
+    if (told := signals_of(prompt, signals)) is not None:
+        return told
     words = len(prompt.split())
     if words > signals.power_above_words:
         return Classification("power", 0.8, 0.5, (f"{words:,} words, more than {signals.power_above_words}",))

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, help_text, parse
-from ipyrouter.types import TIERS
+from ipyrouter.store.base import Feedback
+from ipyrouter.types import TIERS, Answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ipyrouter.report import Report
     from ipyrouter.router import Router
+
+
+_RESET = Option(("--reset",), "forget what was learned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,11 @@ class Command:
     options: tuple[Option, ...] = ()
 
 
-def run(router: Callable[[], Router], line: str) -> Any:
-    """Run a subcommand. Raises UsageError with the nearest name for an unknown one."""
+def run(router: Callable[[], Router], line: str, namespace: dict[str, Any]) -> Any:
+    """Run a subcommand; ``namespace`` holds the person's variables.
+
+    Raises UsageError with the nearest name for an unknown one.
+    """
     name, _, rest = line.strip().partition(" ")
     if name in ("", "-h", "--help", "help"):
         print(overview())
@@ -47,6 +54,7 @@ def run(router: Callable[[], Router], line: str) -> Any:
             )
         )
         return None
+    parsed.values["namespace"] = namespace
     return command.run(router(), parsed)
 
 
@@ -157,6 +165,31 @@ def _clear_cache(router: Router, _: Any) -> None:
     print(f"Forgot {count(router.store.clear_cache(), 'cached answer')}. The log stays.")
 
 
+def _feedback(router: Router, parsed: Any, verdict: Feedback) -> None:
+    answer = None
+    if parsed.rest:
+        answer = parsed.namespace.get(parsed.rest)
+        if not isinstance(answer, Answer):
+            raise UsageError(
+                f"{parsed.rest!r} is no variable with an answer.", "Use -o NAME or answer = %route … first."
+            )
+    if not router.feedback(verdict, answer):
+        raise UsageError("That answer is not in the log.", "Was it given before the log was deleted?")
+    print(f"Noted: {verdict}.")
+
+
+def _good(router: Router, parsed: Any) -> None:
+    _feedback(router, parsed, "good")
+
+
+def _bad(router: Router, parsed: Any) -> None:
+    _feedback(router, parsed, "bad")
+
+
+def _learn(router: Router, parsed: Any) -> None:
+    router.learn(reset=bool(parsed.reset))
+
+
 def _export(router: Router, parsed: Any) -> None:
     if not parsed.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
@@ -195,5 +228,8 @@ COMMANDS: dict[str, Command] = {
     "status": Command(_status, "status", "what is left alone after faults, for how long and why"),
     "reset": Command(_reset, "reset", "begin a new session: forget faults, close connections"),
     "clear-cache": Command(_clear_cache, "clear-cache", "forget all cached answers"),
+    "good": Command(_good, "good [ANSWER]", "mark the last answer (or that variable's) as good; %router learn uses it"),
+    "bad": Command(_bad, "bad [ANSWER]", "mark the last answer (or that variable's) as bad"),
+    "learn": Command(_learn, "learn", "fit the classifier to your own log, on top of the shipped weights", (_RESET,)),
     "export": Command(_export, "export FILE", "write the whole log to a .csv, .json or .parquet file"),
 }

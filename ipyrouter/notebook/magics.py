@@ -92,7 +92,7 @@ class RouterMagics(Magics):
         """Costs and state of the router: `%router` lists the subcommands, each takes --help."""
         from ipyrouter.notebook import commands
 
-        return commands.run(self._router, line)
+        return commands.run(self._router, line, self.shell.user_ns)  # type: ignore[union-attr]
 
     def _router(self) -> Router:
         import ipyrouter

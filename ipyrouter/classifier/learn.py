@@ -1,0 +1,189 @@
+"""The person's own outcomes, on top of the shipped weights: a small ridge regression over hashed words.
+
+An outcome says whether a tier's answer to a prompt did. What is learned is how much a stronger tier gains; it moves the
+difficulty up or down. The shipped weights stay as they are, so that everything can be undone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from ipyrouter.classifier.features import analyse
+from ipyrouter.errors import UsageError
+from ipyrouter.types import TIERS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BUCKETS = 4096
+_RIDGE = 10.0
+_VERSION = 1
+_LEAST_ROWS = 20
+_HOLD_BACK = 5  # every fifth prompt judges
+_REACH = 0.35  # of the difficulty: how far a lesson moves it at the most, where the outcomes are sure
+
+Outcome = tuple[str, str, float]
+"""(prompt, tier, ok): ok is 1 where this tier's answer did, 0 where it did not, or a mean of several."""
+
+
+def _buckets(prompt: str) -> list[int]:
+    words, pairs, _ = analyse(prompt)
+    features = [f"w:{word}" for word in words] + [f"{first} {second}" for first, second in pairs]
+    return [crc32(feature.encode("utf-8", "replace")) % _BUCKETS for feature in features]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What was learned: a weight a bucket, and how it compares with the shipped weights on held-back rows.
+
+    ``before`` and ``after`` are the shares of pairs (one prompt that needed a stronger tier, one that did not) which
+    are ranked rightly: .5 is chance.
+    """
+
+    weights: tuple[float, ...]
+    slope: float
+    middle: float
+    rows: int
+    before: float
+    after: float
+
+    @property
+    def gained(self) -> bool:
+        """Tell whether the lesson ranks held-back prompts better than the shipped weights."""
+        return self.after > self.before
+
+    def push(self, prompt: str) -> float:
+        """Return the lesson's own estimate of the gain, about 0."""
+        buckets = _buckets(prompt)
+        total = sum(self.weights[bucket] for bucket in buckets)
+        return float(total / max(len(buckets), 1) ** 0.5)
+
+    def adjust(self, prompt: str, difficulty: float) -> float:
+        """Return the difficulty as the outcomes have taught it, in [0, 1]."""
+        gain = self.slope * (difficulty - 0.5) + self.push(prompt) - self.middle
+        moved = difficulty + 2 * _REACH * max(min(2 * gain, 1.0), -1.0)
+        return float(min(max(moved, 0.0), 1.0))
+
+    def save(self, path: Path) -> None:
+        """Write the lesson, privately and whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        unfinished = path.with_suffix(".part")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(json.dumps({"version": _VERSION, **fields}), "utf-8")
+        unfinished.replace(path)
+
+
+def load(path: Path) -> Lesson | None:
+    """Return the saved lesson; None if there is none, or one of another version or damaged."""
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if saved.pop("version") != _VERSION:
+            return None
+        return Lesson(**{**saved, "weights": tuple(saved["weights"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def fit(outcomes: Iterable[Outcome], difficulty: Callable[[str], float]) -> Lesson:
+    """Fit to outcomes on top of ``difficulty``, the shipped classifier.
+
+    The target of a prompt is what a stronger tier gains: the power outcome less the weakest other one where both are
+    known, else 1 less the outcome of the tier that was asked. Every fifth prompt is held back to judge the lesson, and
+    the lesson that is returned is fitted to all.
+
+    Raises UsageError for fewer than 20 prompts, for an unknown tier, or where all outcomes are alike.
+    """
+    import numpy as np
+
+    prompts, gains = _targets(outcomes)
+    if len(prompts) < _LEAST_ROWS:
+        raise UsageError(
+            f"There are outcomes of {len(prompts)} prompts; learning needs {_LEAST_ROWS}.",
+            "Mark more answers with %router good and %router bad, or pass outcomes.",
+        )
+    y = np.array(gains)
+    if np.ptp(y) == 0:
+        raise UsageError("All outcomes are alike, so there is nothing to tell apart.", "Add some of the other kind.")
+    base = np.array([difficulty(prompt) for prompt in prompts])
+    x = _matrix(prompts)
+    held = np.arange(len(prompts)) % _HOLD_BACK == 0
+    trial = _solve(x[~held], base[~held], y[~held])
+    after = _predict(trial, x[held], base[held])
+    weights, slope, middle = _solve(x, base, y)
+    return Lesson(
+        weights=tuple(np.round(weights, 6).tolist()),
+        slope=round(slope, 6),
+        middle=round(middle, 6),
+        rows=len(prompts),
+        before=_ranked(base[held], y[held]),
+        after=_ranked(after, y[held]),
+    )
+
+
+def _targets(outcomes: Iterable[Outcome]) -> tuple[list[str], list[float]]:
+    by_prompt: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for prompt, tier, ok in outcomes:
+        if tier not in TIERS:
+            raise UsageError(f"Unknown tier {tier!r} in the outcomes.", f"Known: {', '.join(TIERS)}.")
+        by_prompt[str(prompt)][tier].append(float(ok))
+    prompts, gains = [], []
+    for prompt, tiers in by_prompt.items():
+        means = {tier: sum(values) / len(values) for tier, values in tiers.items()}
+        lowest = min(means, key=TIERS.index)
+        highest = max(means, key=TIERS.index)
+        if lowest == highest == "power":
+            continue  # nothing is known of a cheaper tier
+        prompts.append(prompt)
+        gains.append((1.0 if lowest == highest else means[highest]) - means[lowest])
+    return prompts, gains
+
+
+def _matrix(prompts: list[str]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    x = np.zeros((len(prompts), _BUCKETS), dtype=np.float32)
+    for row, prompt in enumerate(prompts):
+        buckets = _buckets(prompt)
+        np.add.at(x[row], buckets, 1 / max(len(buckets), 1) ** 0.5)
+    return x
+
+
+def _solve(x: Any, base: Any, y: Any) -> tuple[Any, float, float]:
+    """Return the ridge weights, the slope of the shipped difficulty and the centre, in closed form over the rows."""
+    import numpy as np
+
+    centred = base - 0.5
+    slope = float(np.polyfit(centred, y, 1)[0]) if np.ptp(centred) > 0 else 0.0
+    # The shipped order is weakened where the outcomes contradict it, never turned round, nor trusted beyond reason
+    # where all prompts look alike to it.
+    slope = min(max(slope, 0.0), 2.0)
+    rest = y - slope * centred
+    middle = float(rest.mean())
+    gram = (x @ x.T).astype(np.float64)
+    gram[np.diag_indices_from(gram)] += _RIDGE
+    weights = x.T @ np.linalg.solve(gram, rest - middle)
+    shift = float(np.mean(slope * centred + x @ weights))
+    return weights, slope, shift
+
+
+def _predict(solved: tuple[Any, float, float], x: Any, base: Any) -> Any:
+    weights, slope, _ = solved
+    return slope * (base - 0.5) + x @ weights
+
+
+def _ranked(values: Any, gains: Any) -> float:
+    """Return the share of pairs with different gains that the values rank rightly; ties count half."""
+    import numpy as np
+
+    differs = gains[:, None] > gains[None, :]
+    if not differs.any():
+        return 0.5
+    right = (values[:, None] > values[None, :]) + 0.5 * (values[:, None] == values[None, :])
+    return float(np.mean(right[differs]))

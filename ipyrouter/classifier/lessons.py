@@ -1,0 +1,102 @@
+"""The lessons in the home folder: one numbered file each, the newest in force, all undone by forgetting them."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.store.base import LOG_COLUMNS, LogFilter, Store
+from ipyrouter.types import TIERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ipyrouter.classifier.learn import Lesson, Outcome
+
+_COLUMNS = ("prompt", "tier", "ok")
+
+
+class Lessons:
+    """What a person's outcomes have taught so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @functools.cached_property
+    def current(self) -> Lesson | None:
+        """The newest lesson that can be read; None where nothing was learned."""
+        for path in reversed(self._files()):
+            from ipyrouter.classifier import learn
+
+            if (lesson := learn.load(path)) is not None:
+                return lesson
+        return None
+
+    def keep(self, lesson: Lesson) -> str:
+        """Save a lesson if it gained anything, and return what to tell the person."""
+        said = f"{lesson.before:.3f} of held-back pairs ranked rightly before, {lesson.after:.3f} after"
+        if not lesson.gained:
+            return f"Nothing gained ({said}); the old weights stay."
+        files = self._files()
+        number = int(files[-1].stem) + 1 if files else 1
+        try:
+            lesson.save(self._folder / f"{number:04d}.json")
+        except OSError as error:
+            self.__dict__["current"] = lesson
+            return (
+                f"Learned for this session only, because {self._folder} cannot be written ({error.strerror}): {said}."
+            )
+        self.__dict__["current"] = lesson
+        return f"Learned from {lesson.rows:,} prompts: {said}. Undo with learn(reset=True)."
+
+    def forget(self) -> str:
+        """Delete all lessons and return what to tell the person."""
+        files = self._files()
+        for path in files:
+            path.unlink(missing_ok=True)
+        self.__dict__["current"] = None
+        return f"Forgot {len(files)} {'lesson' if len(files) == 1 else 'lessons'}; the shipped weights are in force."
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self._folder.glob("[0-9]*.json") if path.stem.isdecimal())
+
+
+def teach(rows: list[Outcome]) -> Lesson:
+    """Fit a lesson on top of the shipped model."""
+    from ipyrouter.classifier import learn, model
+
+    shipped = model.shipped()
+    return learn.fit(rows, lambda prompt: shipped.difficulty(shipped.scores(prompt))[0])
+
+
+def from_frame(frame: pd.DataFrame) -> list[Outcome]:
+    """Return the outcomes of a DataFrame. Raises UsageError for a missing column, with the nearest one."""
+    for column in _COLUMNS:
+        if column not in frame.columns:
+            near = did_you_mean(column, map(str, frame.columns))
+            raise UsageError(
+                f"The outcomes have no column {column!r}.", f"They need {', '.join(_COLUMNS)}. {near}".strip()
+            )
+    return [(str(prompt), str(tier), float(ok)) for prompt, tier, ok in frame[list(_COLUMNS)].itertuples(index=False)]
+
+
+def from_log(store: Store) -> list[Outcome]:
+    """Return what the log tells: feedback, weak answers, and prompts asked again at a higher tier."""
+    at = {name: LOG_COLUMNS.index(name) for name in ("prompt", "tier", "status", "feedback")}
+    outcomes: list[Outcome] = []
+    asked: dict[str, int] = {}
+    for row in store.log_rows(LogFilter()):
+        prompt, tier, status, feedback = (row[place] for place in at.values())
+        if prompt is None or tier not in TIERS or status not in ("ok", "weak", "cached"):
+            continue
+        rank = TIERS.index(tier)
+        if status == "weak":
+            outcomes.append((prompt, tier, 0.0))
+        elif feedback is not None:
+            outcomes.append((prompt, tier, 1.0 if feedback == "good" else 0.0))
+        if (before := asked.get(prompt)) is not None and rank > before:
+            outcomes.append((prompt, TIERS[before], 0.0))  # a stronger tier was asked the same: the first did not do
+        asked[prompt] = max(rank, asked.get(prompt, rank))
+    return outcomes

@@ -1,0 +1,68 @@
+"""What of a prompt is the request, and what is material: code, tracebacks, tables and quotes that were pasted along."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_LONGEST = 4000  # characters of the request that are read: its beginning and its end
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})")
+_TRACEBACK = re.compile(
+    r'^(\s*Traceback \(most recent call last\)|\s*File ".*", line \d+|-{20,}$|[A-Za-z_.]*(Error|Exception)\b.*:)'
+)
+_CODE = re.compile(
+    r"^\s*(def |class \w+[:(]|import \w|from \w+ import|return\b|for .+ in .+:|while .+:|if .+:$|elif |else:|try:"
+    r"|except\b|with .+:$|@\w|print\(|[\w.\[\]'\"]+\s*[-+*/]?=\s*\S|[\w.]+\(.*\)\s*;?$|[})\]]+[,;]?$"
+    r"|(SELECT|FROM|WHERE|GROUP BY|ORDER BY|JOIN|LEFT JOIN)\b|>>> |\.\.\. |In \[\d+\]:|#\s|//|[{}]$)"
+)
+_TABLE = re.compile(r"^\s*\|.*\|\s*$|^\s*\S+(\s{2,}\S+){2,}\s*$|^[^,;\t]*([,;\t][^,;\t]*){3,}$|^[-+|=\s]{5,}$")
+_QUOTE = re.compile(r"^\s*>")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestText:
+    """The request's own words, and the lines of material by kind."""
+
+    text: str
+    code: int = 0
+    traceback: int = 0
+    table: int = 0
+    quote: int = 0
+
+
+def request_of(prompt: str) -> RequestText:
+    """Split a prompt. Where nothing but material is found, all of it is the request."""
+    if "\n" not in prompt:
+        return RequestText(_bounded(prompt))
+    counts = {"code": 0, "traceback": 0, "table": 0, "quote": 0}
+    kept: list[str] = []
+    fence = ""
+    for line in _bounded(prompt, _LONGEST * 4).split("\n"):
+        kind = _kind(line, fence)
+        if mark := _FENCE.match(line):
+            fence = "" if fence else mark[1]
+        if kind:
+            counts[kind] += 1
+        else:
+            kept.append(line)
+    text = "\n".join(kept).strip()
+    return RequestText(_bounded(text or prompt), **counts)
+
+
+def _kind(line: str, fence: str) -> str:
+    if fence or _FENCE.match(line):
+        return "code"
+    if _TRACEBACK.match(line):
+        return "traceback"
+    if _QUOTE.match(line):
+        return "quote"
+    if line.startswith(("    ", "\t")) or _CODE.match(line):
+        return "code"
+    # A sentence with commas is no table: those end like sentences.
+    if _TABLE.match(line) and not line.rstrip().endswith((".", "?", "!", ":")):
+        return "table"
+    return ""
+
+
+def _bounded(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest // 2]}\n{text[-longest // 2 :]}"

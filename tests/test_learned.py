@@ -1,0 +1,234 @@
+"""The learned classifier: what must hold of it, whatever its figures (those are in benchmarks/classifier.py)."""
+
+from __future__ import annotations
+
+import locale
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ipyrouter
+from ipyrouter import config
+from ipyrouter.classifier import classify, model, rules
+from ipyrouter.classifier.request import request_of
+from ipyrouter.errors import ConfigError, UsageError
+from ipyrouter.router import Router
+from ipyrouter.types import Classification
+from tests.notebook.conftest import Shell, shell  # noqa: F401  a fixture
+
+MakeRouter = Callable[..., Router]
+LOADED = config.load(environ={})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tier"),
+    [
+        ("rename column a to b", "fast"),
+        ("what does df.shape return", "fast"),
+        ("Translate to French: good morning", "fast"),
+        ("Was macht df.head()?", "fast"),
+        ("Design a fault-tolerant feature store for fifty teams with exactly-once ingestion and lineage", "power"),
+        ("Prove that the sample mean converges almost surely, without assuming finite variance", "power"),
+    ],
+)
+def test_plain_cases(prompt: str, tier: str) -> None:
+    assert classify(prompt, LOADED).tier == tier
+
+
+@given(st.text(max_size=400))
+@settings(max_examples=200, deadline=None)
+def test_any_text_gets_a_difficulty_and_reasons(prompt: str) -> None:
+    result = classify(prompt, LOADED)
+    assert 0 <= result.difficulty <= 1
+    assert 0 <= result.confidence <= 1
+    assert result.reasons
+    assert result.tier == model.tier_of(result.difficulty, LOADED.fast_below, LOADED.power_above)
+    assert classify(prompt, LOADED) == result
+
+
+def test_one_dial_trades_cost_for_quality() -> None:
+    prompts = ["rename a to b", "write a function that merges two tables", "design a distributed cache"] * 2
+    cheap = config.load({"routing": {"fast_below": 0.9, "power_above": 0.99}}, environ={})
+    dear = config.load({"routing": {"fast_below": 0.01, "power_above": 0.05}}, environ={})
+    ranks = {"fast": 0, "mid": 1, "power": 2}
+    for prompt in prompts:
+        assert (
+            ranks[classify(prompt, cheap).tier]
+            <= ranks[classify(prompt, LOADED).tier]
+            <= ranks[classify(prompt, dear).tier]
+        )
+
+
+def test_material_does_not_swamp_the_request() -> None:
+    table = "\n".join(f"{i}   name{i}   {i * 3.7:.2f}   2024-01-{i % 28 + 1:02d}" for i in range(60))
+    code = "```python\n" + "\n".join(f"x_{i} = transform(x_{i - 1}, design=architecture)" for i in range(80)) + "\n```"
+    trace = 'Traceback (most recent call last):\n  File "a.py", line 3, in f\nKeyError: "x"'
+    for request, tier in (("rename column a to b", "fast"), ("Prove that this estimator is consistent", "power")):
+        assert classify(request, LOADED).tier == tier
+        for material in (table, code, trace):
+            assert classify(f"{request}\n\n{material}", LOADED).tier == tier, material[:40]
+
+
+def test_kinds_of_material_are_recognised() -> None:
+    prompt = (
+        "Why does this fail?\n\n```python\nx = 1\ny = 2\n```\n"
+        'Traceback (most recent call last):\n  File "a.py", line 1, in f\nKeyError: "x"\n'
+        "| a | b |\n|---|---|\n| 1 | 2 |\n> quoted words\nThanks!"
+    )
+    request = request_of(prompt)
+    assert request.text == "Why does this fail?\n\nThanks!"
+    assert (request.code, request.traceback, request.table, request.quote) == (4, 3, 3, 1)
+    assert request_of("```\nonly code\n```").text  # nothing but material: then it is the request
+    assert request_of("One, two, three, and four, please.").table == 0
+
+
+def test_a_system_prompt_does_not_count(make_router: MakeRouter) -> None:
+    router = make_router(routing={"mode": "learned"})
+    long = "You are an architect. Design distributed systems and prove theorems. " * 50
+    assert router.route("rename column a to b", system=long).tier == "fast"
+
+
+def test_modes(make_router: MakeRouter) -> None:
+    prompt = "Prove this simple theorem about almost sure convergence of martingales"
+    assert make_router(routing={"mode": "rules"}).classify(prompt).tier == "fast"  # the article: it says "simple"
+    assert make_router(routing={"mode": "hybrid"}).classify(prompt).tier == "fast"
+    assert make_router(routing={"mode": "learned"}).classify(prompt).tier == "power"
+    assert make_router(routing={"mode": "rules"}).classify("hm").reasons == ("no signal recognised",)
+    for said, tier in (("power", "power"), (0.1, "fast"), (0.5, "mid")):
+        assert make_router(routing={"mode": lambda _, said=said: said}).classify("hm").tier == tier
+    own = Classification("mid", 0.4, 1.0, ("mine",))
+    assert make_router(routing={"mode": lambda _: own}).classify("hm") == own
+    with pytest.raises(UsageError, match="Your classifier returned None"):
+        make_router(routing={"mode": lambda _: None}).classify("hm")
+    with pytest.raises(ConfigError, match="Did you mean 'learned'"):
+        config.load({"routing": {"mode": "leaned"}})
+
+
+def test_the_articles_signals_are_reasons_where_they_agree() -> None:
+    prompt = "rename column a to b"
+    told = rules.signals_of(prompt, LOADED.signals)
+    assert told is not None
+    assert classify(prompt, LOADED).reasons[0] == "says “rename”"
+
+
+def test_no_heavy_import_and_no_locale() -> None:
+    code = (
+        "import locale, sys\nlocale.setlocale(locale.LC_ALL, 'C')\n"
+        "from ipyrouter import config\nfrom ipyrouter.classifier import classify\n"
+        "print(classify('Größe der Tabelle ändern 表を作る', config.load(environ={})))\n"
+        "assert not {'numpy', 'pandas', 'sklearn'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    locale.setlocale(locale.LC_ALL, "")
+    assert done.stdout.strip() == str(classify("Größe der Tabelle ändern 表を作る", LOADED))
+
+
+def test_the_weights_are_small() -> None:
+    assert model.WEIGHTS.stat().st_size <= 3_000_000
+
+
+# --- learning from one's own outcomes ---
+
+
+def hard_and_easy() -> tuple[str, str]:
+    """Two things to ask about; the shipped weights think the first the easier, and the outcomes contradict them."""
+    return tuple(sorted(("widget", "gadget"), key=lambda thing: classify(f"what about {thing}", LOADED).difficulty))  # type: ignore[return-value]
+
+
+def outcomes(rows: int = 60) -> pd.DataFrame:
+    """A person whose questions about one thing need more than fast, and whose questions about the other do not."""
+    hard, easy = hard_and_easy()
+    things = [hard if number % 2 else easy for number in range(rows)]
+    data = [
+        {"prompt": f"what about {thing} number {number}", "tier": "fast", "ok": thing == easy}
+        for number, thing in enumerate(things)
+    ]
+    return pd.DataFrame(data)
+
+
+def test_learning_moves_what_the_outcomes_say(
+    make_router: MakeRouter, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hard, easy = (f"what about {thing} 999" for thing in hard_and_easy())
+    router = make_router(routing={"mode": "learned"})
+    before = router.classify(hard).difficulty
+    lesson = router.learn(outcomes())
+    assert lesson is not None
+    assert lesson.gained
+    assert "held-back pairs ranked rightly" in capsys.readouterr().out
+    assert router.classify(hard).difficulty > max(before, router.classify(easy).difficulty)
+    again = make_router(routing={"mode": "learned"})  # it lasts
+    assert again.classify(hard) == router.classify(hard)
+    assert [path.name for path in (home / "learned").iterdir()] == ["0001.json"]
+    router.learn(reset=True)
+    assert "Forgot 1 lesson;" in capsys.readouterr().out
+    assert router.classify(hard).difficulty == before
+
+
+def test_nothing_gained_keeps_the_old_weights(
+    make_router: MakeRouter, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = pd.DataFrame(
+        {
+            "prompt": [f"{'abcdefgh'[n % 8]}{n}" for n in range(40)],
+            "tier": "fast",
+            "ok": [(n * 7919) % 3 == 0 for n in range(40)],
+        }
+    )
+    router = make_router(routing={"mode": "learned"})
+    lesson = router.learn(noise)
+    assert lesson is not None
+    if not lesson.gained:
+        assert "the old weights stay" in capsys.readouterr().out
+        assert not (home / "learned").exists()
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pd.DataFrame({"prompt": ["a"], "teir": ["fast"], "ok": [1]}), "no column 'tier'.*Did you mean 'teir'"),
+        (outcomes(10), "outcomes of 10 prompts; learning needs 20"),
+        (outcomes().assign(tier="fats"), "Unknown tier 'fats'"),
+        (outcomes().assign(ok=True), "All outcomes are alike"),
+    ],
+)
+def test_bad_outcomes(make_router: MakeRouter, frame: pd.DataFrame, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        make_router().learn(frame)
+
+
+def test_a_damaged_lesson_is_ignored(make_router: MakeRouter, home: Path) -> None:
+    (home / "learned").mkdir(parents=True)
+    (home / "learned" / "0001.json").write_text("{")
+    assert make_router(routing={"mode": "learned"}).classify("rename a to b").tier == "fast"
+
+
+def test_the_log_teaches(make_router: MakeRouter) -> None:
+    router = make_router(routing={"mode": "learned"}, fast=["o/ok"], mid=["a/ok"])
+    for number in range(30):
+        router.route(f"what about {'widget' if number % 2 else 'gadget'} {number}", tier="fast")
+        router.feedback("bad" if number % 2 else "good")
+    for number in (1, 3):
+        router.route(f"what about widget {number}", tier="mid")  # asked again at a higher tier
+    lesson = router.learn()
+    assert lesson is not None
+    assert lesson.rows == 30
+    assert lesson.after > 0.5
+
+
+def test_feedback_from_the_notebook(shell: Shell) -> None:  # noqa: F811
+    assert "There is no answer yet." in str(shell.run("%router good").error)
+    shell.run("%%route -q -o mine\nExplain closures")
+    assert shell.run("%router bad").out == "Noted: bad.\n"
+    assert list(ipyrouter.cost_log()["feedback"]) == ["bad"]
+    assert shell.run("%router good mine").out == "Noted: good.\n"
+    assert list(ipyrouter.cost_log()["feedback"]) == ["good"]
+    assert "'nothing' is no variable with an answer." in str(shell.run("%router good nothing").error)
+    assert "learning needs 20" in str(shell.run("%router learn").error)
+    assert "Forgot 0 lessons" in shell.run("%router learn --reset").out

@@ -1,0 +1,159 @@
+"""From the data to ``ipyrouter/classifier/weights.bin``, reproducibly: python -m training.train.
+
+Needs numpy, scipy and scikit-learn (the extra `training`). Solvers are deterministic and splits are by hash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import vstack
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from ipyrouter.classifier.features import BUCKETS
+from ipyrouter.classifier.model import HEADS, WEIGHTS
+from training import data
+
+_C = 20.0  # of the tier heads; the higher, the less they are held back
+_ALPHA = 100.0  # of the gain head
+_LENGTH_WEIGHT = (
+    0.5  # standard deviations of gain that a prompt e times as long is worth: the safest guess out of domain
+)
+_OWN_WEIGHT = 6.0  # a notebook's own requests count more than UncommonRoute's
+_DOWN = 10.0  # agreements that one power request sent to fast is worth
+_CALIBRATION = 5  # folds in which the thresholds are found
+
+
+def main() -> None:
+    """Train, calibrate, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=data.SHARED)
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--leave-out", action="append", default=[], help="a correctness file to leave out")
+    options = parser.parse_args()
+    write(options.out, *train(options.data, options.leave_out))
+    print(f"wrote {options.out}: {options.out.stat().st_size / 1e6:.2f} MB")
+
+
+def train(
+    folder: Path, leave_out: list[str] | None = None, hold: Any = None, author: str | None = None
+) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    """Return the heads' weights (a row a head: buckets, figures, bias) and the calibration.
+
+    ``author`` leaves out one author of our own requests instead of the third that is held back. ``hold`` maps a data
+    set's name to the rows of it that are left out (an index array), for in-domain evaluation.
+    """
+    hold = hold or {}
+    own = data.notebook(held_back=False) if author is None else data.notebook(author=author, others=True)
+    labelled = [data.uncommon(folder), own]
+    kept = [
+        _without(hold.get(name), len(part.prompts))
+        for name, part in zip(("uncommonroute", "own"), labelled, strict=True)
+    ]
+    prompts = [[part.prompts[i] for i in rows] for part, rows in zip(labelled, kept, strict=True)]
+    tiers = np.concatenate([part.tiers[rows] for part, rows in zip(labelled, kept, strict=True)])
+    weights = np.concatenate([np.full(len(prompts[0]), 1.0), np.full(len(prompts[1]), _OWN_WEIGHT)])
+    requests = data.matrix(prompts[0] + prompts[1])
+    noisy = data.matrix([typos(prompt, seed) for seed, prompt in enumerate(prompts[0] + prompts[1])])
+    both, twice, weight_twice = vstack([requests, noisy]).tocsr(), np.tile(tiers, 2), np.tile(weights, 2)
+
+    exams, gains, exam_weights = [], [], []
+    for name in data.PAIRS:
+        if name in (leave_out or []):
+            continue
+        part = data.outcomes(name, folder)
+        rows = _without(hold.get(name), len(part.prompts))
+        gain = (part.strong - part.weak)[rows]
+        exams.append(data.matrix([part.prompts[i] for i in rows]))
+        gains.append(gain - gain.mean())
+        exam_weights.append(np.full(len(rows), 1.0))
+    exam, gain = vstack(exams).tocsr(), np.concatenate(gains)
+
+    heads = [_logistic(both, twice >= level, weight_twice) for level in (1, 2)]
+    ridge = Ridge(alpha=_ALPHA, solver="lsqr").fit(exam, gain, np.concatenate(exam_weights))
+    heads.append(np.append(ridge.coef_, ridge.intercept_))
+    kind = np.concatenate([np.zeros(requests.shape[0]), np.ones(exam.shape[0])])
+    heads.append(_logistic(vstack([requests, exam]).tocsr(), kind == 1, np.ones(len(kind))))
+
+    predicted = ridge.predict(exam) / (spread := float(np.std(ridge.predict(exam))))
+    predicted += (
+        _LENGTH_WEIGHT * 4 * exam[:, BUCKETS].toarray().ravel()
+    )  # the first figure is the length's logarithm / 4
+    calibration = {
+        **_thresholds(requests, tiers, weights),
+        "gain_spread": spread,
+        "gain_middle": float(np.median(predicted)),
+        "length_weight": _LENGTH_WEIGHT,
+    }
+    return np.array(heads), calibration
+
+
+def _without(held: np.ndarray[Any, Any] | None, size: int) -> np.ndarray[Any, Any]:
+    return np.arange(size) if held is None else np.setdiff1d(np.arange(size), held)
+
+
+def _logistic(x: Any, y: Any, weights: Any) -> np.ndarray[Any, Any]:
+    model = LogisticRegression(C=_C, max_iter=400).fit(x, y, weights)
+    return np.append(model.coef_[0], model.intercept_[0])
+
+
+def _thresholds(x: Any, tiers: Any, weights: Any) -> dict[str, float]:
+    """Find in cross-validation where the tier heads change their mind.
+
+    The measure: agreement, less _DOWN for a power request sent to fast, which a person feels the most.
+    """
+    folds = np.arange(len(tiers)) % _CALIBRATION
+    mid, power = np.zeros(len(tiers)), np.zeros(len(tiers))
+    for fold in range(_CALIBRATION):
+        for level, into in ((1, mid), (2, power)):
+            head = _logistic(x[folds != fold], tiers[folds != fold] >= level, weights[folds != fold])
+            into[folds == fold] = 1 / (1 + np.exp(-(x[folds == fold] @ head[:-1] + head[-1])))
+    best = (-np.inf, 0.5, 0.5)
+    for least in np.arange(0.2, 0.61, 0.02):
+        for most in np.arange(0.3, 0.71, 0.02):
+            said = np.where(power >= most, 2, np.where(mid < least, 0, 1))
+            value = float(np.sum(weights * ((said == tiers) - _DOWN * ((said == 0) & (tiers == 2)))))
+            best = max(best, (value, float(least), float(most)))
+    return {"mid_at": round(best[1], 4), "power_at": round(best[2], 4)}
+
+
+def typos(prompt: str, seed: int) -> str:
+    """Return the prompt with about one typo in twelve words: a swap, a drop or a doubled letter."""
+    chance = random.Random(seed)
+    words = prompt.split(" ")
+    for index, word in enumerate(words):
+        if len(word) > 3 and word.isalpha() and chance.random() < 1 / 12:
+            at = chance.randrange(1, len(word) - 1)
+            words[index] = chance.choice(
+                [
+                    word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+                    word[:at] + word[at + 1 :],
+                    word[:at] + word[at] + word[at:],
+                ]
+            )
+    return " ".join(words)
+
+
+def write(path: Path, heads: np.ndarray[Any, Any], calibration: dict[str, Any]) -> None:
+    """Write the weights: a line of JSON, then the buckets as compressed bytes, one a head."""
+    hashed, rest = heads[:, :BUCKETS], heads[:, BUCKETS:]
+    scales = np.abs(hashed).max(axis=1) / 127
+    table = np.rint(hashed / scales[:, None]).astype(np.int8).T
+    about = {
+        "heads": HEADS,
+        "scales": [float(scale) for scale in scales],
+        "figures": [[round(float(v), 6) for v in row[:-1]] for row in rest],
+        "biases": [round(float(row[-1]), 6) for row in rest],
+        **calibration,
+    }
+    path.write_bytes(json.dumps(about).encode() + b"\n" + zlib.compress(table.tobytes(), 9))
+
+
+if __name__ == "__main__":
+    main()
