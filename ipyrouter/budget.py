@@ -7,12 +7,11 @@ from decimal import Decimal
 
 from ipyrouter import tokens
 from ipyrouter.config import Budget
-from ipyrouter.money import dollars
+from ipyrouter.money import dollars, from_pico, to_pico
 from ipyrouter.plan import Step
 from ipyrouter.pricing import Pricing
 from ipyrouter.store.base import Store
 from ipyrouter.store.ledger import Limit, Refusal
-from ipyrouter.store.sqlite import to_dollars, to_pico
 from ipyrouter.types import Request
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
@@ -47,16 +46,16 @@ class BudgetGuard:
         )
         if worst is None:
             return f"no price is known for {step.candidate}, so no budget can be kept with it"
-        pico = to_pico(worst) or 0
+        pico = to_pico(worst)
         call = self._budget.call
-        if call is not None and to_dollars(self._mine + pico) > call:  # type: ignore[operator]
+        if call is not None and from_pico(self._mine + pico) > call:
             return f"{step.candidate} could cost {dollars(worst)}, more than the budget of {dollars(call)} for a call"
         reserved = self._store.reserve(pico, self._limits(), self._session, step.deadlines.total + _MARGIN)
         if isinstance(reserved, Refusal):
             limit, left = reserved.limit, max(reserved.limit.pico - reserved.used, 0)
             return (
-                f"{step.candidate} could cost {dollars(worst)}, and {dollars(to_dollars(left))} is left of the budget "
-                f"of {dollars(to_dollars(limit.pico))} for {limit.name}"
+                f"{step.candidate} could cost {dollars(worst)}, and {dollars(from_pico(left))} is left of the budget "
+                f"of {dollars(from_pico(limit.pico))} for {limit.name}"
             )
         self._mine += pico
         self.reservations.append(reserved)
@@ -64,10 +63,7 @@ class BudgetGuard:
 
     def left(self) -> dict[str, Decimal]:
         """Return the dollars left of each budget that spans more than a call."""
-        return {
-            limit.name: to_dollars(max(limit.pico - self._store.used(limit), 0)) or Decimal(0)
-            for limit in self._limits()
-        }
+        return {limit.name: from_pico(max(limit.pico - self._store.used(limit), 0)) for limit in self._limits()}
 
     def _limits(self) -> list[Limit]:
         """Return the budgets that span more than a call, from their beginnings in UTC."""
@@ -78,7 +74,7 @@ class BudgetGuard:
             ("this month", self._budget.month, midnight.replace(day=1), None),
         )
         return [
-            Limit(name, to_pico(most) or 0, int(since.timestamp() * 1e6), session)
+            Limit(name, to_pico(most), int(since.timestamp() * 1e6), session)
             for name, most, since, session in spans
             if most is not None
         ]

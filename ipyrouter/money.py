@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
+
+
+def to_pico(amount: Decimal) -> int:
+    """Return dollars as whole 1e-12 dollars: an integer sums exactly, in SQL too."""
+    return int(amount.scaleb(12).to_integral_value(ROUND_HALF_EVEN))
+
+
+def from_pico(pico: int) -> Decimal:
+    """Return whole 1e-12 dollars as dollars."""
+    return Decimal(pico) / 10**12
 
 
 def dollars(amount: Decimal | float | None) -> str:

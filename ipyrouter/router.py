@@ -342,7 +342,7 @@ class _Passage:
         request = self.request
         prompt = _encodable(request.prompt)
         system = _encodable(request.system) if request.system else None
-        if prompt != request.prompt or (system or None) != (request.system or None):
+        if prompt != request.prompt or system != (request.system or None):
             self.notes.append("The prompt held halves of characters (lone surrogates); each was replaced by �.")
         self.request = replace(request, prompt=prompt, system=system)
 
@@ -439,11 +439,11 @@ class _Passage:
 
     def _above(self, current: Plan, answered: Step) -> Plan | None:
         """Return the plan of the next tier up that would ask another model; one tier at a time."""
-        for tier in TIERS[TIERS.index(current.tier) + 1 :][:1]:
-            found = plan(self.router.config, self.router._clients, self.request, tier)
-            if found.steps and found.steps[0].candidate != answered.candidate:
-                return found
-        return None
+        if current.tier == TIERS[-1]:
+            return None
+        above = TIERS[TIERS.index(current.tier) + 1]
+        found = plan(self.router.config, self.router._clients, self.request, above)
+        return found if found.steps and found.steps[0].candidate != answered.candidate else None
 
     def _send(self, step: Step, attempt: int) -> Completion:
         if reason := self.guard.refuse(step, self.request):

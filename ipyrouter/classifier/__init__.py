@@ -28,15 +28,13 @@ def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Class
         return rules.classify(prompt, config.signals)
     if callable(config.mode):
         return _own(config.mode(prompt), config)
+    told = rules.signals_of(prompt, config.signals)
+    if told is not None and config.mode == "hybrid":
+        return told
     from ipyrouter.classifier import model
 
     learned = model.classify(prompt, config.fast_below, config.power_above, adjust)
-    told = rules.signals_of(prompt, config.signals)
-    if told is None:
-        return learned
-    if config.mode == "hybrid":
-        return told
-    if told.tier == learned.tier:  # a reason that a person understands at once
+    if told is not None and told.tier == learned.tier:  # a reason that a person understands at once
         return replace(learned, reasons=(*told.reasons, *learned.reasons))
     return learned
 

@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
-from ipyrouter.classifier.features import analyse
+from ipyrouter.classifier.features import analyse, pair_bucket, word_buckets
 from ipyrouter.errors import UsageError
 from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:
     import numpy as np
 
-_BUCKETS = 4096
+_BUCKETS = 4096  # divides the classifier's own number of buckets
 _RIDGE = 10.0
 _VERSION = 1
 _LEAST_ROWS = 20
@@ -34,8 +33,8 @@ Outcome = tuple[str, str, float]
 
 def _buckets(prompt: str) -> list[int]:
     words, pairs, _ = analyse(prompt)
-    features = [f"w:{word}" for word in words] + [f"{first} {second}" for first, second in pairs]
-    return [crc32(feature.encode("utf-8", "replace")) % _BUCKETS for feature in features]
+    # A word's first bucket is the whole word's; the others are its pieces, too many for so few outcomes.
+    return [bucket % _BUCKETS for bucket in (*(word_buckets(word)[0] for word in words), *map(pair_bucket, pairs))]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.money import count
 from ipyrouter.store.base import LOG_COLUMNS, LogFilter, Store
 from ipyrouter.types import TIERS
 
@@ -57,7 +58,7 @@ class Lessons:
         for path in files:
             path.unlink(missing_ok=True)
         self.__dict__["current"] = None
-        return f"Forgot {len(files)} {'lesson' if len(files) == 1 else 'lessons'}; the shipped weights are in force."
+        return f"Forgot {count(len(files), 'lesson')}; the shipped weights are in force."
 
     def _files(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("[0-9]*.json") if path.stem.isdecimal())

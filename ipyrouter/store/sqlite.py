@@ -6,17 +6,17 @@ import datetime as dt
 import json
 import sqlite3
 import time
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
 from ipyrouter.errors import StoreError
+from ipyrouter.money import from_pico, to_pico
 from ipyrouter.store.base import LOG_COLUMNS, CachedAnswer, Feedback, Health, LogFilter, Record
 from ipyrouter.store.database import Database
 from ipyrouter.store.ledger import LEDGER_SCHEMA, Ledger, settle
 from ipyrouter.types import Answer, Finish, Usage
 
-_PICO = Decimal(10) ** 12
 _DAY_US = 86_400_000_000
 _MB = 1_000_000
 _TOUCH_US = _DAY_US  # a hit is noted at most once a day, so that reading stays reading
@@ -62,14 +62,8 @@ _SELECT_LOG = (
 )
 
 
-def to_pico(dollars: Decimal | None) -> int | None:
-    """Return dollars as whole 1e-12 dollars: an integer sums exactly, in SQL too."""
-    return None if dollars is None else int((dollars * _PICO).to_integral_value(ROUND_HALF_EVEN))
-
-
-def to_dollars(pico: int | None) -> Decimal | None:
-    """Return whole 1e-12 dollars as dollars."""
-    return None if pico is None else Decimal(pico) / _PICO
+def _pico(dollars: Decimal | None) -> int | None:
+    return None if dollars is None else to_pico(dollars)
 
 
 def _microseconds(moment: dt.datetime) -> int:
@@ -118,7 +112,7 @@ class SQLiteStore(Ledger):
             text,
             Usage(**json.loads(usage)),
             cast(Finish, finish),
-            to_dollars(cost),
+            None if cost is None else from_pico(cost),
             escalated_from,
         )
 
@@ -247,8 +241,8 @@ def _insert_attempts(connection: sqlite3.Connection, record: Record, now: int) -
             "model": attempt.candidate.model,
             "status": attempt.status,
             **_usage_columns(usage),
-            "cost_pico": to_pico(cost.amount),
-            "saved_pico": to_pico(answer.cost_saved) if attempt.status == "cached" else None,
+            "cost_pico": _pico(cost.amount),
+            "saved_pico": _pico(answer.cost_saved) if attempt.status == "cached" else None,
             "price_id": cost.price_id,
             "rates": json.dumps({name: str(rate) for name, rate in cost.rates}) if cost.rates else None,
             "latency": attempt.latency,
@@ -268,7 +262,7 @@ def _insert_cache(connection: sqlite3.Connection, key: bytes, answer: Answer, no
         "INSERT OR REPLACE INTO cache (key, created, used, size, provider, model, tier, text, usage, finish, cost_pico,"
         " escalated_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (key, now, now, size, answer.provider, answer.model, answer.tier, answer.text, usage, answer.finish,
-         to_pico(answer.cost), answer.escalated_from),
+         _pico(answer.cost), answer.escalated_from),
     )  # fmt: skip
     # A replaced entry is counted twice until the next eviction counts anew: cheaper than a look-up at every write.
     (held,) = connection.execute(
