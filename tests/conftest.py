@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,15 @@ import pytest
 import ipyrouter
 from ipyrouter.router import Router
 from tests.faults.server import FaultServer, serving
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_python(code: str) -> None:
+    """Run code in a fresh interpreter that can import the tests; fail with what it wrote to stderr."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -18,6 +15,7 @@ from ipyrouter.errors import NoModelError, UsageError
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import Delta, Message
+from tests.conftest import run_python
 from tests.faults.server import CACHED, IN, OUT, TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
@@ -115,15 +113,7 @@ assert answer.cached, answer
 heavy = {{"openai", "anthropic", "httpx2", "pandas", "genai_prices", "xllamacpp", "matplotlib"}} & set(sys.modules)
 assert not heavy, heavy
 """
-    root = __file__.rsplit("/tests/", 1)[0]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": root},
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(code)
 
 
 def test_tier_and_model_override(make_router: MakeRouter) -> None:

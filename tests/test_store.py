@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import sqlite3
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from ipyrouter.errors import StoreError
 from ipyrouter.router import Router
+from tests.conftest import run_python
 from tests.faults.server import TEXT
 
 MakeRouter = Callable[..., Router]
@@ -66,15 +66,7 @@ assert len(router.log()) == 1
 """
     for folder in (home.parent, home.parent.parent, home.parent.parent.parent):
         folder.chmod(0o755)
-    root = __file__.rsplit("/tests/", 1)[0]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": root},
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(code)
 
 
 @pytest.fixture

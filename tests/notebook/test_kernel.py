@@ -25,6 +25,13 @@ chain = ["own/smollm2"]
 """
 
 
+def mid_chain(home: Path, server: FaultServer, chain: str) -> None:
+    """Write a config whose provider "o" is the fault server and whose tier mid has this chain (TOML)."""
+    home.mkdir(mode=0o700)
+    provider = f'[providers.o]\nsdk = "openai"\nbase_url = "{server.url}/v1"\n'
+    (home / "config.toml").write_text(f"{provider}[tiers.mid]\nchain = {chain}\n")
+
+
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 def test_route_cell_on_the_local_model_and_again_after_a_restart(home: Path, sdk: str) -> None:
     home.mkdir(mode=0o700)
@@ -76,10 +83,7 @@ def test_without_key_and_config_the_local_model_answers() -> None:
 
 
 def test_an_error_fails_the_cell_so_that_run_all_stops(home: Path, server: FaultServer) -> None:
-    home.mkdir(mode=0o700)
-    (home / "config.toml").write_text(
-        f'[providers.o]\nsdk = "openai"\nbase_url = "{server.url}/v1"\n[tiers.mid]\nchain = ["o/status-401"]\n'
-    )
+    mid_chain(home, server, '["o/status-401"]')
     with kernel() as running:
         running.run("%load_ext ipyrouter")
         reply = running.run("%%route\nExplain closures")
@@ -92,10 +96,7 @@ def test_an_error_fails_the_cell_so_that_run_all_stops(home: Path, server: Fault
 
 
 def test_streaming_updates_at_most_ten_times_a_second(home: Path, server: FaultServer) -> None:
-    home.mkdir(mode=0o700)
-    (home / "config.toml").write_text(
-        f'[providers.o]\nsdk = "openai"\nbase_url = "{server.url}/v1"\n[tiers.mid]\nchain = ["o/ok", "o/stream-drip"]\n'
-    )
+    mid_chain(home, server, '["o/ok", "o/stream-drip"]')
     with kernel() as running:
         running.run("%load_ext ipyrouter")
         quick = running.run("%%route\nExplain closures")  # all its pieces arrive at once
