@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import textwrap
-import warnings
 
+from ipyrouter.blocks import PYTHON, code_blocks, find_json, syntax_error
 from ipyrouter.types import Completion, Request, TierName
 
 _SHORT_ANSWER = 50  # characters
 _LONG_PROMPT = 30  # words
 _LONGEST_CODE = 100_000  # characters that are parsed
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*\1", re.MULTILINE | re.DOTALL)
 _WANTS_CODE = re.compile(
     r"(?<!\w)(write|implement|create|generate|give|show|provide|fix|refactor|rewrite|complete)(?!\w).*"
     r"(?<!\w)(python|pandas|numpy|code|function|class|script|snippet|decorator|def)(?!\w)",
@@ -31,8 +27,6 @@ _ASKS_HOW = re.compile(
     r"|(?<!\w)(function|code|script|python|pandas|class|schema|parser?|parsing|load|read)(?!\w)",
     re.IGNORECASE,
 )
-_MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
-_PYTHON = ("python", "py", "python3")
 
 
 def weakness(request: Request, completion: Completion, tier: TierName) -> str | None:
@@ -56,32 +50,18 @@ def weakness(request: Request, completion: Completion, tier: TierName) -> str | 
 
 
 def _holds_json(text: str) -> bool:
-    """Tell whether the answer, a code block of it, or its part from the first to the last bracket is JSON."""
-    candidates = [text, *(body for _, _, body in _FENCE.findall(text))]
-    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
-    if starts:
-        candidates.append(text[min(starts) : max(text.rfind("}"), text.rfind("]")) + 1])
-    for candidate in candidates:
-        try:
-            json.loads(candidate)
-        except (ValueError, RecursionError):
-            continue
-        return True
-    return False
+    try:
+        find_json(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _broken_python(text: str) -> str | None:
     """Return what is wrong with the first code block, marked as Python, that does not parse."""
-    for _, language, body in _FENCE.findall(text):
-        if language.lower() not in _PYTHON or ">>>" in body or len(body) > _LONGEST_CODE:
+    for language, body in code_blocks(text):
+        if language not in PYTHON or ">>>" in body or len(body) > _LONGEST_CODE:
             continue
-        source = _MAGIC.sub(r"\1pass", textwrap.dedent(body))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an invalid escape sequence is no reason to pay again
-                compile(source, "<answer>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        except SyntaxError as error:
-            return f"Python that does not parse: {error.msg}, line {error.lineno}"
-        except (ValueError, RecursionError, MemoryError):
-            continue
+        if wrong := syntax_error(body):
+            return f"Python that does not parse: {wrong}"
     return None

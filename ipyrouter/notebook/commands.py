@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import count, dollars, seconds
-from ipyrouter.notebook.options import HELP, Option, help_text, parse
+from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
 from ipyrouter.store.base import Feedback
 from ipyrouter.types import TIERS, Answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ipyrouter.notebook.chats import Chats
     from ipyrouter.report import Report
     from ipyrouter.router import Router
 
@@ -25,21 +26,36 @@ _RESET = Option(("--reset",), "forget what was learned")
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """One `%router` line: the router, what follows the subcommand, and what it may touch of the notebook."""
+
+    router: Router
+    parsed: Parsed
+    namespace: dict[str, Any]
+    chats: Chats
+
+    @property
+    def rest(self) -> str:
+        """What follows the options."""
+        return self.parsed.rest
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """A subcommand: what it runs, its usage and what it is for."""
 
-    run: Callable[[Router, Any], Any]
+    run: Callable[[Line], Any]
     usage: str
     help: str
     options: tuple[Option, ...] = ()
 
 
-def run(router: Callable[[], Router], line: str, namespace: dict[str, Any]) -> Any:
-    """Run a subcommand; ``namespace`` holds the person's variables.
+def run(router: Callable[[], Router], text: str, namespace: dict[str, Any], chats: Chats) -> Any:
+    """Run what stands behind `%router`; ``namespace`` holds the person's variables.
 
-    Raises UsageError with the nearest name for an unknown one.
+    Raises UsageError with the nearest name for an unknown subcommand.
     """
-    name, _, rest = line.strip().partition(" ")
+    name, _, rest = text.strip().partition(" ")
     if name in ("", "-h", "--help", "help"):
         print(overview())
         return None
@@ -54,8 +70,7 @@ def run(router: Callable[[], Router], line: str, namespace: dict[str, Any]) -> A
             )
         )
         return None
-    parsed.values["namespace"] = namespace
-    return command.run(router(), parsed)
+    return command.run(Line(router(), parsed, namespace, chats))
 
 
 def overview() -> str:
@@ -65,15 +80,15 @@ def overview() -> str:
     return "\n".join(["%router SUBCOMMAND: costs and state of the router", "", *lines, "", "Each takes --help."])
 
 
-def _log(router: Router, parsed: Any) -> pd.DataFrame:
+def _log(line: Line) -> pd.DataFrame:
     rows = 20
-    if parsed.rest:
-        if not parsed.rest.isdecimal():
-            raise UsageError(f"{parsed.rest!r} is no number of rows.", "Write %router log 50.")
-        rows = int(parsed.rest)
+    if line.rest:
+        if not line.rest.isdecimal():
+            raise UsageError(f"{line.rest!r} is no number of rows.", "Write %router log 50.")
+        rows = int(line.rest)
     import pandas as pd
 
-    log = router.log().tail(rows).iloc[::-1]
+    log = line.router.log().tail(rows).iloc[::-1]
     return pd.DataFrame(
         {
             "at (UTC)": log["time"].dt.strftime("%m-%d %H:%M:%S"),
@@ -89,24 +104,24 @@ def _log(router: Router, parsed: Any) -> pd.DataFrame:
     )
 
 
-def _report(router: Router, parsed: Any) -> Report:
-    return router.report(parsed.rest or None)
+def _report(line: Line) -> Report:
+    return line.router.report(line.rest or None)
 
 
-def _compare(router: Router, _: Any) -> pd.DataFrame:
-    frame = router.compare()
+def _compare(line: Line) -> pd.DataFrame:
+    frame = line.router.compare()
     print(frame.attrs["assumption"])
     return frame
 
 
-def _models(router: Router, _: Any) -> pd.DataFrame:
+def _models(line: Line) -> pd.DataFrame:
     import pandas as pd
 
-    left_alone = {name: reason for name, reason, _ in router.status()}
+    left_alone = {name: reason for name, reason, _ in line.router.status()}
     rows = []
     for tier in TIERS:
-        for place, candidate in enumerate(router.config.tiers[tier].chain, 1):
-            rates = router.pricing.rates(candidate)
+        for place, candidate in enumerate(line.router.config.tiers[tier].chain, 1):
+            rates = line.router.pricing.rates(candidate)
             state = left_alone.get(str(candidate)) or left_alone.get(candidate.provider)
             rows.append(
                 {
@@ -116,10 +131,10 @@ def _models(router: Router, _: Any) -> pd.DataFrame:
                     "input $/M": _rate(rates.get("input")),
                     "output $/M": _rate(rates.get("output")),
                     "cached $/M": _rate(rates.get("cached_input")),
-                    "price from": router.pricing.source(candidate),
-                    "context": router.pricing.context_window(candidate),
-                    "retires": router.config.retired_on(candidate.model),
-                    "state": state or ("ready" if router.ready(candidate) else "no key"),
+                    "price from": line.router.pricing.source(candidate),
+                    "context": line.router.pricing.context_window(candidate),
+                    "retires": line.router.config.retired_on(candidate.model),
+                    "state": state or ("ready" if line.router.ready(candidate) else "no key"),
                 }
             )
     frame = pd.DataFrame(rows).set_index(["tier", "place"])
@@ -131,12 +146,12 @@ def _rate(rate: Any) -> float | None:
     return None if rate is None else float(rate)
 
 
-def _config(router: Router, _: Any) -> pd.DataFrame:
+def _config(line: Line) -> pd.DataFrame:
     import pandas as pd
 
-    config = router.config
-    for line in (*config.warnings, *router.pricing.unpriced()):
-        print(line)
+    config = line.router.config
+    for warning in (*config.warnings, *line.router.pricing.unpriced()):
+        print(warning)
     rows = [(key, _shown(value), config.origins.get(key, "default")) for key, value in sorted(config.values.items())]
     return pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
 
@@ -145,56 +160,60 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _status(router: Router, _: Any) -> None:
-    print(f"session {router.session}; database {router.store.health().path}")
-    for span, rest in router.guard().left().items():
+def _status(line: Line) -> None:
+    print(f"session {line.router.session}; database {line.router.store.health().path}")
+    for span, rest in line.router.guard().left().items():
         print(f"  budget for {span}: {dollars(rest)} left")
-    entries = router.status()
+    entries = line.router.status()
     for name, reason, left in entries:
         print(f"  {name}: left alone {'for the session' if left is None else 'for ' + seconds(left)}: {reason}")
     if not entries:
         print("  no candidate is left alone; all is well")
 
 
-def _reset(router: Router, _: Any) -> None:
-    router.reset()
-    print(f"New session {router.session}: faults forgotten, connections closed. Log and cache stay.")
+def _reset(line: Line) -> None:
+    if line.rest:
+        print(f"Forgot {count(line.chats.forget(line.rest), 'turn')} of the chat {line.rest}. The log stays.")
+        return
+    line.chats.forget()
+    line.router.reset()
+    print(
+        f"New session {line.router.session}: faults and conversations forgotten, connections closed. Log and cache stay."
+    )
 
 
-def _clear_cache(router: Router, _: Any) -> None:
-    print(f"Forgot {count(router.store.clear_cache(), 'cached answer')}. The log stays.")
+def _clear_cache(line: Line) -> None:
+    print(f"Forgot {count(line.router.store.clear_cache(), 'cached answer')}. The log stays.")
 
 
-def _feedback(router: Router, parsed: Any, verdict: Feedback) -> None:
+def _feedback(line: Line, verdict: Feedback) -> None:
     answer = None
-    if parsed.rest:
-        answer = parsed.namespace.get(parsed.rest)
+    if line.rest:
+        answer = line.namespace.get(line.rest)
         if not isinstance(answer, Answer):
-            raise UsageError(
-                f"{parsed.rest!r} is no variable with an answer.", "Use -o NAME or answer = %route … first."
-            )
-    if not router.feedback(verdict, answer):
+            raise UsageError(f"{line.rest!r} is no variable with an answer.", "Use -o NAME or answer = %route … first.")
+    if not line.router.feedback(verdict, answer):
         raise UsageError("That answer is not in the log.", "Was it given before the log was deleted?")
     print(f"Noted: {verdict}.")
 
 
-def _good(router: Router, parsed: Any) -> None:
-    _feedback(router, parsed, "good")
+def _good(line: Line) -> None:
+    _feedback(line, "good")
 
 
-def _bad(router: Router, parsed: Any) -> None:
-    _feedback(router, parsed, "bad")
+def _bad(line: Line) -> None:
+    _feedback(line, "bad")
 
 
-def _learn(router: Router, parsed: Any) -> None:
-    router.learn(reset=bool(parsed.reset))
+def _learn(line: Line) -> None:
+    line.router.learn(reset=bool(line.parsed.reset))
 
 
-def _export(router: Router, parsed: Any) -> None:
-    if not parsed.rest:
+def _export(line: Line) -> None:
+    if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
-    path = Path(parsed.rest.strip("\"'")).expanduser()
-    print(f"Wrote {count(export(router.log(), path), 'row')} to {path}")
+    path = Path(line.rest.strip("\"'")).expanduser()
+    print(f"Wrote {count(export(line.router.log(), path), 'row')} to {path}")
 
 
 def export(frame: pd.DataFrame, path: Path) -> int:
@@ -226,7 +245,7 @@ COMMANDS: dict[str, Command] = {
     "models": Command(_models, "models", "tiers, chains, prices, limits and state"),
     "config": Command(_config, "config", "every setting and where it came from"),
     "status": Command(_status, "status", "what is left alone after faults, for how long and why"),
-    "reset": Command(_reset, "reset", "begin a new session: forget faults, close connections"),
+    "reset": Command(_reset, "reset [CHAT]", "begin a new session, or forget one conversation"),
     "clear-cache": Command(_clear_cache, "clear-cache", "forget all cached answers"),
     "good": Command(_good, "good [ANSWER]", "mark the last answer (or that variable's) as good; %router learn uses it"),
     "bad": Command(_bad, "bad [ANSWER]", "mark the last answer (or that variable's) as bad"),

@@ -7,6 +7,7 @@ import time
 from typing import Any, Protocol
 
 from ipyrouter.notebook import render, sanitise
+from ipyrouter.notebook.formats import Shown
 from ipyrouter.types import Answer, Delta
 
 _INTERVAL = 0.1  # seconds between two updates of a streamed answer
@@ -19,7 +20,7 @@ class Display(Protocol):
         """Take a piece of text."""
         ...
 
-    def finish(self, answer: Answer) -> None:
+    def finish(self, answer: Answer, shown: Shown) -> None:
         """Show the answer as it is in the end."""
         ...
 
@@ -34,7 +35,7 @@ class Quiet:
     def delta(self, delta: Delta) -> None:
         """Take a piece of text."""
 
-    def finish(self, answer: Answer) -> None:
+    def finish(self, answer: Answer, shown: Shown) -> None:
         """Show the answer as it is in the end."""
 
     def fail(self, attempts: int) -> None:
@@ -68,9 +69,9 @@ class NotebookDisplay:
             # A long answer costs more to redraw; the kernel must not spend its time on that.
             self._updated += len(text) / 1e6
 
-    def finish(self, answer: Answer) -> None:
+    def finish(self, answer: Answer, shown: Shown) -> None:
         """Show the answer as it is in the end, with the metadata that a saved notebook keeps."""
-        self._show(render.answer_bundle(answer, self._format), render.metadata(answer))
+        self._show(render.answer_bundle(answer, shown), render.metadata(answer))
 
     def fail(self, attempts: int) -> None:
         """Keep what had arrived."""
@@ -83,8 +84,8 @@ class NotebookDisplay:
 class TerminalDisplay:
     """Streams to stdout and prints the badge once: in a terminal an update would print everything again."""
 
-    def __init__(self, *, stream: bool) -> None:
-        self._stream = stream
+    def __init__(self, fmt: str, *, stream: bool) -> None:
+        self._stream = stream and fmt in ("markdown", "text")  # the other formats show what is made of the whole
         self._attempt = 0
         self._tail = "\n"
 
@@ -98,13 +99,13 @@ class TerminalDisplay:
             self._attempt = delta.attempt
         self._write(sanitise.plain(delta.text))
 
-    def finish(self, answer: Answer) -> None:
+    def finish(self, answer: Answer, shown: Shown) -> None:
         """Print what was not streamed, the badge and the notes."""
         if self._attempt == 0:
-            self._write(sanitise.plain(answer.text))
+            self._write(sanitise.plain(shown.text))
         self._end_line()
         self._write(render.badge_text(answer) + "\n")
-        for note in answer.notes:
+        for note in (*answer.notes, *shown.notes):
             self._write(sanitise.plain(note) + "\n")
 
     def fail(self, attempts: int) -> None:  # noqa: ARG002  the error that follows tells them

@@ -11,8 +11,10 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from ipyrouter.notebook import questions
 
 if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
+    from ipyrouter.notebook.chats import Chats
+    from ipyrouter.notebook.context import Piece
     from ipyrouter.notebook.display import Display
     from ipyrouter.notebook.options import Parsed
     from ipyrouter.router import Router
@@ -26,7 +28,16 @@ _EXAMPLES = (
     '%%route -t power -s "You are a statistician." -o review',
     "Review this analysis: {{notes}}",
     "",
-    "answer = %route Translate this to French: good morning",
+    "%%route --continue",
+    "Say it in one sentence.",
+    "",
+    "%%route --with sales --format code",
+    "Plot revenue by month.",
+    "",
+    "%%route --error",
+    "What went wrong, and how do I mend it?",
+    "",
+    "cities = %route -f json The three largest cities of France as a JSON list",
     "%route -n Draw up a migration plan from pandas 1 to pandas 3",
 )
 
@@ -38,17 +49,21 @@ class RouterMagics(Magics):
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self._shown: str | None = None  # the answer that this cell has shown already
+        self._cell: str | None = None  # the id of the cell that is running, where the front end tells it
+        self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
+        self._chats: Chats | None = None
 
     @no_var_expand
     @line_cell_magic
-    def route(self, line: str, cell: str | None = None) -> Answer | None:
+    def route(self, line: str, cell: str | None = None) -> Any:
         """Send a prompt to the cheapest model that can answer it.
 
         `%%route [options]` takes the cell below as the prompt, verbatim, but for {{name}}, which inserts a variable.
-        `%route [options] PROMPT` takes the rest of the line. The Answer is returned, so that `_` holds it.
-        `%%route --help` lists the options.
+        `%route [options] PROMPT` takes the rest of the line. The Answer is returned, so that `_` holds it; with
+        --format json, the Python object. `%route --help` lists the options, with examples.
         """
-        from ipyrouter.notebook import options, variables
+        from ipyrouter.notebook import context, formats, options, variables
+        from ipyrouter.notebook.chats import Turn
 
         parsed = options.parse(line, options.ROUTE)
         if parsed.help:
@@ -60,8 +75,10 @@ class RouterMagics(Magics):
             return None
         prompt = _prompt(parsed, cell)
         namespace: dict[str, Any] = self.shell.user_ns  # type: ignore[union-attr]
+        place = self.chats.place(name=parsed.chat, goes_on="continue" in parsed.values, cell=self._cell)
         asked = {
             "system": parsed.system,
+            "history": place.history,
             "tier": parsed.tier,
             "model": parsed.model,
             "max_output_tokens": parsed.max_tokens,
@@ -73,18 +90,29 @@ class RouterMagics(Magics):
         if not parsed.raw:
             prompt = variables.insert(prompt, namespace)
             asked["system"] = variables.insert(parsed.system, namespace) if parsed.system else None
+        pieces = self._pieces(parsed)
+        if pieces:
+            prompt = context.attach(prompt, pieces)
         router = self._router()
         if parsed.dry_run:
-            self._preview(router, prompt, asked)
+            self._preview(router, prompt, asked, pieces)
             return None
-        answer = self._ask(router, prompt, asked, quiet=bool(parsed.quiet))
+        fmt = parsed.format or router.config.display_format
+        answer = self._ask(router, prompt, asked, fmt, quiet=bool(parsed.quiet), bare=cell is None)
+        if answer.text.strip():
+            self.chats.keep(place, Turn(prompt, answer.text, self._cell))
+        made = formats.formatted(answer, fmt)
+        if made.error:
+            raise made.error
+        if made.cell is not None:
+            self.shell.set_next_input(made.cell, replace=False)  # type: ignore[union-attr]
         if parsed.out:
-            self.shell.push({parsed.out: answer})  # type: ignore[union-attr]
-        if cell is not None and not hasattr(self.shell, "kernel"):
-            # A terminal prints "Out[n]:" for any value, even one that is shown already; so set _ and Out[n] alone.
-            self.shell.displayhook.update_user_ns(answer)  # type: ignore[union-attr]
+            self.shell.push({parsed.out: made.value})  # type: ignore[union-attr]
+        if cell is not None and (made.value is not answer or not hasattr(self.shell, "kernel")):
+            # What is shown already is not shown again as the cell's value: set _ and Out[n] alone.
+            self.shell.displayhook.update_user_ns(made.value)  # type: ignore[union-attr]
             return None
-        return answer
+        return made.value
 
     @no_var_expand
     @line_magic
@@ -92,7 +120,26 @@ class RouterMagics(Magics):
         """Costs and state of the router: `%router` lists the subcommands, each takes --help."""
         from ipyrouter.notebook import commands
 
-        return commands.run(self._router, line, self.shell.user_ns)  # type: ignore[union-attr]
+        return commands.run(self._router, line, self.shell.user_ns, self.chats)  # type: ignore[union-attr]
+
+    @property
+    def chats(self) -> Chats:
+        """The conversations of this kernel."""
+        if self._chats is None:
+            from ipyrouter.notebook.chats import Chats
+
+            self._chats = Chats()
+        return self._chats
+
+    def _pieces(self, parsed: Parsed) -> list[Piece]:
+        from ipyrouter.notebook import context
+
+        names = parsed.values.get("with")
+        pieces = context.variables(names, self.shell.user_ns) if names else []  # type: ignore[union-attr]
+        if parsed.error:
+            error, source = self._failure or (context.last_error(), None)
+            pieces += context.failure(error, source)
+        return pieces
 
     def _router(self) -> Router:
         import ipyrouter
@@ -102,14 +149,16 @@ class RouterMagics(Magics):
         router.notebook = PurePath(str(name)).name if name else None
         return router
 
-    def _ask(self, router: Router, prompt: str, asked: dict[str, Any], *, quiet: bool) -> Answer:
+    def _ask(self, router: Router, prompt: str, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool) -> Answer:
         from ipyrouter.errors import Interrupted, RouteError
+        from ipyrouter.notebook.formats import Shown, arriving, formatted
 
-        display = self._display(router, quiet=quiet)
+        # A line's value is shown by IPython, so the object that -f json makes is not shown here as well.
+        display = self._display(router, "none" if fmt == "json" and bare else fmt, quiet=quiet)
         try:
             answer = router.route(prompt, **asked, on_delta=display.delta)
         except Interrupted as stopped:
-            display.finish(stopped.answer)
+            display.finish(stopped.answer, arriving(stopped.answer.text, fmt))
             raise
         except RouteError as error:
             display.fail(len(error.attempts))
@@ -117,27 +166,29 @@ class RouterMagics(Magics):
         except BaseException:
             display.fail(0)
             raise
-        display.finish(answer)
+        made = formatted(answer, fmt)
+        bodiless = fmt == "json" and bare and not made.error
+        display.finish(answer, Shown("") if bodiless else made.shown)
         self._shown = answer.id
         return answer
 
-    def _display(self, router: Router, *, quiet: bool) -> Display:
+    def _display(self, router: Router, fmt: str, *, quiet: bool) -> Display:
         from ipyrouter.notebook import display
 
         stream = router.config.display_stream
         if quiet:
             return display.Quiet()
         if hasattr(self.shell, "kernel"):
-            return display.NotebookDisplay(router.config.display_format, stream=stream)
-        return display.TerminalDisplay(stream=stream)
+            return display.NotebookDisplay(fmt, stream=stream)
+        return display.TerminalDisplay(fmt, stream=stream)
 
-    def _preview(self, router: Router, prompt: str, asked: dict[str, Any]) -> None:
+    def _preview(self, router: Router, prompt: str, asked: dict[str, Any], pieces: list[Piece]) -> None:
         from IPython.display import display
 
         from ipyrouter.notebook import render
 
-        rows = render.preview_rows(router.preview(prompt, **asked))
-        bundle = render.table_bundle("Dry run: nothing was sent", rows)
+        turns = len(asked["history"]) // 2
+        bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns)
         if hasattr(self.shell, "kernel"):
             display(bundle, raw=True)  # type: ignore[no-untyped-call]
         else:
@@ -150,17 +201,29 @@ class RouterMagics(Magics):
         if self._shown == answer.id:
             return None
         from ipyrouter.notebook import display
+        from ipyrouter.notebook.formats import Shown
 
-        fmt = "markdown"
+        shown = Shown(answer.text)
         if hasattr(self.shell, "kernel"):
-            display.NotebookDisplay(fmt, stream=False).finish(answer)
+            display.NotebookDisplay("markdown", stream=False).finish(answer, shown)
         else:
-            display.TerminalDisplay(stream=False).finish(answer)
+            display.TerminalDisplay("markdown", stream=False).finish(answer, shown)
         return None
 
-    def forget_shown(self, *_: Any) -> None:
-        """Note that the cell is over: from now on its answer is shown again when asked for."""
-        self._shown = None
+    # --- what the shell tells ---
+
+    def begin_cell(self, info: ExecutionInfo) -> None:
+        """Note which cell runs."""
+        self._cell = getattr(info, "cell_id", None)
+
+    def end_cell(self, result: ExecutionResult) -> None:
+        """Note that the cell is over: its answer is shown again when asked for, its error is what --error sends."""
+        from ipyrouter.errors import Interrupted, IPyRouterError
+
+        self._shown = self._cell = None
+        error = result.error_in_exec or result.error_before_exec
+        if error is not None and not isinstance(error, IPyRouterError | Interrupted):
+            self._failure = error, result.info.raw_cell if result.info else ""
 
 
 def _prompt(parsed: Parsed, cell: str | None) -> str:
@@ -189,7 +252,8 @@ def load(shell: InteractiveShell) -> None:
     shell.register_magics(magics)
     module, _, name = _ANSWER.rpartition(".")
     shell.display_formatter.ipython_display_formatter.for_type_by_name(module, name, magics.show)  # type: ignore[union-attr]
-    shell.events.register("post_run_cell", magics.forget_shown)
+    shell.events.register("pre_run_cell", magics.begin_cell)
+    shell.events.register("post_run_cell", magics.end_cell)
     questions.install(shell)
 
 
@@ -205,6 +269,7 @@ def unload(shell: InteractiveShell) -> None:
         for name in names:
             registered[kind].pop(name, None)
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
-    shell.events.unregister("post_run_cell", magics.forget_shown)
+    shell.events.unregister("pre_run_cell", magics.begin_cell)
+    shell.events.unregister("post_run_cell", magics.end_cell)
     questions.remove(shell)
     ipyrouter.use_router(None)

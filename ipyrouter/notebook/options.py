@@ -10,6 +10,7 @@ from typing import Any
 
 from ipyrouter.config import as_tier
 from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.notebook.formats import FORMATS
 from ipyrouter.types import TIERS
 
 _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
@@ -31,6 +32,12 @@ def _number(text: str) -> float:
 def _variable(text: str) -> str:
     if not text.isidentifier():
         raise UsageError(f"{text!r} is no name for a variable.", "Use letters, digits and underscores.")
+    return text
+
+
+def _format(text: str) -> str:
+    if text not in FORMATS:
+        raise UsageError(f"Unknown format {text!r}.", did_you_mean(text, FORMATS))
     return text
 
 
@@ -56,6 +63,11 @@ ROUTE: tuple[Option, ...] = (
     Option(("-m", "--model"), "use this model: provider/model, or a name that tells its provider", "MODEL"),
     Option(("-s", "--system"), "the system prompt; quote it", "TEXT"),
     Option(("-o", "--out"), "put the answer into this variable", "NAME", _variable),
+    Option(("-f", "--format"), f"how to show it: {', '.join(FORMATS)}", "FORMAT", _format, FORMATS),
+    Option(("-c", "--continue"), "go on from the previous answer"),
+    Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME"),
+    Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES"),
+    Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
     Option(("--refresh",), "ask anew and replace what is cached"),

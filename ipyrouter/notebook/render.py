@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import html
+import re
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipyrouter.money import count, dollars, seconds
 from ipyrouter.notebook import sanitise
-from ipyrouter.types import Answer, Preview, TierName
+from ipyrouter.notebook.formats import Shown, arriving
+from ipyrouter.types import Answer, Attempt, Preview, TierName, Usage
+
+if TYPE_CHECKING:
+    from ipyrouter.notebook.context import Piece
 
 _COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
 _QUIET = "font-size:0.85em; color:var(--jp-ui-font-color2, inherit)"
@@ -76,15 +82,15 @@ def _escaped(text: str) -> str:
     return html.escape(" ".join(sanitise.plain(text).split())).replace("$", "&#36;")
 
 
-def answer_bundle(answer: Answer, fmt: str) -> Bundle:
-    """Return the bundle of a finished answer. ``fmt`` is "markdown" or "text"."""
-    return _bundle(badge_markdown(answer), badge_text(answer), answer.text, fmt, answer.notes)
+def answer_bundle(answer: Answer, shown: Shown) -> Bundle:
+    """Return the bundle of a finished answer."""
+    return _bundle(badge_markdown(answer), badge_text(answer), shown, (*answer.notes, *shown.notes))
 
 
 def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
     """Return the bundle of an answer that is still arriving."""
     words = [model, "…"]
-    return _bundle(_badge(tier, words), sanitise.plain(f"[{tier}] {' · '.join(words)}"), text, fmt, ())
+    return _bundle(_badge(tier, words), sanitise.plain(f"[{tier}] {' · '.join(words)}"), arriving(text, fmt), ())
 
 
 def waiting_bundle() -> Bundle:
@@ -96,21 +102,22 @@ def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
     """Return the bundle of a request whose every candidate failed, with what the last one had said."""
     said = f"no complete answer after {count(attempts, 'attempt')}; the error below says why"
     line = f'<div style="{_QUIET}"><span style="color:{_ERROR}">failed</span> {said}</div>'
-    return _bundle(line, f"[failed] {said}", text, fmt, ())
+    return _bundle(line, f"[failed] {said}", arriving(text, fmt), ())
 
 
-def _bundle(badge: str, badge_plain: str, text: str, fmt: str, notes: tuple[str, ...]) -> Bundle:
+def _bundle(badge: str, badge_plain: str, shown: Shown, notes: tuple[str, ...]) -> Bundle:
     # The badge comes first: nothing that a model writes can swallow what stands before it.
     parts = [badge, notes_markdown(notes)] if notes else [badge]
-    if text:
-        parts.append(sanitise.markdown(text) if fmt == "markdown" else _verbatim(text))
-    plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(text)]
+    if shown.text:
+        parts.append(sanitise.markdown(shown.text) if shown.language is None else _block(shown.text, shown.language))
+    plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(shown.text)]
     return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
 
 
-def _verbatim(text: str) -> str:
+def _block(text: str, language: str) -> str:
     """Return text as a code block, so that every character means itself."""
-    return sanitise.markdown(f"~~~~~~~~\n{text}\n~~~~~~~~")
+    mark = "~" * max(8, 1 + max((len(run) for run in re.findall("~+", text)), default=0))
+    return sanitise.markdown(f"{mark}{language}\n{text}\n{mark}")
 
 
 def metadata(answer: Answer) -> dict[str, Any]:
@@ -131,8 +138,21 @@ def metadata(answer: Answer) -> dict[str, Any]:
             "cached": answer.cached,
             "latency": round(answer.latency, 4),
             "finish": answer.finish,
-            "attempts": len(answer.attempts),
+            "attempts": [_attempt(attempt) for attempt in answer.attempts],
         }
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "tier": attempt.tier,
+        "provider": attempt.candidate.provider,
+        "model": attempt.candidate.model,
+        "status": attempt.status,
+        "cost": _number(attempt.cost.amount),
+        **{name: getattr(attempt.usage, name) for name in Usage.__slots__},
+        "latency": round(attempt.latency, 4),
+        "error_kind": attempt.error_kind,
     }
 
 
@@ -140,8 +160,8 @@ def _number(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize(), "f")
 
 
-def preview_rows(preview: Preview) -> list[tuple[str, str]]:
-    """Return a dry run as (what, value) rows."""
+def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0) -> Bundle:
+    """Return a dry run: a table of what would be done, and all that would be sent along with the prompt."""
     classification = preview.classification
     if preview.cost_low is None or preview.cost_high is None:
         cost = "price unknown"
@@ -149,27 +169,31 @@ def preview_rows(preview: Preview) -> list[tuple[str, str]]:
         cost = dollars(preview.cost_high)
     else:
         cost = f"{dollars(preview.cost_low)} to {dollars(preview.cost_high)}"
-    key = "none needed" if preview.key is None else preview.key
-    state = "ready" if preview.key_present else "missing"
-    return [
+    if preview.key:
+        key = f"{preview.key}, {'ready' if preview.key_present else 'missing'}"
+    else:
+        key = f"none needed, model {'available' if preview.key_present else 'not installed'}"
+    rows = [
         (
             "tier",
             f"{preview.tier} (difficulty {classification.difficulty:.2f}, confidence {classification.confidence:.2f})",
         ),
         ("reasons", "; ".join(classification.reasons)),
         ("model", str(preview.candidate)),
+        *([("history", count(turns, "earlier turn"))] if turns else []),
+        *(("sent along", f"{piece.title}, {len(piece.body):,} characters") for piece in pieces),
         ("input", f"about {preview.input_tokens:,} tokens"),
         ("output", f"at most {preview.max_output_tokens:,} tokens"),
         ("cost", cost),
         ("cache", "hit" if preview.cached else "miss"),
-        (
-            "key",
-            f"{key}, {state}"
-            if preview.key
-            else f"{key}, model {'available' if preview.key_present else 'not installed'}",
-        ),
+        ("key", key),
         *(("note", note) for note in preview.notes),
     ]
+    bundle = table_bundle("Dry run: nothing was sent", rows)
+    return {
+        "text/markdown": "\n\n".join([bundle["text/markdown"], *(sanitise.markdown(str(piece)) for piece in pieces)]),
+        "text/plain": "\n\n".join([bundle["text/plain"], *(sanitise.plain(str(piece)) for piece in pieces)]),
+    }
 
 
 def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ipyrouter.notebook import render
+from ipyrouter.notebook.formats import formatted
 from ipyrouter.notebook.sanitise import markdown, plain
 from ipyrouter.types import Answer, Classification, Usage
 
@@ -25,6 +26,11 @@ BASE = Answer(
     finish="stop",
     classification=Classification("fast", 0.1, 0.9, ()),
 )
+
+
+def bundle_of(text: str, fmt: str) -> render.Bundle:
+    answer = dataclasses.replace(BASE, text=text)
+    return render.answer_bundle(answer, formatted(answer, fmt).shown)
 
 
 def words(**changes: Any) -> str:
@@ -44,7 +50,7 @@ def test_badge_says_what_happened() -> None:
 
 
 def test_one_bundle_of_markdown_and_text_badge_first() -> None:
-    bundle = render.answer_bundle(BASE, "markdown")
+    bundle = bundle_of("Hello", "markdown")
     assert set(bundle) == {"text/markdown", "text/plain"}
     badge, _, text = bundle["text/markdown"].partition("\n\n")
     assert badge.startswith("<div style=")
@@ -66,7 +72,7 @@ def test_badge_escapes_model_names() -> None:
 
 
 def test_text_format_shows_every_character() -> None:
-    shown = render.answer_bundle(dataclasses.replace(BASE, text="# no ``` heading <b>"), "text")["text/markdown"]
+    shown = bundle_of("# no ``` heading <b>", "text")["text/markdown"]
     assert "````\n# no ``` heading <b>\n````" in shown
 
 

@@ -1,0 +1,80 @@
+"""Conversations: which earlier turns go out with a prompt. They live as long as the kernel; a re-run rebuilds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.types import Message
+
+_UNNAMED = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer, and the id of the cell that asked, where the front end tells it."""
+
+    question: str
+    answer: str
+    cell: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in which thread a prompt stands: the turns before it."""
+
+    name: str
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """The turns as the history of a request."""
+        pairs = ((Message("user", turn.question), Message("assistant", turn.answer)) for turn in self.turns)
+        return tuple(message for pair in pairs for message in pair)
+
+
+@dataclass
+class Chats:
+    """The threads by name; the unnamed one begins anew with every prompt that continues nothing."""
+
+    threads: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
+    latest: str | None = None
+
+    def place(self, *, name: str | None, goes_on: bool, cell: str | None) -> Place:
+        """Return where a prompt stands: in the chat of that name, after the latest answer, or at a beginning.
+
+        A cell that is run again asks again in its old place: its earlier turn and all that followed are left out.
+        Raises UsageError where there is nothing to continue.
+        """
+        if name is None and goes_on:
+            if self.latest is None:
+                raise UsageError("There is no answer to continue.", "Ask without --continue first.")
+            name = self.latest
+        if name is None:
+            return Place(_UNNAMED)
+        turns = self.threads.get(name, ())
+        again = next((i for i, turn in enumerate(turns) if cell is not None and turn.cell == cell), len(turns))
+        return Place(name, turns[:again])
+
+    def keep(self, place: Place, turn: Turn) -> None:
+        """Add a turn that was answered."""
+        self.threads[place.name] = (*place.turns, turn)
+        self.latest = place.name
+
+    def names(self) -> list[str]:
+        """Return the names of the chats."""
+        return [name for name in self.threads if name != _UNNAMED]
+
+    def forget(self, name: str | None = None) -> int:
+        """Forget a chat, or all turns; return how many turns these were. Raises UsageError for an unknown name."""
+        if name is None:
+            gone = sum(map(len, self.threads.values()))
+            self.threads.clear()
+            self.latest = None
+            return gone
+        if name not in self.threads:
+            hint = did_you_mean(name, self.names()) or "There are none yet: begin one with --chat NAME."
+            raise UsageError(f"There is no chat {name!r}.", hint)
+        if self.latest == name:
+            self.latest = None
+        return len(self.threads.pop(name))

@@ -1,0 +1,181 @@
+"""`--with` and `--error`: what a person hands over beside the prompt. Bounded, and without keys and home paths.
+
+Each piece is a line of words and a code block, so that the classifier takes it for what it is: pasted, not asked.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import reprlib
+import sys
+import textwrap
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ipyrouter.errors import IPyRouterError, UsageError, did_you_mean
+
+_MOST = 6000  # characters of one piece
+_ROWS = 5  # of a table
+_COLUMNS = 40
+_FRAMES = 20  # innermost frames of a traceback
+
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL)", re.IGNORECASE)
+_SECRETS = re.compile(
+    r"\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{8,}"  # OpenAI, Anthropic, Stripe
+    r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}|\bhf_[A-Za-z0-9]{16,}|\bxox[abpr]-[\w-]{10,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"
+    r"|(?<=[Bb]earer )[\w.~+/=-]{8,}|(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One thing handed over: what it is, in a few words, and its text."""
+
+    title: str
+    body: str
+    language: str = ""
+
+    def __str__(self) -> str:
+        mark = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", self.body)), default=0))
+        return f"{self.title}:\n{mark}{self.language}\n{self.body}\n{mark}"
+
+
+def attach(prompt: str, pieces: list[Piece]) -> str:
+    """Return the prompt with the pieces below it."""
+    return "\n\n".join([prompt, *map(str, pieces)])
+
+
+def variables(names: str, namespace: Mapping[str, Any]) -> list[Piece]:
+    """Return a piece for each of the names, separated by commas. Raises UsageError for one that is not defined."""
+    pieces = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name not in namespace:
+            known = [known for known in namespace if not known.startswith("_")]
+            raise UsageError(
+                f"--with: there is no variable {name!r}.", did_you_mean(name, known) if known else "Define it first."
+            )
+        pieces.append(_piece(name, namespace[name]))
+    return pieces
+
+
+def failure(error: BaseException | None, source: str | None) -> list[Piece]:
+    """Return the last traceback, and the cell that raised it where it is known. Raises UsageError for no error."""
+    if error is None:
+        raise UsageError("--error: no cell has failed yet.", "Leave --error out.")
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        lines = traceback.format_exception_only(error)
+    else:
+        lines = traceback.format_exception(type(error), error, _own_frames(error), limit=-_FRAMES)
+    pieces = [Piece("The traceback", _bounded(redact("".join(lines).rstrip()), keep_end=True))]
+    if source:
+        pieces.insert(0, Piece("The cell that failed", _bounded(redact(source.rstrip())), "python"))
+    return pieces
+
+
+def last_error() -> BaseException | None:
+    """Return the last uncaught error of the session, unless it is one of our own."""
+    error = getattr(sys, "last_value", None)
+    return None if isinstance(error, IPyRouterError) else error
+
+
+def redact(text: str) -> str:
+    """Return the text without keys and passwords, and with ~ for the home folder."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and _SECRET_NAME.search(name):
+            text = text.replace(value, f"[{name} removed]")
+    text = _SECRETS.sub("[key removed]", text)
+    home = str(Path.home())
+    if len(home) > 1:
+        text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
+    return re.sub(r"(/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s:\"']+", "~", text)
+
+
+def _own_frames(error: BaseException) -> Any:
+    """Return the traceback from the cell's own frame on: IPython's frames above it say nothing."""
+    frames = error.__traceback__
+    while frames is not None and "IPython" in frames.tb_frame.f_code.co_filename.replace("\\", "/").split("/"):
+        frames = frames.tb_next
+    return frames or error.__traceback__
+
+
+def _piece(name: str, value: Any) -> Piece:
+    module = type(value).__module__.partition(".")[0]
+    if module == "pandas" and hasattr(value, "dtypes"):
+        title, body, language = _table(value)
+    elif isinstance(value, ModuleType):
+        title, body, language = "module", (value.__doc__ or value.__name__).strip(), ""
+    elif inspect.isroutine(value) or isinstance(value, type):
+        title, body, language = _source(value)
+    elif module == "matplotlib" and hasattr(value, "get_axes"):
+        title, body, language = "matplotlib figure", _figure(value), ""
+    elif hasattr(value, "shape") and hasattr(value, "dtype"):
+        title, body, language = f"{type(value).__name__}, shape {tuple(value.shape)}, {value.dtype}", repr(value), ""
+    elif isinstance(value, str):
+        title, body, language = f"text of {len(value):,} characters", value, ""
+    else:
+        title, body, language = type(value).__name__, _repr(value), ""
+    return Piece(f"`{name}` ({title})", _bounded(redact(body)), language)
+
+
+def _table(value: Any) -> tuple[str, str, str]:
+    frame = value if hasattr(value, "columns") else value.to_frame()
+    rows, columns = frame.shape
+    kept = frame.iloc[:, :_COLUMNS]
+    missing = kept.isna().sum()
+    lines = [
+        f"{column}: {dtype}" + (f", {missing.iloc[i]:,} missing" if missing.iloc[i] else "")
+        for i, (column, dtype) in enumerate(kept.dtypes.items())
+    ]
+    if columns > _COLUMNS:
+        lines.append(f"… and {columns - _COLUMNS:,} more columns")
+    head = kept.head(_ROWS).to_csv().rstrip()
+    what = "DataFrame" if hasattr(value, "columns") else "Series"
+    return f"pandas {what}, {rows:,} rows × {columns:,} columns", "\n".join([*lines, "", head]), ""
+
+
+def _source(value: Any) -> tuple[str, str, str]:
+    kind = "class" if isinstance(value, type) else "function"
+    try:
+        return kind, textwrap.dedent(inspect.getsource(value)).rstrip(), "python"
+    except (OSError, TypeError):  # built in, or typed where no source is kept
+        return f"{kind}, no source", f"{value!r}\n{inspect.getdoc(value) or ''}".rstrip(), ""
+
+
+def _figure(figure: Any) -> str:
+    lines = []
+    for number, axes in enumerate(figure.get_axes(), 1):
+        lines.append(f"axes {number}: title {axes.get_title()!r}, x {axes.get_xlabel()!r}, y {axes.get_ylabel()!r}")
+        lines.append(f"  x from {axes.get_xlim()[0]:g} to {axes.get_xlim()[1]:g}, y from {axes.get_ylim()[0]:g}")
+        lines[-1] += f" to {axes.get_ylim()[1]:g}; {axes.get_xscale()} by {axes.get_yscale()}"
+        lines += [f"  line {line.get_label()!r}: {len(line.get_xdata()):,} points" for line in axes.get_lines()]
+        for kind in ("patches", "collections", "images"):
+            if found := getattr(axes, kind):
+                lines.append(f"  {len(found):,} {kind}")
+    return "\n".join(lines) or "no axes"
+
+
+def _repr(value: Any) -> str:
+    """Return a value's repr without building that of a million items first."""
+    if not isinstance(value, list | tuple | dict | set | frozenset):
+        return repr(value)
+    short = reprlib.Repr()
+    short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdict = 50
+    short.maxstring = short.maxother = 500
+    short.maxlevel = 4
+    return short.repr(value)
+
+
+def _bounded(text: str, *, keep_end: bool = False) -> str:
+    """Cut a long text in the middle, or with ``keep_end`` at its beginning."""
+    if len(text) <= _MOST:
+        return text
+    head = _MOST // 6 if keep_end else _MOST * 2 // 3
+    left_out = f"\n… {len(text) - _MOST:,} characters left out …\n"
+    return text[:head] + left_out + text[len(text) - (_MOST - head) :]

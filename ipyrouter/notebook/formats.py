@@ -1,0 +1,65 @@
+"""What `-f` makes of an answer: what is shown, what the cell's value is, and what goes into a new cell."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ipyrouter.blocks import find_code, find_html, find_json
+from ipyrouter.errors import UsageError
+from ipyrouter.types import Answer
+
+FORMATS = ("markdown", "text", "code", "json", "html", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The text below the badge: Markdown, or a code block of ``language`` ("": no language)."""
+
+    text: str
+    language: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Formatted:
+    """An answer in a format: what is shown, what `_` and `-o` hold, and the source of a new cell, if any."""
+
+    shown: Shown
+    value: Any
+    cell: str | None = None
+    error: UsageError | None = None
+
+
+def arriving(text: str, fmt: str) -> Shown:
+    """Return how a text is shown that is not complete yet, or never will be."""
+    if fmt == "none":
+        return Shown("")
+    return Shown(text, "" if fmt in ("text", "json", "html") else None)
+
+
+def formatted(answer: Answer, fmt: str) -> Formatted:
+    """Return the answer in a format. Where it does not fit, the whole text is shown and ``error`` says why."""
+    text = answer.text
+    try:
+        if fmt == "code":
+            code = find_code(text)
+            return Formatted(Shown(code, "python"), answer, cell=code)
+        if fmt == "json":
+            value = find_json(text)
+            return Formatted(Shown(json.dumps(value, indent=2, ensure_ascii=False), "json"), value)
+    except ValueError as error:
+        return Formatted(
+            Shown(text, ""),
+            answer,
+            error=UsageError(
+                f"The answer holds {error}; it is shown as it came.",
+                "Ask for it in the prompt, choose a higher tier with -t, or ask anew with --refresh.",
+            ),
+        )
+    if fmt == "html":
+        return Formatted(Shown(find_html(text), "html"), answer)
+    if fmt == "none":
+        return Formatted(Shown(""), answer)
+    return Formatted(Shown(text, "" if fmt == "text" else None), answer)
