@@ -112,7 +112,7 @@ class Budget:
 class Config:
     """Everything that can be set. Build one with :func:`load`.
 
-    ``values`` and ``origins`` hold every setting, and the file or variable it came from, by its dotted key.
+    ``data`` holds every setting, nested like the TOML; ``origins`` where each came from, by its dotted key.
     """
 
     preset: str
@@ -135,7 +135,7 @@ class Config:
     aliases: Mapping[str, str]
     retired: Mapping[str, dt.date]
     successors: Mapping[str, str]
-    values: Mapping[str, Any] = field(repr=False)
+    data: Mapping[str, Any] = field(repr=False)
     origins: Mapping[str, str] = field(repr=False)
     warnings: tuple[str, ...] = ()
 
@@ -143,6 +143,11 @@ class Config:
         """Pickle the read-only mappings as dictionaries, so that another process can rebuild the config."""
         values = tuple(getattr(self, name) for name in self.__slots__)
         return _rebuild, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every setting by its dotted key."""
+        return _leaves(dict(self.data))
 
     def candidate(self, name: str) -> Candidate:
         """Resolve "provider/model" or a model name that tells its provider.
@@ -408,6 +413,15 @@ def load(
     return _build(merged, origins)
 
 
+def override(config: Config, settings: Mapping[str, Any], source: str) -> Config:
+    """Return the config with settings, nested like the TOML, that win over all of its own. Raises ConfigError."""
+    _validate(dict(settings), _SCHEMA, source)
+    return _build(
+        _merge(dict(config.data), dict(settings)),
+        {**config.origins, **dict.fromkeys(_leaves(dict(settings)), source)},
+    )
+
+
 def _build(data: dict[str, Any], origins: dict[str, str]) -> Config:
     """Turn validated, merged data into a Config; checks what spans more than one key."""
 
@@ -460,7 +474,7 @@ def _build(data: dict[str, Any], origins: dict[str, str]) -> Config:
         aliases=MappingProxyType(data["aliases"]),
         retired=MappingProxyType(data["retired"]),
         successors=MappingProxyType(data["successors"]),
-        values=MappingProxyType(_leaves(data)),
+        data=MappingProxyType(data),
         origins=MappingProxyType(origins),
         warnings=tuple(warnings),
     )

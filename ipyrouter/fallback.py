@@ -87,7 +87,7 @@ class Fallback:
     """The chain's policy, and the memory of what failed. Safe to use from several threads."""
 
     def __init__(self, config: Config, pricing: Pricing, clients: Clients) -> None:
-        self._config = config
+        self.config = config
         self._pricing = pricing
         self._clients = clients
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class Fallback:
         return self._off[provider].key != self._key_mark(provider)
 
     def _key_mark(self, provider: str) -> int:
-        variable = self._config.providers[provider].key
+        variable = self.config.providers[provider].key
         return hash(os.environ.get(variable)) if variable else 0
 
     def order(self, steps: tuple[Step, ...]) -> list[Step]:
@@ -253,7 +253,7 @@ class Fallback:
 
     def _hint(self, candidate: Candidate, fault: Fault) -> str:
         """Return what the person can do about the fault."""
-        variable = self._config.providers[candidate.provider].key
+        variable = self.config.providers[candidate.provider].key
         if fault.kind == "auth":
             return f" — check {variable}." if variable else " — the server wants a key: set 'key' in your config file."
         if fault.kind == "forbidden":
@@ -261,7 +261,7 @@ class Fallback:
         if fault.kind == "quota":
             return " — out of credit."
         if fault.kind == "not_found":
-            successor = self._config.successors.get(candidate.model)
+            successor = self.config.successors.get(candidate.model)
             return f" — retired? Its successor is {successor}." if successor else " — is the model's name right?"
         return ""
 

@@ -32,7 +32,7 @@ class Pricing:
     """Prices calls for one config. The price data is imported at the first call that needs it."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        self.config = config
         self._known: dict[tuple[str, str], _Known | None] = {}
 
     def cost(self, candidate: Candidate, usage: Usage, response_model: str | None = None) -> Cost:
@@ -73,8 +73,8 @@ class Pricing:
     def source(self, candidate: Candidate) -> str:
         """Return where the price comes from: the config (which wins), genai-prices with its version, or unknown."""
         if self._override(candidate) is not None:
-            key = str(candidate) if str(candidate) in self._config.prices else candidate.model
-            sources = {o for k, o in self._config.origins.items() if k.startswith(f"prices.{key}.")}
+            key = str(candidate) if str(candidate) in self.config.prices else candidate.model
+            sources = {o for k, o in self.config.origins.items() if k.startswith(f"prices.{key}.")}
             return "config" if sources - {"default"} else "preset"
         if self._find(candidate.provider, candidate.model) is None:
             return "unknown"
@@ -83,8 +83,8 @@ class Pricing:
     def unpriced(self) -> list[str]:
         """Return a line for every tier that holds a candidate without a known price."""
         lines = []
-        for tier in self._config.tiers.values():
-            where = self._config.origins[f"tiers.{tier.name}.chain"]
+        for tier in self.config.tiers.values():
+            where = self.config.origins[f"tiers.{tier.name}.chain"]
             lines += [
                 f"{where}: tiers.{tier.name}.chain: no price is known for {str(candidate)!r}. "
                 f'Add [prices."{candidate}"] with input and output in $ per million tokens.'
@@ -94,7 +94,7 @@ class Pricing:
         return lines
 
     def _override(self, candidate: Candidate) -> Price | None:
-        prices = self._config.prices
+        prices = self.config.prices
         return prices.get(str(candidate)) or prices.get(candidate.model)
 
     def _find(self, provider_name: str, model: str) -> _Known | None:
@@ -106,7 +106,7 @@ class Pricing:
     def _look_up(self, provider_name: str, model: str) -> _Known | None:
         from genai_prices import data_snapshot
 
-        provider = self._config.providers.get(provider_name)
+        provider = self.config.providers.get(provider_name)
         if provider is None or provider.embedded:
             return None
         # An address of one's own is priced only if genai-prices knows that address: names alone would be a guess.

@@ -76,6 +76,7 @@ class Router:
         chosen = home or os.environ.get("IPYROUTER_HOME")
         self.home = Path(chosen).expanduser() if chosen else None
         self.config = config if isinstance(config, Config) else configuration.load(config, home=self.home)
+        self._built_with = self.config
         self._begin_session()
         self.notebook: str | None = None
         self.last: Answer | None = None
@@ -210,6 +211,15 @@ class Router:
         return lesson
 
     # --- life ---
+
+    def configure(self, settings: Mapping[str, Any], source: str = "configure()") -> None:
+        """Let settings, nested like the TOML, win over those that the router was built with; {} undoes it.
+
+        Session, connections and what is known of faults stay. ``source`` is what `%router config` names as the origin.
+        Raises ConfigError.
+        """
+        self.config = configuration.override(self._built_with, settings, source) if settings else self._built_with
+        self.pricing.config = self._clients.config = self._fallback.config = self.config
 
     def reset(self) -> None:
         """Begin a new session: forget faults, close connections; log and cache stay."""

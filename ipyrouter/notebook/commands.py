@@ -177,9 +177,7 @@ def _reset(line: Line) -> None:
         return
     line.chats.forget()
     line.router.reset()
-    print(
-        f"New session {line.router.session}: faults and conversations forgotten, connections closed. Log and cache stay."
-    )
+    print(f"New session {line.router.session}: faults and conversations are forgotten. Log and cache stay.")
 
 
 def _clear_cache(line: Line) -> None:

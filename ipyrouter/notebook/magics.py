@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from ipyrouter.notebook import questions
+from ipyrouter.notebook import completion, questions
+from ipyrouter.notebook.settings import IPyRouter
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
@@ -52,6 +53,9 @@ class RouterMagics(Magics):
         self._cell: str | None = None  # the id of the cell that is running, where the front end tells it
         self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
         self._chats: Chats | None = None
+        self._router_set: Router | None = None
+        self.settings = IPyRouter(parent=shell)
+        self.matcher: Any = None  # what completion.install gave
 
     @no_var_expand
     @line_cell_magic
@@ -131,6 +135,10 @@ class RouterMagics(Magics):
             self._chats = Chats()
         return self._chats
 
+    def chat_names(self) -> list[str]:
+        """Return the names of the conversations."""
+        return self._chats.names() if self._chats else []
+
     def _pieces(self, parsed: Parsed) -> list[Piece]:
         from ipyrouter.notebook import context
 
@@ -145,6 +153,9 @@ class RouterMagics(Magics):
         import ipyrouter
 
         router = ipyrouter.default_router()
+        if self._router_set is not router:  # settings that came before there was a router, or for another one
+            self.settings.apply()
+            self._router_set = router
         name = self.shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")  # type: ignore[union-attr]
         router.notebook = PurePath(str(name)).name if name else None
         return router
@@ -254,6 +265,8 @@ def load(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.for_type_by_name(module, name, magics.show)  # type: ignore[union-attr]
     shell.events.register("pre_run_cell", magics.begin_cell)
     shell.events.register("post_run_cell", magics.end_cell)
+    shell.configurables.append(magics.settings)  # type: ignore[arg-type]
+    magics.matcher = completion.install(shell, magics.chat_names)
     questions.install(shell)
 
 
@@ -271,5 +284,7 @@ def unload(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
     shell.events.unregister("pre_run_cell", magics.begin_cell)
     shell.events.unregister("post_run_cell", magics.end_cell)
+    shell.configurables.remove(magics.settings)  # type: ignore[arg-type]
+    completion.remove(shell, magics.matcher)
     questions.remove(shell)
     ipyrouter.use_router(None)

@@ -21,7 +21,7 @@ class Clients:
     """The SDK clients of one router, built when first used, over one shared transport."""
 
     def __init__(self, config: Config, progress: local.Progress) -> None:
-        self._config = config
+        self.config = config
         self._progress = progress
         self._lock = threading.Lock()
         self._servers = local.EmbeddedServers()
@@ -31,14 +31,14 @@ class Clients:
 
     def ready(self, candidate: Candidate) -> bool:
         """Tell whether the candidate can be called: its key is there, or it needs none."""
-        provider = self._config.providers[candidate.provider]
+        provider = self.config.providers[candidate.provider]
         return local.available() if provider.embedded else provider.has_key()
 
     def complete(
         self, candidate: Candidate, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
     ) -> Completion:
         """Send the call to the candidate. Raises Fault."""
-        provider = self._config.providers[candidate.provider]
+        provider = self.config.providers[candidate.provider]
         try:
             client = self._client(provider, candidate.model)
         except KeyboardInterrupt:
