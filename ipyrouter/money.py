@@ -22,7 +22,9 @@ def dollars(amount: Decimal | float | None) -> str:
     value = Decimal(str(amount)) if isinstance(amount, float) else amount
     if value == 0:
         return "$0"
-    if abs(value) >= 1:
+    if value < 0:
+        return f"−{dollars(-value)}"
+    if value >= 1:
         return f"${value:,.2f}"
     places = min(max(2, 1 - value.adjusted()), 12)  # two significant digits
     text = f"{value:.{places}f}"

@@ -64,6 +64,7 @@ class Router:
     ``config`` is a Config, settings nested like the TOML (they win over all files), or None for the files' settings.
     ``home`` is the folder of config.toml and ipyrouter.db; default IPYROUTER_HOME, else what platformdirs says.
     ``progress`` is told, in a line each, of what takes long (fetching the local model); default: stderr.
+    ``router.listeners`` are called with every answer after it was recorded, failed and interrupted ones included.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Router:
         self._clients = Clients(self.config, progress or _to_stderr)
         self._fallback = Fallback(self.config, self.pricing, self._clients)
         self._told: set[str] = set()
+        self.listeners: list[Callable[[Answer], None]] = []
 
     # --- asking ---
 
@@ -261,6 +263,17 @@ class Router:
     def guard(self) -> BudgetGuard:
         """Return what keeps the budgets for one request."""
         return BudgetGuard(self.config.budget, self.pricing, self.store, self.session, self.session_started)
+
+    def announce(self, answer: Answer) -> list[str]:
+        """Tell the listeners of an answer that was recorded; return what went wrong with that, in a line each."""
+        notes = []
+        for listener in tuple(self.listeners):
+            try:
+                listener(answer)
+            except Exception as error:  # noqa: BLE001  a panel must not cost the answer
+                self.listeners.remove(listener)
+                notes.append(f"A listener raised {type(error).__name__}: {error}; it is not called again.")
+        return notes
 
     def once(self, lines: Sequence[str]) -> list[str]:
         """Return the lines that were not told in this session yet."""
@@ -549,7 +562,8 @@ class _Passage:
         router.store.record(record, cache_key, router.config.cache_max_mb)
         self.lease = None
         self.guard.reservations.clear()
-        if warnings := router.store.warnings():
-            answer = replace(answer, notes=(*answer.notes, *warnings))
+        notes = [*router.store.warnings(), *router.announce(answer)]
+        if notes:
+            answer = replace(answer, notes=(*answer.notes, *notes))
         router.last = answer
         return answer

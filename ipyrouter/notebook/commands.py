@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
-from ipyrouter.store.base import Feedback
+from ipyrouter.store.base import Feedback, LogFilter
 from ipyrouter.types import TIERS, Answer
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Line:
     parsed: Parsed
     namespace: dict[str, Any]
     chats: Chats
+    panel: Callable[[], None]
 
     @property
     def rest(self) -> str:
@@ -50,8 +51,10 @@ class Command:
     options: tuple[Option, ...] = ()
 
 
-def run(router: Callable[[], Router], text: str, namespace: dict[str, Any], chats: Chats) -> Any:
-    """Run what stands behind `%router`; ``namespace`` holds the person's variables.
+def run(
+    text: str, router: Callable[[], Router], namespace: dict[str, Any], chats: Chats, panel: Callable[[], None]
+) -> Any:
+    """Run what stands behind `%router`; ``namespace`` holds the person's variables, ``panel`` shows the panel.
 
     Raises UsageError with the nearest name for an unknown subcommand.
     """
@@ -70,7 +73,7 @@ def run(router: Callable[[], Router], text: str, namespace: dict[str, Any], chat
             )
         )
         return None
-    return command.run(Line(router(), parsed, namespace, chats))
+    return command.run(Line(router(), parsed, namespace, chats, panel))
 
 
 def overview() -> str:
@@ -86,22 +89,13 @@ def _log(line: Line) -> pd.DataFrame:
         if not line.rest.isdecimal():
             raise UsageError(f"{line.rest!r} is no number of rows.", "Write %router log 50.")
         rows = int(line.rest)
-    import pandas as pd
+    from ipyrouter.notebook.logtable import newest
 
-    log = line.router.log().tail(rows).iloc[::-1]
-    return pd.DataFrame(
-        {
-            "at (UTC)": log["time"].dt.strftime("%m-%d %H:%M:%S"),
-            "tier": log["tier"].astype(str),
-            "model": log["provider"].astype(str) + "/" + log["model"].astype(str),
-            "status": log["status"].astype(str),
-            "cost": log["cost"].map(dollars),
-            "saved": log["saved"].map(dollars).where(log["saved"].notna(), ""),
-            "tokens": log["input_tokens"] + log["output_tokens"],
-            "took": log["latency"].map(seconds),
-            "prompt": log["prompt"].fillna("").str.replace(r"\s+", " ", regex=True).str.slice(0, 40),
-        }
-    )
+    return newest(line.router.store, LogFilter(), rows)
+
+
+def _panel(line: Line) -> None:
+    line.panel()
 
 
 def _report(line: Line) -> Report:
@@ -214,6 +208,17 @@ def _export(line: Line) -> None:
     print(f"Wrote {count(export(line.router.log(), path), 'row')} to {path}")
 
 
+def _rebuild_log(line: Line) -> None:
+    from ipyrouter.notebook.rebuild import records
+
+    if not line.rest:
+        raise UsageError("%router rebuild-log needs a notebook.", "Write %router rebuild-log FILE.ipynb.")
+    path = Path(line.rest.strip("\"'")).expanduser()
+    found = records(path, line.router.session)
+    added = line.router.store.restore(found)
+    print(f"{count(len(found), 'answer')} in {path}, {added:,} of them new to the log (costs only, no texts).")
+
+
 def export(frame: pd.DataFrame, path: Path) -> int:
     """Write the log to a .csv, .json or .parquet file and return the number of rows. Raises UsageError."""
     writers: dict[str, Callable[[], Any]] = {
@@ -237,6 +242,7 @@ def export(frame: pd.DataFrame, path: Path) -> int:
 
 
 COMMANDS: dict[str, Command] = {
+    "panel": Command(_panel, "panel", "live costs: totals, charts, the log to browse and export"),
     "log": Command(_log, "log [N]", "the newest N rows of the cost log (20); all of it: ipyrouter.cost_log()"),
     "report": Command(_report, "report [DAY]", "what a day cost (default: today, UTC), by tier"),
     "compare": Command(_compare, "compare", "what other strategies would have cost for the same log"),
@@ -249,4 +255,7 @@ COMMANDS: dict[str, Command] = {
     "bad": Command(_bad, "bad [ANSWER]", "mark the last answer (or that variable's) as bad"),
     "learn": Command(_learn, "learn", "fit the classifier to your own log, on top of the shipped weights", (_RESET,)),
     "export": Command(_export, "export FILE", "write the whole log to a .csv, .json or .parquet file"),
+    "rebuild-log": Command(
+        _rebuild_log, "rebuild-log FILE.ipynb", "put the costs that a saved notebook keeps back into the log"
+    ),
 }

@@ -105,7 +105,7 @@ def _values(option: Option, known: Known) -> Iterable[str]:
 
 def _starting(fragment: str, names: Iterable[str]) -> list[str]:
     """Return the names that begin with the fragment, in front of or behind the slash of provider/model."""
-    return [name for name in dict.fromkeys(names) if name.startswith(fragment) or f"/{fragment}" in name and fragment]
+    return [name for name in dict.fromkeys(names) if name.startswith(fragment) or (f"/{fragment}" in name and fragment)]
 
 
 def install(shell: InteractiveShell, chats: Callable[[], Iterable[str]]) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipyrouter.notebook.context import Piece
     from ipyrouter.notebook.display import Display
     from ipyrouter.notebook.options import Parsed
+    from ipyrouter.notebook.panel import Panel
     from ipyrouter.router import Router
     from ipyrouter.types import Answer
 
@@ -56,6 +57,7 @@ class RouterMagics(Magics):
         self._router_set: Router | None = None
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
+        self.panel: Panel | None = None
 
     @no_var_expand
     @line_cell_magic
@@ -124,7 +126,7 @@ class RouterMagics(Magics):
         """Costs and state of the router: `%router` lists the subcommands, each takes --help."""
         from ipyrouter.notebook import commands
 
-        return commands.run(self._router, line, self.shell.user_ns, self.chats)  # type: ignore[union-attr]
+        return commands.run(line, self._router, self.shell.user_ns, self.chats, self._show_panel)  # type: ignore[union-attr]
 
     @property
     def chats(self) -> Chats:
@@ -205,6 +207,28 @@ class RouterMagics(Magics):
         else:
             print(bundle["text/plain"])
 
+    def _show_panel(self) -> None:
+        router = self._router()
+        if not hasattr(self.shell, "kernel"):
+            from ipyrouter.notebook import summary
+            from ipyrouter.store.base import LogFilter
+
+            sums = summary.Sums(router.store, LogFilter())
+            print(summary.text(summary.gather(router, sums, "all of the log")))
+            return
+        from ipyrouter.notebook.panel import Panel
+
+        if self.panel is None or self.panel.router is not router:
+            self.close_panel()
+            self.panel = Panel(router)
+        self.panel.show()
+
+    def close_panel(self) -> None:
+        """Take the panel's controls away."""
+        if self.panel is not None:
+            self.panel.close()
+            self.panel = None
+
     # --- showing an Answer ---
 
     def show(self, answer: Answer) -> bool | None:
@@ -232,6 +256,8 @@ class RouterMagics(Magics):
         from ipyrouter.errors import Interrupted, IPyRouterError
 
         self._shown = self._cell = None
+        if self.panel is not None:
+            self.panel.flush()
         error = result.error_in_exec or result.error_before_exec
         if error is not None and not isinstance(error, IPyRouterError | Interrupted):
             self._failure = error, result.info.raw_cell if result.info else ""
@@ -286,5 +312,6 @@ def unload(shell: InteractiveShell) -> None:
     shell.events.unregister("post_run_cell", magics.end_cell)
     shell.configurables.remove(magics.settings)  # type: ignore[arg-type]
     completion.remove(shell, magics.matcher)
+    magics.close_panel()
     questions.remove(shell)
     ipyrouter.use_router(None)

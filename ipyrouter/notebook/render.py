@@ -16,7 +16,7 @@ from ipyrouter.types import Answer, Attempt, Preview, TierName, Usage
 if TYPE_CHECKING:
     from ipyrouter.notebook.context import Piece
 
-_COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
+COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
 _QUIET = "font-size:0.85em; color:var(--jp-ui-font-color2, inherit)"
 _ERROR = "#c62828"
 Bundle = dict[str, str]
@@ -65,7 +65,7 @@ def badge_markdown(answer: Answer) -> str:
 
 def _badge(tier: TierName, words: list[str]) -> str:
     said = _escaped(" · ".join(words))
-    colour = _COLOURS[tier]
+    colour = COLOURS[tier]
     chip = (
         f'<span style="color:{colour}; border:1px solid {colour}; padding:0 0.5em; border-radius:0.8em">{tier}</span>'
     )
@@ -127,6 +127,7 @@ def metadata(answer: Answer) -> dict[str, Any]:
             "id": answer.id,
             "time": answer.created.isoformat(),
             "tier": answer.tier,
+            "difficulty": round(answer.classification.difficulty, 4),
             "provider": answer.provider,
             "model": answer.model,
             "cost": _number(answer.cost),

@@ -46,6 +46,22 @@ LOG_COLUMNS = (
 """The log's columns, one row an attempt; times in microseconds since 1970 (UTC), costs in 1e-12 dollars."""
 
 
+SUMMARY_COLUMNS = (
+    "bucket",
+    "tier",
+    "provider",
+    "model",
+    "status",
+    "rows",
+    "unpriced",
+    "cost_pico",
+    "saved_pico",
+    "input_tokens",
+    "output_tokens",
+)
+"""The columns of a summary, one row a bucket of time (its beginning, in microseconds), tier, model and status."""
+
+
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
     """A completion as it was stored; ``cost`` is what it cost in dollars then."""
@@ -116,6 +132,29 @@ class Store(Protocol):
 
     def log_rows(self, wanted: LogFilter) -> list[tuple[Any, ...]]:
         """Return the log, oldest first, a tuple of LOG_COLUMNS a row. Raises StoreError."""
+        ...
+
+    def newest(self, wanted: LogFilter, rows: int, skip: int = 0) -> list[tuple[Any, ...]]:
+        """Return so many rows of the log after the newest ``skip``, newest first. Raises StoreError."""
+        ...
+
+    def span(self) -> tuple[int, int] | None:
+        """Return the times of the log's first and last row, in microseconds, or None. Raises StoreError."""
+        ...
+
+    def summary(self, wanted: LogFilter, bucket: int) -> list[tuple[Any, ...]]:
+        """Return sums over the log, a tuple of SUMMARY_COLUMNS a row, in buckets of that many microseconds.
+
+        Raises StoreError.
+        """
+        ...
+
+    def choices(self, days: int) -> tuple[list[str], list[str]]:
+        """Return the newest days (UTC, as 2026-11-23) and all the models of the log. Raises StoreError."""
+        ...
+
+    def restore(self, records: list[Record]) -> int:
+        """Add records that are not in the log, at the time of their answers; return how many were new."""
         ...
 
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:

@@ -143,19 +143,62 @@ class SQLiteStore(Ledger):
 
     def log_rows(self, wanted: LogFilter) -> list[tuple[Any, ...]]:
         """Return the log, oldest first, a tuple of LOG_COLUMNS a row. Raises StoreError."""
-        conditions = {
-            "t.time >= ?": _microseconds(wanted.since) if wanted.since else None,
-            "t.time < ?": _microseconds(wanted.until) if wanted.until else None,
-            "t.tier = ?": wanted.tier,
-            "t.model = ?": wanted.model,
-            "t.session = ?": wanted.session,
-            "a.notebook = ?": wanted.notebook,
-            "t.status = ?": wanted.status,
-        }
-        asked = {condition: value for condition, value in conditions.items() if value is not None}
-        where = f" WHERE {' AND '.join(asked)}" if asked else ""
+        where, values = _where(wanted)
         query = f"{_SELECT_LOG}{where} ORDER BY t.time, t.answer_id, t.n"
-        return self._database.read(lambda c: c.execute(query, tuple(asked.values())).fetchall())
+        return self._database.read(lambda c: c.execute(query, values).fetchall())
+
+    def newest(self, wanted: LogFilter, rows: int, skip: int = 0) -> list[tuple[Any, ...]]:
+        """Return so many rows of the log after the newest ``skip``, newest first. Raises StoreError."""
+        where, values = _where(wanted)
+        query = f"{_SELECT_LOG}{where} ORDER BY t.time DESC, t.answer_id DESC, t.n DESC LIMIT ?"
+        found = self._database.read(lambda c: c.execute(query, (*values, skip + rows)).fetchall())
+        # Disk and, after a fault, memory each gave theirs; the time is the first column.
+        return sorted(found, key=lambda row: row[0], reverse=True)[skip : skip + rows]
+
+    def span(self) -> tuple[int, int] | None:
+        """Return the times of the log's first and last row, in microseconds, or None."""
+        query = "SELECT MIN(time), MAX(time) FROM attempts"
+        found = [row for row in self._database.read(lambda c: c.execute(query).fetchall()) if row[0] is not None]
+        return (min(row[0] for row in found), max(row[1] for row in found)) if found else None
+
+    def summary(self, wanted: LogFilter, bucket: int) -> list[tuple[Any, ...]]:
+        """Return sums over the log, a tuple of SUMMARY_COLUMNS a row, in buckets of that many microseconds."""
+        where, values = _where(wanted)
+        join = " JOIN answers a ON a.id = t.answer_id" if wanted.notebook is not None else ""
+        query = (
+            "SELECT t.time / ? * ?, t.tier, t.provider, t.model, t.status, COUNT(*), COUNT(*) - COUNT(t.cost_pico),"  # noqa: S608
+            " COALESCE(SUM(t.cost_pico), 0), COALESCE(SUM(t.saved_pico), 0), SUM(t.input_tokens), SUM(t.output_tokens)"
+            f" FROM attempts t{join}{where} GROUP BY 1, 2, 3, 4, 5"
+        )
+        return self._database.read(lambda c: c.execute(query, (bucket, bucket, *values)).fetchall())
+
+    def choices(self, days: int) -> tuple[list[str], list[str]]:
+        """Return the newest days (UTC, as 2026-11-23) and all the models of the log."""
+        # Each step of the recursion is one look into the index, where DISTINCT would read every row.
+        dates = """WITH RECURSIVE day (start) AS (
+            SELECT MAX(time) / 86400000000 * 86400000000 FROM attempts
+            UNION ALL SELECT (SELECT MAX(time) / 86400000000 * 86400000000 FROM attempts WHERE time < day.start)
+            FROM day WHERE day.start IS NOT NULL
+        ) SELECT date(start / 1000000, 'unixepoch') FROM day WHERE start IS NOT NULL LIMIT ?"""
+        found = self._database.read(lambda c: c.execute(dates, (days,)).fetchall())
+        models = self._database.read(lambda c: c.execute("SELECT DISTINCT model FROM attempts").fetchall())
+        return sorted({row[0] for row in found}, reverse=True)[:days], sorted({row[0] for row in models})
+
+    def restore(self, records: list[Record]) -> int:
+        """Add records that are not in the log, at the time of their answers; return how many were new."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            added = 0
+            for record in records:
+                if connection.execute("SELECT 1 FROM answers WHERE id = ?", (record.answer.id,)).fetchone():
+                    continue
+                then = _microseconds(record.answer.created)
+                _insert_answer(connection, record, then)
+                _insert_attempts(connection, record, then)
+                added += 1
+            return added
+
+        return self._database.write(write)
 
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
         """Store what the person thought of an answer; False if there is no such answer."""
@@ -192,6 +235,21 @@ class SQLiteStore(Ledger):
     def close(self) -> None:
         """Close this thread's connection."""
         self._database.close()
+
+
+def _where(wanted: LogFilter) -> tuple[str, tuple[Any, ...]]:
+    """Return the WHERE clause of a filter, over attempts t and answers a, and its values."""
+    conditions = {
+        "t.time >= ?": _microseconds(wanted.since) if wanted.since else None,
+        "t.time < ?": _microseconds(wanted.until) if wanted.until else None,
+        "t.tier = ?": wanted.tier,
+        "t.model = ?": wanted.model,
+        "t.session = ?": wanted.session,
+        "a.notebook = ?": wanted.notebook,
+        "t.status = ?": wanted.status,
+    }
+    asked = {condition: value for condition, value in conditions.items() if value is not None}
+    return (f" WHERE {' AND '.join(asked)}" if asked else ""), tuple(asked.values())
 
 
 def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:

@@ -1,0 +1,85 @@
+"""`%router panel` in a real kernel over 100,000 rows: time to open, time of an update, memory over 500 updates.
+
+python -m benchmarks.panel
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+import tempfile
+from decimal import Decimal
+from pathlib import Path
+
+from ipyrouter.store.base import Record
+from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, TierName, Usage
+from tests.notebook.kernels import kernel
+
+ROWS = 100_000
+UPDATES = 500
+_MODELS: dict[TierName, str] = {"fast": "gpt-6-luna", "mid": "gpt-6.1-terra", "power": "gpt-6.1-sol"}
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder), ROWS)
+        os.environ["IPYROUTER_HOME"] = folder
+        with kernel() as running:
+            running.run("%load_ext ipyrouter\nimport time, os, resource\n%router status")
+            running.run("began = time.perf_counter()\n%router panel\ntook = time.perf_counter() - began")
+            print(f"{ROWS:,} rows: opened in {running.run('print(took)').out.strip()} s, imports included")
+            running.run("began = time.perf_counter()\n%router panel\ntook = time.perf_counter() - began")
+            print(f"opened again in {running.run('print(took)').out.strip()} s")
+            done = running.run(_UPDATES)
+            print(done.error or running.run("print(told)").out.strip())
+
+
+_UPDATES = f"""
+panel = get_ipython().magics_manager.registry["RouterMagics"].panel
+def rss():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+for _ in range(20):
+    panel._redraw()
+before, began = rss(), time.perf_counter()
+for _ in range({UPDATES}):
+    panel._redraw()
+each = (time.perf_counter() - began) / {UPDATES} * 1000
+told = f"{UPDATES} updates: {{each:.0f}} ms each, memory {{before:.0f}} MB before, {{rss():.0f}} MB after"
+"""
+
+
+def fill(folder: Path, rows: int) -> None:
+    """Write a log of so many answers over a year, one in five from the cache."""
+    chance = random.Random(0)
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=365)
+    records = []
+    for number in range(rows):
+        tier: TierName = chance.choice(("fast", "fast", "mid", "power"))
+        cached = chance.random() < 0.2
+        usage = Usage(chance.randrange(20, 2000), chance.randrange(10, 1000))
+        cost = Decimal(usage.input_tokens + 5 * usage.output_tokens) / 10**7
+        attempt = Attempt(
+            tier=tier,
+            candidate=Candidate("openai", _MODELS[tier]),
+            status="cached" if cached else "ok",
+            usage=usage,
+            cost=Cost(Decimal(0) if cached else cost),
+            latency=chance.random() * 3,
+            finish="stop",
+        )
+        answer = Answer(
+            id=f"{number:032x}", text="An answer. " * 20, tier=tier, provider="openai", model=_MODELS[tier],
+            cost=attempt.cost.amount, usage=usage, cached=cached, latency=attempt.latency, finish="stop",
+            classification=Classification(tier, 0.5, 0.5, ()), attempts=(attempt,),
+            cost_saved=cost if cached else None, created=start + dt.timedelta(seconds=number * 365 * 86400 / rows),
+        )  # fmt: skip
+        outcome = "cached" if cached else "ok"
+        records.append(Record(answer, outcome, f"question {number}", None, "session", "notebook.ipynb"))
+    SQLiteStore(folder).restore(records)
+
+
+if __name__ == "__main__":
+    main()

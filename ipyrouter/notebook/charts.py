@@ -1,0 +1,62 @@
+"""The panel's charts as SVG that takes its text colour from the page, so that it fits every theme.
+
+Figures are drawn without pyplot, which would keep every one of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from collections.abc import Mapping, Sequence
+
+from ipyrouter.money import dollars
+from ipyrouter.notebook.render import COLOURS
+from ipyrouter.types import TIERS, TierName
+
+_TEXT = "#010203"  # stands for the page's own text colour until the SVG is written
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.edgecolor": _TEXT,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,
+}
+
+
+def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals: Sequence[float]) -> str:
+    """Return an SVG of two charts: dollars per tier, and dollars spent up to each of the times (UTC)."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(8, 2.1), layout="constrained")
+        FigureCanvasSVG(figure)
+        bars, line = figure.subplots(1, 2, width_ratios=(2, 3))
+        values = [tiers.get(tier, 0.0) for tier in TIERS]
+        drawn = bars.barh(TIERS, values, color=[COLOURS[tier] for tier in TIERS], height=0.6)
+        bars.bar_label(drawn, [dollars(value) for value in values], padding=3)
+        bars.set_title("cost per tier", loc="left", fontsize=9)
+        bars.invert_yaxis()
+        bars.set_xlim(0, max(values) * 1.3 or 1)
+        bars.set_xticks([])
+        bars.spines["bottom"].set_visible(False)
+        line.set_title("spent over time (UTC)", loc="left", fontsize=9)
+        line.step(times, totals, where="post", color="#1565c0")
+        line.fill_between(times, totals, step="post", color="#1565c0", alpha=0.15, linewidth=0)
+        line.set_ylim(0, (totals[-1] if totals else 0) * 1.1 or 1)
+        line.yaxis.set_major_formatter(lambda value, _: dollars(float(f"{value:.6g}")))
+        locator = AutoDateLocator(minticks=2, maxticks=8)
+        line.xaxis.set_major_locator(locator)
+        line.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = written.getvalue()
+    return svg[svg.index("<svg") :].replace(_TEXT, "currentColor")

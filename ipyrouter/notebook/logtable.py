@@ -1,0 +1,48 @@
+"""The newest rows of the log as a person reads them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ipyrouter.money import dollars, from_pico, seconds
+from ipyrouter.notebook.sanitise import plain
+from ipyrouter.store.base import LOG_COLUMNS, LogFilter
+
+if TYPE_CHECKING:
+    from ipyrouter.store.base import Store
+
+_COLUMNS = ("at (UTC)", "tier", "model", "status", "cost", "saved", "tokens", "took", "prompt")
+_PROMPT = 40  # characters
+
+
+def newest(store: Store, wanted: LogFilter, rows: int, skip: int = 0) -> pd.DataFrame:
+    """Return rows of the log, newest first, as texts: what was asked when, of which model, and what it cost.
+
+    Raises StoreError.
+    """
+    found = (dict(zip(LOG_COLUMNS, row, strict=True)) for row in store.newest(wanted, rows, skip))
+    return pd.DataFrame([_readable(row) for row in found], columns=list(_COLUMNS))
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    moment = dt.datetime.fromtimestamp(row["time"] / 1e6, dt.UTC)
+    values = (
+        f"{moment:%m-%d %H:%M:%S}",
+        row["tier"],
+        plain(f"{row['provider']}/{row['model']}"),
+        row["status"],
+        dollars(_amount(row["cost_pico"])),
+        "" if row["saved_pico"] is None else dollars(_amount(row["saved_pico"])),
+        f"{row['input_tokens'] + row['output_tokens']:,}",
+        seconds(row["latency"]),
+        " ".join(plain(row["prompt"] or "").split())[:_PROMPT],
+    )
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _amount(pico: int | None) -> Decimal | None:
+    return None if pico is None else from_pico(pico)

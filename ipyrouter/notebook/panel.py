@@ -1,0 +1,222 @@
+"""`%router panel`: figures that stay true while cells run, and below them the log to browse and export.
+
+The figures are an output of their own, updated in place, so that a saved notebook keeps them. The controls are
+widgets, which live only as long as the kernel.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from ipyrouter.errors import IPyRouterError
+from ipyrouter.money import count
+from ipyrouter.notebook import charts, summary
+from ipyrouter.notebook.commands import export
+from ipyrouter.notebook.logtable import newest
+from ipyrouter.notebook.sanitise import plain
+from ipyrouter.store.base import LogFilter
+from ipyrouter.types import TIERS
+
+if TYPE_CHECKING:
+    from ipyrouter.router import Router
+    from ipyrouter.types import Answer
+
+_INTERVAL = 0.5  # seconds between two redraws
+_PAGE = 20  # rows
+_DAYS = 31  # days that the filter offers
+_STATUSES = ("ok", "cached", "weak", "refused", "partial", "interrupted", "error")
+_ALL, _SESSION = "all", "this session"
+_TABLE_STYLE = (
+    "<style>.ipyrouter-log{border-collapse:collapse;font-size:0.9em;white-space:nowrap}"
+    ".ipyrouter-log th,.ipyrouter-log td{text-align:left;padding:0.15em 0.8em 0.15em 0;"
+    "border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,0.4))}</style>"
+)
+
+
+class Panel:
+    """The panel of one router; shown as often as asked for, one state for all."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self._handle: Any = None
+        self._page = 0
+        self._rows = 0  # of the log, as filtered
+        self._drawn = -_INTERVAL
+        self._dirty = False
+        self._seen = False  # a front end has told that it shows the controls
+        self._lock = threading.Lock()
+        self._when = _dropdown("when", [_ALL, _SESSION])
+        self._tier = _dropdown("tier", [_ALL, *TIERS])
+        self._model = _dropdown("model", [_ALL])
+        self._status = _dropdown("status", [_ALL, *_STATUSES])
+        self._newer = widgets.Button(description="newer", disabled=True)
+        self._older = widgets.Button(description="older", disabled=True)
+        self._place = widgets.HTML()
+        self._table = widgets.HTML()
+        self._kind = _dropdown("file", ["csv", "json", "parquet"])
+        self._export = widgets.Button(description="Export", tooltip="write these rows to a file in the working folder")
+        self._said = widgets.HTML()
+        row = widgets.Layout(flex_flow="row wrap", align_items="center")
+        self.controls = widgets.VBox(
+            [
+                widgets.HBox([self._when, self._tier, self._model, self._status], layout=row),
+                widgets.HBox([self._table], layout=widgets.Layout(overflow="auto", max_height="32em")),
+                widgets.HBox([self._newer, self._older, self._place, self._kind, self._export], layout=row),
+                self._said,
+            ],
+            _view_count=0,
+        )
+        for control in (self._when, self._tier, self._model, self._status):
+            control.observe(self._filtered, "value")
+        self.controls.observe(self._viewed, "_view_count")
+        self._newer.on_click(lambda _: self._turn(-1))
+        self._older.on_click(lambda _: self._turn(1))
+        self._export.on_click(lambda _: self._write())
+        router.listeners.append(self._told)
+
+    # --- what the magic calls ---
+
+    def show(self) -> None:
+        """Show figures and controls below the cell that runs."""
+        from IPython.display import display
+
+        self._sums = summary.Sums(self.router.store, self._wanted())
+        bundle = self._bundle()
+        self._fill()
+        self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        display(self.controls)  # type: ignore[no-untyped-call]
+        self._drawn = time.monotonic()
+
+    def flush(self) -> None:
+        """Show what came since the last redraw: the cell is over."""
+        if self._dirty:
+            self._redraw()
+
+    def close(self) -> None:
+        """Take the controls away and stop listening; the figures stay as they are."""
+        if self._told in self.router.listeners:
+            self.router.listeners.remove(self._told)
+        self.controls.close()
+
+    # --- live ---
+
+    def _told(self, _: Answer) -> None:
+        self._dirty = True
+        if time.monotonic() - self._drawn >= _INTERVAL:
+            self._redraw()
+
+    def _viewed(self, change: dict[str, Any]) -> None:
+        self._seen = True
+        if change["new"] and self._dirty:
+            self._redraw()
+
+    def _redraw(self) -> None:
+        """Redraw figures and table, unless nobody looks or another thread is at it."""
+        if self._handle is None or (self._seen and not self.controls._view_count):
+            return
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._dirty = False
+            self._handle.update(self._bundle(), raw=True)
+            self._fill()
+            self._drawn = time.monotonic()
+        finally:
+            self._lock.release()
+
+    def _bundle(self) -> dict[str, str]:
+        figures = summary.gather(self.router, self._sums, self._title())
+        self._rows = figures.rows
+        tiers = {tier: float(amount) for tier, amount in figures.tiers.items()}
+        svg = charts.costs(tiers, figures.times, [float(total) for total in figures.totals])
+        return {"text/html": summary.html(figures, svg), "text/plain": summary.text(figures)}
+
+    def _fill(self) -> None:
+        """Fill the table with the current page, and the filters with what there is to choose."""
+        store = self.router.store
+        pages = max(1, -(-self._rows // _PAGE))
+        self._page = min(self._page, pages - 1)
+        frame = newest(store, self._wanted(), _PAGE, self._page * _PAGE)
+        table = frame.to_html(index=False, border=0, classes="ipyrouter-log", justify="left")
+        self._table.value = _TABLE_STYLE + (table if len(frame) else "<p>The log has no such row yet.</p>")
+        self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
+        self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
+        days, models = store.choices(_DAYS)
+        _offer(self._when, [_ALL, _SESSION, *days])
+        _offer(self._model, [_ALL, *models])
+
+    # --- controls ---
+
+    def _filtered(self, _: Any) -> None:
+        self._page = 0
+        self._sums = summary.Sums(self.router.store, self._wanted())
+        self._redraw()
+
+    def _turn(self, pages: int) -> None:
+        self._page += pages
+        self._fill()
+
+    def _write(self) -> None:
+        wanted = self._wanted()
+        path = Path(f"ipyrouter-log-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}.{self._kind.value}")
+        try:
+            rows = export(
+                self.router.log(
+                    since=wanted.since, until=wanted.until, tier=wanted.tier, model=wanted.model,
+                    session=wanted.session, status=wanted.status,
+                ),
+                path,
+            )  # fmt: skip
+            said = f"Wrote {count(rows, 'row')} to {path.absolute()}"
+        except IPyRouterError as error:
+            said = str(error)
+        self._said.value = f'<span role="status">{escape(plain(said))}</span>'
+
+    def _wanted(self) -> LogFilter:
+        when = self._when.value
+        day = None if when in (_ALL, _SESSION) else dt.datetime.fromisoformat(when).replace(tzinfo=dt.UTC)
+        return LogFilter(
+            since=day,
+            until=day + dt.timedelta(days=1) if day else None,
+            tier=_chosen(self._tier),
+            model=_chosen(self._model),
+            session=self.router.session if when == _SESSION else None,
+            status=_chosen(self._status),
+        )
+
+    def _title(self) -> str:
+        parts = [self._when.value if self._when.value != _ALL else "all of the log"]
+        parts += [value for value in map(_chosen, (self._tier, self._model, self._status)) if value]
+        return " · ".join(parts)
+
+
+def _dropdown(name: str, options: list[str]) -> Any:
+    return widgets.Dropdown(
+        options=options,
+        value=options[0],
+        description=name,
+        layout=widgets.Layout(width="auto"),
+        style={"description_width": "auto"},
+    )
+
+
+def _offer(dropdown: Any, options: list[str]) -> None:
+    """Change what can be chosen, keeping what is chosen."""
+    if dropdown.value not in options:
+        options.append(dropdown.value)
+    if list(dropdown.options) != options:
+        with dropdown.hold_trait_notifications():
+            value = dropdown.value
+            dropdown.options = options
+            dropdown.value = value
+
+
+def _chosen(dropdown: Any) -> str | None:
+    return None if dropdown.value == _ALL else str(dropdown.value)

@@ -1,0 +1,187 @@
+"""The panel's figures, from the store's sums to what is shown of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from ipyrouter.money import count, dollars, from_pico
+from ipyrouter.notebook.sanitise import plain
+from ipyrouter.store.base import SUMMARY_COLUMNS, LogFilter
+from ipyrouter.types import TIERS, TierName
+
+if TYPE_CHECKING:
+    from ipyrouter.router import Router
+    from ipyrouter.store.base import Store
+
+_ANSWERED = ("ok", "cached", "refused")
+_POINTS = 200  # of the chart, about
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the panel shows of a part of the log; dollars, exact where summed.
+
+    ``times`` and ``totals`` are what was spent up to each moment (UTC). ``against_power`` is what the power tier's
+    first model would have cost more, None where its price is not known.
+    """
+
+    title: str
+    spent: Decimal
+    unpriced: int
+    saved: Decimal
+    against_power: Decimal | None
+    calls: int
+    hits: int
+    rows: int
+    tiers: dict[TierName, Decimal]
+    tier_calls: dict[TierName, int]
+    times: list[dt.datetime]
+    totals: list[Decimal]
+    left: dict[str, Decimal]
+
+    def cards(self) -> list[tuple[str, str]]:
+        """Return the totals as (what, value)."""
+        spent = dollars(self.spent)
+        if self.unpriced:
+            spent = f"at least {spent}, {count(self.unpriced, 'call')} unpriced"
+        return [
+            ("spent", spent),
+            ("saved by the cache", dollars(self.saved)),
+            ("saved against all power", dollars(self.against_power)),
+            ("calls", f"{self.calls:,}"),
+            ("cache hits", f"{self.hits:,}"),
+            *((f"budget left {span}", dollars(rest)) for span, rest in self.left.items()),
+        ]
+
+
+class Sums:
+    """The sums of a part of the log, carried forward: only the rows of the last minutes are read again."""
+
+    def __init__(self, store: Store, wanted: LogFilter) -> None:
+        self._store = store
+        self._wanted = wanted
+        first, last = store.span() or (0, 0)
+        since = int(wanted.since.timestamp() * 1e6) if wanted.since else first
+        self._bucket = max((last - since) // _POINTS, 1_000_000)
+        # Other kernels may still be writing rows with a time of a moment ago.
+        self._until = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=2)
+        self._past = self._read(replace(wanted, until=min(self._until, wanted.until or self._until)))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the sums as they are now, by SUMMARY_COLUMNS. Raises StoreError."""
+        since = max(self._until, self._wanted.since or self._until)
+        return self._past + self._read(replace(self._wanted, since=since))
+
+    def _read(self, wanted: LogFilter) -> list[dict[str, Any]]:
+        rows = self._store.summary(wanted, self._bucket)
+        return [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in rows]
+
+
+def gather(router: Router, sums: Sums, title: str) -> Figures:
+    """Return the figures of a part of the log. Raises StoreError."""
+    rows = sums.rows()
+    called = [row for row in rows if row["status"] != "cached"]
+    tiers: dict[TierName, int] = dict.fromkeys(TIERS, 0)
+    tier_calls: dict[TierName, int] = dict.fromkeys(TIERS, 0)
+    moments: dict[int, int] = defaultdict(int)
+    for row in called:
+        tiers[row["tier"]] += row["cost_pico"]
+        tier_calls[row["tier"]] += row["rows"]
+        moments[row["bucket"]] += row["cost_pico"]
+    spent, totals = 0, []
+    for moment in sorted(moments):
+        spent += moments[moment]
+        totals.append(from_pico(spent))
+    answered = [row for row in rows if row["status"] in _ANSWERED]
+    power = _at_power(
+        router, sum(row["input_tokens"] for row in answered), sum(row["output_tokens"] for row in answered)
+    )
+    return Figures(
+        title=title,
+        spent=from_pico(spent),
+        unpriced=sum(row["unpriced"] for row in called),
+        saved=from_pico(sum(row["saved_pico"] for row in rows)),
+        against_power=None if power is None else power - from_pico(spent),
+        calls=sum(tier_calls.values()),
+        hits=sum(row["rows"] for row in rows if row["status"] == "cached"),
+        rows=sum(row["rows"] for row in rows),
+        tiers={tier: from_pico(pico) for tier, pico in tiers.items()},
+        tier_calls=tier_calls,
+        times=[dt.datetime.fromtimestamp(moment / 1e6, dt.UTC) for moment in sorted(moments)],
+        totals=totals,
+        left=router.guard().left(),
+    )
+
+
+def _at_power(router: Router, input_tokens: int, output_tokens: int) -> Decimal | None:
+    """Return the dollars of the tokens at the base rates of the power tier's first model."""
+    rates = router.pricing.rates(router.config.tiers["power"].chain[0])
+    read, written = rates.get("input"), rates.get("output")
+    if read is None or written is None:
+        return None
+    return (input_tokens * read + output_tokens * written) / 10**6
+
+
+# What a saved notebook shows: no reliance on a widget, a script or a style. The rule hides the line "model not found"
+# that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
+_STYLE = (
+    "<style>.jp-OutputArea:has(.ipyrouter-figures) "
+    '[data-mime-type="application/vnd.jupyter.widget-view+json"]:not(:has(*)){display:none}</style>'
+)
+
+
+def html(figures: Figures, svg: str) -> str:
+    """Return the figures as HTML: totals, charts, and the charts' numbers as a table for those who cannot see them."""
+    cards = "".join(
+        f'<td style="text-align:left; padding:0.2em 1.4em 0.2em 0; border:none; vertical-align:top">'
+        f'<span style="font-size:0.85em; opacity:0.75">{_text(what)}</span><br>'
+        f'<strong style="font-size:1.25em">{_text(value)}</strong></td>'
+        for what, value in figures.cards()
+    )
+    numbers = "".join(
+        f'<tr><th scope="row">{tier}</th><td>{_text(dollars(figures.tiers[tier]))}</td>'
+        f"<td>{figures.tier_calls[tier]:,}</td></tr>"
+        for tier in TIERS
+    )
+    return (
+        f'{_STYLE}<div class="ipyrouter-figures" style="background:transparent">'
+        f"<div><strong>ipyrouter</strong> · {_text(figures.title)}</div>"
+        f'<div style="overflow-x:auto"><table style="border:none; margin:0.3em 0"><tr style="background:transparent">'
+        f"{cards}</tr></table></div>"
+        f'<figure style="margin:0" role="group" aria-label="{_text(_said(figures))}">'
+        f'<div aria-hidden="true" style="max-width:52em">{_fluid(svg)}</div>'
+        f"<details><summary>cost per tier as a table</summary>"
+        f'<table><tr><th scope="col">tier</th><th scope="col">cost</th><th scope="col">calls</th></tr>{numbers}</table>'
+        "</details></figure></div>"
+    )
+
+
+def text(figures: Figures) -> str:
+    """Return the figures as plain text."""
+    lines = [f"ipyrouter · {plain(figures.title)}"]
+    lines += [f"  {what}: {value}" for what, value in figures.cards()]
+    lines += [
+        f"  {tier}: {dollars(figures.tiers[tier])} in {count(figures.tier_calls[tier], 'call')}" for tier in TIERS
+    ]
+    return "\n".join(lines)
+
+
+def _said(figures: Figures) -> str:
+    tiers = ", ".join(f"{tier} {dollars(figures.tiers[tier])}" for tier in TIERS)
+    return f"Cost per tier: {tiers}. Spent over time: {dollars(figures.spent)} in all."
+
+
+def _fluid(svg: str) -> str:
+    """Return the SVG without its fixed size, so that it fits a narrow window."""
+    head, close, rest = svg.partition(">")
+    kept = " ".join(part for part in head.split() if not part.startswith(("width=", "height=")))
+    return f'{kept} style="width:100%; height:auto"{close}{rest}'
+
+
+def _text(value: str) -> str:
+    return escape(" ".join(plain(value).split())).replace("$", "&#36;")
