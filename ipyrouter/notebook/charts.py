@@ -53,6 +53,8 @@ def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals:
         line.fill_between(times, totals, step="post", color="#1565c0", alpha=0.15, linewidth=0)
         line.set_ylim(0, (totals[-1] if totals else 0) * 1.1 or 1)
         line.yaxis.set_major_formatter(lambda value, _: dollars(float(f"{value:.6g}")))
+        if not times:
+            line.set_axis_off()
         locator = AutoDateLocator(minticks=2, maxticks=8)
         line.xaxis.set_major_locator(locator)
         line.xaxis.set_major_formatter(ConciseDateFormatter(locator))

@@ -73,7 +73,7 @@ def _attempt(told: dict[str, Any]) -> Attempt:
         candidate=Candidate(told["provider"], told["model"]),
         status=told["status"],
         usage=Usage(**{name: told[name] for name in Usage.__slots__}),
-        cost=Cost(_amount(told["cost"])),
+        cost=Cost(_amount(told["cost"]), told["price_id"]),
         latency=float(told["latency"]),
         error_kind=told["error_kind"],
     )

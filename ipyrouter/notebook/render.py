@@ -151,6 +151,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "model": attempt.candidate.model,
         "status": attempt.status,
         "cost": _number(attempt.cost.amount),
+        "price_id": attempt.cost.price_id,
         **{name: getattr(attempt.usage, name) for name in Usage.__slots__},
         "latency": round(attempt.latency, 4),
         "error_kind": attempt.error_kind,

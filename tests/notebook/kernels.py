@@ -21,9 +21,11 @@ class Reply:
     status: str
     displays: list[dict[str, Any]] = field(default_factory=list)
     updates: int = 0
+    others: list[dict[str, Any]] = field(default_factory=list)  # updates of what earlier cells have shown
     results: list[dict[str, Any]] = field(default_factory=list)
     out: str = ""
     error: str = ""
+    payload: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def markdown(self) -> str:
@@ -51,7 +53,8 @@ class Kernel:
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 break
             _take(reply, message["msg_type"], message["content"])
-        reply.status = self.client.get_shell_msg(timeout=timeout)["content"]["status"]
+        content = self.client.get_shell_msg(timeout=timeout)["content"]
+        reply.status, reply.payload = content["status"], content.get("payload", [])
         return reply
 
 
@@ -65,11 +68,13 @@ def _take(reply: Reply, kind: str, content: dict[str, Any]) -> None:
     elif kind == "display_data":
         reply.displays.append(content)
     elif kind == "update_display_data":
-        reply.updates += 1
         shown = content["transient"]["display_id"]
         places = [i for i, old in enumerate(reply.displays) if old["transient"].get("display_id") == shown]
+        reply.updates += bool(places)
         for place in places:
             reply.displays[place] = content
+        if not places:
+            reply.others.append(content)
 
 
 @contextlib.contextmanager

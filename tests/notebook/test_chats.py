@@ -1,0 +1,88 @@
+"""`--continue` and `--chat`: which turns go out with a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipyrouter.errors import UsageError
+from ipyrouter.notebook.chats import Chats, Turn
+from tests.faults.server import TEXT
+from tests.notebook.conftest import Shell
+
+
+def said(request: Any) -> list[str]:
+    return [message["content"] for message in request[2]["messages"]]
+
+
+def test_continue_sends_the_turns_before(shell: Shell, requests: list[Any]) -> None:
+    shell.run("%%route -q\nWho was Gauss?")
+    shell.run("%%route -q -c\nWhere did he live?")
+    shell.run("%route -q --continue And when?")
+    shell.run("%%route -q\nWho was Euler?")
+    shell.run("%%route -q -c\nWhere did he live?")
+    first = ["Who was Gauss?", TEXT, "Where did he live?"]
+    assert [said(request) for request in requests] == [
+        first[:1],
+        first,
+        [*first, TEXT, "And when?"],
+        ["Who was Euler?"],
+        ["Who was Euler?", TEXT, "Where did he live?"],  # the history counts in the cache key
+    ]
+
+
+def test_named_chats_live_side_by_side(shell: Shell, requests: list[Any]) -> None:
+    shell.run("%%route -q --chat a\nOne")
+    shell.run("%%route -q --chat b\nTwo")
+    shell.run("%%route -q --chat a\nThree")
+    shell.run("%%route -q -c\nFour")
+    assert said(requests[2]) == ["One", TEXT, "Three"]
+    assert said(requests[3]) == ["One", TEXT, "Three", TEXT, "Four"]
+    assert "Forgot 3 turns of the chat a." in shell.run("%router reset a").out
+    shell.run("%%route -q --chat a\nFive")
+    assert said(requests[4]) == ["Five"]
+    shell.run("%%route -q --chat b\nSix")
+    assert said(requests[5]) == ["Two", TEXT, "Six"]
+
+
+def test_nothing_to_continue(shell: Shell, requests: list[Any]) -> None:
+    assert "There is no answer to continue." in str(shell.run("%%route -c\nGo on").error)
+    shell.run("%%route -q --chat gauss\nOne")
+    assert "There is no chat 'gaus'. Did you mean 'gauss'?" in str(shell.run("%router reset gaus").error)
+    shell.run("%router reset")
+    assert "There is no answer to continue." in str(shell.run("%%route -c\nGo on").error)
+    assert "begin one with --chat" in str(shell.run("%router reset gauss").error)
+
+
+def test_a_turn_that_failed_is_no_part_of_the_chat(shell: Shell, requests: list[Any]) -> None:
+    shell.run("%%route -q --chat a\nOne")
+    assert shell.run("%%route -q --chat a -m o/status-500\nTwo").error is not None
+    shell.run("%%route -q --chat a\nThree")
+    assert said(requests[-1]) == ["One", TEXT, "Three"]
+
+
+def test_the_dry_run_tells_the_history(shell: Shell, requests: list[Any]) -> None:
+    short = shell.run("%%route -n\nGo on").out
+    shell.run("%%route -q --chat a\n" + "word " * 400)
+    long = shell.run("%%route -n --chat a\nGo on").out
+    assert "1 earlier turn" in long
+    tokens = [int(out.split("input")[1].split("about ")[1].split()[0].replace(",", "")) for out in (short, long)]
+    assert tokens[1] > tokens[0] + 300
+    assert len(requests) == 1
+
+
+def test_a_cell_that_runs_again_takes_its_old_place() -> None:
+    chats = Chats()
+    for cell, question in (("c1", "One"), ("c2", "Two"), ("c3", "Three")):
+        place = chats.place(name="a", goes_on=False, cell=cell)
+        chats.keep(place, Turn(question, "answer", cell))
+    again = chats.place(name=None, goes_on=True, cell="c2")
+    assert [message.text for message in again.history] == ["One", "answer"]
+    chats.keep(again, Turn("Two, but better", "answer", "c2"))
+    assert [turn.question for turn in chats.threads["a"]] == ["One", "Two, but better"]
+
+
+def test_forgetting_an_unknown_chat() -> None:
+    with pytest.raises(UsageError, match="There is no chat 'x'"):
+        Chats().forget("x")

@@ -1,0 +1,61 @@
+"""Tab, as the front end asks for it."""
+
+from __future__ import annotations
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+
+from tests.notebook.conftest import Shell
+
+
+def complete(shell: Shell, text: str) -> list[str]:
+    """Return what the text becomes, whole, in order."""
+    with provisionalcompleter():
+        found = shell.ip.Completer.completions(text, len(text))
+        return [text[: one.start] + one.text + text[one.end :] for one in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("%%route --ti", ["%%route --tier"]),
+        ("%%route -t ", ["%%route -t fast", "%%route -t mid", "%%route -t power"]),
+        ("%%route -t po", ["%%route -t power"]),
+        ("%%route --tier=po", ["%%route --tier=power"]),
+        ("%%route -q -f j", ["%%route -q -f json"]),
+        ("%%route -m o/", ["%%route -m o/ok"]),
+        ("%%route -m smol", ["%%route -m local/smollm2"]),
+        ("%route --no-", ["%route --no-cache", "%route --no-escalate"]),
+        ("answer = %route -t f", ["answer = %route -t fast"]),
+        ("%%route --with sales,no", ["%%route --with sales,notes"]),
+        ("%%route\nSay {{no", ["%%route\nSay {{notes"]),
+        ("%route Say {{ sa", ["%route Say {{ sales"]),
+        ("%%route --chat ", ["%%route --chat gauss"]),
+        ("%router re", ["%router report", "%router reset", "%router rebuild-log"]),
+        ("%router reset ", ["%router reset gauss"]),
+        ("%router learn --", ["%router learn --reset"]),
+    ],
+)
+def test_tab(shell: Shell, text: str, first: list[str]) -> None:
+    shell.run("notes = 1\nsales = 2")
+    shell.run("%%route -q --chat gauss\nOne")
+    assert sorted(complete(shell, text)) == sorted(first)
+
+
+def test_all_subcommands_and_options(shell: Shell) -> None:
+    assert {"%router panel", "%router log", "%router export"} <= set(complete(shell, "%router "))
+    assert {"%%route -t", "%%route --tier", "%%route --dry-run"} <= set(complete(shell, "%%route -"))
+
+
+def test_the_prompt_and_other_code_are_left_alone(shell: Shell) -> None:
+    for text in ("%route What is -", "x = {{", "%%time\n{{x", "print(-", "%router nonsense -"):
+        assert not [one for one in complete(shell, text) if "--tier" in one or "--dry-run" in one]
+
+
+def test_unloading_takes_completion_away(shell: Shell) -> None:
+    before = len(shell.ip.Completer.custom_matchers)
+    shell.run("%unload_ext ipyrouter")
+    assert len(shell.ip.Completer.custom_matchers) == before - 1
+    assert "%%route --tier" not in complete(shell, "%%route --ti")
+    shell.run("%load_ext ipyrouter")
+    assert complete(shell, "%%route --ti") == ["%%route --tier"]

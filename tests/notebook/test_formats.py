@@ -1,0 +1,104 @@
+"""`-f`: how an answer is shown, what the cell's value is, and what goes into a new cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipyrouter.blocks import find_code, find_json
+from ipyrouter.errors import UsageError
+from tests.notebook.conftest import Shell
+from tests.notebook.kernels import kernel
+from tests.notebook.test_kernel import mid_chain
+
+ECHO = "%%route -m o/echo -q -o mine -f "
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ('{"a": [1, 2]}', {"a": [1, 2]}),
+        ("Here it is:\n```json\n[1, 2]\n```\nEnjoy.", [1, 2]),
+        ("Sure: [1, 2] is it.", [1, 2]),
+        ("null", None),
+    ],
+)
+def test_json_is_a_python_object(shell: Shell, answer: str, value: Any) -> None:
+    ran = shell.run(f"{ECHO}json\n{answer}")
+    assert ran.error is None
+    assert shell.ip.user_ns["mine"] == value
+    assert shell.ip.user_ns["_"] == value
+
+
+def test_a_line_with_json_is_worth_the_object(shell: Shell) -> None:
+    shell.run("numbers = %route -m o/echo -f json [1, 2]")
+    assert shell.ip.user_ns["numbers"] == [1, 2]
+
+
+def test_what_is_no_json_fails_the_cell_and_is_shown(shell: Shell) -> None:
+    ran = shell.run("%%route -m o/echo -o mine -f json\nThere is none.")
+    assert isinstance(ran.error, UsageError)
+    assert "The answer holds no JSON; it is shown as it came." in str(ran.error)
+    assert "There is none." in ran.out
+    assert "mine" not in shell.ip.user_ns
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("```python\nx = 1\n```", "x = 1"),
+        ("First:\n```bash\npip install x\n```\nthen\n```python\nx = 1\n```\nand\n```py\ny = 2\n```", "x = 1\n\ny = 2"),
+        ("```\n%matplotlib inline\nx = 1\n```", "%matplotlib inline\nx = 1"),
+        ("1. do\n   ```python\n   for i in x:\n       print(i)\n   ```", "for i in x:\n    print(i)"),
+        ("```sh\nls -l\n```", "%%bash\nls -l"),
+        ("```sql\nSELECT 1\n```", "SELECT 1"),
+        ("import os\nprint(os.sep)", "import os\nprint(os.sep)"),
+    ],
+)
+def test_code_of_an_answer(answer: str, code: str) -> None:
+    assert find_code(answer) == code
+
+
+@pytest.mark.parametrize("answer", ["Paris is nice", "", "yes", "It is a (small) town: see below."])
+def test_prose_is_no_code(answer: str) -> None:
+    with pytest.raises(ValueError, match="no code"):
+        find_code(answer)
+
+
+def test_nested_brackets_are_no_way_to_hang() -> None:
+    with pytest.raises(ValueError, match="no JSON"):
+        find_json("[" * 100_000)
+
+
+def test_code_goes_into_a_new_cell(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs: list[tuple[str, bool]] = []
+    monkeypatch.setattr(shell.ip, "set_next_input", lambda text, replace=False: inputs.append((text, replace)))
+    ran = shell.run("%%route -m o/echo -f code\nHere:\n```python\nx = 1\n```")
+    assert ran.error is None
+    assert inputs == [("x = 1", False)]
+    assert ran.out.startswith("x = 1\n[mid] o/echo")
+
+
+def test_formats_in_a_kernel(home: Any, server: Any) -> None:
+    mid_chain(home, server, '["o/echo"]')
+    with kernel() as running:
+        running.run("%load_ext ipyrouter")
+        code = running.run("%%route -m o/echo -f code\nHere:\n```python\nx = 1\n```")
+        assert "```python\nx = 1\n```" in code.markdown
+        assert "Here" not in code.markdown
+        assert [payload["source"] for payload in code.payload] == ["set_next_input"]
+        assert code.payload[0]["text"] == "x = 1"
+        page = running.run("%%route -m o/echo -f html\n```html\n<b onclick='x()'>hi</b>\n```")
+        assert "```html\n<b onclick='x()'>hi</b>\n```" in page.markdown
+        assert set(page.displays[0]["data"]) == {"text/markdown", "text/plain"}
+        nothing = running.run("%%route -m o/echo -f none\nBe quiet")
+        assert "Be quiet" not in nothing.markdown
+        assert "o/echo" in nothing.markdown
+        data = running.run('%%route -m o/echo -f json\n{"a": 1}')
+        assert '```json\n{\n  "a": 1\n}\n```' in data.markdown
+        assert not data.results  # shown once
+        assert running.run("print(_)").out == "{'a': 1}\n"
+        bare = running.run('%route -m o/echo -f json {"a": 1}')
+        assert '"a"' not in bare.markdown
+        assert bare.results[0]["data"]["text/plain"] == "{'a': 1}"

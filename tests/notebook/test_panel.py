@@ -1,0 +1,215 @@
+"""The panel: figures, filters, paging, export, and that it stays live without filling the memory."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter, MarkdownExporter
+
+from ipyrouter.notebook import summary
+from ipyrouter.notebook.panel import Panel
+from ipyrouter.router import Router
+from ipyrouter.store.base import LogFilter, Record
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, TierName, Usage
+from tests.faults.server import FaultServer
+from tests.notebook.conftest import Shell
+from tests.notebook.kernels import kernel
+from tests.notebook.test_kernel import mid_chain
+
+MakeRouter = Callable[..., Router]
+
+
+@pytest.fixture
+def panel(shell: Shell, make_router: MakeRouter) -> Iterator[Panel]:
+    shown = Panel(make_router())
+    shown.show()
+    yield shown
+    shown.close()
+
+
+def answer(number: int, *, tier: TierName = "mid", cost: Decimal | None = Decimal("0.5"), **more: Any) -> Answer:
+    usage = Usage(1000, 100)
+    attempt = Attempt(tier=tier, candidate=Candidate("o", more.pop("model", "ok")), status=more.pop("status", "ok"),
+                      usage=usage, cost=Cost(cost), latency=1.0, finish="stop")  # fmt: skip
+    return Answer(
+        id=f"{number:04}", text="", tier=tier, provider="o", model=attempt.candidate.model, cost=cost, usage=usage,
+        cached=attempt.status == "cached", latency=1.0, finish="stop",
+        classification=Classification(tier, 0.5, 0.5, ()), attempts=(attempt,), **more,
+    )  # fmt: skip
+
+
+def fill(router: Router, answers: list[Answer]) -> None:
+    router.store.restore([Record(one, "ok", f"prompt {one.id}", None, "old session", None) for one in answers])
+
+
+def figures(router: Router, wanted: LogFilter | None = None) -> summary.Figures:
+    return summary.gather(router, summary.Sums(router.store, wanted or LogFilter()), "all")
+
+
+def test_figures_of_a_log(make_router: MakeRouter) -> None:
+    router = make_router()  # the power model's rates: 1 and 10 dollars per million tokens
+    day = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+    fill(
+        router,
+        [
+            answer(1, created=day, cost=Decimal("0.000000000001")),
+            answer(2, created=day + dt.timedelta(hours=3), tier="fast", cost=Decimal("0.25")),
+            answer(3, created=day + dt.timedelta(days=1), status="cached", cost=Decimal(0), cost_saved=Decimal("0.25")),
+        ],
+    )
+    found = figures(router)
+    assert found.spent == Decimal("0.250000000001")
+    assert (found.calls, found.hits, found.rows, found.saved) == (2, 1, 3, Decimal("0.25"))
+    assert found.against_power == 3 * Decimal("0.002") - found.spent
+    assert found.tiers == {"fast": Decimal("0.25"), "mid": Decimal("0.000000000001"), "power": 0}
+    assert found.totals[-1] == found.spent
+    assert dict(found.cards())["spent"] == "$0.25"
+    part = figures(router, LogFilter(since=day + dt.timedelta(hours=1), until=day + dt.timedelta(hours=5)))
+    assert (part.spent, part.rows) == (Decimal("0.25"), 1)
+
+
+def test_unknown_prices_are_said(make_router: MakeRouter) -> None:
+    router = make_router()
+    fill(router, [answer(1), answer(2, cost=None)])
+    assert dict(figures(router).cards())["spent"] == "at least $0.50, 1 call unpriced"
+
+
+def test_an_empty_log(panel: Panel) -> None:
+    assert "no such row yet" in panel._table.value
+    assert figures(panel.router).cards()[0] == ("spent", "$0")
+
+
+def test_the_panel_follows_what_is_asked(panel: Panel) -> None:
+    panel.router.route("Explain closures")
+    panel.flush()
+    assert "Explain closures" in panel._table.value
+    assert panel._place.value == "page 1 of 1 · 1 row"
+    panel.router.route("Explain closures")
+    panel.flush()
+    assert panel._place.value == "page 1 of 1 · 2 rows"
+    assert "cached" in panel._table.value
+
+
+def test_filters_and_pages(panel: Panel) -> None:
+    start = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
+    fill(
+        panel.router,
+        [
+            answer(n, created=start + dt.timedelta(hours=n), tier="fast" if n % 3 else "power", model=f"m{n % 2}")
+            for n in range(50)
+        ],
+    )
+    panel.show()
+    assert panel._place.value == "page 1 of 3 · 50 rows"
+    assert "prompt 0049" in panel._table.value
+    assert panel._newer.disabled
+    panel._older.click()
+    assert "prompt 0029" in panel._table.value
+    panel._older.click()
+    assert "prompt 0000" in panel._table.value
+    assert panel._older.disabled
+    panel._newer.click()
+    assert panel._place.value == "page 2 of 3 · 50 rows"
+    assert list(panel._when.options) == ["all", "this session", "2026-11-22", "2026-11-21", "2026-11-20"]
+    panel._when.value = "2026-11-21"
+    assert panel._place.value == "page 1 of 2 · 24 rows"
+    panel._tier.value = "power"
+    assert panel._place.value == "page 1 of 1 · 8 rows"
+    panel._model.value = "m1"
+    assert panel._place.value == "page 1 of 1 · 4 rows"
+    panel._status.value = "error"
+    assert panel._place.value == "page 1 of 1 · 0 rows"
+    panel._when.value = panel._tier.value = panel._model.value = panel._status.value = "all"
+    panel._when.value = "this session"
+    assert panel._place.value == "page 1 of 1 · 0 rows"
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_export_writes_the_rows_that_are_shown(panel: Panel, kind: str) -> None:
+    fill(panel.router, [answer(1, tier="fast"), answer(2, tier="mid")])
+    panel.show()
+    panel._tier.value = "fast"
+    panel._kind.value = kind
+    panel._export.click()
+    (path,) = Path().glob(f"*.{kind}")
+    read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[kind]
+    assert list(read(path)["tier"]) == ["fast"]
+    assert f"Wrote 1 row to {path.absolute()}" in panel._said.value
+
+
+def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
+    router = make_router()
+    hostile = answer(1, model="<img src=x onerror=alert(1)>\u202e\x1b[31m")
+    router.store.restore([Record(hostile, "ok", "<script>alert(1)</script> $x$ | `", None, "</table>", None)])
+    shown = Panel(router)
+    shown.show()
+    shown._model.value = hostile.model
+    for html in (shown._table.value, shown._bundle()["text/html"]):
+        assert "<img" not in html
+        assert "<script" not in html
+        assert "\u202e" not in html
+    assert "&lt;script&gt;" in shown._table.value
+    shown.close()
+
+
+def test_a_listener_that_fails_does_not_cost_the_answer(make_router: MakeRouter) -> None:
+    router = make_router()
+    router.listeners.append(lambda _: 1 / 0)
+    assert "A listener raised ZeroDivisionError" in router.route("Explain closures").notes[0]
+    assert not router.route("Explain closures").notes
+
+
+def test_in_a_terminal_the_panel_is_text(shell: Shell) -> None:
+    shell.run("%%route -q\nExplain closures")
+    told = shell.run("%router panel").out
+    assert "ipyrouter · all of the log" in told
+    assert "calls: 1" in told
+    assert "mid: $" in told
+
+
+def test_a_live_panel_in_a_kernel(home: Path, server: FaultServer) -> None:
+    mid_chain(home, server, '["o/ok"]')
+    with kernel() as running:
+        running.run("%load_ext ipyrouter")
+        shown = running.run("%router panel")
+        assert shown.status == "ok", shown.error
+        figures, controls = shown.displays
+        assert set(figures["data"]) == {"text/html", "text/plain"}
+        assert "application/vnd.jupyter.widget-view+json" in controls["data"]
+        asked = running.run("%%route\nExplain closures")
+        assert asked.others[-1]["transient"] == figures["transient"]
+        assert "calls: 1" in asked.others[-1]["data"]["text/plain"]
+        loop = running.run(
+            "import ipyrouter\nfor _ in range(300):\n    ipyrouter.route('Explain closures')"
+        )  # 300 answers from the cache
+        assert "cache hits: 300" in loop.others[-1]["data"]["text/plain"]
+        assert len(loop.others) < 100
+        assert running.run("import sys; print('matplotlib.pyplot' in sys.modules)").out == "False\n"
+        running.run("%unload_ext ipyrouter")
+        assert running.run("print(ipyrouter.default_router().listeners)").out == "[]\n"
+
+
+def test_a_saved_notebook_keeps_the_figures(home: Path, server: FaultServer, tmp_path: Path) -> None:
+    mid_chain(home, server, '["o/ok"]')
+    cells = ["%load_ext ipyrouter", "%router panel", "%%route\nExplain closures"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, store_widget_state=False, kernel_name="python3").execute()
+    nbformat.write(notebook, tmp_path / "saved.ipynb")
+    again = nbformat.read(tmp_path / "saved.ipynb", as_version=4)
+    nbformat.validate(again)
+    kept = again.cells[1].outputs[0]["data"]
+    assert "calls: 1" in kept["text/plain"]
+    assert "<svg" in kept["text/html"]
+    assert "widgets" not in again.metadata
+    page, _ = HTMLExporter().from_notebook_node(again)
+    text, _ = MarkdownExporter().from_notebook_node(again)
+    assert "saved against all power" in page
+    assert "saved against all power" in text

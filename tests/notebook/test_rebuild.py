@@ -1,0 +1,64 @@
+"""`%router rebuild-log`: from a saved notebook's metadata back to the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import ipyrouter
+from ipyrouter.router import Router
+from tests.faults.server import FaultServer
+from tests.notebook.conftest import Shell
+from tests.notebook.test_kernel import mid_chain
+
+
+def test_a_lost_log_is_rebuilt(
+    shell: Shell, home: Path, server: FaultServer, make_router: Callable[..., Router]
+) -> None:
+    mid_chain(home, server, '["o/status-500", "o/ok"]')
+    with (home / "config.toml").open("a") as file:
+        file.write('[prices."o/ok"]\ninput = 1\noutput = 10\n')
+    cells = ["%load_ext ipyrouter", "%%route\nExplain closures", "%%route\nExplain closures", "_"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    nbformat.write(notebook, "saved.ipynb")
+    router = Router()
+    before = router.log()
+    assert list(before["status"]) == ["error", "ok", "cached"]
+    router.close()
+    (home / "ipyrouter.db").rename("lost.db")
+    ipyrouter.use_router(None)
+    assert "2 answers in saved.ipynb, 2 of them new" in shell.run("%router rebuild-log saved.ipynb").out
+    assert "2 answers in saved.ipynb, 0 of them new" in shell.run("%router rebuild-log saved.ipynb").out
+    after = ipyrouter.cost_log()
+    same = ["answer_id", "tier", "provider", "model", "status", "input_tokens", "output_tokens", "cached_input_tokens",
+            "cost_pico", "saved_pico", "error_kind"]  # fmt: skip
+    assert after[same].to_dict("records") == before[same].to_dict("records")
+    assert (after["time"] - before["time"]).abs().max().total_seconds() < 5
+    assert list(after["notebook"].unique()) == ["saved.ipynb"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot be read"),
+        ("{", "is no notebook"),
+        ("[]", "is no notebook"),
+        ('{"cells": [{"outputs": [{"metadata": {"ipyrouter": {"id": "1"}}}]}]}', "are damaged; nothing was restored"),
+    ],
+)
+def test_bad_notebooks(shell: Shell, text: str | None, said: str) -> None:
+    if text is not None:
+        Path("bad.ipynb").write_text(text)
+    assert said in str(shell.run("%router rebuild-log bad.ipynb").error)
+
+
+def test_a_notebook_without_answers(shell: Shell) -> None:
+    Path("plain.ipynb").write_text(json.dumps({"cells": [{"outputs": []}, {}]}))
+    assert "0 answers in plain.ipynb" in shell.run("%router rebuild-log plain.ipynb").out
+    assert "needs a notebook" in str(shell.run("%router rebuild-log").error)

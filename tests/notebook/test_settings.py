@@ -1,0 +1,73 @@
+"""`%config IPyRouter…`: settings of the kernel, checked at once."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from traitlets.config import Config
+
+import ipyrouter
+from ipyrouter.errors import ConfigError
+from ipyrouter.notebook.settings import IPyRouter
+from tests.notebook.conftest import Shell
+
+
+def test_a_setting_reaches_the_router_and_none_takes_it_back(shell: Shell) -> None:
+    assert shell.run("%config IPyRouter.max_usd = 1").error is None
+    assert ipyrouter.default_router().config.budget.session == Decimal(1)
+    assert "budget for this session: $1.00 left" in shell.run("%router status").out
+    assert shell.run("%config IPyRouter.max_usd").value == 1
+    told = shell.run("%router config").value.loc["budget.session"]
+    assert (told["value"], told["from"]) == ("1.0", "%config IPyRouter")
+    shell.run("%config IPyRouter.max_usd = None")
+    assert ipyrouter.default_router().config.budget.session is None
+
+
+def test_a_budget_set_here_holds(shell: Shell, requests: list[Any]) -> None:
+    shell.run("%config IPyRouter.max_usd = 0.000001\n")
+    shell.run("%config IPyRouter.over_budget = 'block'")
+    assert "Nothing was sent" in str(shell.run("%%route\nExplain closures").error)
+    assert not requests
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("max_us = 1", "ConfigError: IPyRouter has no setting 'max_us'. Did you mean 'max_usd'?"),
+        ("max_usd = -1", "should not be less than 0"),
+        ("max_usd = 'much'", "expected a float"),
+        ("format = 'jsn'", "expected any of ['markdown', 'text']"),
+        ("fast_below = 0.9", "routing.fast_below (0.9) is above routing.power_above (0.7). Swap them."),
+    ],
+)
+def test_a_bad_setting_fails_the_cell_and_changes_nothing(shell: Shell, line: str, said: str) -> None:
+    before = ipyrouter.default_router().config
+    ran = shell.run(f"%config IPyRouter.{line}")
+    assert ran.error is not None
+    assert said in ran.out + ran.err
+    assert len((ran.out + ran.err).strip().splitlines()) == 1
+    assert ipyrouter.default_router().config == before
+    assert shell.run("%%route -q\nExplain closures").error is None
+
+
+def test_help_lists_the_settings(shell: Shell) -> None:
+    told = shell.run("%config IPyRouter").out
+    assert "IPyRouter.max_usd=<Float>\n    dollars that this session may spend" in told
+    assert "IPyRouter" not in shell.run("%unload_ext ipyrouter\n%config").out
+
+
+def test_an_ipython_config_file_is_checked_too() -> None:
+    loaded = Config()
+    loaded.IPyRouter.max_usd = 2.0
+    assert IPyRouter(config=loaded).chosen() == {"budget": {"session": 2.0}}
+    loaded.IPyRouter.max_us = 2.0
+    with pytest.raises(ConfigError, match="no setting 'max_us'"):
+        IPyRouter(config=loaded)
+
+
+def test_a_router_that_comes_later_gets_the_settings(shell: Shell, make_router: Any) -> None:
+    shell.run("%config IPyRouter.max_usd = 1")
+    ipyrouter.use_router(make_router())
+    assert "budget for this session: $1.00 left" in shell.run("%router status").out
