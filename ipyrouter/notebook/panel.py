@@ -33,6 +33,7 @@ _PAGE = 20  # rows
 _DAYS = 31  # days that the filter offers
 _STATUSES = ("ok", "cached", "weak", "refused", "partial", "interrupted", "error")
 _ALL, _SESSION = "all", "this session"
+_FALLBACK = "The log to browse and export is here while the kernel runs: run this cell again."
 _TABLE_STYLE = (
     "<style>.ipyrouter-log{border-collapse:collapse;font-size:0.9em;white-space:nowrap}"
     ".ipyrouter-log th,.ipyrouter-log td{text-align:left;padding:0.15em 0.8em 0.15em 0;"
@@ -91,7 +92,8 @@ class Panel:
         bundle = self._bundle()
         self._fill()
         self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-        display(self.controls)  # type: ignore[no-untyped-call]
+        controls = self.controls._repr_mimebundle_()
+        display({**controls, "text/plain": _FALLBACK}, raw=True)  # type: ignore[no-untyped-call]
         self._drawn = time.monotonic()
 
     def flush(self) -> None:
