@@ -1,7 +1,7 @@
 """A loopback server that speaks OpenAI's and Anthropic's protocols and misbehaves on demand.
 
 The model's name says what happens: "ok", "status-503", "hang", "stream-reset" … (see BEHAVIOURS). It answers whatever
-it is asked with TEXT, and counts tokens as its own figures USAGE.
+it is asked with TEXT ("echo" with the last message itself), and counts tokens as its own figures USAGE.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 
 TEXT = "Forty-two, and the reasons for it are many and well known."
 IN, CACHED, OUT = 120, 20, 30
-PIECES = [TEXT[i : i + 12] for i in range(0, len(TEXT), 12)]
 
 STATUS: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
     "status-400": (400, {"message": "temperature is not supported", "type": "invalid_request_error"}, {}),
@@ -43,21 +42,26 @@ STATUS: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
 }
 WHOLE = (
     "reset", "hang", "slow-first", "malformed", "truncated", "html", "empty-choices", "missing-choices", "none-content",
-    "refusal", "tool-calls", "no-usage", "length", "short", "empty",
+    "refusal", "tool-calls", "no-usage", "length", "short", "empty", "echo",
 )  # fmt: skip
 STREAM = (
     "stream-reset", "stream-end", "stream-stall", "stream-error", "stream-broken-line", "stream-drip", "stream-silent",
+    "stream-held",
 )  # fmt: skip
 BEHAVIOURS = ("ok", *STATUS, *WHOLE, *STREAM)
 HANG = 30.0  # seconds: longer than any deadline of the tests
 
 
 class FaultServer:
-    """Serves until closed. ``requests`` holds (path, headers, body) of every request."""
+    """Serves until closed. ``requests`` holds (path, headers, body) of every request.
+
+    A "stream-held" answer stops half-way until ``release`` is set.
+    """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.delay = 0.0
+        self.release = threading.Event()
         self._closing = threading.Event()
         owner = self
 
@@ -108,9 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server_owner.requests.append((self.path, dict(self.headers.items()), body))
-        self.protocol = _Anthropic() if self.path.endswith("/messages") else _OpenAI()
         self.streaming = bool(body.get("stream"))
         behaviour = body["model"].split("@")[0]
+        text = body["messages"][-1]["content"] if behaviour == "echo" else _text(behaviour)
+        self.protocol = _Anthropic(text) if self.path.endswith("/messages") else _OpenAI(text)
         if self.server_owner.delay:
             time.sleep(self.server_owner.delay)
         if behaviour in STATUS:
@@ -172,6 +177,8 @@ class _Handler(BaseHTTPRequestHandler):
             if index == half and behaviour in ("stream-broken-line", "malformed"):
                 self._chunk(b'data: {"choices": [{"del\n\n' if index else b"")
                 break
+            if index == half and behaviour == "stream-held":
+                self.server_owner.release.wait(HANG)
             if behaviour == "stream-drip":
                 self.server_owner.wait(0.25)
             self._chunk(event)
@@ -213,6 +220,12 @@ def _text(behaviour: str) -> str:
     return {"short": "No.", "empty": "", "refusal": "I cannot help with that."}.get(behaviour, TEXT)
 
 
+def _pieces(text: str) -> list[str]:
+    """Cut a text as a stream brings it; a long one into larger pieces."""
+    size = max(12, len(text) // 100)
+    return [text[i : i + size] for i in range(0, len(text), size)]
+
+
 def _sse(data: dict[str, Any], event: str = "") -> bytes:
     return (f"event: {event}\n" if event else "").encode() + f"data: {json.dumps(data)}\n\n".encode()
 
@@ -229,15 +242,18 @@ class _OpenAI:
         {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     ]
 
+    def __init__(self, text: str) -> None:
+        self.text = text
+
     def _finish(self, behaviour: str) -> str:
         return {"length": "length", "tool-calls": "tool_calls"}.get(behaviour, "stop")
 
     def whole(self, behaviour: str, model: str) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": _text(behaviour)}
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
         if behaviour == "none-content":
             message["content"] = None
         if behaviour == "refusal":
-            message = {"role": "assistant", "content": None, "refusal": _text(behaviour)}
+            message = {"role": "assistant", "content": None, "refusal": self.text}
         if behaviour == "tool-calls":
             message = {"role": "assistant", "content": None, "tool_calls": self.tool_calls}
         finish = None if behaviour == "stream-end" else self._finish(behaviour)
@@ -259,18 +275,19 @@ class _OpenAI:
             base = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": model}
             return _sse({**base, "choices": [choice], **more})
 
-        text = _text(behaviour)
-        pieces = [text[i : i + 12] for i in range(0, len(text), 12)] or [""]
         if behaviour in ("empty-choices", "missing-choices"):
             events = [chunk({}, choices=[]) for _ in range(3)]
         elif behaviour == "none-content":
             events = [chunk({"role": "assistant", "content": None}), chunk({}, "stop")]
         elif behaviour == "refusal":
-            events = [chunk({"role": "assistant"}), chunk({"refusal": text}), chunk({}, "stop")]
+            events = [chunk({"role": "assistant"}), chunk({"refusal": self.text}), chunk({}, "stop")]
         elif behaviour == "tool-calls":
             events = [chunk({"tool_calls": self.tool_calls}), chunk({}, "tool_calls")]
         else:
-            events = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": p}) for p in pieces)]
+            events = [
+                chunk({"role": "assistant", "content": ""}),
+                *(chunk({"content": p}) for p in _pieces(self.text) or [""]),
+            ]
             events.append(chunk({}, self._finish(behaviour)))
         if behaviour not in ("no-usage", "empty-choices", "missing-choices"):
             events.append(chunk({}, choices=[], usage=self.usage))
@@ -288,11 +305,14 @@ class _Anthropic:
     }
     tool: ClassVar[dict[str, Any]] = {"type": "tool_use", "id": "c1", "name": "f", "input": {}}
 
+    def __init__(self, text: str) -> None:
+        self.text = text
+
     def _stop(self, behaviour: str) -> str:
         return {"length": "max_tokens", "tool-calls": "tool_use", "refusal": "refusal"}.get(behaviour, "end_turn")
 
     def whole(self, behaviour: str, model: str) -> dict[str, Any]:
-        content = [] if behaviour == "none-content" else [{"type": "text", "text": _text(behaviour)}]
+        content = [] if behaviour == "none-content" else [{"type": "text", "text": self.text}]
         if behaviour == "tool-calls":
             content = [self.tool]
         stop = None if behaviour == "stream-end" else self._stop(behaviour)
@@ -324,7 +344,7 @@ class _Anthropic:
         if behaviour in ("empty-choices", "missing-choices"):
             return [start, _sse({"type": "message_stop"}, "message_stop")]
         block = self.tool if behaviour == "tool-calls" else {"type": "text", "text": ""}
-        text = "" if behaviour in ("none-content", "tool-calls") else _text(behaviour)
+        text = "" if behaviour in ("none-content", "tool-calls") else self.text
         events = [start]
         if behaviour != "none-content":
             events.append(
@@ -335,11 +355,11 @@ class _Anthropic:
                     {
                         "type": "content_block_delta",
                         "index": 0,
-                        "delta": {"type": "text_delta", "text": text[i : i + 12]},
+                        "delta": {"type": "text_delta", "text": piece},
                     },
                     "content_block_delta",
                 )
-                for i in range(0, len(text), 12)
+                for piece in _pieces(text)
             ]
             events.append(_sse({"type": "content_block_stop", "index": 0}, "content_block_stop"))
         delta: dict[str, Any] = {
