@@ -17,6 +17,7 @@ _CHIP = "color:#fff; padding:0 0.6em; margin-right:0.3em; border-radius:0.8em; b
 # MathJax works on the finished page, where an escaped $ is a $ again: these classes keep it (3 and 2) away.
 _NO_MATHS = 'class="mathjax_ignore tex2jax_ignore"'
 _QUIET = f'{_NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
+_LONGEST = 100_000  # characters: a longer Markdown, full of formulas, keeps a browser busy for minutes
 Bundle = dict[str, str]
 
 
@@ -109,7 +110,7 @@ def _bundle(badge: str, badge_plain: str, text: str, fmt: str, notes: tuple[str,
     # The badge comes first: nothing that a model writes can swallow what stands before it.
     parts = [badge, notes_markdown(notes)] if notes else [badge]
     if text:
-        parts.append(sanitise.markdown(text) if fmt == "markdown" else _verbatim(text))
+        parts.append(sanitise.markdown(text) if fmt == "markdown" and len(text) <= _LONGEST else _verbatim(text))
     plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(text)]
     return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
 
@@ -185,7 +186,7 @@ def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
     lines = [
         f"**{cell(title)}**",
         "",
-        "| | |",
+        "| what | value |",
         "|---|---|",
         *(f"| {cell(name)} | {cell(value)} |" for name, value in rows),
     ]

@@ -35,7 +35,7 @@ def _missing(what: str) -> NoReturn:
 
 try:
     import jupyterlab  # noqa: F401  only asked whether it is there: it runs in its own process
-    from axe_playwright_python.base import AXE_SCRIPT
+    from axe_playwright_python.base import AXE_SCRIPT  # noqa: F401  for looks.py, which comes after the question
     from playwright.sync_api import Browser, Dialog, Locator, Page, Request, WebSocket, expect, sync_playwright
 except ImportError as error:
     _missing(f"{error.name}: pip install -e '.[browser]'")

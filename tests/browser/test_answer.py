@@ -24,9 +24,9 @@ def dearer(a: float, b: float) -> float:
 
 The sum is $\\sum_{i=1}^n x_i^2$ in `R^n`:
 
-| model | input | output | context | latency | requests | tokens | cache hits | fallbacks | escalations | remarks |
-|---|---|---|---|---|---|---|---|---|---|---|
-| a_very_long_model_name_without_a_break | 1.00 | 5.00 | 400,000 | 1.2 s | 1,000 | 2,000,000 | 300 | 2 | 10 | none_at_all |
+| model | input | output | context | latency | requests | tokens | cache hits | escalations | remarks |
+|---|---|---|---|---|---|---|---|---|---|
+| a_very_long_model_name_without_a_break | 1.00 | 5.00 | 400,000 | 1.2 s | 1,000 | 2,000,000 | 300 | 10 | none_at_all |
 
 - first, see the [manual](https://docs.example.org)
 - second'''
