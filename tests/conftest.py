@@ -25,11 +25,16 @@ def run_python(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def is_private(name: str) -> bool:
+    """Tell whether an environment variable is the person's own, and not for tests."""
+    return name.startswith("IPYROUTER_") or name.endswith(("_API_KEY", "_BASE_URL")) or name.lower().endswith("_proxy")
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh home folder; the working folder is fresh too, so that no project file is found."""
     for name in list(os.environ):
-        if name.startswith("IPYROUTER_") or name.endswith(("_API_KEY", "_BASE_URL")) or name.lower().endswith("_proxy"):
+        if is_private(name):
             monkeypatch.delenv(name)
     folder = tmp_path / "home"
     monkeypatch.setenv("IPYROUTER_HOME", str(folder))

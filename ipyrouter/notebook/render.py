@@ -16,9 +16,14 @@ from ipyrouter.types import Answer, Attempt, Preview, TierName, Usage
 if TYPE_CHECKING:
     from ipyrouter.notebook.context import Piece
 
+# White on each of them can be read in any theme (4.5:1 and more), and front ends without styles show the bare word.
 COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
-_QUIET = "font-size:0.85em; color:var(--jp-ui-font-color2, inherit)"
 _ERROR = "#c62828"
+_CHIP = "color:#fff; padding:0 0.6em; margin-right:0.3em; border-radius:0.8em; background-color:"
+# MathJax works on the finished page, where an escaped $ is a $ again: these classes keep it (3 and 2) away.
+_NO_MATHS = 'class="mathjax_ignore tex2jax_ignore"'
+_QUIET = f'{_NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
+_LONGEST = 100_000  # characters: a longer Markdown, full of formulas, keeps a browser busy for minutes
 Bundle = dict[str, str]
 
 
@@ -64,17 +69,20 @@ def badge_markdown(answer: Answer) -> str:
 
 
 def _badge(tier: TierName, words: list[str]) -> str:
-    said = _escaped(" · ".join(words))
-    colour = COLOURS[tier]
-    chip = (
-        f'<span style="color:{colour}; border:1px solid {colour}; padding:0 0.5em; border-radius:0.8em">{tier}</span>'
-    )
-    return f'<div style="{_QUIET}">{chip} {said}</div>'
+    return _line(_chip(tier, COLOURS[tier]) + _escaped(" · ".join(words)))
+
+
+def _chip(word: str, colour: str) -> str:
+    return f'<span style="{_CHIP}{colour}">{word}</span> '
+
+
+def _line(inside: str) -> str:
+    return f"<div {_QUIET}>{inside}</div>"
 
 
 def notes_markdown(notes: tuple[str, ...]) -> str:
     """Return notes as one quiet line each."""
-    return "\n".join(f'<div style="{_QUIET}">{_escaped(note)}</div>' for note in notes)
+    return "\n".join(_line(_escaped(note)) for note in notes)
 
 
 def _escaped(text: str) -> str:
@@ -95,21 +103,21 @@ def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
 
 def waiting_bundle() -> Bundle:
     """Return what stands there until the first text comes."""
-    return {"text/markdown": f'<div style="{_QUIET}">routing …</div>', "text/plain": "routing …"}
+    return {"text/markdown": _line("routing …"), "text/plain": "routing …"}
 
 
 def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
     """Return the bundle of a request whose every candidate failed, with what the last one had said."""
     said = f"no complete answer after {count(attempts, 'attempt')}; the error below says why"
-    line = f'<div style="{_QUIET}"><span style="color:{_ERROR}">failed</span> {said}</div>'
-    return _bundle(line, f"[failed] {said}", arriving(text, fmt), ())
+    return _bundle(_line(_chip("failed", _ERROR) + said), f"[failed] {said}", arriving(text, fmt), ())
 
 
 def _bundle(badge: str, badge_plain: str, shown: Shown, notes: tuple[str, ...]) -> Bundle:
     # The badge comes first: nothing that a model writes can swallow what stands before it.
     parts = [badge, notes_markdown(notes)] if notes else [badge]
     if shown.text:
-        parts.append(sanitise.markdown(shown.text) if shown.language is None else _block(shown.text, shown.language))
+        verbatim = shown.language is not None or len(shown.text) > _LONGEST
+        parts.append(_block(shown.text, shown.language or "") if verbatim else sanitise.markdown(shown.text))
     plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(shown.text)]
     return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
 
@@ -205,7 +213,7 @@ def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
     lines = [
         f"**{cell(title)}**",
         "",
-        "| | |",
+        "| what | value |",
         "|---|---|",
         *(f"| {cell(name)} | {cell(value)} |" for name, value in rows),
     ]
@@ -215,4 +223,5 @@ def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
 def cell(text: str) -> str:
     """Return text for a cell of a Markdown table: one line, every mark meaning itself."""
     line = " ".join(sanitise.plain(text).split())
-    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>|!$~&#" else c for c in line)
+    escaped = "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>|!$~&#" else c for c in line)
+    return f"<span {_NO_MATHS}>{escaped}</span>"

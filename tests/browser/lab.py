@@ -1,0 +1,233 @@
+"""A real JupyterLab in headless Chromium: what a person does there (type, run, stop, save) and sees.
+
+Importing this module skips the tests, or fails them in CI, where Chromium or a package is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def _missing(what: str) -> NoReturn:
+    reason = f"The browser tests need {what}"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason, allow_module_level=True)
+
+
+try:
+    import jupyterlab  # noqa: F401  only asked whether it is there: it runs in its own process
+    from axe_playwright_python.base import AXE_SCRIPT  # noqa: F401  for looks.py, which comes after the question
+    from playwright.sync_api import Browser, Dialog, Locator, Page, Request, WebSocket, expect, sync_playwright
+except ImportError as error:
+    _missing(f"{error.name}: pip install -e '.[browser]'")
+if not CHROMIUM.exists():
+    _missing(f"{CHROMIUM}: apt-get install chromium")
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)  # fmt: skip
+LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
+WIDE, NARROW = 1280, 480  # pixels
+_CHIP = re.compile("^(fast|mid|power|failed)$")  # the badge's first word
+TIMEOUT = 30_000  # milliseconds: for a machine that is busy with other things
+PYTHON3 = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the browser that all tests share."""
+    expect.set_options(timeout=TIMEOUT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A JupyterLab server in a process of its own."""
+
+    url: str
+    token: str
+    root: Path  # where the notebooks are
+
+
+@contextlib.contextmanager
+def lab_server(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
+    """Start a server that has nothing but this folder and environment; its kernels inherit both."""
+    root, runtime, settings = folder / "notebooks", folder / "runtime", folder / "settings"
+    for made in (root, runtime, settings / "@jupyterlab" / "apputils-extension"):
+        made.mkdir(parents=True)
+    news = {"fetchNews": "false", "checkForUpdates": False}
+    (settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings").write_text(json.dumps(news))
+    folders = {
+        "HOME": folder,
+        "IPYTHONDIR": folder / "ipython",
+        "JUPYTER_CONFIG_DIR": folder / "config",
+        "JUPYTER_DATA_DIR": folder / "data",
+        "JUPYTER_RUNTIME_DIR": runtime,
+        "JUPYTERLAB_SETTINGS_DIR": settings,
+        "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
+    }
+    token = "browser-tests"
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+        "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.root_dir={root}",
+        f"--IdentityProvider.token={token}", "--LabApp.extension_manager=readonly",
+    ]  # fmt: skip
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**environment, **{k: str(v) for k, v in folders.items()}}, stdout=log, stderr=log
+        )
+    try:
+        yield Server(_address(runtime, process, folder / "server.log"), token, root)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _address(runtime: Path, process: subprocess.Popen[bytes], log: Path) -> str:
+    """Return the address that the server writes into a file when it is ready."""
+    for _ in range(600):
+        for written in runtime.glob("jpserver-*.json"):
+            with contextlib.suppress(json.JSONDecodeError):  # half written
+                return f"http://127.0.0.1:{json.loads(written.read_text('utf-8'))['port']}"
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text('utf-8')}", pytrace=False)
+
+
+class Lab:
+    """One browser tab on a JupyterLab server.
+
+    Nothing but loopback can be reached: what was tried is in ``fetched``; alerts and the like are in ``dialogs``.
+    """
+
+    def __init__(self, browser: Browser, server: Server) -> None:
+        self.server = server
+        self.fetched: list[str] = []
+        self.dialogs: list[str] = []
+        context = browser.new_context(viewport={"width": WIDE, "height": 900})
+        context.set_default_timeout(TIMEOUT)
+        context.on("request", self._asked)
+        context.on("dialog", self._dialog)
+        self.page = context.new_page()
+        self.page.on("websocket", self._asked)
+
+    def notebook(self) -> Notebook:
+        """Open a new notebook in which the extension is loaded."""
+        path = self.server.root / f"{uuid4().hex[:8]}.ipynb"
+        nbformat.write(new_notebook(cells=[new_code_cell()], metadata=PYTHON3), path)
+        opened = self.open(path)
+        opened.run("%load_ext ipyrouter").wait()
+        return opened
+
+    def open(self, path: Path) -> Notebook:
+        """Open a notebook file and wait until its kernel is ready."""
+        workspace = f"{self.server.url}/lab/workspaces/{path.stem}"  # one that has no other files open
+        self.page.goto(f"{workspace}/tree/{path.name}?token={self.server.token}")
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+        self._command("application:toggle-left-area")  # the file browser takes half of a narrow window
+        return Notebook(self.page, path)
+
+    def shut_kernels_down(self) -> None:
+        """End the kernels of all notebooks."""
+        headers = {"Authorization": f"token {self.server.token}"}
+        sessions = f"{self.server.url}/api/sessions"
+        for session in self.page.request.get(sessions, headers=headers).json():
+            self.page.request.delete(f"{sessions}/{session['id']}", headers=headers)
+
+    def theme(self, name: str) -> None:
+        """Switch to LIGHT or DARK; it stays until the next switch."""
+        self._command("apputils:change-theme", theme=name)
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-name", name)
+
+    def width(self, pixels: int) -> None:
+        """Make the window so wide."""
+        self.page.set_viewport_size({"width": pixels, "height": 900})
+
+    def _command(self, name: str, **arguments: str) -> None:
+        self.page.evaluate("([name, arguments]) => jupyterapp.commands.execute(name, arguments)", [name, arguments])
+
+    def _asked(self, what: Request | WebSocket) -> None:
+        parts = urlsplit(what.url)
+        if parts.hostname != "127.0.0.1" and parts.scheme not in ("data", "blob"):
+            self.fetched.append(what.url)
+
+    def _dialog(self, dialog: Dialog) -> None:
+        if dialog.type != "beforeunload":  # JupyterLab's own, when a notebook is left unsaved
+            self.dialogs.append(dialog.message)
+        dialog.accept()
+
+
+class Notebook:
+    """The notebook that is open in the tab."""
+
+    def __init__(self, page: Page, path: Path) -> None:
+        self.page = page
+        self.path = path
+        self.element = page.locator(".jp-NotebookPanel")
+
+    def cell(self, index: int) -> Cell:
+        """Return the cell at a place, from 0."""
+        return Cell(self.element.locator(".jp-Notebook .jp-Cell").nth(index))
+
+    def type(self, source: str) -> Cell:
+        """Put a source into the last cell, which is empty, and leave the cursor there."""
+        cell = self.cell(self.element.locator(".jp-Notebook .jp-Cell").count() - 1)
+        cell.element.locator(".cm-content").click()
+        self.page.keyboard.insert_text(source)
+        return cell
+
+    def run(self, source: str) -> Cell:
+        """Type a source into the last cell and run it; Cell.wait() waits for its end."""
+        cell = self.type(source)
+        self.page.keyboard.press("Shift+Enter")
+        return cell
+
+    def interrupt(self) -> None:
+        """Press the stop button."""
+        self.element.get_by_role("button", name="Interrupt the kernel").click()
+
+    def save(self) -> nbformat.NotebookNode:
+        """Save with the keyboard and return what is in the file."""
+        self.page.keyboard.press("Control+s")
+        expect(self.page.locator(".lm-TabBar-tab.jp-mod-current.jp-mod-dirty")).to_have_count(0)
+        return nbformat.read(self.path, as_version=4)
+
+
+class Cell:
+    """A cell and what it shows."""
+
+    def __init__(self, element: Locator) -> None:
+        self.element = element
+        self.output = element.locator(".jp-OutputArea")
+        self.outputs = self.output.locator(".jp-OutputArea-output")
+        self.badge = self.outputs.first.locator("div", has=element.page.get_by_text(_CHIP)).last
+
+    def wait(self) -> Cell:
+        """Wait until the cell has run, whether well or not."""
+        expect(self.element.locator(".jp-InputPrompt")).to_have_text(re.compile(r"^\[\d+\]:"))
+        return self
