@@ -131,7 +131,7 @@ def test_fences_hold_and_close() -> None:
 
 def test_a_megabyte_of_text() -> None:
     assert len(markdown("`<b> " * 200_000)) >= 1_000_000
-    shown = render.answer_bundle(dataclasses.replace(BASE, text="$x$ " * 50_000), "markdown")["text/markdown"]
+    shown = bundle_of("$x$ " * 50_000, "markdown")["text/markdown"]
     assert "\n\n```\n$x$ $x$ " in shown  # as Markdown it would keep a browser busy for minutes
 
 

@@ -1,0 +1,96 @@
+"""The panel in a real JupyterLab: live, browsed, exported, saved, and opened again without its kernel."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.browser.lab import DARK, LIGHT, NARROW, Cell, Lab, Locator, Notebook, expect
+from tests.browser.looks import contrast, violations
+
+
+def total(cell: Cell, name: str) -> Locator:
+    """Return the figure under a heading of the panel."""
+    return cell.output.locator(".ipyrouter-figures td", has_text=re.compile(f"^{name}")).locator("strong")
+
+
+def test_the_panel_follows_the_cells_below_it(lab: Lab, notebook: Notebook) -> None:
+    panel = notebook.run("%router panel").wait()
+    choose(panel, "when", "this session")
+    expect(total(panel, "calls")).to_have_text("0")
+    notebook.run("%%route\nHow long is the coast of Norway?").wait()
+    expect(total(panel, "calls")).to_have_text("1")
+    expect(total(panel, "spent")).to_have_text("$0.00041")
+    expect(panel.output.get_by_role("cell", name="How long is the coast of Norway?")).to_be_visible()
+    notebook.run("%%route\nHow long is the coast of Norway?").wait()
+    expect(total(panel, "cache hits")).to_have_text("1")
+    expect(total(panel, "saved by the cache")).to_have_text("$0.00041")
+    choose(panel, "status", "cached")
+    expect(panel.output.locator(".ipyrouter-log tbody tr")).to_have_count(1)
+
+
+def choose(panel: Cell, filter_: str, option: str) -> None:
+    panel.output.get_by_label(filter_, exact=True).select_option(option)
+    expect(panel.output.locator(".ipyrouter-figures")).to_contain_text(option)
+
+
+def test_pages_and_export(lab: Lab, notebook: Notebook) -> None:
+    notebook.run(
+        "import ipyrouter\nfor n in range(25):\n    ipyrouter.route(f'Question {n}', tier='power')"
+    ).wait()
+    panel = notebook.run("%router panel").wait()
+    choose(panel, "when", "this session")
+    expect(panel.output).to_contain_text("page 1 of 2 · 25 rows")
+    expect(panel.output.get_by_role("cell", name="Question 24", exact=True)).to_be_visible()
+    panel.output.get_by_role("button", name="older").click()
+    expect(panel.output.get_by_role("cell", name="Question 0", exact=True)).to_be_visible()
+    expect(panel.output.get_by_role("button", name="older")).to_be_disabled()
+    panel.output.get_by_role("button", name="Export").click()
+    said = panel.output.get_by_role("status")
+    expect(said).to_have_text(re.compile("^Wrote 25 rows to "))
+    written = Path(said.inner_text().removeprefix("Wrote 25 rows to "))
+    assert list(pd.read_csv(written)["prompt"]) == [f"Question {n}" for n in range(25)]
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_the_panel_is_readable(lab: Lab, notebook: Notebook, theme: str, screenshots: Path) -> None:
+    lab.theme(theme)
+    notebook.run("import ipywidgets\nipywidgets.Dropdown(options=['all'], description='tier')").wait()
+    for tier in ("fast", "mid", "power"):
+        notebook.run(f"%%route -t {tier} -q\nIn {theme}?").wait()
+    panel = notebook.run("%router panel").wait()
+    expect(panel.output.locator(".ipyrouter-log")).to_be_visible()
+    panel.element.scroll_into_view_if_needed()
+    lab.page.screenshot(path=screenshots / f"panel {theme}.png")
+    assert contrast(panel.output.locator(".ipyrouter-figures")) >= 4.5
+    assert contrast(panel.output.locator(".ipyrouter-log")) >= 4.5
+    found = violations(panel)
+    assert found.keys() <= violations(notebook.cell(1)).keys(), found
+    lab.width(NARROW)
+    assert lab.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+    lab.page.screenshot(path=screenshots / f"panel {theme} narrow.png")
+
+
+def test_a_saved_panel_shows_its_figures_without_a_kernel(lab: Lab, notebook: Notebook, screenshots: Path) -> None:
+    notebook.run("%%route -q\nWhat remains?").wait()
+    calls = total(notebook.run("%router panel").wait(), "calls").inner_text()
+    notebook.save()
+    lab.shut_kernels_down()
+    again = lab.open(notebook.path, kernel=False)
+    panel = again.cell(2)
+    expect(total(panel, "calls")).to_have_text(calls)
+    expect(panel.output.locator("svg").first).to_be_visible()
+    lab.page.screenshot(path=screenshots / "panel without a kernel.png")
+    expect(again.element.get_by_text(re.compile("model not found|Loading widget"))).not_to_be_visible()
+
+
+def test_hostile_rows_stay_text(lab: Lab, notebook: Notebook) -> None:
+    hostile = "<img src=https://evil.example/x onerror='window.pwned = 1'><script>window.pwned = 1</script>"
+    notebook.run(f"%%route -q -m o/echo\n{hostile}").wait()
+    panel = notebook.run("%router panel").wait()
+    choose(panel, "when", "this session")
+    expect(panel.output.locator(".ipyrouter-log")).to_contain_text("<img src=https://evil")
+    assert lab.page.evaluate("window.pwned") is None
