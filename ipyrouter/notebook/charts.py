@@ -27,6 +27,7 @@ _STYLE = {
     "axes.spines.right": False,
     "text.parse_math": False,
 }
+_TIMES = ["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"]  # years to seconds
 
 
 def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals: Sequence[float]) -> str:
@@ -55,9 +56,9 @@ def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals:
         line.yaxis.set_major_formatter(lambda value, _: dollars(float(f"{value:.6g}")))
         if not times:
             line.set_axis_off()
-        locator = AutoDateLocator(minticks=2, maxticks=8)
+        locator = AutoDateLocator(minticks=2, maxticks=6)
         line.xaxis.set_major_locator(locator)
-        line.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        line.xaxis.set_major_formatter(ConciseDateFormatter(locator, formats=_TIMES, zero_formats=_TIMES))
         written = io.StringIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = written.getvalue()

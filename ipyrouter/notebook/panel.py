@@ -35,7 +35,7 @@ _STATUSES = ("ok", "cached", "weak", "refused", "partial", "interrupted", "error
 _ALL, _SESSION = "all", "this session"
 _FALLBACK = "The log to browse and export is here while the kernel runs: run this cell again."
 _TABLE_STYLE = (
-    "<style>.ipyrouter-log{border-collapse:collapse;font-size:0.9em;white-space:nowrap}"
+    "<style>.ipyrouter-log{border-collapse:collapse;font-size:0.9em;line-height:1.6;white-space:nowrap}"
     ".ipyrouter-log th,.ipyrouter-log td{text-align:left;padding:0.15em 0.8em 0.15em 0;"
     "border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,0.4))}</style>"
 )
@@ -59,7 +59,7 @@ class Panel:
         self._status = _dropdown("status", [_ALL, *_STATUSES])
         self._newer = widgets.Button(description="newer", disabled=True)
         self._older = widgets.Button(description="older", disabled=True)
-        self._place = widgets.HTML()
+        self._place = widgets.HTML(layout=widgets.Layout(margin="0 1em"))
         self._table = widgets.HTML()
         self._kind = _dropdown("file", ["csv", "json", "parquet"])
         self._export = widgets.Button(description="Export", tooltip="write these rows to a file in the working folder")
@@ -68,7 +68,7 @@ class Panel:
         self.controls = widgets.VBox(
             [
                 widgets.HBox([self._when, self._tier, self._model, self._status], layout=row),
-                widgets.HBox([self._table], layout=widgets.Layout(overflow="auto", max_height="32em")),
+                self._table,
                 widgets.HBox([self._newer, self._older, self._place, self._kind, self._export], layout=row),
                 self._said,
             ],
@@ -147,7 +147,9 @@ class Panel:
         self._page = min(self._page, pages - 1)
         frame = newest(store, self._wanted(), _PAGE, self._page * _PAGE)
         table = frame.to_html(index=False, border=0, classes="ipyrouter-log", justify="left")
-        self._table.value = _TABLE_STYLE + (table if len(frame) else "<p>The log has no such row yet.</p>")
+        # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
+        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{table}</div>'
+        self._table.value = _TABLE_STYLE + (region if len(frame) else "<p>The log has no such row yet.</p>")
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
         self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
         days, models = store.choices(_DAYS)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
 _ERROR = "#c62828"
 _CHIP = "color:#fff; padding:0 0.6em; margin-right:0.3em; border-radius:0.8em; background-color:"
-# MathJax works on the finished page, where an escaped $ is a $ again: these classes keep it (3 and 2) away.
-_NO_MATHS = 'class="mathjax_ignore tex2jax_ignore"'
-_QUIET = f'{_NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
+_QUIET = f'{sanitise.NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
 _LONGEST = 100_000  # characters: a longer Markdown, full of formulas, keeps a browser busy for minutes
 Bundle = dict[str, str]
 
@@ -53,6 +51,8 @@ def badge_words(answer: Answer) -> list[str]:
 
 def _cost_words(answer: Answer) -> str:
     if answer.cached:
+        if answer.cost_saved is None:
+            return "$0 · saving unknown"
         return "$0" if not answer.cost_saved else f"$0 · saved {dollars(answer.cost_saved)}"
     approximately = "about " if any(a.usage.estimated and a.cost.amount for a in answer.attempts) else ""
     return approximately + dollars(answer.cost)
@@ -224,4 +224,4 @@ def cell(text: str) -> str:
     """Return text for a cell of a Markdown table: one line, every mark meaning itself."""
     line = " ".join(sanitise.plain(text).split())
     escaped = "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>|!$~&#" else c for c in line)
-    return f"<span {_NO_MATHS}>{escaped}</span>"
+    return f"<span {sanitise.NO_MATHS}>{escaped}</span>"

@@ -20,7 +20,12 @@ _LINK = re.compile(r"\](?=\()(?!\(<?(?:https?://|mailto:|#))", re.IGNORECASE)
 _REFERENCE = re.compile(r"^(\s{0,3}(?:>\s*)*)\[(?=[^\]]+\]:)(?![^\]]+\]:\s*<?(?:https?://|mailto:|#))", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?=#|colon;|tab;|newline;|lpar;|lsqb;|lbrack;)", re.IGNORECASE)
 _TEX = re.compile(r"\\(?=(?:href|style|class|cssId|require|unicode|includegraphics|url)\b)")
-_MATH = re.compile(r"\$\$.*?\$\$|\$[^$\s](?:[^$]*[^$\s])?\$")
+# As Pandoc reads it: "from $5 to $10" holds no formula.
+_MATH = re.compile(r"\$\$.*?\$\$|\$[^$\s](?:[^$]*[^$\s\\])?\$(?!\d)")
+_DOLLAR = re.compile(rf"{_MATH.pattern}|\$\$|\\?\$")
+# MathJax works on the finished page, where an escaped $ is a $ again: these classes keep it (3 and 2) away.
+NO_MATHS = 'class="mathjax_ignore tex2jax_ignore"'
+_MONEY = f"<span {NO_MATHS}>&#36;</span>"
 # C0 and C1 controls but tab and newline (ANSI escapes among them), and the marks that reorder text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -108,4 +113,5 @@ def _defused(text: str) -> str:
     text = _IMAGE.sub(lambda match: "[image]" if match[1] else "[", text)
     text = _LINK.sub(r"]\\", text)
     text = _TEX.sub(r"\\ ", text)
+    text = _DOLLAR.sub(lambda match: _MONEY if match.group() in ("$", "\\$") else match.group(), text)
     return re.sub("\x00(\\d+)\x00", lambda match: kept[int(match[1])], text)

@@ -129,18 +129,15 @@ def _at_power(router: Router, input_tokens: int, output_tokens: int) -> Decimal 
 
 # What a saved notebook shows: no reliance on a widget, a script or a style. The rule hides the line "model not found"
 # that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
-_STYLE = (
-    "<style>.jp-OutputArea:has(.ipyrouter-figures) "
-    '[data-mime-type="application/vnd.jupyter.widget-view+json"]:not(:has(*)){display:none}</style>'
-)
+_STYLE = "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:not(:has(*)){display:none}</style>"
 
 
 def html(figures: Figures, svg: str) -> str:
     """Return the figures as HTML: totals, charts, and the charts' numbers as a table for those who cannot see them."""
-    cards = "".join(
-        f'<td style="text-align:left; padding:0.2em 1.4em 0.2em 0; border:none; vertical-align:top">'
+    cards = " ".join(
+        f'<span style="display:inline-block; padding:0.2em 1.6em 0.2em 0">'
         f'<span style="font-size:0.85em; opacity:0.75">{_text(what)}</span><br>'
-        f'<strong style="font-size:1.25em">{_text(value)}</strong></td>'
+        f'<strong style="font-size:1.25em">{_text(value)}</strong></span>'
         for what, value in figures.cards()
     )
     numbers = "".join(
@@ -151,8 +148,7 @@ def html(figures: Figures, svg: str) -> str:
     return (
         f'{_STYLE}<div class="ipyrouter-figures" style="background:transparent">'
         f"<div><strong>ipyrouter</strong> · {_text(figures.title)}</div>"
-        f'<div style="overflow-x:auto"><table style="border:none; margin:0.3em 0"><tr style="background:transparent">'
-        f"{cards}</tr></table></div>"
+        f"<div>{cards}</div>"
         f'<figure style="margin:0" role="group" aria-label="{_text(_said(figures))}">'
         f'<div aria-hidden="true" style="max-width:52em">{_fluid(svg)}</div>'
         f"<details><summary>cost per tier as a table</summary>"

@@ -144,11 +144,19 @@ class Lab:
         opened.run("%load_ext ipyrouter").wait()
         return opened
 
-    def open(self, path: Path) -> Notebook:
-        """Open a notebook file and wait until its kernel is ready."""
+    def open(self, path: Path, *, kernel: bool = True) -> Notebook:
+        """Open a notebook file and wait until its kernel is ready, or open it where none can start."""
         workspace = f"{self.server.url}/lab/workspaces/{path.stem}"  # one that has no other files open
+        self.page.unroute("**/api/sessions*")
+        if not kernel:
+            self.page.route(
+                "**/api/sessions*", lambda route: route.abort() if route.request.method == "POST" else route.continue_()
+            )
         self.page.goto(f"{workspace}/tree/{path.name}?token={self.server.token}")
-        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+        if kernel:
+            expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+        else:
+            self.page.get_by_role("dialog").get_by_role("button", name="Ok").click()  # it says that no kernel started
         self._command("application:toggle-left-area")  # the file browser takes half of a narrow window
         return Notebook(self.page, path)
 

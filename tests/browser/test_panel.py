@@ -14,7 +14,7 @@ from tests.browser.looks import contrast, violations
 
 def total(cell: Cell, name: str) -> Locator:
     """Return the figure under a heading of the panel."""
-    return cell.output.locator(".ipyrouter-figures td", has_text=re.compile(f"^{name}")).locator("strong")
+    return cell.output.locator(".ipyrouter-figures span", has_text=re.compile(f"^{name}")).locator("strong")
 
 
 def test_the_panel_follows_the_cells_below_it(lab: Lab, notebook: Notebook) -> None:
@@ -38,9 +38,7 @@ def choose(panel: Cell, filter_: str, option: str) -> None:
 
 
 def test_pages_and_export(lab: Lab, notebook: Notebook) -> None:
-    notebook.run(
-        "import ipyrouter\nfor n in range(25):\n    ipyrouter.route(f'Question {n}', tier='power')"
-    ).wait()
+    notebook.run("import ipyrouter\nfor n in range(25):\n    ipyrouter.route(f'Question {n}', tier='power')").wait()
     panel = notebook.run("%router panel").wait()
     choose(panel, "when", "this session")
     expect(panel.output).to_contain_text("page 1 of 2 · 25 rows")
@@ -74,17 +72,20 @@ def test_the_panel_is_readable(lab: Lab, notebook: Notebook, theme: str, screens
     lab.page.screenshot(path=screenshots / f"panel {theme} narrow.png")
 
 
-def test_a_saved_panel_shows_its_figures_without_a_kernel(lab: Lab, notebook: Notebook, screenshots: Path) -> None:
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_saved_panel_shows_its_figures_without_its_kernel(
+    lab: Lab, notebook: Notebook, screenshots: Path, kernel: bool
+) -> None:
     notebook.run("%%route -q\nWhat remains?").wait()
     calls = total(notebook.run("%router panel").wait(), "calls").inner_text()
     notebook.save()
     lab.shut_kernels_down()
-    again = lab.open(notebook.path, kernel=False)
+    again = lab.open(notebook.path, kernel=kernel)
     panel = again.cell(2)
     expect(total(panel, "calls")).to_have_text(calls)
     expect(panel.output.locator("svg").first).to_be_visible()
-    lab.page.screenshot(path=screenshots / "panel without a kernel.png")
     expect(again.element.get_by_text(re.compile("model not found|Loading widget"))).not_to_be_visible()
+    lab.page.screenshot(path=screenshots / "panel without its kernel.png")
 
 
 def test_hostile_rows_stay_text(lab: Lab, notebook: Notebook) -> None:
