@@ -30,6 +30,7 @@ def newest(store: Store, wanted: LogFilter, rows: int, skip: int = 0) -> pd.Data
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     moment = dt.datetime.fromtimestamp(row["time"] / 1e6, dt.UTC)
+    prompt = " ".join(plain(row["prompt"] or "").split())
     values = (
         f"{moment:%m-%d %H:%M:%S}",
         row["tier"],
@@ -39,7 +40,7 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
         "" if row["saved_pico"] is None else dollars(_amount(row["saved_pico"])),
         f"{row['input_tokens'] + row['output_tokens']:,}",
         seconds(row["latency"]),
-        " ".join(plain(row["prompt"] or "").split())[:_PROMPT],
+        prompt if len(prompt) <= _PROMPT else f"{prompt[: _PROMPT - 1]}…",
     )
     return dict(zip(_COLUMNS, values, strict=True))
 

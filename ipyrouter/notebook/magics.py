@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ipyrouter.notebook.chats import Chats
     from ipyrouter.notebook.context import Piece
     from ipyrouter.notebook.display import Display
+    from ipyrouter.notebook.formats import Formatted
     from ipyrouter.notebook.options import Parsed
     from ipyrouter.notebook.panel import Panel
     from ipyrouter.router import Router
@@ -68,22 +69,18 @@ class RouterMagics(Magics):
         `%route [options] PROMPT` takes the rest of the line. The Answer is returned, so that `_` holds it; with
         --format json, the Python object. `%route --help` lists the options, with examples.
         """
-        from ipyrouter.notebook import context, formats, options, variables
+        from ipyrouter.notebook import options
         from ipyrouter.notebook.chats import Turn
 
         parsed = options.parse(line, options.ROUTE)
         if parsed.help:
-            print(
-                options.help_text(
-                    "%%route [options], the prompt below    %route [options] PROMPT", options.ROUTE, _EXAMPLES
-                )
-            )
+            usage = "%%route [options], the prompt below    %route [options] PROMPT"
+            print(options.help_text(usage, options.ROUTE, _EXAMPLES))
             return None
-        prompt = _prompt(parsed, cell)
-        namespace: dict[str, Any] = self.shell.user_ns  # type: ignore[union-attr]
         place = self.chats.place(name=parsed.chat, goes_on="continue" in parsed.values, cell=self._cell)
+        prompt, system, pieces = self._written(parsed, cell)
         asked = {
-            "system": parsed.system,
+            "system": system,
             "history": place.history,
             "tier": parsed.tier,
             "model": parsed.model,
@@ -93,32 +90,15 @@ class RouterMagics(Magics):
             "escalate": False if parsed.no_escalate else None,
             "yes": bool(parsed.yes),
         }
-        if not parsed.raw:
-            prompt = variables.insert(prompt, namespace)
-            asked["system"] = variables.insert(parsed.system, namespace) if parsed.system else None
-        pieces = self._pieces(parsed)
-        if pieces:
-            prompt = context.attach(prompt, pieces)
         router = self._router()
         if parsed.dry_run:
             self._preview(router, prompt, asked, pieces)
             return None
         fmt = parsed.format or router.config.display_format
-        answer = self._ask(router, prompt, asked, fmt, quiet=bool(parsed.quiet), bare=cell is None)
+        answer, made = self._ask(router, prompt, asked, fmt, quiet=bool(parsed.quiet), bare=cell is None)
         if answer.text.strip():
             self.chats.keep(place, Turn(prompt, answer.text, self._cell))
-        made = formats.formatted(answer, fmt)
-        if made.error:
-            raise made.error
-        if made.cell is not None:
-            self.shell.set_next_input(made.cell, replace=False)  # type: ignore[union-attr]
-        if parsed.out:
-            self.shell.push({parsed.out: made.value})  # type: ignore[union-attr]
-        if cell is not None and (made.value is not answer or not hasattr(self.shell, "kernel")):
-            # What is shown already is not shown again as the cell's value: set _ and Out[n] alone.
-            self.shell.displayhook.update_user_ns(made.value)  # type: ignore[union-attr]
-            return None
-        return made.value
+        return self._given(answer, made, parsed.out, bare=cell is None)
 
     @no_var_expand
     @line_magic
@@ -141,15 +121,21 @@ class RouterMagics(Magics):
         """Return the names of the conversations."""
         return self._chats.names() if self._chats else []
 
-    def _pieces(self, parsed: Parsed) -> list[Piece]:
-        from ipyrouter.notebook import context
+    def _written(self, parsed: Parsed, cell: str | None) -> tuple[str, str | None, list[Piece]]:
+        """Return prompt and system prompt, variables inserted, and what is sent along at the prompt's end."""
+        from ipyrouter.notebook import context, variables
 
+        namespace: dict[str, Any] = self.shell.user_ns  # type: ignore[union-attr]
+        prompt, system = _prompt(parsed, cell), parsed.system
+        if not parsed.raw:
+            prompt = variables.insert(prompt, namespace)
+            system = variables.insert(system, namespace) if system else None
         names = parsed.values.get("with")
-        pieces = context.variables(names, self.shell.user_ns) if names else []  # type: ignore[union-attr]
+        pieces = context.variables(names, namespace) if names else []
         if parsed.error:
             error, source = self._failure or (context.last_error(), None)
             pieces += context.failure(error, source)
-        return pieces
+        return (context.attach(prompt, pieces) if pieces else prompt), system, pieces
 
     def _router(self) -> Router:
         import ipyrouter
@@ -162,12 +148,15 @@ class RouterMagics(Magics):
         router.notebook = PurePath(str(name)).name if name else None
         return router
 
-    def _ask(self, router: Router, prompt: str, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool) -> Answer:
+    def _ask(
+        self, router: Router, prompt: str, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
+    ) -> tuple[Answer, Formatted]:
+        """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
         from ipyrouter.errors import Interrupted, RouteError
         from ipyrouter.notebook.formats import Shown, arriving, formatted
 
-        # A line's value is shown by IPython, so the object that -f json makes is not shown here as well.
-        display = self._display(router, "none" if fmt == "json" and bare else fmt, quiet=quiet)
+        bodiless = bare and fmt == "json"  # the object is the line's value, and not shown here as well
+        display = self._display(router, "none" if bodiless else fmt, quiet=quiet)
         try:
             answer = router.route(prompt, **asked, on_delta=display.delta)
         except Interrupted as stopped:
@@ -180,10 +169,24 @@ class RouterMagics(Magics):
             display.fail(0)
             raise
         made = formatted(answer, fmt)
-        bodiless = fmt == "json" and bare and not made.error
-        display.finish(answer, Shown("") if bodiless else made.shown)
+        display.finish(answer, Shown("") if bodiless and not made.error else made.shown)
         self._shown = answer.id
-        return answer
+        return answer, made
+
+    def _given(self, answer: Answer, made: Formatted, name: str | None, *, bare: bool) -> Any:
+        """Return the cell's value, with the variable and the new cell that it may bring. Raises UsageError."""
+        if made.error:
+            raise made.error
+        shell: Any = self.shell
+        if made.cell is not None:
+            shell.set_next_input(made.cell, replace=False)
+        if name:
+            shell.push({name: made.value})
+        if not bare and (made.value is not answer or not hasattr(shell, "kernel")):
+            # What is shown already is not shown again as the cell's value: set _ and Out[n] alone.
+            shell.displayhook.update_user_ns(made.value)
+            return None
+        return made.value
 
     def _display(self, router: Router, fmt: str, *, quiet: bool) -> Display:
         from ipyrouter.notebook import display

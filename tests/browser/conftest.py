@@ -15,7 +15,8 @@ from tests.faults.server import FaultServer
 if TYPE_CHECKING:
     from tests.browser.lab import Lab, Notebook
 
-SCREENSHOTS = os.environ.get("IPYROUTER_SCREENSHOTS")  # read now: tests see no variable of ours
+_FOLDER = os.environ.get("IPYROUTER_SCREENSHOTS")
+SCREENSHOTS = Path(_FOLDER).absolute() if _FOLDER else None  # read now: tests see no variable of ours, nor this folder
 CONFIG = """
 [providers.o]
 sdk = "openai"

@@ -1,0 +1,75 @@
+"""The README's pictures: made here, so that they show what the product looks like.
+
+IPYROUTER_SCREENSHOTS=docs pytest tests/browser/test_pictures.py makes them anew.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.browser.lab import LIGHT, Lab, Notebook, expect
+from tests.faults.server import FaultServer
+
+README = Path(__file__).parents[2] / "README.md"
+SETTING = """
+import ipyrouter
+ipyrouter.use_router(ipyrouter.Router({{
+    "providers": {{"acme": {{"sdk": "openai", "base_url": "{url}/v1"}}}},
+    "prices": {{
+        "acme/small": {{"input": 0.1, "output": 0.5}},
+        "acme/medium": {{"input": 1, "output": 5}},
+        "acme/large": {{"input": 2, "output": 10}},
+    }},
+    "tiers": {{"fast": {{"chain": ["acme/small"]}}, "mid": {{"chain": ["acme/medium"]}},
+              "power": {{"chain": ["acme/large"]}}}},
+    "budget": {{"day": 5.0}},
+}}, home={home!r}))
+"""
+ASKED = """
+import time
+questions = ["What is a tuple?", "Rename x to y in this line", "Explain why my merge has more rows than either table",
+             "Compare two ways to impute missing values", "What is a tuple?", "Count the rows of df",
+             "Draw up a migration plan from pandas 1 to pandas 3", "Fix the typo in this title"]
+for question in 3 * questions:
+    ipyrouter.route(question + " " * (time.time_ns() % 3))
+    time.sleep(0.2)
+"""
+
+
+def test_the_pictures_of_the_readme(
+    lab: Lab, notebook: Notebook, server: FaultServer, screenshots: Path, tmp_path: Path
+) -> None:
+    lab.theme(LIGHT)
+    lab.page.set_viewport_size({"width": 1000, "height": 1200})
+    notebook.run(SETTING.format(url=server.url, home=str(tmp_path / "pictures"))).wait()
+    asked = notebook.run("%%route\nWhat is the answer to life, the universe and everything?").wait()
+    expect(asked.output).to_contain_text("Forty-two")
+    expect(asked.badge).to_contain_text("acme/small · $0.000")
+    again = notebook.run("%%route\nWhat is the answer to life, the universe and everything?").wait()
+    expect(again.badge).to_contain_text("cached")
+    dry = notebook.run(
+        "%%route --dry-run\nDesign a feature store for three teams, with lineage and access rules."
+    ).wait()
+    expect(dry.output).to_contain_text("nothing was sent")
+    tops = [cell.element.bounding_box() for cell in (asked, again, dry)]
+    assert all(tops)
+    first, last = tops[0], tops[-1]
+    assert first is not None
+    assert last is not None
+    bottom = last["y"] + last["height"]
+    clip = {"x": first["x"], "y": first["y"], "width": 900, "height": bottom - first["y"]}
+    lab.page.screenshot(path=screenshots / "cell.png", clip=clip)
+    notebook.run(ASKED).wait()
+    panel = notebook.run("%router panel").wait()
+    expect(panel.output.locator(".ipyrouter-log")).to_be_visible()
+    box = panel.output.bounding_box()
+    assert box is not None
+    panel.element.scroll_into_view_if_needed()
+    panel.output.screenshot(path=screenshots / "panel.png")
+
+
+def test_the_readme_shows_them() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\((docs/[^)]+)\)", README.read_text("utf-8"))
+    assert shown == ["docs/cell.png", "docs/panel.png"]
+    assert all((README.parent / path).is_file() for path in shown)
