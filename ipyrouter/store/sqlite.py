@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from ipyrouter.errors import StoreError
 from ipyrouter.money import from_pico, to_pico
-from ipyrouter.store.base import LOG_COLUMNS, CachedAnswer, Feedback, Health, LogFilter, Record
+from ipyrouter.store.base import CachedAnswer, Feedback, Health, LogFilter, LogTable, Record, Seen
 from ipyrouter.store.database import Database
 from ipyrouter.store.ledger import LEDGER_SCHEMA, Ledger, settle
 from ipyrouter.types import Answer, Finish, Usage
@@ -47,27 +47,9 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT RO
 INSERT INTO counters VALUES ('cache_bytes', 0);
 """
 
-_LOG_SOURCES = {
-    "notebook": "a.notebook",
-    "routed_tier": "a.routed_tier",
-    "difficulty": "a.difficulty",
-    "feedback": "a.feedback",
-    "prompt": "a.prompt",
-    "text": "COALESCE(t.text, a.text)",
-}
-_SELECT_LOG = (
-    "SELECT "  # noqa: S608  our own column names
-    + ", ".join(_LOG_SOURCES.get(column, f"t.{column}") for column in LOG_COLUMNS)
-    + " FROM attempts t JOIN answers a ON a.id = t.answer_id"
-)
-
 
 def _pico(dollars: Decimal | None) -> int | None:
     return None if dollars is None else to_pico(dollars)
-
-
-def _microseconds(moment: dt.datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)
 
 
 class SQLiteStore(Ledger):
@@ -141,21 +123,31 @@ class SQLiteStore(Ledger):
 
         self._database.write(write)
 
-    def log_rows(self, wanted: LogFilter) -> list[tuple[Any, ...]]:
-        """Return the log, oldest first, a tuple of LOG_COLUMNS a row. Raises StoreError."""
-        conditions = {
-            "t.time >= ?": _microseconds(wanted.since) if wanted.since else None,
-            "t.time < ?": _microseconds(wanted.until) if wanted.until else None,
-            "t.tier = ?": wanted.tier,
-            "t.model = ?": wanted.model,
-            "t.session = ?": wanted.session,
-            "a.notebook = ?": wanted.notebook,
-            "t.status = ?": wanted.status,
-        }
-        asked = {condition: value for condition, value in conditions.items() if value is not None}
-        where = f" WHERE {' AND '.join(asked)}" if asked else ""
-        query = f"{_SELECT_LOG}{where} ORDER BY t.time, t.answer_id, t.n"
-        return self._database.read(lambda c: c.execute(query, tuple(asked.values())).fetchall())
+    def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
+        """Return the log, oldest first; without ``content`` prompts and answers stay on the disk. Raises StoreError."""
+        from ipyrouter.store import columns  # numpy, which a cached cell does not need
+
+        known: dict[str, int] = {}
+        parts = self._database.read(lambda c: list(columns.stretches(c, wanted, known, content=content)))
+        return columns.table(parts, known)
+
+    def prompts(self, answer_ids: list[str]) -> dict[str, str | None]:
+        """Return the prompts of these answers, None where the log keeps no content. Raises StoreError."""
+        query = f"SELECT id, prompt FROM answers WHERE id IN ({', '.join('?' * len(answer_ids))})"  # noqa: S608
+        return dict(self._database.read(lambda c: c.execute(query, answer_ids).fetchall()))
+
+    def last_seen(self) -> list[Seen]:
+        """Return the last call of every model in the log, cached answers not counted. Raises StoreError."""
+        # SQLite takes the other columns from the row of the MAX; an answer's attempts share its time.
+        query = (
+            "SELECT MAX(time * 100 + n), provider, model, time, status, error FROM attempts"
+            " WHERE status != 'cached' GROUP BY provider, model"
+        )
+        rows = self._database.read(lambda c: c.execute(query).fetchall())
+        return [
+            Seen(provider, model, dt.datetime.fromtimestamp(time / 1e6, dt.UTC), status, error)
+            for _, provider, model, time, status, error in sorted(rows)
+        ]
 
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
         """Store what the person thought of an answer; False if there is no such answer."""
