@@ -41,3 +41,12 @@ def seconds(value: float) -> str:
     if value < 1:
         return f"{value * 1000:.0f} ms"
     return f"{value:.1f} s" if value < 60 else f"{value:,.0f} s"
+
+
+def age(value: float) -> str:
+    """Return roughly how long seconds are, in one unit: 40 s, 12 min, 2 h, 3 days."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if value >= size:
+            number = int(value // size)
+            return count(number, "day") if unit == "days" else f"{number} {unit}"
+    return f"{max(int(value), 0)} s"
