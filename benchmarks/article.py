@@ -61,10 +61,12 @@ def main() -> None:
     parser.add_argument(
         "--scale", type=float, default=0.001, help="share of the drawn latencies that the server sleeps"
     )
+    parser.add_argument("--hard", type=float, default=workload.HARD, help="share of the requests that need power")
     options = parser.parse_args()
-    asked = workload.requests(options.requests, _SEED)
+    asked = workload.requests(options.requests, _SEED, options.hard)
     _say_assumptions(asked, options.scale)
-    command = [sys.executable, "-m", "benchmarks.models", str(options.requests), str(_SEED), str(options.scale)]
+    figures = map(str, (options.requests, _SEED, options.hard, options.scale))
+    command = [sys.executable, "-m", "benchmarks.models", *figures]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     try:

@@ -125,9 +125,9 @@ def _choice(delta: dict[str, str], finish: str | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve the requests of a count, seed and time scale; print the address."""
-    count, seed, scale = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    _Handler.asked = {asked.prompt: asked for asked in requests(count, seed)}
+    """Serve the requests of a count, seed and share of hard ones; sleep a share of the times; print the address."""
+    count, seed, hard, scale = (float(word) for word in sys.argv[1:])
+    _Handler.asked = {asked.prompt: asked for asked in requests(int(count), int(seed), hard)}
     _Handler.scale = scale
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)

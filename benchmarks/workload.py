@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ipyrouter.types import TierName
+from ipyrouter.types import TIERS, TierName
 
 Form = Literal["prose", "code", "json"]
-SHARES: dict[TierName, float] = {"fast": 0.50, "mid": 0.35, "power": 0.15}
+HARD = 0.15  # the share of requests that need power; of the others ten need fast to every seven that need mid
 REPEATS = 0.25  # of all requests; each repeats one of the last 60 different ones: cells run again, notebooks restarted
 
 _WORDS = {
@@ -68,8 +68,8 @@ _TEMPLATES: dict[TierName, list[tuple[str, Form]]] = {
     ],
     "power": [
         ("Design an architecture for {sys} that survives the loss of a region, keeps {column} consistent, and "
-         "costs under ${n},000 a month. Weigh two alternatives, name the failure modes, and say what you would measure.",
-    "prose"),
+         "costs under ${n},000 a month. Weigh two alternatives, name the failure modes, and say what you would "
+         "measure.", "prose"),
         ("Review this codebase's core module for race conditions, lost updates and security holes. Rank the "
          "findings and propose a fix for each.\n{code:140}", "prose"),
         ("Draw up a migration plan from {store} to {store2} for {sys}: {n} TB, no downtime above a minute, a "
@@ -106,8 +106,9 @@ class Asked:
     form: Form
 
 
-def requests(count: int, seed: int) -> list[Asked]:
+def requests(count: int, seed: int, hard: float = HARD) -> list[Asked]:
     """Return that many requests in their order, repeats among them."""
+    shares = {"fast": (1 - hard) * 10 / 17, "mid": (1 - hard) * 7 / 17, "power": hard}
     chance = random.Random(seed)
     made: list[Asked] = []
     different: list[Asked] = []
@@ -115,7 +116,7 @@ def requests(count: int, seed: int) -> list[Asked]:
         if different and chance.random() < REPEATS:
             made.append(chance.choice(different[-60:]))
             continue
-        needs = chance.choices(list(SHARES), list(SHARES.values()))[0]
+        needs: TierName = chance.choices(TIERS, [shares[tier] for tier in TIERS])[0]
         template, form = chance.choice(_TEMPLATES[needs])
         asked = Asked(_filled(template, chance), needs, form)
         made.append(asked)
