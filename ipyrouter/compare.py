@@ -10,7 +10,7 @@ import pandas as pd
 
 from ipyrouter.config import Config
 from ipyrouter.log import exact, log_frame, models
-from ipyrouter.money import count, dollars
+from ipyrouter.money import at_least, count
 from ipyrouter.plan import without_retired
 from ipyrouter.pricing import Pricing, at_rates
 from ipyrouter.store.base import Store
@@ -76,8 +76,10 @@ def _at(pricing: Pricing, candidate: Candidate, final: pd.DataFrame) -> float:
     total = Decimal(0)
     bands = np.searchsorted(pricing.thresholds(candidate), final["input_tokens"].to_numpy())
     for _, part in final[_TOKENS].groupby(bands):
-        rates = dict(pricing.cost(candidate, Usage(int(part["input_tokens"].max()), 1)).rates)
-        if not rates:
+        longest = Usage(int(part["input_tokens"].max()), 1)
+        cost = pricing.cost(candidate, longest)
+        rates = dict(cost.rates)
+        if cost.amount is None or at_rates(rates, longest) != cost.amount:  # unknown, or more than tokens is charged
             return float("nan")
         read, written, cached, stored = (int(part[name].sum()) for name in _TOKENS)
         total += at_rates(rates, Usage(read, written, cached, stored))
@@ -88,4 +90,5 @@ def _left_out(log: pd.DataFrame) -> str:
     if log.empty:
         return ""
     requests = count(log["answer_id"].nunique(), "request")
-    return f" Left out: {requests} without an answer, which cost {dollars(exact(log['cost_pico']))}."
+    cost = at_least(exact(log["cost_pico"]), int(log["cost_pico"].isna().sum()))
+    return f" Left out: {requests} without an answer, which cost {cost}."

@@ -92,10 +92,9 @@ def moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
     """Return a date or time as an aware one; without a zone it is UTC. Raises UsageError for what is none."""
     if value is None:
         return None
-    try:
-        stamp = pd.Timestamp(value)
-    except ValueError:
-        raise UsageError(f"{value!r} is no date.", "Write it as 2026-11-23 or 2026-11-23T15:00.") from None
+    stamp = pd.to_datetime(value, errors="coerce")
+    if pd.isna(stamp):
+        raise UsageError(f"{value!r} is no date.", "Write it as 2026-11-23 or 2026-11-23T15:00.")
     aware: dt.datetime = (stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp).to_pydatetime()
     return aware
 

@@ -29,6 +29,13 @@ def dollars(amount: Decimal | float | None) -> str:
     return f"${text}" if Decimal(text) else f"less than ${Decimal(1).scaleb(-12)}"
 
 
+def at_least(known: Decimal, unknown: int, noun: str = "call") -> str:
+    """Return a sum in words that stay true where ``unknown`` of its parts have no known price."""
+    if not unknown:
+        return dollars(known)
+    return f"{f'at least {dollars(known)}' if known else 'unknown'}, {count(unknown, noun)} unpriced"
+
+
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: 1 call, 2 calls."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -12,7 +12,7 @@ import pandas as pd
 from ipyrouter import tables
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.log import exact, log_frame, models, moment
-from ipyrouter.money import count, dollars, seconds
+from ipyrouter.money import at_least, count, dollars, seconds
 from ipyrouter.notebook.render import cell
 from ipyrouter.plan import today
 from ipyrouter.store.base import Store
@@ -21,19 +21,20 @@ Span = Literal["day", "week", "month", "all"]
 SPANS: tuple[Span, ...] = get_args(Span)
 _FAILED = ("error", "partial", "interrupted")
 _TOP = 5
-_FIGURES = ["calls", "cache_hits", "errors", "cost", "unpriced", "saved", "latency"]
+_FIGURES = ["calls", "cache_hits", "errors", "cost", "unpriced", "saved", "unsaved", "latency"]
 
 
 @dataclass(frozen=True)
 class Report:
     """What a span came to. Prints as text, shows as Markdown; see :meth:`to_frame` and :meth:`to_html`.
 
-    ``total`` and ``saved`` are exact dollars of what has a known price; ``unpriced`` counts the calls without one. A
-    call is one attempt that was sent; an answer from the cache is none. ``errors`` counts failed, broken and stopped
-    calls, ``error_cost`` is what they had spent; ``fallbacks`` counts requests that another model than the preferred
-    one answered; ``escalations`` those that went a tier up, ``escalation_cost`` the dollars spent up there.
-    ``tiers`` and ``models`` have a row each with calls, cache_hits, errors, cost and saved (dollars), unpriced, and
-    latency (mean seconds of the calls that answered). ``dearest`` and ``slowest`` hold the five first requests: time,
+    ``total`` and ``saved`` are exact dollars of what has a known price; ``unpriced`` counts the calls, ``unsaved`` the
+    answers from the cache without one. A call is one attempt that was sent; an answer from the cache is none.
+    ``errors`` counts failed, broken and stopped calls, ``error_cost`` is what they had spent; ``fallbacks`` counts
+    requests that another model than the preferred one answered; ``escalations`` those that went a tier up,
+    ``escalation_cost`` the dollars spent up there; None where a price is not known. ``tiers`` and ``models`` have a row
+    each with calls, cache_hits, errors, cost and saved (dollars), unpriced, unsaved, and latency (mean seconds of the
+    calls that answered). ``dearest`` and ``slowest`` hold the five first requests: time,
     model, cost (dollars; unknown ones are not ranked), latency (seconds, all attempts), prompt (one line, cut).
     """
 
@@ -41,13 +42,14 @@ class Report:
     total: Decimal
     saved: Decimal
     unpriced: int
+    unsaved: int
     calls: int
     cache_hits: int
     errors: int
-    error_cost: Decimal
+    error_cost: Decimal | None
     fallbacks: int
     escalations: int
-    escalation_cost: Decimal
+    escalation_cost: Decimal | None
     tiers: pd.DataFrame
     models: pd.DataFrame
     dearest: pd.DataFrame
@@ -56,13 +58,13 @@ class Report:
     @property
     def spent(self) -> str:
         """The total in words that stay true where prices are unknown."""
-        return amount(self.total, self.unpriced)
+        return at_least(self.total, self.unpriced)
 
     @property
     def brief(self) -> str:
         """The article's report: a line of totals and a line a tier."""
         lines = [
-            f"  {name}: {amount(row['cost'], row['unpriced'])} in {count(row['calls'], 'call')}, "
+            f"  {name}: {at_least(row['cost'], row['unpriced'])} in {count(row['calls'], 'call')}, "
             f"{row['cache_hits']} from the cache"
             for name, row in self.tiers.iterrows()
         ]
@@ -72,7 +74,7 @@ class Report:
     def _headline(self) -> str:
         return (
             f"{self.spent} · {count(self.calls, 'call')} · "
-            f"{self.cache_hits} from the cache (saved {dollars(self.saved)})"
+            f"{self.cache_hits} from the cache (saved {at_least(self.saved, self.unsaved, 'answer')})"
         )
 
     @property
@@ -107,7 +109,7 @@ class Report:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the figures of the total, the tiers and the models, indexed by (by, name): ("tier", "fast")."""
-        figures = [self.calls, self.cache_hits, self.errors, self.total, self.unpriced, self.saved]
+        figures = [self.calls, self.cache_hits, self.errors, self.total, self.unpriced, self.saved, self.unsaved]
         whole = pd.DataFrame([figures], columns=_FIGURES[:-1], index=[""])
         return pd.concat({"total": whole, "tier": self.tiers, "model": self.models}, names=["by", "name"])
 
@@ -122,10 +124,10 @@ def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
     rows: list[tuple[str, ...]] = [
         (
             str(name),
-            amount(row["cost"], row["unpriced"]),
+            at_least(row["cost"], row["unpriced"]),
             f"{row['calls']:,}",
             f"{row['cache_hits']:,}",
-            dollars(row["saved"]),
+            at_least(row["saved"], row["unsaved"], "answer"),
             f"{row['errors']:,}",
             "" if pd.isna(row["latency"]) else seconds(row["latency"]),
         )
@@ -142,14 +144,6 @@ def _ranked(title: str, frame: pd.DataFrame) -> tables.Table:
     return tables.Table(title, ("at (UTC)", "model", "cost", "took", "prompt"), rows)
 
 
-def amount(known: Decimal, unpriced: int) -> str:
-    """Return dollars in words that stay true where some calls have no known price."""
-    if not unpriced:
-        return dollars(known)
-    least = f"at least {dollars(known)}" if known else "unknown"
-    return f"{least}, {count(unpriced, 'call')} unpriced"
-
-
 def report(store: Store, day: dt.date | str | None = None, span: str = "day") -> Report:
     """Return the report of the day (None: today), or of the week from Monday or the month that it lies in, in UTC.
 
@@ -164,7 +158,7 @@ def report(store: Store, day: dt.date | str | None = None, span: str = "day") ->
         return summarise(store, log_frame(store, content=False), "All time")
     asked = moment(day or today())
     assert asked is not None  # noqa: S101  a day was given
-    first = asked.date()
+    first = asked.astimezone(dt.UTC).date()
     if span == "week":
         first -= dt.timedelta(days=first.weekday())
         after, title = first + dt.timedelta(days=7), f"{first} to {first + dt.timedelta(days=6)}"
@@ -178,7 +172,7 @@ def report(store: Store, day: dt.date | str | None = None, span: str = "day") ->
 
 def summarise(store: Store, log: pd.DataFrame, title: str) -> Report:
     """Return the report of any part of the log; ``store`` tells the prompts of the requests it names."""
-    called = _called(log)
+    called, repeated = _called(log), log[log["status"] == "cached"]
     failed = called[called["status"].isin(_FAILED)]
     ranks = log["tier"].cat.codes
     up = log[ranks > ranks.groupby(log["answer_id"], sort=False).transform("first")]
@@ -187,15 +181,16 @@ def summarise(store: Store, log: pd.DataFrame, title: str) -> Report:
     return Report(
         title=title,
         total=exact(called["cost_pico"]),
-        saved=exact(log["saved_pico"]),
+        saved=exact(repeated["saved_pico"]),
         unpriced=int(called["cost_pico"].isna().sum()),
+        unsaved=int(repeated["saved_pico"].isna().sum()),
         calls=len(called),
-        cache_hits=int((log["status"] == "cached").sum()),
+        cache_hits=len(repeated),
         errors=len(failed),
-        error_cost=exact(failed["cost_pico"]),
+        error_cost=_whole(failed["cost_pico"]),
         fallbacks=int(answers["fallback_from"].notna().sum()),
         escalations=up["answer_id"].nunique(),
-        escalation_cost=exact(up["cost_pico"]),
+        escalation_cost=_whole(up["cost_pico"]),
         tiers=_by(log, log["tier"].cat.remove_unused_categories(), "tier"),
         models=_by(log, models(log), "model"),
         dearest=_top(store, requests, "cost"),
@@ -208,18 +203,23 @@ def _called(log: pd.DataFrame) -> pd.DataFrame:
     return log[(log["status"] != "cached") & (log["error_kind"] != "left_alone")]
 
 
+def _whole(picos: pd.Series[Any]) -> Decimal | None:
+    return None if picos.isna().any() else exact(picos)
+
+
 def _by(log: pd.DataFrame, key: pd.Series[Any], name: str) -> pd.DataFrame:
     rows = {}
     for group, part in log.groupby(key, observed=True):
-        called = _called(part)
+        called, repeated = _called(part), part[part["status"] == "cached"]
         answered = called[~called["status"].isin(_FAILED)]
         rows[group] = {
             "calls": len(called),
-            "cache_hits": int((part["status"] == "cached").sum()),
+            "cache_hits": len(repeated),
             "errors": int(called["status"].isin(_FAILED).sum()),
             "cost": exact(called["cost_pico"]),
             "unpriced": int(called["cost_pico"].isna().sum()),
-            "saved": exact(part["saved_pico"]),
+            "saved": exact(repeated["saved_pico"]),
+            "unsaved": int(repeated["saved_pico"].isna().sum()),
             "latency": answered["latency"].mean(),
         }
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=_FIGURES)

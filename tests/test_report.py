@@ -63,8 +63,7 @@ def test_every_figure(make_router: MakeRouter) -> None:
     assert (report.fallbacks, report.escalations) == (2, 1)
     weak, *above = escalated.attempts
     assert report.escalation_cost == sum((attempt.cost.amount or Decimal(0) for attempt in above), Decimal(0)) > 0
-    assert report.error_cost == broken.attempts[0].cost.amount
-    assert report.error_cost > 0  # the stream that broke off had cost something
+    assert report.error_cost == broken.attempts[0].cost.amount != 0  # the stream that broke off had cost something
     assert report.tiers.loc["fast", "cost"] == weak.cost.amount
     assert list(report.tiers["calls"]) == [1, 2, 2]
     assert report.models.loc["o/status-503", ["calls", "errors", "cost"]].tolist() == [1, 1, 0]
@@ -113,6 +112,10 @@ def test_spans(make_router: MakeRouter, home: Path) -> None:
     assert router.report(span="all").calls == 6
     with pytest.raises(UsageError, match="Did you mean 'week'"):
         router.report(span="weak")
+    assert router.report("2026-11-23T23:30-05:00").title == "2026-11-24"  # days are those of UTC
+    for bad in ("soon", "NaT", "2026-13-01"):
+        with pytest.raises(UsageError, match="is no date"):
+            router.report(bad)
     with pytest.raises(UsageError, match="no day"):
         router.report("2026-11-23", span="all")
 
@@ -120,17 +123,29 @@ def test_spans(make_router: MakeRouter, home: Path) -> None:
 def test_unknown_prices_are_never_zero(make_router: MakeRouter) -> None:
     router = make_router(power=["a/ok"], prices={"o/ok": {"input": 1, "output": 10}})
     router.route("Explain closures", tier="power")
+    router.route("Explain closures", tier="power")
     report = router.report()
     assert report.spent == "unknown, 1 call unpriced"
+    assert "1 from the cache (saved unknown, 1 answer unpriced)" in str(report)
+    assert report.models.loc["a/ok", ["unpriced", "unsaved"]].tolist() == [1, 1]
     assert "power: unknown, 1 call unpriced in 1 call" in str(report)
     router.route("Explain closures")
     report = router.report()
     assert report.spent == "at least $0.00042, 1 call unpriced"
-    assert report.models.loc["a/ok", "unpriced"] == 1
     assert list(report.dearest["model"]) == ["o/ok"]  # an unknown cost has no rank
     assert len(report.slowest) == 2
     assert "price unknown" in str(report)
     assert router.compare()["cost"].isna().tolist() == [True, False, True, True]
+
+
+def test_what_unpriced_faults_and_escalations_cost_is_unknown(make_router: MakeRouter) -> None:
+    router = make_router(
+        fast=["o/short"], mid=["o/stream-reset", "a/ok"], prices={"o/short": {"input": 1, "output": 1}}
+    )
+    router.route(LONG)
+    report = router.report()
+    assert (report.error_cost, report.escalation_cost) == (None, None)
+    assert "1 failed, at price unknown · 1 fallback · 1 escalation, at price unknown" in str(report)
 
 
 def test_a_model_that_no_longer_exists(make_router: MakeRouter) -> None:
