@@ -60,11 +60,13 @@ def _fill(router: Router, home: Path, rows: int) -> None:
     """Write the rows past the router, which would take minutes, into the tables that it made."""
     router.store.cached([b"nothing"], 1)  # makes the database
     connection = sqlite3.connect(home / "ipyrouter.db")
-    answers, attempts = zip(*_rows(rows), strict=True)
-    for table, filled in (("answers", answers), ("attempts", (row for part in attempts for row in part))):
+    insert = {}
+    for table in ("answers", "attempts"):
         names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        marks = ", ".join(f":{name}" for name in names)
-        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", filled)
+        insert[table] = f"INSERT INTO {table} VALUES ({', '.join(f':{name}' for name in names)})"
+    for answer, attempts in _rows(rows):
+        connection.execute(insert["answers"], answer)
+        connection.executemany(insert["attempts"], attempts)
     connection.commit()
     connection.close()
 

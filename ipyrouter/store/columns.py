@@ -1,6 +1,6 @@
 """The log read column by column: SQLite joins each column of a stretch to one text, numpy parses it.
 
-Row by row, Python would make thirty objects a row: three times as slow, and gigabytes for a million rows.
+Row by row, Python would make thirty objects a row: twice the time and twice the memory.
 """
 
 from __future__ import annotations
