@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import age, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, help_text, parse
-from ipyrouter.notebook.sanitise import plain
 from ipyrouter.store.base import Feedback, Seen
 from ipyrouter.types import TIERS, Answer
 
@@ -145,11 +144,13 @@ def _models(router: Router, _: Any) -> pd.DataFrame:
 
 
 def _last_seen(last: Seen | None) -> str:
+    from ipyrouter.tables import line
+
     if last is None:
         return "never"
     said = {"error": last.error or "failed", "partial": f"broke off: {last.error}", "interrupted": "stopped"}
     ago = (dt.datetime.now(dt.UTC) - last.time).total_seconds()
-    return f"{plain(said.get(last.status, 'answered'))}, {age(ago)} ago"
+    return f"{line(said.get(last.status, 'answered'), 80)}, {age(ago)} ago"
 
 
 def _rate(rate: Any) -> float | None:

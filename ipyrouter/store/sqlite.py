@@ -138,10 +138,11 @@ class SQLiteStore(Ledger):
 
     def last_seen(self) -> list[Seen]:
         """Return the last call of every model in the log, cached answers not counted. Raises StoreError."""
-        # SQLite takes the other columns from the row of the MAX; an answer's attempts share its time.
+        # SQLite takes the other columns from the row of the MAX; an answer's attempts share its time. What was left
+        # alone after faults has a row, but nothing was sent.
         query = (
             "SELECT MAX(time * 100 + n), provider, model, time, status, error FROM attempts"
-            " WHERE status != 'cached' GROUP BY provider, model"
+            " WHERE status != 'cached' AND error_kind IS NOT 'left_alone' GROUP BY provider, model"
         )
         rows = self._database.read(lambda c: c.execute(query).fetchall())
         return [

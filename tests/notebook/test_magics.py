@@ -284,6 +284,15 @@ def test_models_tell_prices_windows_and_what_was_last_seen(shell: Shell, make_ro
     assert models.loc["o/unpriced", rates].isna().all()
 
 
+def test_a_model_that_was_left_alone_was_last_seen_before(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(mid=["o/status-401"]))
+    for _ in range(2):
+        assert isinstance(shell.run("%%route\nExplain closures").error, RouteError)
+    models = shell.run("%router models").value.reset_index().set_index("model")
+    assert models.loc["o/status-401", "last seen"].startswith("401 Incorrect API key provided")
+    assert models.loc["o/status-401", "state"].startswith("Incorrect API key")
+
+
 def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/ok"]))
     shell.run("%%route\nExplain closures")
