@@ -1,8 +1,12 @@
-"""`%load_ext` in a running IPython: milliseconds and new modules, beside extensions that are installed."""
+"""`%load_ext` in a running IPython: milliseconds and new modules, beside extensions that are installed.
+
+jupysql and ipython-sql are both the module `sql`: each needs an environment of its own to be seen.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import statistics
 
@@ -22,6 +26,16 @@ print(json.dumps([taken, len(set(sys.modules) - before)]))
 """
 
 
+def _owner(module: str) -> str:
+    """Name the package too where the module does not tell: jupysql and ipython-sql are both `sql`."""
+    owners = set(importlib.metadata.packages_distributions().get(module, [module]))
+    return (
+        module
+        if module.replace("_", "-") in {o.replace("_", "-") for o in owners}
+        else f"{module} ({', '.join(owners)})"
+    )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,7 +51,7 @@ def main() -> None:
             print(f"{name:<28} not installed")
             continue
         times = [taken for taken, _ in runs]
-        label = "import ipywidgets" if name == "ipywidgets" else f"%load_ext {name}"
+        label = "import ipywidgets" if name == "ipywidgets" else f"%load_ext {_owner(name)}"
         print(f"{label:<28} {min(times):>8.1f} {statistics.median(times):>10.1f} {runs[0][1]:>8}")
 
 

@@ -85,9 +85,9 @@ def cost_log(**conditions: Any) -> pd.DataFrame:
 
 
 def daily_report(day: dt.date | str | None = None) -> Report:
-    """Print and return the day's report (default: today, UTC), with the article's lines."""
+    """Print the article's lines on a day (default: today, UTC), total, calls, cache hits, cost a tier; return all."""
     report = default_router().report(day)
-    print(report)
+    print(report.brief)
     return report
 
 

@@ -33,24 +33,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="show the router at work in a terminal, on a free local model")
     demo.add_argument("--live", action="store_true", help="use your own config and keys; this costs money")
     commands.add_parser("doctor", help="check versions, config, keys, database, models")
-    report = commands.add_parser("report", help="what a day cost, by tier")
+    report = commands.add_parser("report", help="what a day, week or month cost, by tier and model")
     report.add_argument("day", nargs="?", help="such as 2026-11-23; default: today, UTC")
+    spans = report.add_mutually_exclusive_group()
+    for span, meaning in (("week", "the day's week"), ("month", "the day's month"), ("all", "the whole log")):
+        spans.add_argument(f"--{span}", dest="span", action="store_const", const=span, default="day", help=meaning)
     options = parser.parse_args(arguments)
     try:
         if options.command == "demo":
             return _demo(live=options.live)
         if options.command == "doctor":
             return _doctor()
-        return _report(options.day)
+        return _report(options.day, options.span)
     except IPyRouterError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
 
 
-def _report(day: str | None) -> int:
+def _report(day: str | None, span: str) -> int:
     from ipyrouter.router import Router
 
-    print(Router().report(day))
+    print(Router().report(day, span=span))
     return 0
 
 

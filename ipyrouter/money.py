@@ -31,6 +31,13 @@ def dollars(amount: Decimal | float | None) -> str:
     return f"${text}" if Decimal(text) else f"less than ${Decimal(1).scaleb(-12)}"
 
 
+def at_least(known: Decimal, unknown: int, noun: str = "call") -> str:
+    """Return a sum in words that stay true where ``unknown`` of its parts have no known price."""
+    if not unknown:
+        return dollars(known)
+    return f"{f'at least {dollars(known)}' if known else 'unknown'}, {count(unknown, noun)} unpriced"
+
+
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: 1 call, 2 calls."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -43,3 +50,12 @@ def seconds(value: float) -> str:
     if value < 1:
         return f"{value * 1000:.0f} ms"
     return f"{value:.1f} s" if value < 60 else f"{value:,.0f} s"
+
+
+def age(value: float) -> str:
+    """Return roughly how long seconds are, in one unit: 40 s, 12 min, 2 h, 3 days."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if value >= size:
+            number = int(value // size)
+            return count(number, "day") if unit == "days" else f"{number} {unit}"
+    return f"{max(int(value), 0)} s"

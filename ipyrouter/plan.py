@@ -41,7 +41,7 @@ def plan(config: Config, clients: Clients, request: Request, tier: TierName) -> 
         chosen = (config.candidate(request.model),)
         steps = _steps(config, request, tier, chosen)
         return Plan(tier, steps if clients.ready(chosen[0]) else (), steps)
-    chain, notes = _without_retired(config, config.tiers[tier])
+    chain, notes = without_retired(config, config.tiers[tier])
     ready = tuple(candidate for candidate in chain if clients.ready(candidate))
     if not ready and config.chains_are_ours and clients.ready(LOCAL_MODEL) and not _any_ready(config, clients):
         ready = (LOCAL_MODEL,)
@@ -94,7 +94,8 @@ def _any_ready(config: Config, clients: Clients) -> bool:
     return any(clients.ready(candidate) for tier in config.tiers.values() for candidate in tier.chain)
 
 
-def _without_retired(config: Config, tier: Tier) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+def without_retired(config: Config, tier: Tier) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+    """Return a tier's candidates whose API still answers, and a line on each that is skipped."""
     kept, notes = [], []
     for candidate in tier.chain:
         day = config.retired_on(candidate.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib.metadata
 import warnings
 from decimal import Decimal
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ipyrouter.types import Candidate, Cost, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ipyrouter.config import Config, Price
 
 _MILLION = Decimal(1_000_000)
@@ -60,6 +63,15 @@ class Pricing:
             return None
         dearest = max(rate for kind, rate in rates.items() if kind != "output")
         return (input_tokens * dearest + output_tokens * rates["output"]) / _MILLION
+
+    def thresholds(self, candidate: Candidate) -> tuple[int, ...]:
+        """Return the input tokens above which other rates hold, ascending; empty where the same rates always hold."""
+        known = self._find(candidate.provider, candidate.model)
+        if known is None or self._override(candidate) is not None:
+            return ()
+        price = known.model.get_prices(dt.datetime.now(dt.UTC))
+        tiered = (getattr(price, field, None) for field in _FIELDS.values())
+        return tuple(sorted({step.start for rate in tiered for step in getattr(rate, "tiers", ())}))
 
     def context_window(self, candidate: Candidate) -> int | None:
         """Return the most input tokens the model takes, if known."""
@@ -118,23 +130,25 @@ class Pricing:
         return _Known(found, info)
 
 
-def _from_override(price: Price, usage: Usage, price_id: str) -> Cost:
-    cached_rate = price.input if price.cached_input is None else price.cached_input
-    write_rate = price.input if price.cache_write is None else price.cache_write
+def at_rates(rates: Mapping[str, Decimal], usage: Usage) -> Decimal:
+    """Return the dollars of tokens at given rates; cached and written ones without a rate cost what fresh ones do."""
     fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
-    amount = (
-        fresh * price.input
-        + usage.cached_input_tokens * cached_rate
-        + usage.cache_write_tokens * write_rate
-        + usage.output_tokens * price.output
+    return (
+        fresh * rates["input"]
+        + usage.cached_input_tokens * rates.get("cached_input", rates["input"])
+        + usage.cache_write_tokens * rates.get("cache_write", rates["input"])
+        + usage.output_tokens * rates["output"]
     ) / _MILLION
-    rates = (
-        ("input", price.input),
-        ("output", price.output),
-        ("cached_input", cached_rate),
-        ("cache_write", write_rate),
-    )
-    return Cost(amount, price_id, rates)
+
+
+def _from_override(price: Price, usage: Usage, price_id: str) -> Cost:
+    rates = {
+        "input": price.input,
+        "output": price.output,
+        "cached_input": price.input if price.cached_input is None else price.cached_input,
+        "cache_write": price.input if price.cache_write is None else price.cache_write,
+    }
+    return Cost(at_rates(rates, usage), price_id, tuple(rates.items()))
 
 
 def _from_genai_prices(known: _Known, usage: Usage) -> Cost:

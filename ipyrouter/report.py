@@ -1,214 +1,251 @@
-"""Looking back: the log as a DataFrame, the daily report, and what other strategies would have cost."""
+"""What a day, a week, a month or the whole log came to."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from ipyrouter.config import Config
-from ipyrouter.errors import UsageError
-from ipyrouter.money import count, dollars
+from ipyrouter import tables
+from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.log import exact, log_frame, models, moment
+from ipyrouter.money import at_least, count, dollars, seconds
+from ipyrouter.notebook.render import cell
 from ipyrouter.plan import today
-from ipyrouter.pricing import Pricing
-from ipyrouter.store.base import LOG_COLUMNS, LogFilter, Store
-from ipyrouter.types import TIERS, Candidate
+from ipyrouter.store.base import Store
 
-_PICO = 1e-12
-_INTEGERS = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens")
-_CATEGORIES = ("provider", "model", "status", "session", "notebook", "price_id", "finish", "error_kind", "feedback")
-ASSUMPTION = (
-    "Assumes the same token counts at the other model's rates; latencies are that model's own mean, "
-    "blank where it never answered."
-)
-
-
-def log_frame(
-    store: Store,
-    *,
-    since: dt.datetime | dt.date | str | None = None,
-    until: dt.datetime | dt.date | str | None = None,
-    tier: str | None = None,
-    model: str | None = None,
-    session: str | None = None,
-    notebook: str | None = None,
-    status: str | None = None,
-) -> pd.DataFrame:
-    """Return the log, one row an attempt, oldest first.
-
-    Columns: time (UTC); answer_id; session; notebook; tier (ordered: fast < mid < power), routed_tier (what the prompt
-    was classified as) and difficulty; provider; model; status (ok, cached, weak, refused, partial, interrupted,
-    error); input_tokens (the cached ones included), output_tokens (the reasoning ones included),
-    cached_input_tokens, cache_write_tokens, reasoning_tokens; estimated (the provider did not report the tokens); cost
-    and saved in dollars (NaN: unknown), cost_pico and saved_pico the same in whole 1e-12 dollars, which sum exactly;
-    price_id and rates ($ per million tokens, JSON); latency and first_token in seconds; finish; error_kind; error;
-    feedback; prompt; text. A cached row holds the tokens of the answer it repeats, at cost 0.
-
-    ``since`` <= time < ``until``; dates and times without a zone are UTC. Raises UsageError for a date that is none,
-    StoreError for a database of a newer version.
-    """
-    wanted = LogFilter(_moment(since), _moment(until), tier, model, session, notebook, status)
-    frame = pd.DataFrame.from_records(store.log_rows(wanted), columns=list(LOG_COLUMNS))
-    frame["time"] = pd.to_datetime(frame["time"].astype("int64"), unit="us", utc=True)
-    for name in ("tier", "routed_tier"):
-        frame[name] = pd.Categorical(frame[name], categories=list(TIERS), ordered=True)
-    for name in _CATEGORIES:
-        frame[name] = frame[name].astype("category")
-    for name in _INTEGERS:
-        frame[name] = frame[name].astype("int64")
-    frame["estimated"] = frame["estimated"].astype("bool")
-    for name in ("latency", "first_token", "difficulty"):
-        frame[name] = frame[name].astype("float64")
-    for name, pico in (("cost", "cost_pico"), ("saved", "saved_pico")):
-        frame[pico] = frame[pico].astype("Int64")
-        frame.insert(frame.columns.get_loc(pico), name, frame[pico].astype("float64") * _PICO)  # type: ignore[arg-type]
-    return frame
-
-
-def _moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
-    if value is None:
-        return None
-    try:
-        stamp = pd.Timestamp(value)
-    except ValueError:
-        raise UsageError(f"{value!r} is no date.", "Write it as 2026-11-23 or 2026-11-23T15:00.") from None
-    aware: dt.datetime = (stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp).to_pydatetime()
-    return aware
-
-
-def _exact(picos: pd.Series[Any]) -> Decimal:
-    """Sum whole 1e-12 dollars exactly; unknown ones are left out."""
-    return Decimal(sum(int(value) for value in picos.dropna())).scaleb(-12)
+Span = Literal["day", "week", "month", "all"]
+SPANS: tuple[Span, ...] = get_args(Span)
+_FAILED = ("error", "partial", "interrupted")
+_TOP = 5
+_FIGURES = ["calls", "cache_hits", "errors", "cost", "unpriced", "saved", "unsaved", "latency"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one day (or any span) came to. Prints as text, displays as a table.
+    """What a span came to. Prints as text, shows as Markdown; see :meth:`to_frame` and :meth:`to_html`.
 
-    ``total`` and ``saved`` are exact dollars of the priced attempts; ``unpriced`` counts those without a known price.
-    ``tiers`` has a row a tier, ``models`` a row a model: calls, cache_hits, cost and saved in dollars.
+    ``total`` and ``saved`` are exact dollars of what has a known price; ``unpriced`` counts the calls, ``unsaved`` the
+    answers from the cache without one. A call is one attempt that was sent; an answer from the cache is none.
+    ``errors`` counts failed, broken and stopped calls, ``error_cost`` is what they had spent; ``fallbacks`` counts
+    requests that another model than the preferred one answered; ``escalations`` those that went a tier up,
+    ``escalation_cost`` the dollars spent up there; None where a price is not known. ``tiers`` and ``models`` have a row
+    each with calls, cache_hits, errors, cost and saved (dollars), unpriced, unsaved, and latency (mean seconds of the
+    calls that answered). ``dearest`` and ``slowest`` hold the five first requests: time,
+    model, cost (dollars; unknown ones are not ranked), latency (seconds, all attempts), prompt (one line, cut).
     """
 
     title: str
     total: Decimal
     saved: Decimal
     unpriced: int
+    unsaved: int
     calls: int
     cache_hits: int
     errors: int
+    error_cost: Decimal | None
+    fallbacks: int
+    escalations: int
+    escalation_cost: Decimal | None
     tiers: pd.DataFrame
     models: pd.DataFrame
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.title}: {self.spent} · {count(self.calls, 'call')} · "
-            f"{self.cache_hits} from the cache (saved {dollars(self.saved)})"
-            + (f" · {self.errors} failed" if self.errors else "")
-        ]
-        lines += [
-            f"  {name}: {dollars(row['cost'])} in {count(row['calls'], 'call')}, {row['cache_hits']} from the cache"
-            for name, row in self.tiers.iterrows()
-        ]
-        return "\n".join(lines)
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  IPython's protocol
-        printer.text(str(self))
+    dearest: pd.DataFrame
+    slowest: pd.DataFrame
 
     @property
     def spent(self) -> str:
         """The total in words that stay true where prices are unknown."""
-        if not self.unpriced:
-            return dollars(self.total)
-        return f"at least {dollars(self.total)}, {count(self.unpriced, 'call')} unpriced"
+        return at_least(self.total, self.unpriced)
+
+    @property
+    def brief(self) -> str:
+        """The article's report: a line of totals and a line a tier."""
+        lines = [
+            f"  {name}: {at_least(row['cost'], row['unpriced'])} in {count(row['calls'], 'call')}, "
+            f"{row['cache_hits']} from the cache"
+            for name, row in self.tiers.iterrows()
+        ]
+        return "\n".join([f"{self.title}: {self._headline}", *lines])
+
+    @property
+    def _headline(self) -> str:
+        return (
+            f"{self.spent} · {count(self.calls, 'call')} · "
+            f"{self.cache_hits} from the cache (saved {at_least(self.saved, self.unsaved, 'answer')})"
+        )
+
+    @property
+    def _incidents(self) -> str:
+        """What went another way than planned, in one line; empty where nothing did."""
+        said = []
+        if self.errors:
+            said.append(f"{self.errors:,} failed, at {dollars(self.error_cost)}")
+        if self.fallbacks:
+            said.append(count(self.fallbacks, "fallback"))
+        if self.escalations:
+            said.append(f"{count(self.escalations, 'escalation')}, at {dollars(self.escalation_cost)}")
+        return " · ".join(said)
+
+    def __str__(self) -> str:
+        incidents = [f"  {self._incidents}"] if self._incidents else []
+        others = [table for table in self._tables() if table.title != "by tier"]  # brief tells the tiers
+        return "\n".join([self.brief, *incidents, *map(tables.text, others)])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  IPython's protocol
+        printer.text(str(self))
+
+    def _repr_markdown_(self) -> str:
+        said = [f"**{cell(self.title)}**: {cell(self._headline)}", cell(self._incidents)]
+        return "\n\n".join(filter(None, [*said, *map(tables.markdown, self._tables())]))
+
+    def to_html(self) -> str:
+        """Return the report as HTML without styles or scripts; whatever came from outside is escaped."""
+        said = [f"{self.title}: {self._headline}", self._incidents]
+        paragraphs = [f"<p>{tables.escaped(words)}</p>" for words in said if words]
+        return "\n".join([*paragraphs, *map(tables.html_table, self._tables())])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the figures of the total, the tiers and the models, indexed by (by, name): ("tier", "fast")."""
+        figures = [self.calls, self.cache_hits, self.errors, self.total, self.unpriced, self.saved, self.unsaved]
+        whole = pd.DataFrame([figures], columns=_FIGURES[:-1], index=[""])
+        return pd.concat({"total": whole, "tier": self.tiers, "model": self.models}, names=["by", "name"])
+
+    def _tables(self) -> list[tables.Table]:
+        made = [_figures("tier", self.tiers), _figures("model", self.models)]
+        made += [_ranked("dearest requests", self.dearest), _ranked("slowest requests", self.slowest)]
+        return [table for table in made if table.rows]
 
 
-def daily(store: Store, day: dt.date | str | None = None) -> Report:
-    """Return the report of one day in UTC; None is today. Raises UsageError for a date that is none."""
-    start = _moment(day or today()) or dt.datetime.now(dt.UTC)
-    end = start + dt.timedelta(days=1)
-    return summarise(log_frame(store, since=start, until=end), f"{start.date()}")
+def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
+    head = (of, "cost", "calls", "from the cache", "saved", "failed", "average")
+    rows: list[tuple[str, ...]] = [
+        (
+            str(name),
+            at_least(row["cost"], row["unpriced"]),
+            f"{row['calls']:,}",
+            f"{row['cache_hits']:,}",
+            at_least(row["saved"], row["unsaved"], "answer"),
+            f"{row['errors']:,}",
+            "" if pd.isna(row["latency"]) else seconds(row["latency"]),
+        )
+        for name, row in frame.iterrows()
+    ]
+    return tables.Table(f"by {of}", head, rows)
 
 
-def summarise(log: pd.DataFrame, title: str) -> Report:
-    """Return the report of any part of the log."""
-    called = log[log["status"] != "cached"]
+def _ranked(title: str, frame: pd.DataFrame) -> tables.Table:
+    rows: list[tuple[str, ...]] = [
+        (f"{time:%m-%d %H:%M:%S}", model, dollars(cost), seconds(latency), prompt)
+        for time, model, cost, latency, prompt in frame.itertuples(index=False)
+    ]
+    return tables.Table(title, ("at (UTC)", "model", "cost", "took", "prompt"), rows)
+
+
+def report(store: Store, day: dt.date | str | None = None, span: str = "day") -> Report:
+    """Return the report of the day (None: today), or of the week from Monday or the month that it lies in, in UTC.
+
+    ``span`` is "day", "week", "month" or "all". Raises UsageError for a date or span that is none, StoreError for a
+    database of a newer version.
+    """
+    if span not in SPANS:
+        raise UsageError(f"Unknown span {span!r}.", did_you_mean(span, SPANS))
+    if span == "all":
+        if day is not None:
+            raise UsageError("The whole log has no day.", "Leave the day or the span out.")
+        return summarise(store, log_frame(store, content=False), "All time")
+    asked = moment(day or today())
+    assert asked is not None  # noqa: S101  a day was given
+    first = asked.astimezone(dt.UTC).date()
+    if span == "week":
+        first -= dt.timedelta(days=first.weekday())
+        after, title = first + dt.timedelta(days=7), f"{first} to {first + dt.timedelta(days=6)}"
+    elif span == "month":
+        first = first.replace(day=1)
+        after, title = (first + dt.timedelta(days=31)).replace(day=1), f"{first:%Y-%m}"
+    else:
+        after, title = first + dt.timedelta(days=1), str(first)
+    return summarise(store, log_frame(store, since=first, until=after, content=False), title)
+
+
+def summarise(store: Store, log: pd.DataFrame, title: str) -> Report:
+    """Return the report of any part of the log; ``store`` tells the prompts of the requests it names."""
+    called, repeated = _called(log), log[log["status"] == "cached"]
+    failed = called[called["status"].isin(_FAILED)]
+    ranks = log["tier"].cat.codes
+    up = log[ranks > ranks.groupby(log["answer_id"], sort=False).transform("first")]
+    answers = log.drop_duplicates("answer_id")
+    requests = _requests(log)
     return Report(
         title=title,
-        total=_exact(called["cost_pico"]),
-        saved=_exact(log["saved_pico"]),
+        total=exact(called["cost_pico"]),
+        saved=exact(repeated["saved_pico"]),
         unpriced=int(called["cost_pico"].isna().sum()),
+        unsaved=int(repeated["saved_pico"].isna().sum()),
         calls=len(called),
-        cache_hits=int((log["status"] == "cached").sum()),
-        errors=int(called["status"].isin(["error", "partial", "interrupted"]).sum()),
-        tiers=_by(log, "tier"),
-        models=_by(log, "model"),
+        cache_hits=len(repeated),
+        errors=len(failed),
+        error_cost=_whole(failed["cost_pico"]),
+        fallbacks=int(answers["fallback_from"].notna().sum()),
+        escalations=up["answer_id"].nunique(),
+        escalation_cost=_whole(up["cost_pico"]),
+        tiers=_by(log, log["tier"].cat.remove_unused_categories(), "tier"),
+        models=_by(log, models(log), "model"),
+        dearest=_top(store, requests, "cost"),
+        slowest=_top(store, requests, "latency"),
     )
 
 
-def _by(log: pd.DataFrame, column: str) -> pd.DataFrame:
+def _called(log: pd.DataFrame) -> pd.DataFrame:
+    # A candidate that was left alone after faults has a row, but nothing was sent.
+    return log[(log["status"] != "cached") & (log["error_kind"] != "left_alone")]
+
+
+def _whole(picos: pd.Series[Any]) -> Decimal | None:
+    return None if picos.isna().any() else exact(picos)
+
+
+def _by(log: pd.DataFrame, key: pd.Series[Any], name: str) -> pd.DataFrame:
     rows = {}
-    for name, part in log.groupby(column, observed=True):
-        hits = int((part["status"] == "cached").sum())
-        rows[name] = {
-            "calls": len(part) - hits,
-            "cache_hits": hits,
-            "cost": _exact(part["cost_pico"]),
-            "saved": _exact(part["saved_pico"]),
+    for group, part in log.groupby(key, observed=True):
+        called, repeated = _called(part), part[part["status"] == "cached"]
+        answered = called[~called["status"].isin(_FAILED)]
+        rows[group] = {
+            "calls": len(called),
+            "cache_hits": len(repeated),
+            "errors": int(called["status"].isin(_FAILED).sum()),
+            "cost": exact(called["cost_pico"]),
+            "unpriced": int(called["cost_pico"].isna().sum()),
+            "saved": exact(repeated["saved_pico"]),
+            "unsaved": int(repeated["saved_pico"].isna().sum()),
+            "latency": answered["latency"].mean(),
         }
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["calls", "cache_hits", "cost", "saved"])
-    frame.index.name = column
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=_FIGURES)
+    frame.index.name = name
     return frame
 
 
-def compare(store: Store, config: Config, pricing: Pricing) -> pd.DataFrame:
-    """Return the article's table for the log: a row a strategy, with cost (dollars), latency (mean seconds) and calls.
-
-    ``frame.attrs["assumption"]`` says what it assumes. A cost is NaN where a price is not known.
-    """
-    log = log_frame(store)
-    answered = log[log["status"].isin(["ok", "cached", "refused"])]
-    called = answered[answered["status"] != "cached"]
-    spent = _floats(log.loc[log["status"] != "cached", "cost_pico"])
-    saved = _floats(answered.loc[answered["status"] == "cached", "saved_pico"])
-    rows: dict[str, dict[str, Any]] = {}
-    for tier in ("power", "mid"):
-        candidate = config.tiers[tier].chain[0]
-        own = called[(called["model"] == candidate.model) & (called["provider"] == candidate.provider)]
-        rows[f"all {tier}"] = {
-            "model": str(candidate),
-            "cost": _at(pricing, candidate, answered),
-            "latency": own["latency"].mean() if len(own) else None,
-            "calls": len(answered),
-        }
-    rows["router"] = {
-        "model": "routed",
-        "cost": spent + saved,
-        "latency": called["latency"].mean(),
-        "calls": len(answered),
-    }
-    rows["router + cache"] = {
-        "model": "routed",
-        "cost": spent,
-        "latency": answered["latency"].mean(),
-        "calls": len(called),
-    }
-    frame = pd.DataFrame.from_dict(rows, orient="index").astype({"cost": "float64", "latency": "float64"})
-    frame.index.name = "strategy"
-    frame.attrs["assumption"] = ASSUMPTION
+def _requests(log: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a request that cost or took something: cached answers are left out."""
+    sent = log[log["status"] != "cached"]
+    parts = sent.assign(model=models(sent)).groupby("answer_id", sort=False)
+    frame = parts.agg(time=("time", "first"), model=("model", "last"), latency=("latency", "sum"))
+    frame["cost"] = parts["cost"].sum(min_count=1).where(parts["cost_pico"].count() == parts.size())
     return frame
 
 
-def _floats(picos: pd.Series[Any]) -> float:
-    return float("nan") if picos.isna().any() else float(_exact(picos))
-
-
-def _at(pricing: Pricing, candidate: Candidate, answered: pd.DataFrame) -> float:
-    """Return the dollars of the answers' tokens at another model's rates."""
-    pairs: Sequence[tuple[int, int]] = list(zip(answered["input_tokens"], answered["output_tokens"], strict=True))
-    costs = [pricing.at(candidate, int(read), int(written)) for read, written in pairs]
-    known = [cost for cost in costs if cost is not None]
-    return float(sum(known, Decimal(0))) if len(known) == len(costs) else float("nan")
+def _top(store: Store, requests: pd.DataFrame, column: str) -> pd.DataFrame:
+    ranked = requests[requests[column] > 0].nlargest(_TOP, column)
+    prompts = store.prompts(list(ranked.index))
+    return pd.DataFrame(
+        {
+            "time": ranked["time"],
+            "model": ranked["model"],
+            "cost": ranked["cost"],
+            "latency": ranked["latency"],
+            "prompt": [tables.line(prompts.get(name) or "", 60) for name in ranked.index],
+        },
+        index=ranked.index,
+    )

@@ -159,22 +159,29 @@ class Router:
     # --- looking back ---
 
     def log(self, **conditions: Any) -> pd.DataFrame:
-        """Return the log, one row an attempt; see :func:`ipyrouter.report.log_frame` for columns and conditions."""
+        """Return the log, one row an attempt; see :func:`ipyrouter.log.log_frame` for columns and conditions."""
+        from ipyrouter.log import log_frame
+
+        return log_frame(self.store, **conditions)
+
+    def report(self, day: dt.date | str | None = None, *, span: str = "day") -> Report:
+        """Return what the day (default: today, UTC), or its "week" or "month", came to, or "all" of the log.
+
+        Totals, tiers, models, faults, escalations, and the dearest and slowest requests. Raises UsageError for a date
+        or span that is none, StoreError for a database of a newer version.
+        """
         from ipyrouter import report
 
-        return report.log_frame(self.store, **conditions)
-
-    def report(self, day: dt.date | str | None = None) -> Report:
-        """Return the report of one day (default: today, UTC): totals, tiers, models, faults."""
-        from ipyrouter import report
-
-        return report.daily(self.store, day)
+        return report.report(self.store, day, span)
 
     def compare(self) -> pd.DataFrame:
-        """Return what one's own log would have cost: all power, all mid, the router, the router with its cache."""
-        from ipyrouter import report
+        """Return what one's own log would have cost: all power, all mid, the router, the router with its cache.
 
-        return report.compare(self.store, self.config, self.pricing)
+        See :func:`ipyrouter.compare.compare` for columns and assumptions.
+        """
+        from ipyrouter import compare
+
+        return compare.compare(self.store, self.config, self.pricing)
 
     def status(self) -> list[tuple[str, str, float | None]]:
         """Return (name, reason, seconds left or None for the session) of what is left alone after faults."""

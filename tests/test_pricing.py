@@ -7,10 +7,12 @@ from typing import Any
 
 import genai_prices
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ipyrouter import config
-from ipyrouter.money import dollars, seconds
-from ipyrouter.pricing import Pricing
+from ipyrouter.money import age, dollars, seconds
+from ipyrouter.pricing import Pricing, at_rates
 from ipyrouter.types import Candidate, Usage
 
 
@@ -38,6 +40,57 @@ def test_cost_is_that_of_genai_prices_cached_tokens_included() -> None:
         5_000 * rates["input"] + 4_000 * rates["cached_input"] + 1_000 * rates["cache_write"] + 500 * rates["output"]
     )
     assert cost.amount == by_hand / 1_000_000
+
+
+PRESET_MODELS = {
+    candidate: preset
+    for preset in ("current", "article")
+    for tier in config.load({"preset": preset}, environ={}).tiers.values()
+    for candidate in tier.chain
+}
+
+
+@given(
+    st.sampled_from(sorted(PRESET_MODELS, key=str)),
+    st.integers(0, 400_000), st.integers(0, 400_000), st.integers(0, 400_000), st.integers(0, 100_000),
+)  # fmt: skip
+def test_rates_and_tokens_make_what_genai_prices_charges(
+    candidate: Candidate, fresh: int, cached: int, written: int, output: int
+) -> None:
+    """For every preset's models, cached tokens, cache writes and long contexts included."""
+    usage = Usage(fresh + cached + written, output, cached, written)
+    cost = pricing(preset=PRESET_MODELS[candidate]).cost(candidate, usage)
+    expected = genai_prices.calc_price(
+        genai_prices.Usage(
+            input_tokens=usage.input_tokens, output_tokens=output, cache_read_tokens=cached, cache_write_tokens=written
+        ),
+        candidate.model,
+        provider_id=candidate.provider,
+    )
+    assert cost.amount == expected.total_price
+    assert at_rates(dict(cost.rates), usage) == cost.amount
+
+
+@pytest.mark.parametrize("preset", ["current", "article"])
+def test_every_preset_model_has_rates_and_a_window(preset: str) -> None:
+    priced = pricing(preset=preset)
+    for candidate in (c for tier in config.load({"preset": preset}).tiers.values() for c in tier.chain):
+        assert priced.rates(candidate)["input"] > 0, candidate
+        assert priced.rates(candidate)["output"] > 0, candidate
+        assert (priced.context_window(candidate) or 0) > 10_000, candidate
+        assert priced.source(candidate).startswith("genai-prices "), candidate
+
+
+ARTICLE = (
+    "gpt-4o-mini", "gpt-4o", "gpt-5.4", "claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-3", "gpt-3.5-turbo",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["current", "article"])
+@pytest.mark.parametrize("name", ARTICLE)
+def test_the_articles_names_mean_models_with_a_price(name: str, preset: str) -> None:
+    loaded = config.load({"preset": preset})
+    assert Pricing(loaded).at(loaded.candidate(name), 1, 1) is not None
 
 
 def test_long_contexts_have_their_own_rate() -> None:
@@ -105,6 +158,12 @@ def test_a_tier_without_a_price_is_told_with_file_and_key() -> None:
 )
 def test_dollars(amount: Decimal | float | None, said: str) -> None:
     assert dollars(amount) == said
+
+
+def test_age() -> None:
+    assert [age(s) for s in (-1, 0.5, 59.9, 60, 7199, 86_400, 200_000)] == [
+        "0 s", "0 s", "59 s", "1 min", "1 h", "1 day", "2 days",
+    ]  # fmt: skip
 
 
 def test_seconds() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import count
-from ipyrouter.store.base import LOG_COLUMNS, LogFilter, Store
+from ipyrouter.store.base import LogFilter, Store
 from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ def from_frame(frame: pd.DataFrame) -> list[Outcome]:
 
 def from_log(store: Store) -> list[Outcome]:
     """Return what the log tells: feedback, weak answers, and prompts asked again at a higher tier."""
-    at = {name: LOG_COLUMNS.index(name) for name in ("prompt", "tier", "status", "feedback")}
+    log = store.log(LogFilter())
+    columns = (log.values(name) for name in ("prompt", "tier", "status", "feedback"))
     outcomes: list[Outcome] = []
     asked: dict[str, int] = {}
-    for row in store.log_rows(LogFilter()):
-        prompt, tier, status, feedback = (row[place] for place in at.values())
+    for prompt, tier, status, feedback in zip(*columns, strict=True):
         if prompt is None or tier not in TIERS or status not in ("ok", "weak", "cached"):
             continue
         rank = TIERS.index(tier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.money import count, dollars, seconds
+from ipyrouter.money import age, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
-from ipyrouter.store.base import Feedback, LogFilter
+from ipyrouter.store.base import Feedback, LogFilter, Seen
 from ipyrouter.types import TIERS, Answer
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from ipyrouter.router import Router
 
 
+_SPANS = (
+    Option(("--week",), "the week of the day, from Monday"),
+    Option(("--month",), "the month of the day"),
+    Option(("--all",), "the whole log"),
+)
 _RESET = Option(("--reset",), "forget what was learned")
 
 
@@ -99,7 +105,10 @@ def _panel(line: Line) -> None:
 
 
 def _report(line: Line) -> Report:
-    return line.router.report(line.rest or None)
+    spans = [option.dest for option in _SPANS if line.parsed.values.get(option.dest)]
+    if len(spans) > 1:
+        raise UsageError("A report has one span.", f"Choose one of --{' and --'.join(spans)}.")
+    return line.router.report(line.rest or None, span=spans[0] if spans else "day")
 
 
 def _compare(line: Line) -> pd.DataFrame:
@@ -111,12 +120,19 @@ def _compare(line: Line) -> pd.DataFrame:
 def _models(line: Line) -> pd.DataFrame:
     import pandas as pd
 
+    from ipyrouter.plan import today
+
+    config, pricing = line.router.config, line.router.pricing
     left_alone = {name: reason for name, reason, _ in line.router.status()}
+    seen = {f"{last.provider}/{last.model}": last for last in line.router.store.last_seen()}
     rows = []
     for tier in TIERS:
-        for place, candidate in enumerate(line.router.config.tiers[tier].chain, 1):
-            rates = line.router.pricing.rates(candidate)
+        for place, candidate in enumerate(config.tiers[tier].chain, 1):
+            rates = pricing.rates(candidate)
+            retires = config.retired_on(candidate.model)
             state = left_alone.get(str(candidate)) or left_alone.get(candidate.provider)
+            if state is None and retires is not None and retires <= today():
+                state = "retired: skipped"
             rows.append(
                 {
                     "tier": tier,
@@ -125,15 +141,26 @@ def _models(line: Line) -> pd.DataFrame:
                     "input $/M": _rate(rates.get("input")),
                     "output $/M": _rate(rates.get("output")),
                     "cached $/M": _rate(rates.get("cached_input")),
-                    "price from": line.router.pricing.source(candidate),
-                    "context": line.router.pricing.context_window(candidate),
-                    "retires": line.router.config.retired_on(candidate.model),
+                    "price from": pricing.source(candidate),
+                    "context": pricing.context_window(candidate),
+                    "retires": retires,
                     "state": state or ("ready" if line.router.ready(candidate) else "no key"),
+                    "last seen": _last_seen(seen.get(str(candidate))),
                 }
             )
     frame = pd.DataFrame(rows).set_index(["tier", "place"])
     frame["context"] = frame["context"].astype("Int64")
     return frame
+
+
+def _last_seen(last: Seen | None) -> str:
+    from ipyrouter.tables import line
+
+    if last is None:
+        return "never"
+    said = {"error": last.error or "failed", "partial": f"broke off: {last.error}", "interrupted": "stopped"}
+    ago = (dt.datetime.now(dt.UTC) - last.time).total_seconds()
+    return f"{line(said.get(last.status, 'answered'), 80)}, {age(ago)} ago"
 
 
 def _rate(rate: Any) -> float | None:
@@ -244,7 +271,7 @@ def export(frame: pd.DataFrame, path: Path) -> int:
 COMMANDS: dict[str, Command] = {
     "panel": Command(_panel, "panel", "live costs: totals, charts, the log to browse and export"),
     "log": Command(_log, "log [N]", "the newest N rows of the cost log (20); all of it: ipyrouter.cost_log()"),
-    "report": Command(_report, "report [DAY]", "what a day cost (default: today, UTC), by tier"),
+    "report": Command(_report, "report [DAY]", "what a day (default: today, UTC), week or month cost, by tier", _SPANS),
     "compare": Command(_compare, "compare", "what other strategies would have cost for the same log"),
     "models": Command(_models, "models", "tiers, chains, prices, limits and state"),
     "config": Command(_config, "config", "every setting and where it came from"),

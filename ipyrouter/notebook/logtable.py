@@ -10,7 +10,7 @@ import pandas as pd
 
 from ipyrouter.money import dollars, from_pico, seconds
 from ipyrouter.notebook.sanitise import plain
-from ipyrouter.store.base import LOG_COLUMNS, LogFilter
+from ipyrouter.store.base import NEWEST_COLUMNS, LogFilter
 
 if TYPE_CHECKING:
     from ipyrouter.store.base import Store
@@ -24,7 +24,7 @@ def newest(store: Store, wanted: LogFilter, rows: int, skip: int = 0) -> pd.Data
 
     Raises StoreError.
     """
-    found = (dict(zip(LOG_COLUMNS, row, strict=True)) for row in store.newest(wanted, rows, skip))
+    found = (dict(zip(NEWEST_COLUMNS, row, strict=True)) for row in store.newest(wanted, rows, skip))
     return pd.DataFrame([_readable(row) for row in found], columns=list(_COLUMNS))
 
 

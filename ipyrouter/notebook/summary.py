@@ -91,7 +91,7 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     moments: dict[int, int] = defaultdict(int)
     for row in called:
         tiers[row["tier"]] += row["cost_pico"]
-        tier_calls[row["tier"]] += row["rows"]
+        tier_calls[row["tier"]] += row["sent"]
         moments[row["bucket"]] += row["cost_pico"]
     spent, totals = 0, []
     for moment in sorted(moments):

@@ -5,45 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ipyrouter.store.ledger import Limit, Refusal
 from ipyrouter.types import Answer, Finish, TierName, Usage
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Outcome = Literal["ok", "cached", "error", "interrupted"]
 Feedback = Literal["good", "bad"]
-
-LOG_COLUMNS = (
-    "time",
-    "answer_id",
-    "session",
-    "notebook",
-    "tier",
-    "provider",
-    "model",
-    "status",
-    "input_tokens",
-    "output_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "estimated",
-    "cost_pico",
-    "saved_pico",
-    "price_id",
-    "rates",
-    "latency",
-    "first_token",
-    "finish",
-    "error_kind",
-    "error",
-    "routed_tier",
-    "difficulty",
-    "feedback",
-    "prompt",
-    "text",
-)
-"""The log's columns, one row an attempt; times in microseconds since 1970 (UTC), costs in 1e-12 dollars."""
 
 
 SUMMARY_COLUMNS = (
@@ -53,13 +24,32 @@ SUMMARY_COLUMNS = (
     "model",
     "status",
     "rows",
+    "sent",
     "unpriced",
     "cost_pico",
     "saved_pico",
     "input_tokens",
     "output_tokens",
 )
-"""The columns of a summary, one row a bucket of time (its beginning, in microseconds), tier, model and status."""
+"""The columns of a summary, one row a bucket of time (its beginning, in microseconds), tier, model and status.
+
+``rows`` counts the log's rows, ``sent`` the calls among them.
+"""
+
+NEWEST_COLUMNS = (
+    "time",
+    "tier",
+    "provider",
+    "model",
+    "status",
+    "cost_pico",
+    "saved_pico",
+    "input_tokens",
+    "output_tokens",
+    "latency",
+    "prompt",
+)
+"""The columns of the newest rows; times in microseconds since 1970 (UTC), costs in 1e-12 dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +98,39 @@ class LogFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class LogTable:
+    """The log as columns of equal length, oldest first, a row an attempt.
+
+    ``columns`` holds integers (time in microseconds since 1970 UTC, tokens, cost_pico and saved_pico in 1e-12 dollars
+    with -1 for unknown), floats (latency and first_token in seconds, difficulty) and texts (answer_id and, where
+    content is wanted, prompt and text). ``categories`` holds for each of the other columns the rows' places in a list
+    of values (-1: none), and that list.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    categories: dict[str, tuple[NDArray[Any], list[Any]]]
+
+    def values(self, name: str) -> list[Any]:
+        """Return one column's values, a row each."""
+        if name in self.columns:
+            found: list[Any] = self.columns[name].tolist()
+            return found
+        places, values = self.categories[name]
+        return [None if place < 0 else values[place] for place in places.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A model's last call: when (UTC), with what status and, if it failed, error."""
+
+    provider: str
+    model: str
+    time: dt.datetime
+    status: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What `ipyrouter doctor` tells of the store."""
 
@@ -130,8 +153,16 @@ class Store(Protocol):
         """Write answer and log rows, and the cache entry if a key is given, in one transaction."""
         ...
 
-    def log_rows(self, wanted: LogFilter) -> list[tuple[Any, ...]]:
-        """Return the log, oldest first, a tuple of LOG_COLUMNS a row. Raises StoreError."""
+    def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
+        """Return the log, oldest first; without ``content`` prompts and answers stay on the disk. Raises StoreError."""
+        ...
+
+    def prompts(self, answer_ids: list[str]) -> dict[str, str | None]:
+        """Return the prompts of these answers, None where the log keeps no content. Raises StoreError."""
+        ...
+
+    def last_seen(self) -> list[Seen]:
+        """Return the last call of every model in the log, cached answers not counted. Raises StoreError."""
         ...
 
     def newest(self, wanted: LogFilter, rows: int, skip: int = 0) -> list[tuple[Any, ...]]:

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from ipyrouter.errors import StoreError
 from ipyrouter.money import from_pico, to_pico
-from ipyrouter.store.base import LOG_COLUMNS, CachedAnswer, Feedback, Health, LogFilter, Record
+from ipyrouter.store import overview
+from ipyrouter.store.base import CachedAnswer, Feedback, Health, LogFilter, LogTable, Record, Seen
 from ipyrouter.store.database import Database
 from ipyrouter.store.ledger import LEDGER_SCHEMA, Ledger, settle
 from ipyrouter.types import Answer, Finish, Usage
@@ -47,27 +48,9 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT RO
 INSERT INTO counters VALUES ('cache_bytes', 0);
 """
 
-_LOG_SOURCES = {
-    "notebook": "a.notebook",
-    "routed_tier": "a.routed_tier",
-    "difficulty": "a.difficulty",
-    "feedback": "a.feedback",
-    "prompt": "a.prompt",
-    "text": "COALESCE(t.text, a.text)",
-}
-_SELECT_LOG = (
-    "SELECT "  # noqa: S608  our own column names
-    + ", ".join(_LOG_SOURCES.get(column, f"t.{column}") for column in LOG_COLUMNS)
-    + " FROM attempts t JOIN answers a ON a.id = t.answer_id"
-)
-
 
 def _pico(dollars: Decimal | None) -> int | None:
     return None if dollars is None else to_pico(dollars)
-
-
-def _microseconds(moment: dt.datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)
 
 
 class SQLiteStore(Ledger):
@@ -141,48 +124,53 @@ class SQLiteStore(Ledger):
 
         self._database.write(write)
 
-    def log_rows(self, wanted: LogFilter) -> list[tuple[Any, ...]]:
-        """Return the log, oldest first, a tuple of LOG_COLUMNS a row. Raises StoreError."""
-        where, values = _where(wanted)
-        query = f"{_SELECT_LOG}{where} ORDER BY t.time, t.answer_id, t.n"
-        return self._database.read(lambda c: c.execute(query, values).fetchall())
+    def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
+        """Return the log, oldest first; without ``content`` prompts and answers stay on the disk. Raises StoreError."""
+        from ipyrouter.store import columns  # numpy, which a cached cell does not need
+
+        known: dict[str, int] = {}
+        parts = self._database.read(lambda c: list(columns.stretches(c, wanted, known, content=content)))
+        return columns.table(parts, known)
+
+    def prompts(self, answer_ids: list[str]) -> dict[str, str | None]:
+        """Return the prompts of these answers, None where the log keeps no content. Raises StoreError."""
+        query = f"SELECT id, prompt FROM answers WHERE id IN ({', '.join('?' * len(answer_ids))})"  # noqa: S608
+        return dict(self._database.read(lambda c: c.execute(query, answer_ids).fetchall()))
+
+    def last_seen(self) -> list[Seen]:
+        """Return the last call of every model in the log, cached answers not counted. Raises StoreError."""
+        # SQLite takes the other columns from the row of the MAX; an answer's attempts share its time. What was left
+        # alone after faults has a row, but nothing was sent.
+        query = (
+            "SELECT MAX(time * 100 + n), provider, model, time, status, error FROM attempts"
+            " WHERE status != 'cached' AND error_kind IS NOT 'left_alone' GROUP BY provider, model"
+        )
+        rows = self._database.read(lambda c: c.execute(query).fetchall())
+        return [
+            Seen(provider, model, dt.datetime.fromtimestamp(time / 1e6, dt.UTC), status, error)
+            for _, provider, model, time, status, error in sorted(rows)
+        ]
 
     def newest(self, wanted: LogFilter, rows: int, skip: int = 0) -> list[tuple[Any, ...]]:
         """Return so many rows of the log after the newest ``skip``, newest first. Raises StoreError."""
-        where, values = _where(wanted)
-        query = f"{_SELECT_LOG}{where} ORDER BY t.time DESC, t.answer_id DESC, t.n DESC LIMIT ?"
-        found = self._database.read(lambda c: c.execute(query, (*values, skip + rows)).fetchall())
+        found = self._database.read(lambda c: overview.newest(c, wanted, skip + rows))
         # Disk and, after a fault, memory each gave theirs; the time is the first column.
         return sorted(found, key=lambda row: row[0], reverse=True)[skip : skip + rows]
 
-    def span(self) -> tuple[int, int] | None:
-        """Return the times of the log's first and last row, in microseconds, or None."""
-        query = "SELECT MIN(time), MAX(time) FROM attempts"
-        found = [row for row in self._database.read(lambda c: c.execute(query).fetchall()) if row[0] is not None]
-        return (min(row[0] for row in found), max(row[1] for row in found)) if found else None
-
     def summary(self, wanted: LogFilter, bucket: int) -> list[tuple[Any, ...]]:
         """Return sums over the log, a tuple of SUMMARY_COLUMNS a row, in buckets of that many microseconds."""
-        where, values = _where(wanted)
-        join = " JOIN answers a ON a.id = t.answer_id" if wanted.notebook is not None else ""
-        query = (
-            "SELECT t.time / ? * ?, t.tier, t.provider, t.model, t.status, COUNT(*), COUNT(*) - COUNT(t.cost_pico),"  # noqa: S608
-            " COALESCE(SUM(t.cost_pico), 0), COALESCE(SUM(t.saved_pico), 0), SUM(t.input_tokens), SUM(t.output_tokens)"
-            f" FROM attempts t{join}{where} GROUP BY 1, 2, 3, 4, 5"
-        )
-        return self._database.read(lambda c: c.execute(query, (bucket, bucket, *values)).fetchall())
+        return self._database.read(lambda c: overview.summary(c, wanted, bucket))
+
+    def span(self) -> tuple[int, int] | None:
+        """Return the times of the log's first and last row, in microseconds, or None."""
+        found = self._database.read(overview.span)
+        return (min(first for first, _ in found), max(last for _, last in found)) if found else None
 
     def choices(self, days: int) -> tuple[list[str], list[str]]:
         """Return the newest days (UTC, as 2026-11-23) and all the models of the log."""
-        # Each step of the recursion is one look into the index, where DISTINCT would read every row.
-        dates = """WITH RECURSIVE day (start) AS (
-            SELECT MAX(time) / 86400000000 * 86400000000 FROM attempts
-            UNION ALL SELECT (SELECT MAX(time) / 86400000000 * 86400000000 FROM attempts WHERE time < day.start)
-            FROM day WHERE day.start IS NOT NULL
-        ) SELECT date(start / 1000000, 'unixepoch') FROM day WHERE start IS NOT NULL LIMIT ?"""
-        found = self._database.read(lambda c: c.execute(dates, (days,)).fetchall())
-        models = self._database.read(lambda c: c.execute("SELECT DISTINCT model FROM attempts").fetchall())
-        return sorted({row[0] for row in found}, reverse=True)[:days], sorted({row[0] for row in models})
+        found = self._database.read(lambda c: overview.days(c, days))
+        models = self._database.read(overview.models)
+        return sorted({day for (day,) in found}, reverse=True)[:days], sorted({model for (model,) in models})
 
     def restore(self, records: list[Record]) -> int:
         """Add records that are not in the log, at the time of their answers; return how many were new."""
@@ -192,7 +180,7 @@ class SQLiteStore(Ledger):
             for record in records:
                 if connection.execute("SELECT 1 FROM answers WHERE id = ?", (record.answer.id,)).fetchone():
                     continue
-                then = _microseconds(record.answer.created)
+                then = round(record.answer.created.timestamp() * 1_000_000)
                 _insert_answer(connection, record, then)
                 _insert_attempts(connection, record, then)
                 added += 1
@@ -235,21 +223,6 @@ class SQLiteStore(Ledger):
     def close(self) -> None:
         """Close this thread's connection."""
         self._database.close()
-
-
-def _where(wanted: LogFilter) -> tuple[str, tuple[Any, ...]]:
-    """Return the WHERE clause of a filter, over attempts t and answers a, and its values."""
-    conditions = {
-        "t.time >= ?": _microseconds(wanted.since) if wanted.since else None,
-        "t.time < ?": _microseconds(wanted.until) if wanted.until else None,
-        "t.tier = ?": wanted.tier,
-        "t.model = ?": wanted.model,
-        "t.session = ?": wanted.session,
-        "a.notebook = ?": wanted.notebook,
-        "t.status = ?": wanted.status,
-    }
-    asked = {condition: value for condition, value in conditions.items() if value is not None}
-    return (f" WHERE {' AND '.join(asked)}" if asked else ""), tuple(asked.values())
 
 
 def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:

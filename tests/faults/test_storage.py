@@ -36,9 +36,9 @@ def record(name: str) -> Record:
 
 def prompts(home: Path) -> list[str]:
     store = SQLiteStore(home)
-    rows = store.log_rows(LogFilter())
+    found = store.log(LogFilter()).values("prompt")
     store.close()
-    return [row[-2] for row in rows]
+    return found
 
 
 WRITER = """
@@ -97,7 +97,7 @@ import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 {WRITER}
 from ipyrouter.store.base import LogFilter
-print("log", len(store.log_rows(LogFilter())))
+print("log", len(store.log(LogFilter()).values("prompt")))
 """
 
 

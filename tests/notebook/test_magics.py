@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from collections.abc import Callable
@@ -248,6 +249,49 @@ def test_router_subcommands(shell: Shell) -> None:
     assert "all is well" in shell.run("%router status").out
     assert "New session" in shell.run("%router reset").out
     assert "Forgot 1 cached answer." in shell.run("%router clear-cache").out
+
+
+def test_report_spans(shell: Shell) -> None:
+    shell.run("%%route\nExplain closures")
+    for span in ("--week", "--month", "--all"):
+        assert shell.run(f"report = %router report {span}").error is None
+        assert shell.ip.user_ns["report"].calls == 1
+    assert "$0 · 0 calls" in shell.run("%router report --month 2020-01-01").out
+    ran = shell.run("%router report --week --all")
+    assert "Choose one of --week and --all." in ran.out + ran.err
+
+
+def test_models_tell_prices_windows_and_what_was_last_seen(shell: Shell, make_router: MakeRouter) -> None:
+    chains = {"mid": ["o/status-503", "a/ok"], "power": ["gpt-6.1-sol", "gpt-4o", "o/unpriced"]}
+    router = make_router(
+        **chains, prices={"gpt-4o": {"input": 7, "output": 9}}, retired={"gpt-4o": dt.date(2026, 1, 1)}
+    )
+    ipyrouter.use_router(router)
+    shell.run("%%route\nExplain closures")
+    shell.run("%%route\nExplain closures")
+    shell.run("%router reset")
+    models = shell.run("%router models").value.reset_index().set_index("model")
+    assert models.loc["o/status-503", "last seen"] == "503 Unavailable, 0 s ago"
+    assert models.loc["a/ok", "last seen"] == "answered, 0 s ago"
+    assert models.loc["openai/gpt-6.1-sol", "last seen"] == "never"
+    assert models.loc["openai/gpt-6.1-sol", "state"] == "no key"
+    assert models.loc["openai/gpt-6.1-sol", "context"] > 10_000
+    assert models.loc["openai/gpt-6.1-sol", "price from"].startswith("genai-prices ")
+    rates = ["input $/M", "output $/M", "cached $/M"]
+    assert models.loc["openai/gpt-4o", rates].tolist() == [7, 9, 7]  # cached tokens cost what fresh ones do
+    assert models.loc["openai/gpt-4o", ["price from", "state"]].tolist() == ["config", "retired: skipped"]
+    assert models.loc["openai/gpt-4o", "retires"] == dt.date(2026, 1, 1)
+    assert models.loc["o/unpriced", "price from"] == "unknown"
+    assert models.loc["o/unpriced", rates].isna().all()
+
+
+def test_a_model_that_was_left_alone_was_last_seen_before(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(mid=["o/status-401"]))
+    for _ in range(2):
+        assert isinstance(shell.run("%%route\nExplain closures").error, RouteError)
+    models = shell.run("%router models").value.reset_index().set_index("model")
+    assert models.loc["o/status-401", "last seen"].startswith("401 Incorrect API key provided")
+    assert models.loc["o/status-401", "state"].startswith("Incorrect API key")
 
 
 def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) -> None:

@@ -1,0 +1,51 @@
+"""Tables of words as text, Markdown and HTML; whatever stands in a cell means itself in all three."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+from ipyrouter.notebook import sanitise
+from ipyrouter.notebook.render import cell
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, the columns' heads, and rows of as many cells."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def line(words: str, most: int | None = None) -> str:
+    """Return words as one line without control characters, cut after ``most`` characters."""
+    said = " ".join(sanitise.plain(words).split())
+    return said if most is None or len(said) <= most else said[: most - 1] + "…"
+
+
+def text(table: Table) -> str:
+    """Return the table with aligned columns."""
+    rows = [table.head, *(tuple(map(line, row)) for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = ["  ".join(f"{word:<{width}}" for word, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([f"  {table.title}:", *(f"    {row}".rstrip() for row in aligned)])
+
+
+def markdown(table: Table) -> str:
+    """Return the table as Markdown."""
+    rows = [table.head, ("---",) * len(table.head)]
+    body = [tuple(map(cell, row)) for row in table.rows]
+    return "\n".join([f"{cell(table.title)}:", "", *(f"| {' | '.join(row)} |" for row in (*rows, *body))])
+
+
+def escaped(words: str) -> str:
+    """Return words for HTML: one line, no markup, and no $, which front ends take for maths."""
+    return html.escape(line(words)).replace("$", "&#36;")
+
+
+def html_table(table: Table) -> str:
+    """Return the table as HTML."""
+    head = "".join(f"<th>{escaped(name)}</th>" for name in table.head)
+    body = "".join("<tr>" + "".join(f"<td>{escaped(word)}</td>" for word in row) + "</tr>" for row in table.rows)
+    return f"<table><caption>{escaped(table.title)}</caption><tr>{head}</tr>{body}</table>"
