@@ -17,9 +17,8 @@ import ipywidgets as widgets
 
 from ipyrouter.errors import IPyRouterError
 from ipyrouter.money import count
-from ipyrouter.notebook import charts, summary
+from ipyrouter.notebook import summary
 from ipyrouter.notebook.commands import export
-from ipyrouter.notebook.logtable import newest
 from ipyrouter.notebook.sanitise import plain
 from ipyrouter.store.base import LogFilter
 from ipyrouter.types import TIERS
@@ -85,16 +84,15 @@ class Panel:
     # --- what the magic calls ---
 
     def show(self) -> None:
-        """Show figures and controls below the cell that runs."""
+        """Show figures and controls below the cell that runs: the totals at once, charts and table as they come."""
         from IPython.display import display
 
         self._sums = summary.Sums(self.router.store, self._wanted())
-        bundle = self._bundle()
-        self._fill()
-        self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        figures = self._figures()
+        self._handle = display(_bundle(figures, ""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         controls = self.controls._repr_mimebundle_()
         display({**controls, "text/plain": _FALLBACK}, raw=True)  # type: ignore[no-untyped-call]
-        self._drawn = time.monotonic()
+        self._draw(figures)
 
     def flush(self) -> None:
         """Show what came since the last redraw: the cell is over."""
@@ -127,21 +125,26 @@ class Panel:
             return
         try:
             self._dirty = False
-            self._handle.update(self._bundle(), raw=True)
-            self._fill()
-            self._drawn = time.monotonic()
+            self._draw(self._figures())
         finally:
             self._lock.release()
 
-    def _bundle(self) -> dict[str, str]:
+    def _figures(self) -> summary.Figures:
         figures = summary.gather(self.router, self._sums, self._title())
         self._rows = figures.rows
-        tiers = {tier: float(amount) for tier, amount in figures.tiers.items()}
-        svg = charts.costs(tiers, figures.times, [float(total) for total in figures.totals])
-        return {"text/html": summary.html(figures, svg), "text/plain": summary.text(figures)}
+        return figures
+
+    def _draw(self, figures: summary.Figures) -> None:
+        """Show figures with their charts, and the table."""
+        self._fill()
+        if self._handle is not None:
+            self._handle.update(_bundle(figures, _charts(figures)), raw=True)
+        self._drawn = time.monotonic()
 
     def _fill(self) -> None:
         """Fill the table with the current page, and the filters with what there is to choose."""
+        from ipyrouter.notebook.logtable import newest  # pandas
+
         store = self.router.store
         pages = max(1, -(-self._rows // _PAGE))
         self._page = min(self._page, pages - 1)
@@ -199,6 +202,17 @@ class Panel:
         parts = [self._when.value if self._when.value != _ALL else "all of the log"]
         parts += [value for value in map(_chosen, (self._tier, self._model, self._status)) if value]
         return " · ".join(parts)
+
+
+def _charts(figures: summary.Figures) -> str:
+    from ipyrouter.notebook import charts  # matplotlib
+
+    tiers = {tier: float(amount) for tier, amount in figures.tiers.items()}
+    return charts.costs(tiers, figures.times, [float(total) for total in figures.totals])
+
+
+def _bundle(figures: summary.Figures, svg: str) -> dict[str, str]:
+    return {"text/html": summary.html(figures, svg), "text/plain": summary.text(figures)}
 
 
 def _dropdown(name: str, options: list[str]) -> Any:

@@ -133,7 +133,10 @@ _STYLE = "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:no
 
 
 def html(figures: Figures, svg: str) -> str:
-    """Return the figures as HTML: totals, charts, and the charts' numbers as a table for those who cannot see them."""
+    """Return the figures as HTML: totals, charts, and the charts' numbers as a table for those who cannot see them.
+
+    ``svg`` is "" while the charts are still being drawn.
+    """
     cards = " ".join(
         f'<span style="display:inline-block; padding:0.2em 1.6em 0.2em 0">'
         f'<span style="font-size:0.85em; opacity:0.75">{_text(what)}</span><br>'
@@ -174,6 +177,8 @@ def _said(figures: Figures) -> str:
 
 def _fluid(svg: str) -> str:
     """Return the SVG without its fixed size, so that it fits a narrow window."""
+    if not svg:
+        return "drawing …"
     head, close, rest = svg.partition(">")
     kept = " ".join(part for part in head.split() if not part.startswith(("width=", "height=")))
     return f'{kept} style="width:100%; height:auto"{close}{rest}'

@@ -152,7 +152,7 @@ def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
     shown = Panel(router)
     shown.show()
     shown._model.value = hostile.model
-    for html in (shown._table.value, shown._bundle()["text/html"]):
+    for html in (shown._table.value, summary.html(shown._figures(), "")):
         assert "<img" not in html
         assert "<script" not in html
         assert "\u202e" not in html
