@@ -219,6 +219,14 @@ def _gaps(
             shares = [tiers.count(tier) / len(tiers) for tier in _NAMES]
             said += f"  shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
         print(said)
+    # Both on the same drawn rows: two intervals that overlap do not show that a difference is noise.
+    one, other = (np.array([float(ranked(prompt)) for prompt in prompts]) for ranked in (ours, len))
+    apart = [data.apgr(values, weak, strong) for values in (one, other)]
+    low, high = _interval(
+        lambda pick: data.apgr(one[pick], weak[pick], strong[pick]) - data.apgr(other[pick], weak[pick], strong[pick]),
+        len(prompts),
+    )
+    print(f"  ipyrouter less length      {apart[0] - apart[1]:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
 def _learned(part: data.Outcomes, difficulty: Difficulty) -> None:
