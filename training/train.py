@@ -1,6 +1,7 @@
 """From the data to ``ipyrouter/classifier/weights.bin``, reproducibly: python -m training.train.
 
-Needs numpy, scipy and scikit-learn (the extra `training`). Solvers are deterministic and splits are by hash.
+Needs numpy, scipy and scikit-learn (the extra `training`). Splits are by hash and solvers have
+no chance in them, but the number of threads moves their last digits, and with them a threshold by a step.
 """
 
 from __future__ import annotations
