@@ -1,13 +1,17 @@
 """Routing quality beside prompt length, the article's rules and, if installed, litellm's complexity router.
 
 Every figure is of rows that the model in question was not trained on: a fifth of each file is held back for the figures
-in domain, a whole file for those out of domain, the third of our own requests for those of a notebook. Needs the extra
-`training` and the shared data. Intervals are 95 % bootstrap intervals.
+in domain, a whole file for those out of domain, a third, an author or a group of languages of our own requests for
+those of a notebook, and last an author on whom nothing was ever chosen. Prompt length gets the thresholds that agree
+best with the training rows of the same kind; litellm's router names its own tiers. Needs the extra `training` and the
+shared data. Intervals are 95 % bootstrap intervals.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import statistics
 import tempfile
 import time
@@ -26,7 +30,24 @@ from training.train import train, typos, write
 
 _DRAWS = 300
 _NAMES = ("fast", "mid", "power")
+_LITELLM_TIERS = {"SIMPLE": 0, "MEDIUM": 1, "COMPLEX": 2, "REASONING": 2}
 Difficulty = Callable[[str], float]
+ToTier = Callable[[str], int]
+_EVERYDAY = (
+    "How do I read a CSV with pandas?",
+    "what is the difference between loc and iloc",
+    "Sort df by date, newest first",
+    "Make the x labels of this plot vertical",
+    "Write a docstring for this function",
+    "Wie lösche ich doppelte Zeilen?",
+    "Group sales by month and region, fill the gaps with 0 and plot the three largest regions",
+    "Which test should I use to compare two small, skewed groups?",
+    "Explain why this join returns more rows than the left table",
+    "Find out why the training loss becomes NaN after 3,000 steps only on two GPUs",
+    "Design a pipeline that deduplicates a billion events a day with late data and no double counting",
+    "Prove that this estimator is unbiased and attains the Cramér-Rao bound",
+)
+"""Made up for the eye: what a person might ask on any day, from simple to hard."""
 
 
 def main() -> None:
@@ -43,16 +64,42 @@ def main() -> None:
 
     print("\n## Tier agreement, three tiers")
     rows = held["uncommonroute"]
-    _agreement("UncommonRoute, unseen", [labelled.prompts[i] for i in rows], labelled.tiers[rows], ours, baselines)
+    rest = np.setdiff1d(np.arange(len(labelled.prompts)), rows)
+    length = _by_length([labelled.prompts[i] for i in rest], labelled.tiers[rest])
+    unseen = data.Labelled([labelled.prompts[i] for i in rows], labelled.tiers[rows], labelled.authors[rows])
+    _agreement("UncommonRoute, unseen", unseen, ours, length)
     own = data.notebook(held_back=True)
-    _agreement("notebook requests, unseen", own.prompts, own.tiers, ours, baselines)
-    for author in ("first", "a", "b", "c"):
-        part = data.notebook(author=author)
-        without = _trained(folder, author=author)
-        _agreement(f"notebook requests of an author never seen ({author})", part.prompts, part.tiers, without, {})
-    noisy = [typos(prompt, 1000 + i) for i, prompt in enumerate(own.prompts)]
-    same = np.mean([_tier(ours, a) == _tier(ours, b) for a, b in zip(own.prompts, noisy, strict=True)])
-    print(f"same tier under typos: {same:.3f}")
+    known = data.notebook(held_back=False)
+    length = _by_length(known.prompts, known.tiers)
+    _agreement("notebook requests, the third held back", own, ours, length)
+    for author in data.AUTHORS:
+        part, others = (
+            data.notebook(keep=lambda row, author=author: row["author"] == author),  # type: ignore[misc]
+            data.notebook(keep=lambda row, author=author: row["author"] != author),  # type: ignore[misc]
+        )
+        _agreement(
+            f"notebook requests of an author never seen ({author})",
+            part,
+            _trained(folder, own=others),
+            _by_length(others.prompts, others.tiers),
+        )
+    for group, languages in data.LANGUAGES.items():
+        part, others = (
+            data.notebook(keep=lambda row, known=languages: row["language"] in known),  # type: ignore[misc]
+            data.notebook(keep=lambda row, known=languages: row["language"] not in known),  # type: ignore[misc]
+        )
+        _agreement(
+            f"notebook requests of languages never seen in them ({group})",
+            part,
+            _trained(folder, own=others),
+            _by_length(others.prompts, others.tiers),
+        )
+    last = data.final()
+    _agreement(f"final test: author {data.FINAL}, on whom nothing was chosen", last, ours, length)
+    _stability(ours, own.prompts, last.prompts)
+    print("everyday prompts (by eye):")
+    for prompt in _EVERYDAY:
+        print(f"  {ours(prompt):.2f} {_NAMES[_tier(ours, prompt)]:<5} {prompt}")
 
     print("\n## APGR in domain (a fifth held back)")
     for name, part in files.items():
@@ -80,34 +127,79 @@ def _trained(folder: Path, **options: Any) -> Difficulty:
 def _baselines() -> dict[str, Difficulty]:
     signals = config.load(environ={}).signals
     found: dict[str, Difficulty] = {
-        "prompt length": lambda prompt: min(len(prompt) / 5000, 1.0),
+        "prompt length": len,
         "article's rules": lambda prompt: rules.classify(prompt, signals).difficulty,
     }
+    if (complexity := _litellm()) is not None:
+        found["litellm complexity router"] = lambda prompt: float(complexity.classify(prompt)[1])
+    return found
+
+
+@functools.cache
+def _litellm() -> Any:
+    """Return litellm's complexity router; None if it is not installed."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no download of prices
     try:
         from litellm import Router
         from litellm.router_strategy.complexity_router.complexity_router import ComplexityRouter
     except ImportError:
         print("litellm's complexity router is not installed")
-        return found
-    complexity = ComplexityRouter(model_name="auto", litellm_router_instance=Router(model_list=[]))
-    found["litellm complexity router"] = lambda prompt: float(complexity.classify(prompt)[1])
-    return found
+        return None
+    return ComplexityRouter(model_name="auto", litellm_router_instance=Router(model_list=[]))
+
+
+def _by_length(prompts: list[str], tiers: Any) -> ToTier:
+    """Return the tier by length, with the two thresholds that agree best with these prompts' tiers."""
+    lengths = np.array([len(prompt) for prompt in prompts])
+    steps = np.unique(np.quantile(lengths, np.linspace(0, 1, 60)))
+    _, low, high = max(
+        (float(np.mean(((lengths >= low).astype(int) + (lengths >= high)) == tiers)), low, high)
+        for low in steps
+        for high in steps
+        if low <= high
+    )
+    return lambda prompt: int(len(prompt) >= low) + int(len(prompt) >= high)
 
 
 def _tier(difficulty: Difficulty, prompt: str) -> int:
     return _NAMES.index(model.tier_of(difficulty(prompt), model.FAST_BELOW, model.POWER_ABOVE))
 
 
-def _agreement(title: str, prompts: list[str], tiers: Any, ours: Difficulty, baselines: dict[str, Difficulty]) -> None:
-    print(f"{title} ({len(prompts)} rows)")
-    for name, difficulty in {"ipyrouter": ours, **baselines}.items():
-        said = np.array([_tier(difficulty, prompt) for prompt in prompts])
-        low, high = _interval(lambda pick, said=said: np.mean(said[pick] == tiers[pick]), len(prompts))  # type: ignore[misc]
+def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier) -> None:
+    signals = config.load(environ={}).signals
+    rivals: dict[str, ToTier] = {
+        "ipyrouter": lambda prompt: _tier(ours, prompt),
+        "prompt length": length,
+        "article's rules": lambda prompt: _NAMES.index(rules.classify(prompt, signals).tier),
+    }
+    if (complexity := _litellm()) is not None:
+        rivals["litellm complexity router"] = lambda prompt: _LITELLM_TIERS[complexity.classify(prompt)[0].value]
+    print(f"{title} ({len(part.prompts)} rows)")
+    for name, tier in rivals.items():
+        said = np.array([tier(prompt) for prompt in part.prompts])
+        right = said == part.tiers
+        low, high = _interval(lambda pick, right=right: np.mean(right[pick]), len(right))  # type: ignore[misc]
         shares = [float(np.mean(said == tier)) for tier in range(3)]
-        down = float(np.mean(said[tiers == 2] == 0))
+        down = float(np.mean(said[part.tiers == 2] == 0))
         print(
-            f"  {name:<26} {np.mean(said == tiers):.3f} [{low:.3f}, {high:.3f}]  power sent to fast {down:.3f}  "
+            f"  {name:<26} {np.mean(right):.3f} [{low:.3f}, {high:.3f}]  power sent to fast {down:.3f}  "
             f"shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
+        )
+
+
+def _stability(ours: Difficulty, *requests: list[str]) -> None:
+    """Print how often the tier stays under typos and under paraphrase, and how often it moves by two tiers."""
+    prompts = [prompt for some in requests for prompt in some]
+    kinds = {
+        "typos": [(prompt, typos(prompt, 1000 + number)) for number, prompt in enumerate(prompts)],
+        "paraphrase": data.paraphrases(),
+    }
+    for kind, pairs in kinds.items():
+        moved = np.array([abs(_tier(ours, one) - _tier(ours, other)) for one, other in pairs])
+        low, high = _interval(lambda pick, moved=moved: np.mean(moved[pick] == 0), len(moved))  # type: ignore[misc]
+        print(
+            f"same tier under {kind}: {np.mean(moved == 0):.3f} [{low:.3f}, {high:.3f}], "
+            f"moved by two tiers {np.mean(moved == 2):.3f} ({len(moved)} pairs)"
         )
 
 
@@ -121,12 +213,20 @@ def _gaps(
             lambda pick, values=values: data.apgr(values[pick], weak[pick], strong[pick]),  # type: ignore[misc]
             len(prompts),
         )
-        tiers = [model.tier_of(value, model.FAST_BELOW, model.POWER_ABOVE) for value in values]
-        shares = [tiers.count(tier) / len(tiers) for tier in _NAMES]
-        print(
-            f"  {title:<26} {data.apgr(values, weak, strong):.3f} [{low:.3f}, {high:.3f}]  "
-            f"shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
-        )
+        said = f"  {title:<26} {data.apgr(values, weak, strong):.3f} [{low:.3f}, {high:.3f}]"
+        if title == "ipyrouter":
+            tiers = [model.tier_of(value, model.FAST_BELOW, model.POWER_ABOVE) for value in values]
+            shares = [tiers.count(tier) / len(tiers) for tier in _NAMES]
+            said += f"  shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
+        print(said)
+    # Both on the same drawn rows: two intervals that overlap do not show that a difference is noise.
+    one, other = (np.array([float(ranked(prompt)) for prompt in prompts]) for ranked in (ours, len))
+    apart = [data.apgr(values, weak, strong) for values in (one, other)]
+    low, high = _interval(
+        lambda pick: data.apgr(one[pick], weak[pick], strong[pick]) - data.apgr(other[pick], weak[pick], strong[pick]),
+        len(prompts),
+    )
+    print(f"  ipyrouter less length      {apart[0] - apart[1]:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
 def _learned(part: data.Outcomes, difficulty: Difficulty) -> None:

@@ -31,6 +31,7 @@ LOADED = config.load(environ={})
     [
         ("rename column a to b", "fast"),
         ("what does df.shape return", "fast"),
+        ("How do I read a CSV with pandas?", "fast"),
         ("Translate to French: good morning", "fast"),
         ("Was macht df.head()?", "fast"),
         ("Design a fault-tolerant feature store for fifty teams with exactly-once ingestion and lineage", "power"),
@@ -138,7 +139,10 @@ def test_the_weights_are_small() -> None:
 
 def hard_and_easy() -> tuple[str, str]:
     """Two things to ask about; the shipped weights think the first the easier, and the outcomes contradict them."""
-    return tuple(sorted(("widget", "gadget"), key=lambda thing: classify(f"what about {thing}", LOADED).difficulty))  # type: ignore[return-value]
+    hard, easy = sorted(
+        ("widget", "gadget"), key=lambda thing: classify(f"what about {thing} number 0", LOADED).difficulty
+    )
+    return hard, easy
 
 
 def outcomes(rows: int = 60) -> pd.DataFrame:
@@ -155,7 +159,7 @@ def outcomes(rows: int = 60) -> pd.DataFrame:
 def test_learning_moves_what_the_outcomes_say(
     make_router: MakeRouter, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hard, easy = (f"what about {thing} 999" for thing in hard_and_easy())
+    hard, easy = (f"what about {thing} number 999" for thing in hard_and_easy())
     router = make_router(routing={"mode": "learned"})
     before = router.classify(hard).difficulty
     lesson = router.learn(outcomes())
@@ -169,6 +173,21 @@ def test_learning_moves_what_the_outcomes_say(
     router.learn(reset=True)
     assert "Forgot 1 lesson;" in capsys.readouterr().out
     assert router.classify(hard).difficulty == before
+
+
+def test_pasted_code_teaches(make_router: MakeRouter) -> None:
+    def asked(number: int, lines: int) -> str:
+        code = "\n".join(f"x_{line} = f({number}, {line})" for line in range(lines))
+        return f"What does this return?\n\n```python\n{code}\n```"
+
+    rows = [
+        {"prompt": asked(number, lines), "tier": "fast", "ok": lines == 2} for number in range(30) for lines in (2, 30)
+    ]
+    router = make_router(routing={"mode": "learned"})
+    lesson = router.learn(pd.DataFrame(rows))
+    assert lesson is not None
+    assert lesson.after == 1
+    assert router.classify(asked(99, 28)).difficulty > router.classify(asked(99, 3)).difficulty
 
 
 def test_nothing_gained_keeps_the_old_weights(
@@ -203,9 +222,10 @@ def test_bad_outcomes(make_router: MakeRouter, frame: pd.DataFrame, said: str) -
         make_router().learn(frame)
 
 
-def test_a_damaged_lesson_is_ignored(make_router: MakeRouter, home: Path) -> None:
+@pytest.mark.parametrize("text", ["{", '{"version": 1, "weights": [0.5], "slope": 1, "middle": 0}'])
+def test_a_damaged_or_older_lesson_is_ignored(make_router: MakeRouter, home: Path, text: str) -> None:
     (home / "learned").mkdir(parents=True)
-    (home / "learned" / "0001.json").write_text("{")
+    (home / "learned" / "0001.json").write_text(text)
     assert make_router(routing={"mode": "learned"}).classify("rename a to b").tier == "fast"
 
 

@@ -5,9 +5,11 @@ The shared files stay where they are (``--data``, default ../shared/data/routing
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,14 @@ from ipyrouter.classifier.features import BUCKETS, analyse, pair_bucket, word_bu
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data" / "routing"
 OWN = Path(__file__).with_name("notebook_requests.jsonl")
+PARAPHRASES = Path(__file__).with_name("paraphrases.jsonl")
+AUTHORS = ("first", "a", "b", "c", "d")  # "first" and "d" wrote hard cases, "d" such that length tells nothing
+FINAL = "e"
+LANGUAGES = {  # groups for leaving one out: a prompt is often near another one in a kindred language
+    "English": ("en",),
+    "other languages in Latin script": ("de", "es", "fr", "it", "nl", "pl", "pt", "tr"),
+    "languages in other scripts": ("ar", "hi", "ja", "ko", "ru", "zh"),
+}
 TIERS = {"fast": 0, "mid": 1, "power": 2, "SIMPLE": 0, "MEDIUM": 1, "COMPLEX": 2, "REASONING": 2}
 
 _LLMROUTER_WEAK = ("llama-3.1-8b-instruct", "gemma-2-9b-it", "qwen2.5-7b-instruct", "mistral-7b-instruct-v0.3")
@@ -43,15 +53,21 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Prompts with a tier: 0 fast, 1 mid, 2 power."""
+    """Prompts with a tier: 0 fast, 1 mid, 2 power; and who wrote them."""
 
     prompts: list[str]
     tiers: np.ndarray[Any, Any]
+    authors: np.ndarray[Any, Any]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return [json.loads(line) for line in text.splitlines()]
+
+
+def _labelled(rows: list[dict[str, Any]]) -> Labelled:
+    authors = np.array([row.get("author", "uncommonroute") for row in rows])
+    return Labelled([row["prompt"] for row in rows], np.array([TIERS[row["tier"]] for row in rows]), authors)
 
 
 def outcomes(name: str, folder: Path = SHARED) -> Outcomes:
@@ -69,35 +85,42 @@ def outcomes(name: str, folder: Path = SHARED) -> Outcomes:
 def uncommon(folder: Path = SHARED) -> Labelled:
     """Read UncommonRoute's labelled requests."""
     rows = _rows(folder / "uncommonroute.jsonl.gz")
-    return Labelled([row["prompt"] for row in rows], np.array([TIERS[row["tier"]] for row in rows]))
+    return _labelled(rows)
 
 
-def notebook(*, held_back: bool | None = None, author: str | None = None, others: bool = False) -> Labelled:
+def notebook(*, held_back: bool | None = None, keep: Callable[[dict[str, str]], bool] = lambda _: True) -> Labelled:
     """Read our own requests: the third that nothing is trained or tuned on, or the rest; split by hash.
 
-    ``author`` keeps the rows of one author alone, or with ``others`` all but those.
+    ``keep`` tells which rows are wanted by their author and language. The author of the final test is never among them.
     """
-    rows = _rows(OWN)
+    rows = [row for row in _rows(OWN) if row["author"] != FINAL and keep(row)]
     if held_back is not None:
         rows = [row for row in rows if (zlib.crc32(row["prompt"].encode()) % 3 == 0) == held_back]
-    if author is not None:
-        rows = [row for row in rows if (row["author"] == author) != others]
-    return Labelled([row["prompt"] for row in rows], np.array([TIERS[row["tier"]] for row in rows]))
+    return _labelled(rows)
+
+
+def final() -> Labelled:
+    """Read the requests of the author on whom nothing is trained, tuned, calibrated or chosen."""
+    return _labelled([row for row in _rows(OWN) if row["author"] == FINAL])
+
+
+def paraphrases() -> list[tuple[str, str]]:
+    """Read pairs of a request from the third held back and the same in other words: for evaluation alone."""
+    return [(row["prompt"], row["paraphrase"]) for row in _rows(PARAPHRASES)]
+
+
+@functools.cache
+def _features(prompt: str) -> tuple[Any, Any, tuple[float, ...]]:
+    words, pairs, figures = analyse(prompt)
+    buckets = [bucket for word in words for bucket in word_buckets(word)] + [pair_bucket(pair) for pair in pairs]
+    place, count = np.unique(np.array(buckets, dtype=np.int64), return_counts=True)
+    return place, count / np.sqrt(max(len(buckets), 1)), figures
 
 
 def matrix(prompts: list[str]) -> csr_matrix:
     """Return the features as the classifier computes them: counts over the root of their number, then the figures."""
-    places: list[np.ndarray[Any, Any]] = []
-    values: list[np.ndarray[Any, Any]] = []
-    ends, figures = [0], []
-    for prompt in prompts:
-        words, pairs, numbers = analyse(prompt)
-        buckets = [bucket for word in words for bucket in word_buckets(word)] + [pair_bucket(pair) for pair in pairs]
-        place, count = np.unique(np.array(buckets, dtype=np.int64), return_counts=True)
-        places.append(place)
-        values.append(count / np.sqrt(max(len(buckets), 1)))
-        ends.append(ends[-1] + len(place))
-        figures.append(numbers)
+    places, values, figures = zip(*map(_features, prompts), strict=True)
+    ends = np.concatenate([[0], np.cumsum([len(place) for place in places])])
     hashed = csr_matrix((np.concatenate(values), np.concatenate(places), ends), shape=(len(prompts), BUCKETS))
     return hstack([hashed, csr_matrix(np.array(figures))]).tocsr()
 

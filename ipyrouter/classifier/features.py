@@ -33,10 +33,15 @@ def word_buckets(word: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(_bucket, pieces)))
 
 
-def words_of(request: RequestText) -> list[str]:
-    """Return the tokens of a request in lower case; numbers are one token."""
-    found = _TOKEN.findall(request.text.lower())
+def words_of(text: str) -> list[str]:
+    """Return the tokens of a text in lower case; numbers are one token."""
+    found = _TOKEN.findall(text.lower())
     return ["0" if token.isdigit() else token for token in found]
+
+
+def pairs_of(words: list[str]) -> list[tuple[str, str]]:
+    """Return the distinct pairs of neighbouring words; the first word's neighbour is the beginning."""
+    return list(dict.fromkeys(zip(["^", *words], words, strict=False)))
 
 
 def pair_bucket(pair: tuple[str, str]) -> int:
@@ -62,9 +67,32 @@ def figures_of(request: RequestText, words: list[str]) -> tuple[float, ...]:
     )
 
 
+def shape_of(text: str, words: list[str]) -> tuple[float, ...]:
+    """Return what a text looks like, whatever it says: sizes, and how much of it is code, figures or formulas."""
+    lines = text.split("\n")
+    distinct = len(set(words))
+    counts = (
+        len(text),
+        len(words),
+        distinct,
+        words.count("0"),
+        len(lines),
+        sum(map(str.isdigit, text)),
+        sum(map(str.isupper, text)),
+        sum(map(text.count, "()[]{}")),
+        sum(map(text.count, "+-*/=<>^%")),
+        sum(map(text.count, "\"'")),
+        text.count("\\"),
+        text.count(","),
+        text.count("."),
+        max(len(line) - len(line.lstrip()) for line in lines),
+        max(map(len, words), default=0),
+    )
+    return (*map(math.log1p, counts), distinct / max(len(words), 1))
+
+
 def analyse(prompt: str) -> tuple[list[str], list[tuple[str, str]], tuple[float, ...]]:
     """Return the distinct words, the distinct pairs and the figures of a prompt."""
     request = request_of(prompt)
-    words = words_of(request)
-    marked = ["^", *words]
-    return list(dict.fromkeys(words)), list(dict.fromkeys(zip(marked, words, strict=False))), figures_of(request, words)
+    words = words_of(request.text)
+    return list(dict.fromkeys(words)), pairs_of(words), figures_of(request, words)

@@ -1,19 +1,22 @@
-"""The person's own outcomes, on top of the shipped weights: a small ridge regression over hashed words.
+"""The person's own outcomes, on top of the shipped weights: a small ridge regression over hashed words and the shape.
 
 An outcome says whether a tier's answer to a prompt did. What is learned is how much a stronger tier gains; it moves the
-difficulty up or down. The shipped weights stay as they are, so that everything can be undone.
+difficulty up or down. The whole prompt counts here, pasted code and tables too: what a person pastes is often what
+makes their requests hard. The shipped weights stay as they are, so that everything can be undone.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.classifier.features import analyse, pair_bucket, word_buckets
+from ipyrouter.classifier.features import pair_bucket, pairs_of, shape_of, word_buckets, words_of
+from ipyrouter.classifier.request import bounded
 from ipyrouter.errors import UsageError
 from ipyrouter.types import TIERS
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 _BUCKETS = 4096  # divides the classifier's own number of buckets
 _RIDGE = 10.0
-_VERSION = 1
+_VERSION = 2
 _LEAST_ROWS = 20
 _HOLD_BACK = 5  # every fifth prompt judges
 _REACH = 0.35  # of the difficulty: how far a lesson moves it at the most, where the outcomes are sure
@@ -31,21 +34,26 @@ Outcome = tuple[str, str, float]
 """(prompt, tier, ok): ok is 1 where this tier's answer did, 0 where it did not, or a mean of several."""
 
 
-def _buckets(prompt: str) -> list[int]:
-    words, pairs, _ = analyse(prompt)
+def _features(prompt: str) -> tuple[list[int], tuple[float, ...]]:
+    """Return the buckets of the words and pairs, and the shape, of all that was written and pasted."""
+    text = bounded(prompt)
+    words = words_of(text)
+    distinct = dict.fromkeys(words)
     # A word's first bucket is the whole word's; the others are its pieces, too many for so few outcomes.
-    return [bucket % _BUCKETS for bucket in (*(word_buckets(word)[0] for word in words), *map(pair_bucket, pairs))]
+    hashed = (*(word_buckets(word)[0] for word in distinct), *map(pair_bucket, pairs_of(words)))
+    return [bucket % _BUCKETS for bucket in hashed], shape_of(text, words)
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What was learned: a weight a bucket, and how it compares with the shipped weights on held-back rows.
+    """What was learned: a weight for each bucket and figure of the shape, and how it ranks held-back rows.
 
     ``before`` and ``after`` are the shares of pairs (one prompt that needed a stronger tier, one that did not) which
     are ranked rightly: .5 is chance.
     """
 
     weights: tuple[float, ...]
+    shape: tuple[float, ...]
     slope: float
     middle: float
     rows: int
@@ -58,10 +66,10 @@ class Lesson:
         return self.after > self.before
 
     def push(self, prompt: str) -> float:
-        """Return the lesson's own estimate of the gain, about 0."""
-        buckets = _buckets(prompt)
-        total = sum(self.weights[bucket] for bucket in buckets)
-        return float(total / max(len(buckets), 1) ** 0.5)
+        """Return the lesson's own estimate of the gain, but for a constant that ``middle`` holds."""
+        buckets, shape = _features(prompt)
+        total = sum(self.weights[bucket] for bucket in buckets) / math.sqrt(max(len(buckets), 1))
+        return total + sum(weight * figure for weight, figure in zip(self.shape, shape, strict=True))
 
     def adjust(self, prompt: str, difficulty: float) -> float:
         """Return the difficulty as the outcomes have taught it, in [0, 1]."""
@@ -85,7 +93,7 @@ def load(path: Path) -> Lesson | None:
         saved: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if saved.pop("version") != _VERSION:
             return None
-        return Lesson(**{**saved, "weights": tuple(saved["weights"])})
+        return Lesson(**{**saved, "weights": tuple(saved["weights"]), "shape": tuple(saved["shape"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -114,15 +122,15 @@ def fit(outcomes: Iterable[Outcome], difficulty: Callable[[str], float]) -> Less
     x = _matrix(prompts)
     held = np.arange(len(prompts)) % _HOLD_BACK == 0
     trial = _solve(x[~held], base[~held], y[~held])
-    after = _predict(trial, x[held], base[held])
     weights, slope, middle = _solve(x, base, y)
     return Lesson(
-        weights=tuple(np.round(weights, 6).tolist()),
+        weights=tuple(np.round(weights[:_BUCKETS], 6).tolist()),
+        shape=tuple(np.round(weights[_BUCKETS:], 6).tolist()),
         slope=round(slope, 6),
         middle=round(middle, 6),
         rows=len(prompts),
         before=_ranked(base[held], y[held]),
-        after=_ranked(after, y[held]),
+        after=_ranked(_predict(trial, x[held], base[held]), y[held]),
     )
 
 
@@ -145,13 +153,15 @@ def _targets(outcomes: Iterable[Outcome]) -> tuple[list[str], list[float]]:
 
 
 def _matrix(prompts: list[str]) -> np.ndarray[Any, Any]:
+    """Return a row a prompt: the buckets' counts over the root of their number, then the shape."""
     import numpy as np
 
-    x = np.zeros((len(prompts), _BUCKETS), dtype=np.float32)
+    hashed, shapes = np.zeros((len(prompts), _BUCKETS), dtype=np.float32), []
     for row, prompt in enumerate(prompts):
-        buckets = _buckets(prompt)
-        np.add.at(x[row], buckets, 1 / max(len(buckets), 1) ** 0.5)
-    return x
+        buckets, shape = _features(prompt)
+        np.add.at(hashed[row], buckets, 1 / max(len(buckets), 1) ** 0.5)
+        shapes.append(shape)
+    return np.hstack([hashed, np.array(shapes, dtype=np.float32)])
 
 
 def _solve(x: Any, base: Any, y: Any) -> tuple[Any, float, float]:
@@ -164,10 +174,15 @@ def _solve(x: Any, base: Any, y: Any) -> tuple[Any, float, float]:
     # where all prompts look alike to it.
     slope = min(max(slope, 0.0), 2.0)
     rest = y - slope * centred
-    middle = float(rest.mean())
-    gram = (x @ x.T).astype(np.float64)
+    # The shape as a whole weighs about as much as the words: each figure in deviations, over the root of their number.
+    shape = x[:, _BUCKETS:]
+    scale = np.ones(x.shape[1], dtype=np.float32)
+    scale[_BUCKETS:] = 1 / ((shape.std(axis=0) + 0.05) * shape.shape[1] ** 0.5)
+    near = x * scale
+    near[:, _BUCKETS:] -= near[:, _BUCKETS:].mean(axis=0)
+    gram = (near @ near.T).astype(np.float64)
     gram[np.diag_indices_from(gram)] += _RIDGE
-    weights = x.T @ np.linalg.solve(gram, rest - middle)
+    weights = scale * (near.T @ np.linalg.solve(gram, rest - rest.mean()))
     shift = float(np.mean(slope * centred + x @ weights))
     return weights, slope, shift
 

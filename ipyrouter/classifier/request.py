@@ -33,11 +33,11 @@ class RequestText:
 def request_of(prompt: str) -> RequestText:
     """Split a prompt. Where nothing but material is found, all of it is the request."""
     if "\n" not in prompt:
-        return RequestText(_bounded(prompt))
+        return RequestText(bounded(prompt))
     counts = {"code": 0, "traceback": 0, "table": 0, "quote": 0}
     kept: list[str] = []
     fence = ""
-    for line in _bounded(prompt, _LONGEST * 4).split("\n"):
+    for line in bounded(prompt, _LONGEST * 4).split("\n"):
         kind = _kind(line, fence)
         if mark := _FENCE.match(line):
             fence = "" if fence else mark[1]
@@ -46,7 +46,7 @@ def request_of(prompt: str) -> RequestText:
         else:
             kept.append(line)
     text = "\n".join(kept).strip()
-    return RequestText(_bounded(text or prompt), **counts)
+    return RequestText(bounded(text or prompt), **counts)
 
 
 def _kind(line: str, fence: str) -> str:
@@ -64,5 +64,6 @@ def _kind(line: str, fence: str) -> str:
     return ""
 
 
-def _bounded(text: str, longest: int = _LONGEST) -> str:
+def bounded(text: str, longest: int = _LONGEST) -> str:
+    """Return a text's beginning and end where it is too long to be read whole."""
     return text if len(text) <= longest else f"{text[: longest // 2]}\n{text[-longest // 2 :]}"
