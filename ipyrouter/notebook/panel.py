@@ -79,6 +79,7 @@ class Panel:
         self._newer.on_click(lambda _: self._turn(-1))
         self._older.on_click(lambda _: self._turn(1))
         self._export.on_click(lambda _: self._write())
+        self._sums = summary.Sums(router.store, self._wanted())
         router.listeners.append(self._told)
 
     # --- what the magic calls ---
@@ -119,7 +120,7 @@ class Panel:
 
     def _redraw(self) -> None:
         """Redraw figures and table, unless nobody looks or another thread is at it."""
-        if self._handle is None or (self._seen and not self.controls._view_count):
+        if self._seen and not self.controls._view_count:
             return
         if not self._lock.acquire(blocking=False):
             return
