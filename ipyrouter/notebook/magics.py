@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -24,25 +25,6 @@ if TYPE_CHECKING:
     from ipyrouter.types import Answer
 
 _ANSWER = "ipyrouter.types.Answer"
-_EXAMPLES = (
-    "%%route",
-    "What is the difference between a list and a tuple?",
-    "",
-    '%%route -t power -s "You are a statistician." -o review',
-    "Review this analysis: {{notes}}",
-    "",
-    "%%route --continue",
-    "Say it in one sentence.",
-    "",
-    "%%route --with sales --format code",
-    "Plot revenue by month.",
-    "",
-    "%%route --error",
-    "What went wrong, and how do I mend it?",
-    "",
-    "cities = %route -f json The three largest cities of France as a JSON list",
-    "%route -n Draw up a migration plan from pandas 1 to pandas 3",
-)
 
 
 @magics_class
@@ -63,19 +45,58 @@ class RouterMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def route(self, line: str, cell: str | None = None) -> Any:
-        """Send a prompt to the cheapest model that can answer it.
+        r"""Send a prompt to the cheapest model that can answer it.
 
-        `%%route [options]` takes the cell below as the prompt, verbatim, but for {{name}}, which inserts a variable.
-        `%route [options] PROMPT` takes the rest of the line. The Answer is returned, so that `_` holds it; with
-        --format json, the Python object. `%route --help` lists the options, with examples.
+        The prompt goes out as it is typed, but for {{name}}, which inserts a variable. `_` holds the Answer; with
+        --format json, the Python object.
+
+        %%route [options], the prompt below    %route [options] PROMPT
+
+          -t, --tier TIER      use this tier: fast, mid or power
+          -m, --model MODEL    use this model: provider/model, or a name that tells its provider
+          -s, --system TEXT    the system prompt; quote it
+          -o, --out NAME       put the answer into this variable
+          -f, --format FORMAT  how to show it: markdown, text, code, json, html, none
+          -c, --continue       go on from the previous answer
+          --chat NAME          go on in the conversation of this name; the first prompt begins it
+          --with NAMES         send these variables along, bounded: tables, functions, figures, values
+          --error              send the last traceback along, without keys and home paths
+          --max-tokens N       at most so many output tokens
+          --temperature T      sampling temperature, sent only when given
+          --refresh            ask anew and replace what is cached
+          --no-cache           neither read nor write the cache
+          --no-escalate        keep a weak answer instead of asking a tier up
+          --raw                insert no variables: {{name}} means itself
+          --yes                send a very large prompt without asking
+          -n, --dry-run        send nothing; show tier, reasons, model, cost range, cache and key
+          -q, --quiet          show nothing; the answer is in _ (and in -o NAME)
+          -h, --help           show this help
+
+        Examples:
+          %%route
+          What is the difference between a list and a tuple?
+
+          %%route -t power -s "You are a statistician." -o review
+          Review this analysis: {{notes}}
+
+          %%route --continue
+          Say it in one sentence.
+
+          %%route --with sales --format code
+          Plot revenue by month.
+
+          %%route --error
+          What went wrong, and how do I mend it?
+
+          cities = %route -f json The three largest cities of France as a JSON list
+          %route -n Draw up a migration plan from pandas 1 to pandas 3
         """
         from ipyrouter.notebook import options
         from ipyrouter.notebook.chats import Turn
 
         parsed = options.parse(line, options.ROUTE)
         if parsed.help:
-            usage = "%%route [options], the prompt below    %route [options] PROMPT"
-            print(options.help_text(usage, options.ROUTE, _EXAMPLES))
+            print(inspect.getdoc(type(self).route))
             return None
         place = self.chats.place(name=parsed.chat, goes_on="continue" in parsed.values, cell=self._cell)
         prompt, system, pieces = self._written(parsed, cell)

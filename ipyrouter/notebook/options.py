@@ -140,11 +140,9 @@ def _value(line: str, position: int, name: str, option: Option) -> tuple[str, in
         raise UsageError(f"The quotes after {name} do not close.", "Add the closing quote.") from None
 
 
-def help_text(usage: str, options: Sequence[Option], examples: Sequence[str] = ()) -> str:
+def help_text(usage: str, options: Sequence[Option]) -> str:
     """Return the help of a magic."""
     heads = [", ".join(option.names) + (f" {option.metavar}" if option.metavar else "") for option in options]
     width = max(map(len, heads), default=0)
-    lines = [usage, "", *(f"  {head:<{width}}  {option.help}" for head, option in zip(heads, options, strict=True))]
-    if examples:
-        lines += ["", "Examples:", *(f"  {example}" for example in examples)]
-    return "\n".join(lines)
+    lines = [f"  {head:<{width}}  {option.help}" for head, option in zip(heads, options, strict=True)]
+    return "\n".join([usage, "", *lines])

@@ -32,21 +32,37 @@ def badge_words(answer: Answer) -> list[str]:
     approximately = "about " if usage.estimated else ""
     words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens")
     words.append(seconds(answer.latency))
-    if answer.cached:
-        words.append("cached")
-    if answer.fallback_from:
-        words.append(f"fallback from {answer.fallback_from}")
-    if answer.escalated_from:
-        words.append(f"escalated from {answer.escalated_from}")
+    return words + _incidents(answer)
+
+
+def _incidents(answer: Answer) -> list[str]:
+    """Return what was out of the ordinary."""
     said = {
         "length": "cut off at the token limit",
         "refusal": "refused",
         "interrupted": "stopped",
         "partial": "partial",
     }
-    if answer.finish in said:
-        words.append(said[answer.finish])
-    return words
+    words = [
+        "cached" if answer.cached else "",
+        f"fallback from {answer.fallback_from}" if answer.fallback_from else "",
+        f"escalated from {answer.escalated_from}" if answer.escalated_from else "",
+        said.get(answer.finish, ""),
+    ]
+    return [word for word in words if word]
+
+
+def badge_sentence(answer: Answer) -> str:
+    """Return the badge as a sentence, for those who listen to it."""
+    cost = _cost_words(answer).replace(" · ", ", ")
+    tokens = f"{answer.usage.input_tokens:,} tokens in and {answer.usage.output_tokens:,} out"
+    parts = [
+        f"{answer.provider}/{answer.model} of the tier {answer.tier} answered in {seconds(answer.latency)}",
+        cost if answer.cost is None else f"for {cost}",
+        tokens,
+        *_incidents(answer),
+    ]
+    return sanitise.plain(", ".join(parts) + ".")
 
 
 def _cost_words(answer: Answer) -> str:
@@ -65,11 +81,13 @@ def badge_text(answer: Answer) -> str:
 
 def badge_markdown(answer: Answer) -> str:
     """Return the badge as one line of HTML for a Markdown cell; its words read well where the style is dropped."""
-    return _badge(answer.tier, badge_words(answer))
+    return _badge(answer.tier, badge_words(answer), badge_sentence(answer))
 
 
-def _badge(tier: TierName, words: list[str]) -> str:
-    return _line(_chip(tier, COLOURS[tier]) + _escaped(" · ".join(words)))
+def _badge(tier: TierName, words: list[str], sentence: str) -> str:
+    # As an "image" with this text, so that a screen reader says the sentence and not the parts as well.
+    inside = _chip(tier, COLOURS[tier]) + _escaped(" · ".join(words))
+    return f'<div role="img" aria-label="{_escaped(sentence)}" {_QUIET}>{inside}</div>'
 
 
 def _chip(word: str, colour: str) -> str:
@@ -98,7 +116,10 @@ def answer_bundle(answer: Answer, shown: Shown) -> Bundle:
 def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
     """Return the bundle of an answer that is still arriving."""
     words = [model, "…"]
-    return _bundle(_badge(tier, words), sanitise.plain(f"[{tier}] {' · '.join(words)}"), arriving(text, fmt), ())
+    sentence = f"{model} of the tier {tier} is answering."
+    return _bundle(
+        _badge(tier, words, sentence), sanitise.plain(f"[{tier}] {' · '.join(words)}"), arriving(text, fmt), ()
+    )
 
 
 def waiting_bundle() -> Bundle:

@@ -14,6 +14,7 @@ import pytest
 
 import ipyrouter
 from ipyrouter.errors import IPyRouterError, NoModelError, RouteError
+from ipyrouter.notebook import options
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import Answer
@@ -105,6 +106,14 @@ def test_a_question_mark_is_no_call_for_help(shell: Shell, requests: list[Any], 
     shell.run(f"if True:\n    answer = %route -q --refresh {prompt}\n")
     assert [prompt_of(request) for request in requests] == [prompt, prompt]
     assert shell.ip.user_ns["answer"].text == TEXT
+
+
+def test_help_is_complete_however_it_is_asked_for(shell: Shell) -> None:
+    table = options.help_text("%%route [options], the prompt below", options.ROUTE).splitlines()
+    for asked in ("%route --help", "%%route?", "%route?"):
+        told = shell.run(asked).out
+        assert [line for line in table if line.strip() not in told] == []
+        assert "cities = %route -f json" in told
 
 
 def test_help_syntax_still_works(shell: Shell, requests: list[Any]) -> None:

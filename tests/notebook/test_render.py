@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -47,6 +49,18 @@ def test_badge_says_what_happened() -> None:
     assert "cut off at the token limit" in words(finish="length")
     assert "refused" in words(finish="refusal")
     assert "stopped" in words(finish="interrupted")
+
+
+def test_a_screen_reader_gets_a_sentence() -> None:
+    fallen = dataclasses.replace(BASE, fallback_from="a/b", model='x" onload="y')
+    badge = render.badge_markdown(fallen)
+    label = re.search(r'role="img" aria-label="([^"]*)"', badge)
+    assert label is not None
+    assert html.unescape(label[1]) == (
+        'openai/x" onload="y of the tier fast answered in 1.2 s, for $0.00012, 1,200 tokens in and 34 out, '
+        "fallback from a/b."
+    )
+    assert "price unknown" in render.badge_sentence(dataclasses.replace(BASE, cost=None))
 
 
 def test_one_bundle_of_markdown_and_text_badge_first() -> None:
