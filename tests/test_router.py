@@ -325,3 +325,10 @@ def test_public_names_are_sorted_and_there() -> None:
     assert all(getattr(ipyrouter, name) is not None for name in ipyrouter.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         ipyrouter.nothing  # noqa: B018
+
+
+def test_a_retired_model_that_is_named_is_asked_with_a_note(make_router: MakeRouter) -> None:
+    router = make_router(retired={"ok": dt.date(2026, 1, 1)})
+    assert router.route("Explain closures", model="o/ok").notes == (
+        "o/ok was retired on 2026-01-01; you named it, so it is asked.",
+    )
