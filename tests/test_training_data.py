@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import pytest
+from training import data
 
 FOLDER = Path(__file__).parent.parent / "training"
 
@@ -36,9 +36,6 @@ def test_paraphrases_are_of_requests_held_back() -> None:
 
 
 def test_the_final_author_is_never_trained_on() -> None:
-    pytest.importorskip("scipy")
-    from training import data
-
     final = set(data.final().prompts)
     assert final
     trained, judged = (set(data.notebook(held_back=held).prompts) for held in (False, True))
