@@ -42,8 +42,8 @@ def plan(config: Config, clients: Clients, request: Request, tier: TierName) -> 
         steps = _steps(config, request, tier, chosen)
         day = config.retired_on(chosen[0].model)
         retired = day is not None and day <= today()
-        notes = (f"{chosen[0]} was retired on {day}; you named it, so it is asked.",) if retired else ()
-        return Plan(tier, steps if clients.ready(chosen[0]) else (), steps, notes)
+        told = f"{chosen[0]} was retired on {day}; you named it, so it is asked."
+        return Plan(tier, steps if clients.ready(chosen[0]) else (), steps, (told,) if retired else ())
     chain, notes = without_retired(config, config.tiers[tier])
     ready = tuple(candidate for candidate in chain if clients.ready(candidate))
     if not ready and config.chains_are_ours and clients.ready(LOCAL_MODEL) and not _any_ready(config, clients):

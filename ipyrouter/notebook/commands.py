@@ -114,7 +114,10 @@ def _report(line: Line) -> Report:
 def _compare(line: Line) -> pd.DataFrame:
     frame = line.router.compare()
     print(frame.attrs["assumption"])
-    return frame
+    return frame.assign(
+        cost=frame["cost"].map(dollars),
+        latency=frame["latency"].map(lambda s: seconds(s) if s == s else ""),  # noqa: PLR0124  NaN
+    )
 
 
 def _models(line: Line) -> pd.DataFrame:
@@ -143,7 +146,7 @@ def _models(line: Line) -> pd.DataFrame:
                     "cached $/M": _rate(rates.get("cached_input")),
                     "price from": pricing.source(candidate),
                     "context": pricing.context_window(candidate),
-                    "retires": retires,
+                    "retires": retires or "",
                     "state": state or ("ready" if line.router.ready(candidate) else "no key"),
                     "last seen": _last_seen(seen.get(str(candidate))),
                 }

@@ -250,7 +250,8 @@ def test_router_subcommands(shell: Shell) -> None:
     compare = shell.run("%router compare")
     assert list(compare.value.index) == ["all power", "all mid", "router", "router + cache"]
     assert "Assumes the same token counts" in compare.out
-    assert compare.value.loc["router", "cost"] == pytest.approx(0.00082)
+    assert compare.value.loc["router", "cost"] == "$0.00082"
+    assert compare.value.loc["all mid", "latency"].endswith("ms")
     models = shell.run("%router models").value
     assert set(models["state"]) == {"ready"}
     config = shell.run("%router config").value
