@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data" / "routing"
 OWN = Path(__file__).with_name("notebook_requests.jsonl")
 PARAPHRASES = Path(__file__).with_name("paraphrases.jsonl")
-AUTHORS = ("first", "a", "b", "c", "d")  # "first" and "d" wrote hard cases, "d" such that length tells nothing
+AUTHORS = ("first", "a", "b", "c", "d", "f", "g", "h", "i", "j")  # "first" and "d" wrote hard cases, j no English
 FINAL = "e"
 LANGUAGES = {  # groups for leaving one out: a prompt is often near another one in a kindred language
     "English": ("en",),
@@ -88,15 +88,31 @@ def uncommon(folder: Path = SHARED) -> Labelled:
     return _labelled(rows)
 
 
-def notebook(*, held_back: bool | None = None, keep: Callable[[dict[str, str]], bool] = lambda _: True) -> Labelled:
+def notebook(
+    *,
+    held_back: bool | None = None,
+    keep: Callable[[dict[str, str]], bool] = lambda _: True,
+    paraphrased: bool = False,
+) -> Labelled:
     """Read our own requests: the third that nothing is trained or tuned on, or the rest; split by hash.
 
     ``keep`` tells which rows are wanted by their author and language. The author of the final test is never among them.
+    ``paraphrased`` adds a row for the other words that some authors gave for their requests, for training.
     """
     rows = [row for row in _rows(OWN) if row["author"] != FINAL and keep(row)]
     if held_back is not None:
-        rows = [row for row in rows if (zlib.crc32(row["prompt"].encode()) % 3 == 0) == held_back]
+        rows = [row for row in rows if _held_back(row) == held_back]
+    if paraphrased:
+        rows += [{**row, "prompt": other} for row in rows for other in _other_words(row)]
     return _labelled(rows)
+
+
+def _held_back(row: dict[str, str]) -> bool:
+    return zlib.crc32(row["prompt"].encode()) % 3 == 0
+
+
+def _other_words(row: dict[str, str]) -> list[str]:
+    return [row[name] for name in ("paraphrase", "paraphrase2") if name in row]
 
 
 def final() -> Labelled:
@@ -106,7 +122,8 @@ def final() -> Labelled:
 
 def paraphrases() -> list[tuple[str, str]]:
     """Read pairs of a request from the third held back and the same in other words: for evaluation alone."""
-    return [(row["prompt"], row["paraphrase"]) for row in _rows(PARAPHRASES)]
+    rows = [*_rows(PARAPHRASES), *(row for row in _rows(OWN) if row["author"] != FINAL and _held_back(row))]
+    return [(row["prompt"], other) for row in rows for other in _other_words(row)]
 
 
 @functools.cache

@@ -51,7 +51,7 @@ def train(
     name to the rows of it that are left out (an index array), for in-domain evaluation.
     """
     hold = hold or {}
-    own = own or data.notebook(held_back=False)
+    own = own or data.notebook(held_back=False, paraphrased=True)
     uncommon = data.uncommon(folder)
     kept = _without(hold.get("uncommonroute"), len(uncommon.prompts))
     prompts = [uncommon.prompts[i] for i in kept] + own.prompts
