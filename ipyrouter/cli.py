@@ -193,10 +193,9 @@ def _key_findings(router: Router) -> Iterator[tuple[bool, str]]:
         state = f"ready, weights in {local.weights_path()}"
     yield True, f"local model: {state}"
     if not any(router.ready(candidate) for tier in router.config.tiers.values() for candidate in tier.chain):
-        yield (
-            local.available(),
-            "no chain has a usable model" + ("; the local model answers" if local.available() else ""),
-        )
+        stands_in = local.available() and router.config.chains_are_ours
+        remedy = "the local model answers" if stands_in else "set a key, or put local/smollm2 into a chain"
+        yield stands_in, f"no chain has a usable model; {remedy}"
 
 
 def _folder_findings(folder: Path) -> Iterator[tuple[bool, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -204,18 +205,27 @@ def _flag(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
-def _one_of(*names: str) -> Checker:
-    def check(value: Any) -> str | None:
-        if isinstance(value, str) and value in names:
-            return None
-        hint = " " + did_you_mean(value, names) if isinstance(value, str) else ""
-        return "one of " + ", ".join(names) + "." + hint
+@dataclass(frozen=True)
+class _OneOf:
+    names: tuple[str, ...]
+    function: bool = False  # a Python function will do as well
 
-    return check
+    def __call__(self, value: Any) -> str | None:
+        known = (isinstance(value, str) and value in self.names) or (self.function and callable(value))
+        return None if known else f"one of {', '.join(self.names)}"
 
 
-def _mode(value: Any) -> str | None:
-    return None if callable(value) else _one_of("learned", "rules", "hybrid")(value)
+def _one_of(*names: str) -> _OneOf:
+    return _OneOf(names)
+
+
+def _variable(value: Any) -> str | None:
+    fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value)
+    # Keys are long and mixed; a variable's name is one or the other.
+    mixed = fits and len(value) > 30 and value.upper() != value and re.search(r"\d", value)
+    return (
+        None if fits and not mixed else "the name of an environment variable such as ACME_API_KEY, never the key itself"
+    )
 
 
 def _texts(value: Any) -> str | None:
@@ -240,13 +250,19 @@ _FREE = "*"
 _SCHEMA: dict[str, Any] = {
     "preset": _one_of("current", "article"),
     "routing": {
-        "mode": _mode,
+        "mode": _OneOf(("learned", "rules", "hybrid"), function=True),
         "fast_below": _number(least=0, most=1),
         "power_above": _number(least=0, most=1),
         "confirm_tokens": _whole,
     },
     "providers": {
-        _FREE: {"sdk": _one_of("openai", "anthropic"), "base_url": _url, "key": _text, "stream": _flag, "gguf": _text}
+        _FREE: {
+            "sdk": _one_of("openai", "anthropic"),
+            "base_url": _url,
+            "key": _variable,
+            "stream": _flag,
+            "gguf": _text,
+        }
     },
     "tiers": dict.fromkeys(TIERS, _TIER),
     "deadlines": _DEADLINES,
@@ -270,7 +286,11 @@ def _validate(data: Any, schema: Any, source: str, path: str = "") -> None:
     """Raise ConfigError for the first key that is unknown or of the wrong type."""
     if not isinstance(schema, dict):
         if wanted := schema(data):
-            raise ConfigError(f"{source}: {path} must be {wanted.rstrip('.')},", f"not {data!r}.")
+            if schema is _variable:  # what stands there may be the key itself
+                raise ConfigError(f"{source}: {path} must be {wanted}.", "Put the key into that variable.")
+            near = did_you_mean(data, schema.names) if isinstance(schema, _OneOf) and isinstance(data, str) else ""
+            hint = f" {near}" if near.startswith("Did") else ""
+            raise ConfigError(f"{source}: {path} must be {wanted},", f"not {data!r}.{hint}")
         return
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: {path} must be a table,", f"not {data!r}.")
@@ -513,6 +533,9 @@ def _candidate(
     name = aliases.get(name, name)
     provider, slash, model = name.partition("/")
     if slash and provider in providers and model:
+        server = providers[provider]
+        if server.embedded and server.gguf is None and model != LOCAL_MODEL.model:
+            raise UsageError(f"Unknown model {model!r} of {provider}.", f"It has one: {provider}/{LOCAL_MODEL.model}.")
         return Candidate(provider, aliases.get(model, model))
     for candidate in known:
         if candidate.model == name:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ipyrouter.errors import UsageError
+from ipyrouter.plan import today
 from ipyrouter.store.base import LogFilter, Store
 from ipyrouter.types import TIERS
 
@@ -96,11 +97,13 @@ def moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
     """Return a date or time as an aware one; without a zone it is UTC. Raises UsageError for what is none."""
     if value is None:
         return None
-    stamp = pd.to_datetime(value, errors="coerce")
-    if pd.isna(stamp):
-        raise UsageError(f"{value!r} is no date.", "Write it as 2026-11-23 or 2026-11-23T15:00.")
-    aware: dt.datetime = (stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp).to_pydatetime()
-    return aware
+    if value in ("today", "yesterday"):
+        value = today() - dt.timedelta(days=value == "yesterday")
+    try:
+        stamp = dt.datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+    except (ValueError, AttributeError):
+        raise UsageError(f"{value!r} is no date.", "Write it as 2026-11-23 or 2026-11-23T15:00.") from None
+    return stamp.replace(tzinfo=dt.UTC) if stamp.tzinfo is None else stamp
 
 
 def models(log: pd.DataFrame) -> pd.Series[Any]:

@@ -85,7 +85,8 @@ def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
             f"Set one of them, or install the free local model: {extra}, or add a provider to your config file"
             " (`ipyrouter doctor` names it).",
         )
-    return NoModelError(message, "Set it in the environment that starts Jupyter, or with %env.")
+    which = "it" if len(variables) == 1 else "one of them"
+    return NoModelError(message, f"Set {which} in the environment that starts Jupyter, or with %env.")
 
 
 def today() -> dt.date:

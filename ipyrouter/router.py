@@ -153,8 +153,19 @@ class Router:
             cached=hit,
             key=provider.key,
             key_present=self._clients.ready(step.candidate),
-            notes=chosen.notes,
+            notes=(*chosen.notes, *([] if hit else self._obstacles(request, step, count))),
         )
+
+    def _obstacles(self, request: Request, step: Step, count: int) -> list[str]:
+        """Return what would keep a request from being sent as it is."""
+        found = []
+        if count > self.config.confirm_tokens and not request.yes:
+            found.append("This prompt is so large that it needs --yes.")
+        guard = self.guard()
+        if reason := guard.refuse(step, request):
+            found.append(f"A budget forbids this call: {reason}.")
+        self.store.release(None, "", tuple(guard.reservations))  # nothing is sent, so nothing stays reserved
+        return found
 
     # --- looking back ---
 
@@ -313,6 +324,9 @@ def make_request(
     if cache not in _CACHE_MODES:
         raise UsageError(f"Unknown cache mode {cache!r}.", f"Known: {', '.join(_CACHE_MODES)}.")
     most, temperature = rest.get("max_output_tokens"), rest.get("temperature")
+    for name, value, kind in (("max_output_tokens", most, int), ("temperature", temperature, int | float)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise UsageError(f"{name} must be a number, not {value!r}.", "Leave it out for the default.")
     if most is not None and most < 1:
         raise UsageError(f"max_output_tokens must be at least 1, not {most}.", "Leave it out for the tier's own limit.")
     if temperature is not None and not 0 <= temperature <= 2:

@@ -122,3 +122,23 @@ def test_candidates_by_name() -> None:
         loaded.candidate("gtp-6-luna")
     with pytest.raises(UsageError, match=r"Unknown provider 'opnai'.*Did you mean 'openai'"):
         loaded.candidate("opnai/gpt-6-luna")
+
+
+@pytest.mark.parametrize("key", ["sk-abcdefgh123456789012345", "AIzaSyA1234567890abcdefghijklmnopqrstuv", "", "a b"])
+def test_a_key_in_the_place_of_its_variables_name_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load({"providers": {"acme": {"sdk": "openai", "base_url": "https://a.example", "key": key}}})
+    assert "providers.acme.key must be the name of a" in str(caught.value)
+    assert len(key) < 5 or key not in str(caught.value)
+
+
+def test_a_choice_that_is_none_names_the_nearest_one() -> None:
+    with pytest.raises(
+        ConfigError, match=r"must be one of learned, rules, hybrid, not 'rulez'\. Did you mean 'rules'\?$"
+    ):
+        config.load({"routing": {"mode": "rulez"}})
+
+
+def test_the_embedded_server_has_one_model() -> None:
+    with pytest.raises(UsageError, match=r"Unknown model 'other' of local\. It has one: local/smollm2\."):
+        config.load({}).candidate("local/other")

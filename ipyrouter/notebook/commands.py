@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipyrouter.config import LOCAL_MODEL
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import age, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
@@ -151,6 +152,9 @@ def _models(line: Line) -> pd.DataFrame:
                     "last seen": _last_seen(seen.get(str(candidate))),
                 }
             )
+    none_ready = config.chains_are_ours and not any(row["state"] == "ready" for row in rows)
+    if none_ready and line.router.ready(LOCAL_MODEL):
+        print(f"No key is set: {LOCAL_MODEL} answers.")
     frame = pd.DataFrame(rows).set_index(["tier", "place"])
     frame["context"] = frame["context"].astype("Int64")
     return frame
@@ -216,7 +220,8 @@ def _feedback(line: Line, verdict: Feedback) -> None:
             raise UsageError(f"{line.rest!r} is no variable with an answer.", "Use -o NAME or answer = %route … first.")
     if not line.router.feedback(verdict, answer):
         raise UsageError("That answer is not in the log.", "Was it given before the log was deleted?")
-    print(f"Noted: {verdict}.")
+    useless = "" if line.router.config.log_content else " The log keeps no prompts, so %router learn cannot use it."
+    print(f"Noted: {verdict}.{useless}")
 
 
 def _good(line: Line) -> None:
@@ -259,7 +264,8 @@ def export(frame: pd.DataFrame, path: Path) -> int:
         ".parquet": lambda: frame.to_parquet(path, index=False),
     }
     if path.suffix.lower() not in writers:
-        raise UsageError(f"Unknown format {path.suffix!r}.", f"Known: {', '.join(writers)}.")
+        what = f"Unknown format {path.suffix!r}." if path.suffix else f"{path} has no ending that tells the format."
+        raise UsageError(what, f"Known: {', '.join(writers)}.")
     try:
         writers[path.suffix.lower()]()
     except ImportError:
@@ -267,7 +273,7 @@ def export(frame: pd.DataFrame, path: Path) -> int:
             "Parquet needs pyarrow.", "Install it: pip install pyarrow. Or export to .csv or .json."
         ) from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.", "Choose another place.") from None
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.", "Choose another place.") from None
     return len(frame)
 
 

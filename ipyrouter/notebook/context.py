@@ -1,6 +1,6 @@
 """`--with` and `--error`: what a person hands over beside the prompt. Bounded, and without keys and home paths.
 
-Each piece is a line of words and a code block, so that the classifier takes it for what it is: pasted, not asked.
+Each piece is a code block, so that the classifier takes it for what it is: pasted, not asked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ipyrouter.errors import IPyRouterError, UsageError, did_you_mean
+from ipyrouter.errors import IPyRouterError, UsageError
+from ipyrouter.notebook.variables import nearest
 
 _MOST = 6000  # characters of one piece
 _ROWS = 5  # of a table
@@ -34,6 +35,12 @@ _SECRETS = re.compile(
 )
 
 
+_ASSIGNED = re.compile(  # password = "…"
+    r"""(\b\w{0,40}(?:passw(?:or)?d|pwd|secret|token|api_?key)\w{0,40}["']?\s{0,9}[=:]\s{0,9})(["'])[^"'\n]+\2""",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """One thing handed over: what it is, in a few words, and its text."""
@@ -43,8 +50,10 @@ class Piece:
     language: str = ""
 
     def __str__(self) -> str:
-        mark = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", self.body)), default=0))
-        return f"{self.title}:\n{mark}{self.language}\n{self.body}\n{mark}"
+        # The title stands inside the block, too: outside, its words would count as the person's own.
+        text = f"{'# ' if self.language else ''}{self.title}:\n{self.body}"
+        mark = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+        return f"{mark}{self.language}\n{text}\n{mark}"
 
 
 def attach(prompt: str, pieces: list[Piece]) -> str:
@@ -57,10 +66,8 @@ def variables(names: str, namespace: Mapping[str, Any]) -> list[Piece]:
     pieces = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name not in namespace:
-            known = [known for known in namespace if not known.startswith("_")]
-            raise UsageError(
-                f"--with: there is no variable {name!r}.", did_you_mean(name, known) if known else "Define it first."
-            )
+            hint = nearest(name, namespace) or "Define it first."
+            raise UsageError(f"--with: there is no variable {name!r}.", hint)
         pieces.append(_piece(name, namespace[name]))
     return pieces
 
@@ -91,6 +98,7 @@ def redact(text: str) -> str:
         if len(value) >= 8 and _SECRET_NAME.search(name):
             text = text.replace(value, f"[{name} removed]")
     text = _SECRETS.sub("[key removed]", text)
+    text = _ASSIGNED.sub(r"\1\2[removed]\2", text)
     home = str(Path.home())
     if len(home) > 1:
         text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)

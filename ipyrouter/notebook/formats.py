@@ -54,8 +54,10 @@ def formatted(answer: Answer, fmt: str) -> Formatted:
             Shown(text, ""),
             answer,
             error=UsageError(
-                f"The answer holds {error}; it is shown as it came.",
-                "Ask for it in the prompt, choose a higher tier with -t, or ask anew with --refresh.",
+                f"The answer holds {error}; it is shown as it came, and _ holds it.",
+                "It was cut off: allow more with --max-tokens."
+                if answer.finish == "length"
+                else "Ask for it in the prompt, choose a higher tier with -t, or ask anew with --refresh.",
             ),
         )
     if fmt == "html":

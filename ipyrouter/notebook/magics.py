@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import sys
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +177,11 @@ class RouterMagics(Magics):
         """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
         from ipyrouter.errors import Interrupted, RouteError
         from ipyrouter.notebook.formats import Shown, arriving, formatted
+        from ipyrouter.router import make_request
 
+        make_request(prompt, **asked)  # what is wrong already needs no display
+        if asked["model"]:
+            router.config.candidate(asked["model"])
         bodiless = bare and fmt == "json"  # the object is the line's value, and not shown here as well
         display = self._display(router, "none" if bodiless else fmt, quiet=quiet)
         try:
@@ -196,9 +202,10 @@ class RouterMagics(Magics):
 
     def _given(self, answer: Answer, made: Formatted, name: str | None, *, bare: bool) -> Any:
         """Return the cell's value, with the variable and the new cell that it may bring. Raises UsageError."""
-        if made.error:
-            raise made.error
         shell: Any = self.shell
+        if made.error:
+            shell.displayhook.update_user_ns(answer)
+            raise made.error
         if made.cell is not None:
             shell.set_next_input(made.cell, replace=False)
         if name:
@@ -272,7 +279,10 @@ class RouterMagics(Magics):
     # --- what the shell tells ---
 
     def begin_cell(self, info: ExecutionInfo) -> None:
-        """Note which cell runs."""
+        """Note which cell runs, and tell of a misspelt `%config`, which IPython passes over in silence."""
+        for name in re.findall(r"^%config\s+(ipyrouter)\.", info.raw_cell or "", re.MULTILINE | re.IGNORECASE):
+            if name != "IPyRouter":
+                print(f"There is no {name}, and nothing is set. Did you mean IPyRouter?", file=sys.stderr)
         self._cell = getattr(info, "cell_id", None)
 
     def end_cell(self, result: ExecutionResult) -> None:

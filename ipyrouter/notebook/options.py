@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ def _number(text: str) -> float:
 
 
 def _variable(text: str) -> str:
-    if not text.isidentifier():
+    if not text.isidentifier() or keyword.iskeyword(text):
         raise UsageError(f"{text!r} is no name for a variable.", "Use letters, digits and underscores.")
     return text
 
@@ -38,6 +39,12 @@ def _variable(text: str) -> str:
 def _format(text: str) -> str:
     if text not in FORMATS:
         raise UsageError(f"Unknown format {text!r}.", did_you_mean(text, FORMATS))
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise UsageError("A conversation needs a name.", "Write --chat NAME, or --continue for the latest one.")
     return text
 
 
@@ -65,7 +72,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("-o", "--out"), "put the answer into this variable", "NAME", _variable),
     Option(("-f", "--format"), f"how to show it: {', '.join(FORMATS)}", "FORMAT", _format, FORMATS),
     Option(("-c", "--continue"), "go on from the previous answer"),
-    Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME"),
+    Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME", _name),
     Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES"),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),

@@ -207,7 +207,9 @@ def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 
     rows = [
         (
             "tier",
-            f"{preview.tier} (difficulty {classification.difficulty:.2f}, confidence {classification.confidence:.2f})",
+            f"{preview.tier} (difficulty {classification.difficulty:.2f}, confidence {classification.confidence:.2f})"
+            if preview.tier == classification.tier
+            else f"{preview.tier}; the prompt by itself: {classification.tier}",
         ),
         ("reasons", "; ".join(classification.reasons)),
         ("model", str(preview.candidate)),

@@ -40,6 +40,13 @@ class Refused(BaseException):
         return [f"ConfigError: {self}"]
 
 
+class UnknownSettingError(AttributeError):
+    """A setting that does not exist; shown in one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"ConfigError: {self}"]
+
+
 class IPyRouter(Configurable):
     """Settings of the notebook's router, for this kernel; None leaves a setting to the config files."""
 
@@ -62,6 +69,9 @@ class IPyRouter(Configurable):
     )
     format = Enum(("markdown", "text"), None, allow_none=True, help="how answers are shown").tag(config=True)
     stream = Bool(None, allow_none=True, help="show answers while they arrive").tag(config=True)
+
+    def __getattr__(self, name: str) -> Any:
+        raise UnknownSettingError(f"IPyRouter has no setting {name!r}. {did_you_mean(name, _KEYS)}")
 
     def update_config(self, config: Loaded) -> None:
         """Take over what `%config` says, at once or not at all. Raises Refused with the reason."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ipyrouter.errors import UsageError, did_you_mean
 
+_IPYTHONS = ("In", "Out", "exit", "quit", "get_ipython", "open")
 _PLACE = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
 
 
@@ -20,12 +21,17 @@ def insert(prompt: str, namespace: Mapping[str, Any]) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1]
         if name not in namespace:
-            near = did_you_mean(name, [known for known in namespace if not known.startswith("_")])
-            hint = near if near.startswith("Did") else ""
             raise UsageError(
                 f"{match[0]}: there is no variable {name!r}.",
-                f"{hint} Or use --raw to send the braces as they are.".strip(),
+                f"{nearest(name, namespace)} Or use --raw to send the braces as they are.".strip(),
             )
         return str(namespace[name])
 
     return _PLACE.sub(value, prompt)
+
+
+def nearest(name: str, namespace: Mapping[str, Any]) -> str:
+    """Return "Did you mean 'x'?" for the person's variable with the nearest name, or nothing."""
+    own = [known for known in namespace if not known.startswith("_") and known not in _IPYTHONS]
+    hint = did_you_mean(name, own)
+    return hint if hint.startswith("Did") else ""

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import ipyrouter
 from ipyrouter.notebook import context
 from tests.notebook.conftest import Shell
 
@@ -24,10 +25,10 @@ def test_with_sends_tables_functions_and_values(shell: Shell, requests: list[Any
     ran = shell.run("%%route -q --with sales,double,grid,sizes,braces,size\nPlot it")
     assert ran.error is None, ran.err
     prompt = sent(requests[0])
-    assert prompt.startswith("Plot it\n\n`sales` (pandas DataFrame, 2 rows × 2 columns):\n```\ncity: ")
+    assert prompt.startswith("Plot it\n\n```\n`sales` (pandas DataFrame, 2 rows × 2 columns):\ncity: ")
     assert "1 missing" in prompt
     assert "0,Paris,1.5" in prompt
-    assert "```python\ndef double(x):\n    return 2 * x\n```" in prompt
+    assert "```python\n# `double` (function):\ndef double(x):\n    return 2 * x\n```" in prompt
     assert "shape (2, 3), float64" in prompt
     assert "'a': [0, 1, 2," in prompt
     assert "999" not in prompt
@@ -74,7 +75,7 @@ def test_error_sends_the_last_traceback(shell: Shell, requests: list[Any], monke
     shell.run("%%route -q --teir fast\nour own mistakes do not count")
     shell.run("%%route -q --error\nWhy?")
     prompt = sent(requests[0])
-    assert prompt.startswith("Why?\n\nThe cell that failed:\n```python\npath = ")
+    assert prompt.startswith("Why?\n\n```python\n# The cell that failed:\npath = ")
     assert "ValueError: [MY_SERVICE_TOKEN removed] in ~/projects/x.csv" in prompt
     assert "abcdefgh-12345678" not in prompt
     assert home + "/projects" not in prompt
@@ -112,5 +113,15 @@ def test_keys_are_removed(secret: str) -> None:
 def test_passwords_and_homes_are_removed() -> None:
     assert context.redact("postgres://ann:hunter2@db/x") == "postgres://[key removed]@db/x"
     assert context.redact("Authorization: Bearer abc.def-123") == "Authorization: Bearer [key removed]"
+    assert context.redact("db_password='hunter22', x") == "db_password='[removed]', x"
+    assert context.redact('{"api_key": "abc"}') == '{"api_key": "[removed]"}'
     assert context.redact("/home/ann/a.py /Users/bob/b.py") == "~/a.py ~/b.py"
     assert context.redact("a task-based risk-averse ask-me sk") == "a task-based risk-averse ask-me sk"
+
+
+def test_the_words_of_what_is_sent_along_are_not_the_persons_own(shell: Shell, make_router: Any) -> None:
+    ipyrouter.use_router(make_router(routing={"mode": "learned"}))
+    shell.run("import pandas as pd\nframe = pd.DataFrame({'proof': ['estimator']})")
+    reasons = next(line for line in shell.run("%%route -n --with frame\nFix it").out.splitlines() if "reasons" in line)
+    for word in ("columns", "rows", "dataframe", "proof", "estimator"):
+        assert f"“{word}”" not in reasons

@@ -39,9 +39,10 @@ def test_a_line_with_json_is_worth_the_object(shell: Shell) -> None:
 def test_what_is_no_json_fails_the_cell_and_is_shown(shell: Shell) -> None:
     ran = shell.run("%%route -m o/echo -o mine -f json\nThere is none.")
     assert isinstance(ran.error, UsageError)
-    assert "The answer holds no JSON; it is shown as it came." in str(ran.error)
+    assert "The answer holds no JSON; it is shown as it came, and _ holds it." in str(ran.error)
     assert "There is none." in ran.out
     assert "mine" not in shell.ip.user_ns
+    assert shell.ip.user_ns["_"].text == "There is none."
 
 
 @pytest.mark.parametrize(

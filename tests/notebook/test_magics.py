@@ -157,6 +157,11 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%%route -t\nx", "-t needs a value. Write -t TIER."),
         ("%%route -s 'open\nx", "The quotes after -s do not close."),
         ("%%route -o 1a\nx", "is no name for a variable"),
+        ("%%route -o class\nx", "is no name for a variable"),
+        ("%%route --chat ''\nx", "A conversation needs a name."),
+        ("%router export costs", "costs has no ending that tells the format."),
+        ("%router report 2026-11", "'2026-11' is no date."),
+        ("%router report 24.11.2026", "'24.11.2026' is no date."),
         ("%%route --max-tokens many\nx", "'many' is no number of tokens."),
         ("%%route --temperature hot\nx", "'hot' is no number."),
         ("%%route --quiet=yes\nx", "--quiet takes no value."),
@@ -358,3 +363,26 @@ def test_unload_takes_everything_away(shell: Shell) -> None:
     assert len(shell.ip.events.callbacks["post_run_cell"]) == before - 1
     shell.ip.run_line_magic("load_ext", "ipyrouter")
     assert "route" in registered["cell"]
+
+
+def test_a_mistake_leaves_no_badge(shell: Shell) -> None:
+    for cell in ("%%route --temperature 5\nx", "%%route -m nonsense\nx", "%%route\n "):
+        ran = shell.run(cell)
+        assert isinstance(ran.error, UsageError)
+        assert "failed" not in ran.out
+
+
+def test_the_dry_run_foresees_what_would_stop_the_call(shell: Shell, requests: list[Any]) -> None:
+    shell.run("%config IPyRouter.max_usd = 0.0000001\n")
+    shell.run("%config IPyRouter.over_budget = 'block'")
+    assert "A budget forbids this call" in shell.run("%%route -n\nExplain closures").out
+    shell.run("big = 'word ' * 300_000")
+    assert "needs --yes" in shell.run("%%route -n\nSum up {{big}}").out
+    assert "power; the prompt by itself: mid" in shell.run("%%route -n -t power\nExplain closures").out
+    assert not requests
+
+
+def test_a_misspelt_config_class_is_told(shell: Shell) -> None:
+    assert "Did you mean IPyRouter?" in shell.run("%config IpyRouter.max_usd = 1").err
+    assert shell.run("%config IPyRouter.max_usd = 1").err == ""
+    assert "IPyRouter has no setting 'nosuch'" in str(shell.run("%config IPyRouter.nosuch").error)
