@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import ipyrouter
-from ipyrouter.errors import IPyRouterError, NoModelError, RouteError
+from ipyrouter.errors import IPyRouterError, NoModelError, RouteError, UsageError
 from ipyrouter.notebook import options
 from ipyrouter.providers import local
 from ipyrouter.router import Router
