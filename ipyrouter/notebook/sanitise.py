@@ -75,7 +75,7 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 def _language(info: str) -> str:
     """Return the language that a fence names, nothing for one that a front end would not show as code."""
-    word = re.sub(r"[^\w+#.-]", "", info.split()[0] if info.split() else "")
+    word = re.sub(r"[^\w+#.-]", "", info.split(maxsplit=1)[0] if info.split() else "")
     return "" if word.lower() in _DRAWN else word
 
 
