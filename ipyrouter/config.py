@@ -244,7 +244,8 @@ def _date(value: Any) -> str | None:
     return None if isinstance(value, dt.date) else "a date such as 2027-01-14"
 
 
-_DEADLINES: dict[str, Any] = {name: _number(above=0) for name in ("connect", "first_byte", "idle", "total")}
+_MOST = 10**6  # dollars: the log holds whole 1e-12 dollars in 64 bits; TOML knows infinity too
+_DEADLINES: dict[str, Any] = {name: _number(above=0, most=10**6) for name in ("connect", "first_byte", "idle", "total")}
 _TIER: dict[str, Any] = {"chain": _texts, "max_output_tokens": _whole, "deadlines": _DEADLINES}
 _FREE = "*"
 _SCHEMA: dict[str, Any] = {
@@ -266,13 +267,15 @@ _SCHEMA: dict[str, Any] = {
     },
     "tiers": dict.fromkeys(TIERS, _TIER),
     "deadlines": _DEADLINES,
-    "prices": {_FREE: {name: _number(least=0) for name in ("input", "output", "cached_input", "cache_write")}},
+    "prices": {
+        _FREE: {name: _number(least=0, most=_MOST) for name in ("input", "output", "cached_input", "cache_write")}
+    },
     "validation": {"escalate": _flag},
     "budget": {
-        **{k: _number(least=0) for k in ("call", "session", "day", "month")},
+        **{k: _number(least=0, most=_MOST) for k in ("call", "session", "day", "month")},
         "action": _one_of("downgrade", "block"),
     },
-    "cache": {"enabled": _flag, "ttl_days": _number(above=0), "max_mb": _number(above=0)},
+    "cache": {"enabled": _flag, "ttl_days": _number(above=0, most=10**5), "max_mb": _number(above=0, most=10**9)},
     "log": {"content": _flag},
     "display": {"format": _one_of("markdown", "text"), "stream": _flag},
     "aliases": {_FREE: _text},

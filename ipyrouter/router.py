@@ -386,9 +386,10 @@ class _Passage:
         request = self.request
         prompt = _encodable(request.prompt)
         system = _encodable(request.system) if request.system else None
+        history = tuple(replace(message, text=_encodable(message.text)) for message in request.history)
         if prompt != request.prompt or system != (request.system or None):
             self.notes.append("The prompt held halves of characters (lone surrogates); each was replaced by �.")
-        self.request = replace(request, prompt=prompt, system=system)
+        self.request = replace(request, prompt=prompt, system=system, history=history)
 
     def _confirm(self, step: Step) -> None:
         request = self.request

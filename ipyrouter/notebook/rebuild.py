@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from ipyrouter.errors import UsageError
 from ipyrouter.store.base import Outcome, Record
-from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Finish, Usage
+from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Cost, Finish, Status, TierName, Usage
 
 _OUTCOMES: dict[str, Outcome] = {"interrupted": "interrupted"}
+_LONGEST = 300  # characters of a name
+_MOST_TOKENS = 10**12
+_MOST_DOLLARS = 10**5  # of one answer; the log's sums must stay below 64 bits
+_DAY = dt.timedelta(days=1)
+_FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 def records(path: Path, session: str) -> list[Record]:
@@ -27,11 +34,11 @@ def records(path: Path, session: str) -> list[Record]:
         told = {figures["id"]: figures for figures in _figures(cells)}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.", "Name a saved notebook.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"{path} is no notebook.", "Name an .ipynb file of format 4.") from None
     try:
         return [_record(figures, path.name, session) for figures in told.values()]
-    except (ValueError, KeyError, TypeError, ArithmeticError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise UsageError(
             f"{path}: an output's ipyrouter metadata are damaged; nothing was restored.", "Remove that output."
         ) from None
@@ -46,38 +53,90 @@ def _figures(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _record(told: dict[str, Any], notebook: str, session: str) -> Record:
     attempts = tuple(_attempt(attempt) for attempt in told["attempts"])
-    cached, last = bool(told["cached"]), attempts[-1]
+    cached, last = _flag(told["cached"]), attempts[-1]
     answer = Answer(
-        id=str(told["id"]),
+        id=_id(told["id"]),
         text="",
         tier=last.tier,
-        provider=str(told["provider"]),
-        model=str(told["model"]),
+        provider=_name(told["provider"]),
+        model=_name(told["model"]),
         cost=_amount(told["cost"]),
         usage=last.usage,
         cached=cached,
-        latency=float(told["latency"]),
-        finish=cast(Finish, told["finish"]),
-        classification=Classification(last.tier, float(told["difficulty"]), 0.0, ()),
+        latency=_number(told["latency"], 10**9),
+        finish=cast(Finish, _one_of(told["finish"], get_args(Finish))),
+        classification=Classification(last.tier, _number(told["difficulty"], 1), 0.0, ()),
         attempts=attempts,
         cost_saved=_amount(told["saved"]),
-        created=dt.datetime.fromisoformat(told["time"]),
+        created=_time(told["time"]),
     )
     outcome: Outcome = "cached" if cached else _OUTCOMES.get(answer.finish, "ok")
     return Record(answer, outcome, prompt=None, system=None, session=session, notebook=notebook)
 
 
 def _attempt(told: dict[str, Any]) -> Attempt:
+    counts = {name: _count(told[name]) for name in Usage.__slots__ if name != "estimated"}
     return Attempt(
-        tier=told["tier"],
-        candidate=Candidate(told["provider"], told["model"]),
-        status=told["status"],
-        usage=Usage(**{name: told[name] for name in Usage.__slots__}),
-        cost=Cost(_amount(told["cost"]), told["price_id"]),
-        latency=float(told["latency"]),
-        error_kind=told["error_kind"],
+        tier=cast(TierName, _one_of(told["tier"], TIERS)),
+        candidate=Candidate(_name(told["provider"]), _name(told["model"])),
+        status=cast(Status, _one_of(told["status"], get_args(Status))),
+        usage=Usage(**counts, estimated=_flag(told["estimated"])),
+        cost=Cost(_amount(told["cost"]), None if told["price_id"] is None else _name(told["price_id"])),
+        latency=_number(told["latency"], 10**9),
+        error_kind=None if told["error_kind"] is None else _name(told["error_kind"]),
     )
 
 
-def _amount(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+# Anyone may have written the notebook, and the log must stay readable: each of these raises for what cannot be.
+
+
+def _id(value: Any) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", value):
+        raise ValueError(value)
+    return str(value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or len(value.encode()) > _LONGEST:
+        raise ValueError(value)
+    return value
+
+
+def _one_of(value: Any, known: tuple[str, ...]) -> str:
+    return known[known.index(value)]
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(value)
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST_TOKENS:
+        raise ValueError(value)
+    return value
+
+
+def _number(value: Any, most: float) -> float:
+    number = float(value)
+    if not math.isfinite(number) or not 0 <= number <= most:
+        raise ValueError(value)
+    return number
+
+
+def _amount(text: Any) -> Decimal | None:
+    if text is None:
+        return None
+    amount = Decimal(text)
+    if not amount.is_finite() or not 0 <= amount <= _MOST_DOLLARS:
+        raise ValueError(text)
+    return amount
+
+
+def _time(text: Any) -> dt.datetime:
+    """Return the time of an answer; one to come would lie outside every budget and every report."""
+    moment = dt.datetime.fromisoformat(text)
+    if not _FIRST <= moment <= dt.datetime.now(dt.UTC) + _DAY:
+        raise ValueError(text)
+    return moment

@@ -15,19 +15,26 @@ _BACKTICKS = re.compile(r"`+")
 _HTML = re.compile(r"<(?=[A-Za-z/!?])")
 _AUTOLINK = re.compile(r"<(https?://[^\s<>]+)>")
 _HARMLESS_TAG = re.compile(r"<(/?(?:br|sub|sup|kbd)\s*/?)>", re.IGNORECASE)
-_IMAGE = re.compile(r"!+\[(\s*\])?")
+_IMAGE = re.compile(r"(?<!!)!+\[(\s*\])?")
 _LINK = re.compile(r"\](?=\()(?!\(<?(?:https?://|mailto:|#))", re.IGNORECASE)
-_REFERENCE = re.compile(r"^(\s{0,3}(?:>\s*)*)\[(?=[^\]]+\]:)(?![^\]]+\]:\s*<?(?:https?://|mailto:|#))", re.IGNORECASE)
+# A label may begin on another line or in a list item, so that its end alone is looked at.
+_DEFINITION = re.compile(r"\](?=:)(?!:\s*<?(?:https?://|mailto:|#))", re.IGNORECASE)
+_REFERENCE = re.compile(
+    r"^((?:\s*(?:>|[-*+]|\d{1,9}[.)]))*\s*)\[(?=[^\]]+\]:)(?![^\]]+\]:\s*<?(?:https?://|mailto:|#))", re.IGNORECASE
+)
 _ENTITY = re.compile(r"&(?=#|colon;|tab;|newline;|lpar;|lsqb;|lbrack;)", re.IGNORECASE)
-_TEX = re.compile(r"\\(?=(?:href|style|class|cssId|require|unicode|includegraphics|url)\b)")
+_TEX = re.compile(r"\\(?=(?:href|style|class|cssId|require|unicode|includegraphics|url|mmlToken|bbox|data)\b)")
+# Front ends do not show these as code, they draw them, and Mermaid fetches pictures while at it.
+_DRAWN = ("mermaid", "math", "geojson", "topojson", "stl", "plantuml", "vega", "vega-lite", "vegalite")
 # As Pandoc reads it: "from $5 to $10" holds no formula.
 _MATH = re.compile(r"\$\$.*?\$\$|\$[^$\s](?:[^$]*[^$\s\\])?\$(?!\d)")
 _DOLLAR = re.compile(rf"{_MATH.pattern}|\$\$|\\?\$")
 # MathJax works on the finished page, where an escaped $ is a $ again: these classes keep it (3 and 2) away.
 NO_MATHS = 'class="mathjax_ignore tex2jax_ignore"'
 _MONEY = f"<span {NO_MATHS}>&#36;</span>"
-# C0 and C1 controls but tab and newline (ANSI escapes among them), and the marks that reorder text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls but tab and newline (ANSI escapes among them), the marks that reorder text, and halves of
+# characters, which no message to a front end can hold.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
@@ -63,7 +70,13 @@ def _blocks(lines: list[str]) -> Iterator[str]:
         if indent.strip():  # a list item that begins with the fence keeps its bullet
             yield _prose(indent.rstrip())
         # At the left margin: four spaces before a fence would make it a mere indented line to some parsers.
-        yield from ("", mark + re.sub(r"[^\w+#.-]", "", info.split()[0] if info.split() else ""), *block, mark)
+        yield from ("", mark + _language(info), *block, mark)
+
+
+def _language(info: str) -> str:
+    """Return the language that a fence names, nothing for one that a front end would not show as code."""
+    word = re.sub(r"[^\w+#.-]", "", info.split(maxsplit=1)[0] if info.split() else "")
+    return "" if word.lower() in _DRAWN else word
 
 
 def _dedent(line: str, width: int) -> str:
@@ -112,6 +125,7 @@ def _defused(text: str) -> str:
     text = _HTML.sub("&lt;", text)
     text = _IMAGE.sub(lambda match: "[image]" if match[1] else "[", text)
     text = _LINK.sub(r"]\\", text)
+    text = _DEFINITION.sub(r"]\\", text)
     text = _TEX.sub(r"\\ ", text)
     text = _DOLLAR.sub(lambda match: _MONEY if match.group() in ("$", "\\$") else match.group(), text)
     return re.sub("\x00(\\d+)\x00", lambda match: kept[int(match[1])], text)

@@ -159,7 +159,7 @@ def _message(error: Any, provider: Provider) -> str:
 
 
 def _short(text: str) -> str:
-    text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text).split())
+    text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", " ", text).split())
     if "<html" in text.lower() or "<!doctype" in text.lower():
         return "an HTML page instead of an answer"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 from ipyrouter import tokens
 from ipyrouter.config import Deadlines, Provider
@@ -13,6 +14,8 @@ from ipyrouter.providers.base import Call, Fault
 from ipyrouter.providers.faults import fault_of, timed_out
 from ipyrouter.providers.transport import Transport, Watch
 from ipyrouter.types import Completion, Finish, Usage
+
+_MOST_TOKENS = 10**12  # of one call: more is no count
 
 
 class Collector:
@@ -23,6 +26,7 @@ class Collector:
         self._on_text = on_text
         self._started = time.monotonic()
         self._pieces: list[str] = []
+        self._half = ""  # the first half of a character whose second half is in the next piece
         self.accepted = False
         self.usage: Usage | None = None
         self.finish: Finish | None = None
@@ -35,6 +39,7 @@ class Collector:
         if text is None:
             return
         self.saw_content = True
+        text, self._half = _whole_characters(self._half + text)
         if not text:
             return
         if self.first_token is None:
@@ -51,12 +56,14 @@ class Collector:
         """Return the tokens spent so far: the provider's figures, else an estimate; None before it accepted."""
         if not self.accepted:
             return None
-        usage, generated = self.usage or Usage(), tokens.estimate(self.text)
+        told, generated = self.usage, tokens.estimate(self.text)
+        usage = _sound(told or Usage())
         if usage.input_tokens == 0:  # not reported: no request has none
             *history, prompt = self._call.messages
             said = tokens.estimate_input(prompt.text, self._call.system, tuple(history))
             usage = replace(usage, input_tokens=said, estimated=True)
-        if (self.finish is None or self.usage is None) and generated > usage.output_tokens:
+        untold = told is None or told.output_tokens != usage.output_tokens
+        if (self.finish is None or untold) and generated > usage.output_tokens:
             usage = replace(usage, output_tokens=generated, estimated=True)
         return usage
 
@@ -79,6 +86,32 @@ class Collector:
         if usage is None:
             raise self.fault(Fault("malformed", "the server's answer holds no choices"))
         return Completion(self.text, usage, self.finish, self.model, self.first_token)
+
+
+def _whole_characters(text: str) -> tuple[str, str]:
+    """Return text with the halves of characters (surrogates) joined, lone ones replaced, and a half at its end."""
+    half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+    whole = text[: len(text) - len(half)]
+    return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), half
+
+
+def _sound(usage: Usage) -> Usage:
+    """Return counts that can be priced and stored: what is none becomes 0, and the whole an estimate."""
+
+    def count(value: Any, most: int = _MOST_TOKENS) -> int:
+        return value if type(value) is int and 0 <= value <= most else 0
+
+    read = count(usage.input_tokens)
+    written = count(usage.output_tokens)
+    cached = count(usage.cached_input_tokens, read)
+    sound = Usage(
+        input_tokens=read,
+        output_tokens=written,
+        cached_input_tokens=cached,
+        cache_write_tokens=count(usage.cache_write_tokens, read - cached),
+        reasoning_tokens=count(usage.reasoning_tokens, written),
+    )
+    return replace(sound, estimated=usage.estimated or sound != replace(usage, estimated=False))
 
 
 def run(

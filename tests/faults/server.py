@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 TEXT = "Forty-two, and the reasons for it are many and well known."
+HALVES = "A face, in \ud83d\ude00 two pieces, and half of one: \ud83d."  # the first is cut by _pieces
 IN, CACHED, OUT = 120, 20, 30
 
 STATUS: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
@@ -42,7 +43,7 @@ STATUS: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
 }
 WHOLE = (
     "reset", "hang", "slow-first", "malformed", "truncated", "html", "empty-choices", "missing-choices", "none-content",
-    "refusal", "tool-calls", "no-usage", "length", "short", "empty", "echo",
+    "refusal", "tool-calls", "no-usage", "length", "short", "empty", "echo", "halves",
 )  # fmt: skip
 STREAM = (
     "stream-reset", "stream-end", "stream-stall", "stream-error", "stream-broken-line", "stream-drip", "stream-silent",
@@ -219,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _text(behaviour: str) -> str:
-    return {"short": "No.", "empty": "", "refusal": "I cannot help with that."}.get(behaviour, TEXT)
+    return {"halves": HALVES, "short": "No.", "empty": "", "refusal": "I cannot help with that."}.get(behaviour, TEXT)
 
 
 def _pieces(text: str) -> list[str]:

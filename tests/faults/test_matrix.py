@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from ipyrouter.errors import RouteError
+from ipyrouter.providers.base import Call
+from ipyrouter.providers.stream import Collector
 from ipyrouter.router import Router
-from ipyrouter.types import Delta
+from ipyrouter.types import Delta, Message, Usage
 from tests.faults.server import STATUS, TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
@@ -191,3 +193,39 @@ def test_no_message_of_a_server_shows_the_key(
     assert "no such key: …" in str(caught.value)
     assert "sk-echoed-secret" not in str(caught.value) + router.log().to_csv()
     router.close()
+
+
+@pytest.mark.parametrize("provider", ["o", "a"])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_halves_of_characters_cost_no_answer(make_router: MakeRouter, provider: str, stream: bool) -> None:
+    router = make_router(mid=[f"{provider}/halves"], stream=stream)
+    deltas: list[Delta] = []
+    answer = router.route("Explain closures", on_delta=deltas.append)
+    assert answer.text == "A face, in \U0001f600 two pieces, and half of one: \ufffd."
+    assert list(router.log()["text"]) == [answer.text]
+    assert not stream or "".join(d.text for d in deltas) == answer.text
+
+
+def test_halves_of_characters_in_the_history(make_router: MakeRouter, requests: list[Any]) -> None:
+    make_router().route("Explain closures", history=[Message("user", "a \ud83d"), Message("assistant", "b")])
+    assert requests[0][2]["messages"][0]["content"] == "a \ufffd"
+
+
+@pytest.mark.parametrize(
+    ("told", "sound"),
+    [
+        (Usage(120, 30, 20, 10, 5), Usage(120, 30, 20, 10, 5)),
+        (Usage(120, -30), Usage(120, 3, estimated=True)),
+        (Usage(120, 10**30), Usage(120, 3, estimated=True)),
+        (Usage(120, 30, 121), Usage(120, 30, estimated=True)),
+        (Usage(120, 30, 100, 21), Usage(120, 30, 100, estimated=True)),
+        (Usage(120, "30"), Usage(120, 3, estimated=True)),  # type: ignore[arg-type]
+        (Usage(120.5, 30), Usage(12, 30, estimated=True)),  # type: ignore[arg-type]
+    ],
+)
+def test_a_usage_that_cannot_be_is_an_estimate(told: Usage, sound: Usage) -> None:
+    call = Call("o", "openai", "", "ok", None, (Message("user", "Explain closures"),), 100, None)
+    collector = Collector(call, lambda _: None)
+    collector.accepted, collector.usage, collector.finish = True, told, "stop"
+    collector.add("Ten letters")
+    assert collector.complete().usage == sound

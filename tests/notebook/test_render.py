@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -103,6 +104,13 @@ def test_text_format_shows_every_character() -> None:
         ("[x](&#106;avascript:alert(1))", "](&#", "avascript"),
         ("[x](data:text/html,x)", "](data", "data"),
         ("[x]: javascript:alert(1)", "\n[x]:", "javascript"),
+        ("- [x]: javascript:alert(1)", "[x]:", "javascript"),
+        ("1. > [x]: data:text/html,x", "[x]:", "data"),
+        ("[x\ny]: javascript:alert(1)", "]:", "javascript"),
+        ("```mermaid\nA@{ img: 'https://evil/x.png' }\n```", "```mermaid", "A@{ img"),
+        ("~~~ Mermaid {x}\nA\n~~~", "ermaid", "```\nA\n```"),
+        ("$\\mmlToken{mi}[href='javascript:alert(1)']{x}$", "\\mmlToken", "mmlToken"),
+        ("half a character \ud83d", "\ud83d", "half a character"),
         ("$\\href{javascript:alert(1)}{x}$", "\\href", "href"),
         ("\x1b[31mred\x1b[0m \x1b]0;title\x07", "\x1b", "red"),
         ("left\u202eright", "\u202e", "leftright"),
@@ -147,6 +155,13 @@ def test_a_megabyte_of_text() -> None:
     assert len(markdown("`<b> " * 200_000)) >= 1_000_000
     shown = bundle_of("$x$ " * 50_000, "markdown")["text/markdown"]
     assert "\n\n```\n$x$ $x$ " in shown  # as Markdown it would keep a browser busy for minutes
+
+
+@pytest.mark.parametrize("text", ["!", "[a", "$a ", "\\`a", "- ", "1. ", "> ", "\x1b[0", "](", "]:", "<http://"])
+def test_no_text_takes_long(text: str) -> None:
+    began = time.perf_counter()
+    markdown(text * (100_000 // len(text)))
+    assert time.perf_counter() - began < 2
 
 
 def test_plain_keeps_newlines_and_tabs() -> None:
