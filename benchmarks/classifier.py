@@ -72,7 +72,7 @@ def main() -> None:
     known = data.notebook(held_back=False)
     length = _by_length(known.prompts, known.tiers)
     _agreement("notebook requests, the third held back", own, ours, length)
-    for author in data.AUTHORS:
+    for author in data.JUDGES:
         part, others = (
             data.notebook(keep=lambda row, author=author: row["author"] == author),  # type: ignore[misc]
             data.notebook(keep=lambda row, author=author: row["author"] != author, paraphrased=True),  # type: ignore[misc]

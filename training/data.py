@@ -23,8 +23,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data" / "routing"
 OWN = Path(__file__).with_name("notebook_requests.jsonl")
 PARAPHRASES = Path(__file__).with_name("paraphrases.jsonl")
-# The hard cases are those of "first" and "d"; j wrote no English.
-AUTHORS = ("first", "a", "b", "c", "d", "f", "g", "h", "i", "j", "k", "l", "m")
+JUDGES = ("first", "d", "h", "j", "k")  # left out in turn; "first" and "d" wrote hard cases, j no English
 FINAL = "e"
 LANGUAGES = {  # groups for leaving one out: a prompt is often near another one in a kindred language
     "English": ("en",),

