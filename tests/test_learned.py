@@ -252,3 +252,12 @@ def test_feedback_from_the_notebook(shell: Shell) -> None:  # noqa: F811
     assert "'nothing' is no variable with an answer." in str(shell.run("%router good nothing").error)
     assert "learning needs 20" in str(shell.run("%router learn").error)
     assert "Forgot 0 lessons" in shell.run("%router learn --reset").out
+
+
+def test_spaces_around_a_prompt_mean_nothing() -> None:
+    for prompt in (
+        "What is a list?",
+        "Draw up a migration plan from pandas 1 to pandas 3",
+        "Prove it.\n\nThen\nexplain.",
+    ):
+        assert model.classify(f"  \n{prompt} \n\n  ") == model.classify(prompt)

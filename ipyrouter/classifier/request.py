@@ -32,6 +32,7 @@ class RequestText:
 
 def request_of(prompt: str) -> RequestText:
     """Split a prompt. Where nothing but material is found, all of it is the request."""
+    prompt = prompt.strip()
     if "\n" not in prompt:
         return RequestText(bounded(prompt))
     counts = {"code": 0, "traceback": 0, "table": 0, "quote": 0}

@@ -30,7 +30,7 @@ ASKED = """
 import time
 questions = ["What is a tuple?", "Rename x to y in this line", "Explain why my merge has more rows than either table",
              "Compare two ways to impute missing values", "What is a tuple?", "Count the rows of df",
-             "Draw up a migration plan from pandas 1 to pandas 3", "Fix the typo in this title"]
+             "Design a feature store for three teams", "Fix the typo in this title"]
 for question in 3 * questions:
     ipyrouter.route(question + " " * (time.time_ns() % 3))
     time.sleep(0.2)
