@@ -8,6 +8,7 @@ from typing import Any
 
 from ipyrouter.blocks import find_code, find_html, find_json
 from ipyrouter.errors import UsageError
+from ipyrouter.notebook.sanitise import plain
 from ipyrouter.types import Answer
 
 FORMATS = ("markdown", "text", "code", "json", "html", "none")
@@ -44,11 +45,13 @@ def formatted(answer: Answer, fmt: str) -> Formatted:
     text = answer.text
     try:
         if fmt == "code":
-            code = find_code(text)
+            code = plain(
+                find_code(text)
+            )  # the cell holds what is shown: no mark makes code look like other code
             return Formatted(Shown(code, "python"), answer, cell=code)
         if fmt == "json":
             value = find_json(text)
-            return Formatted(Shown(json.dumps(value, indent=2, ensure_ascii=False), "json"), value)
+            return Formatted(Shown(_indented(value), "json"), value)
     except ValueError as error:
         return Formatted(
             Shown(text, ""),
@@ -65,3 +68,10 @@ def formatted(answer: Answer, fmt: str) -> Formatted:
     if fmt == "none":
         return Formatted(Shown(""), answer)
     return Formatted(Shown(text, "" if fmt == "text" else None), answer)
+
+
+def _indented(value: Any) -> str:
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False)
+    except RecursionError:  # reading goes deeper than writing
+        raise ValueError("JSON that is nested too deeply") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
 
-from ipyrouter.blocks import find_code, find_json
+from ipyrouter.blocks import code_blocks, find_code, find_html, find_json, syntax_error
 from ipyrouter.errors import UsageError
 from tests.notebook.conftest import Shell
 from tests.notebook.kernels import kernel
@@ -70,6 +72,49 @@ def test_prose_is_no_code(answer: str) -> None:
 def test_nested_brackets_are_no_way_to_hang() -> None:
     with pytest.raises(ValueError, match="no JSON"):
         find_json("[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "`" * 1_000_000,
+        "```" + "a" * 1_000_000,
+        "```" + " " * 1_000_000,
+        "x = 1" + "\n" * 1_000_000,
+        "\n".join("`" * n for n in range(1000, 2, -1)) + "\n" * 500_000,
+        "~~~\n" + "```\n````\n" * 100_000,
+    ],
+    ids=["fence", "language", "spaces", "lines", "unclosed", "closed"],
+)
+def test_a_megabyte_is_read_at_once(answer: str) -> None:
+    began = time.perf_counter()
+    for find in (find_code, find_json, find_html, syntax_error):
+        with contextlib.suppress(ValueError):
+            find(answer)
+    assert time.perf_counter() - began < 10
+
+
+def test_fences_close_what_is_no_longer_than_they() -> None:
+    assert code_blocks("````\n```\nx\n```\n````") == [("", "```\nx\n```\n")]
+    assert code_blocks("`````\n```py\nx\n```") == [("py", "x\n")]
+    assert code_blocks("```\nx") == []
+
+
+def test_what_can_be_read_but_not_written_is_no_json(monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    monkeypatch.setattr("ipyrouter.notebook.formats.find_json", lambda _: deep)  # newer Pythons read that deep
+    ran = shell.run("%route -m o/echo -f json [[]]")
+    assert isinstance(ran.error, UsageError)
+    assert "nested too deeply" in str(ran.error)
+
+
+def test_a_new_cell_holds_what_is_shown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs: list[str] = []
+    monkeypatch.setattr(shell.ip, "set_next_input", lambda text, replace: inputs.append(text))
+    shell.run("%%route -m o/echo -f code\n```python\nx = 1  # \u202e evil \x1b[31m\n```")
+    assert inputs == ["x = 1  #  evil "]
 
 
 def test_code_goes_into_a_new_cell(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
