@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
         raise UsageError(f"{text!r} is no number of tokens.", "Write a whole number above 0.")
     return int(text)
 
@@ -30,7 +31,7 @@ def _number(text: str) -> float:
 
 
 def _variable(text: str) -> str:
-    if not text.isidentifier():
+    if not text.isidentifier() or keyword.iskeyword(text):
         raise UsageError(f"{text!r} is no name for a variable.", "Use letters, digits and underscores.")
     return text
 
