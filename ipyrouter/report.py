@@ -14,6 +14,7 @@ from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.log import exact, log_frame, models, moment
 from ipyrouter.money import at_least, count, dollars, seconds
 from ipyrouter.notebook.render import cell
+from ipyrouter.notebook.sanitise import NO_MATHS
 from ipyrouter.plan import today
 from ipyrouter.store.base import Store
 
@@ -104,7 +105,7 @@ class Report:
     def to_html(self) -> str:
         """Return the report as HTML without styles or scripts; whatever came from outside is escaped."""
         said = [f"{self.title}: {self._headline}", self._incidents]
-        paragraphs = [f"<p>{tables.escaped(words)}</p>" for words in said if words]
+        paragraphs = [f"<p {NO_MATHS}>{tables.escaped(words)}</p>" for words in said if words]
         return "\n".join([*paragraphs, *map(tables.html_table, self._tables())])
 
     def to_frame(self) -> pd.DataFrame:
@@ -157,6 +158,8 @@ def report(store: Store, day: dt.date | str | None = None, span: str = "day") ->
             raise UsageError("The whole log has no day.", "Leave the day or the span out.")
         return summarise(store, log_frame(store, content=False), "All time")
     asked = moment(day or today())
+    if asked is not None and not 1900 <= asked.year < 9999:
+        raise UsageError(f"{day!r} is no day of the log.", "Write it as 2026-11-23.")
     assert asked is not None  # noqa: S101  a day was given
     first = asked.astimezone(dt.UTC).date()
     if span == "week":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import os
@@ -289,7 +290,8 @@ class Router:
             try:
                 listener(answer)
             except Exception as error:  # noqa: BLE001  a panel must not cost the answer
-                self.listeners.remove(listener)
+                with contextlib.suppress(ValueError):  # another thread was faster
+                    self.listeners.remove(listener)
                 notes.append(f"A listener raised {type(error).__name__}: {error}; it is not called again.")
         return notes
 
@@ -584,8 +586,12 @@ class _Passage:
         router.store.record(record, cache_key, router.config.cache_max_mb)
         self.lease = None
         self.guard.reservations.clear()
-        notes = [*router.store.warnings(), *router.announce(answer)]
-        if notes:
-            answer = replace(answer, notes=(*answer.notes, *notes))
         router.last = answer
+        notes = router.store.warnings()
+        try:
+            notes += router.announce(answer)
+        except KeyboardInterrupt:  # while a panel was drawn: the answer is there and paid for
+            raise Interrupted(answer) from None
+        if notes:
+            answer = router.last = replace(answer, notes=(*answer.notes, *notes))
         return answer

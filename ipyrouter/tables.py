@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ipyrouter.notebook import sanitise
 from ipyrouter.notebook.render import cell
+from ipyrouter.notebook.sanitise import NO_MATHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,10 @@ def markdown(table: Table) -> str:
 
 
 def escaped(words: str) -> str:
-    """Return words for HTML: one line, no markup, and no $, which front ends take for maths."""
+    """Return words for HTML: one line, no markup, and no $, which front ends take for maths.
+
+    Some look for it in the finished page: what it stands in wants NO_MATHS.
+    """
     return html.escape(line(words)).replace("$", "&#36;")
 
 
@@ -48,4 +52,4 @@ def html_table(table: Table) -> str:
     """Return the table as HTML."""
     head = "".join(f"<th>{escaped(name)}</th>" for name in table.head)
     body = "".join("<tr>" + "".join(f"<td>{escaped(word)}</td>" for word in row) + "</tr>" for row in table.rows)
-    return f"<table><caption>{escaped(table.title)}</caption><tr>{head}</tr>{body}</table>"
+    return f"<table {NO_MATHS}><caption>{escaped(table.title)}</caption><tr>{head}</tr>{body}</table>"

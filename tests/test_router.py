@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 import ipyrouter
-from ipyrouter.errors import NoModelError, UsageError
+from ipyrouter.errors import Interrupted, NoModelError, UsageError
 from ipyrouter.providers import local
 from ipyrouter.router import Router
-from ipyrouter.types import Delta, Message
+from ipyrouter.types import Answer, Delta, Message
 from tests.conftest import run_python
 from tests.faults.server import CACHED, IN, OUT, TEXT, FaultServer
 
@@ -289,6 +291,34 @@ def test_a_broken_display_does_not_cost_the_answer(make_router: MakeRouter) -> N
     answer = make_router().route("Explain closures", on_delta=broken)
     assert answer.text == TEXT
     assert "ZeroDivisionError: oops" in answer.notes[0]
+
+
+def test_an_interrupt_while_listeners_are_told_keeps_the_answer(make_router: MakeRouter) -> None:
+    def stopped(_: Answer) -> None:
+        raise KeyboardInterrupt
+
+    router = make_router()
+    router.listeners.append(stopped)
+    with pytest.raises(Interrupted) as raised:
+        router.route("Explain closures")
+    assert raised.value.answer.text == TEXT
+    assert router.last == raised.value.answer
+    assert list(router.log()["status"]) == ["ok"]
+
+
+def test_threads_whose_listener_fails_keep_their_answers(make_router: MakeRouter) -> None:
+    router = make_router()
+    together = threading.Barrier(4)
+
+    def broken(_: Answer) -> None:
+        together.wait(20)
+        raise ZeroDivisionError
+
+    router.listeners.append(broken)
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(router.route, [f"Explain closures {n}" for n in range(4)]))
+    assert [answer.text for answer in answers] == [TEXT] * 4
+    assert router.listeners == []
 
 
 def test_preview_sends_nothing(make_router: MakeRouter, requests: list[Any]) -> None:

@@ -12,11 +12,12 @@ _UNNAMED = ""
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer, and the id of the cell that asked, where the front end tells it."""
+    """A question and its answer, the id of the cell that asked, where the front end tells it, and in which run."""
 
     question: str
     answer: str
     cell: str | None = None
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,11 @@ class Chats:
     threads: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
     latest: str | None = None
 
-    def place(self, *, name: str | None, goes_on: bool, cell: str | None) -> Place:
+    def place(self, *, name: str | None, goes_on: bool, cell: str | None, run: int = 0) -> Place:
         """Return where a prompt stands: in the chat of that name, after the latest answer, or at a beginning.
 
-        A cell that is run again asks again in its old place: its earlier turn and all that followed are left out.
+        A cell that is run again asks again in its old place: its earlier turns and all that followed are left out. One
+        run of a cell may hold several turns.
         Raises UsageError where there is nothing to continue.
         """
         if name is None and goes_on:
@@ -53,8 +55,10 @@ class Chats:
         if name is None:
             return Place(_UNNAMED)
         turns = self.threads.get(name, ())
-        again = next((i for i, turn in enumerate(turns) if cell is not None and turn.cell == cell), len(turns))
-        return Place(name, turns[:again])
+        if cell is not None:
+            again = (i for i, turn in enumerate(turns) if turn.cell == cell and turn.run != run)
+            turns = turns[: next(again, len(turns))]
+        return Place(name, turns)
 
     def keep(self, place: Place, turn: Turn) -> None:
         """Add a turn that was answered."""

@@ -93,7 +93,7 @@ def overview() -> str:
 def _log(line: Line) -> pd.DataFrame:
     rows = 20
     if line.rest:
-        if not line.rest.isdecimal():
+        if not line.rest.isdecimal() or len(line.rest) > 9:
             raise UsageError(f"{line.rest!r} is no number of rows.", "Write %router log 50.")
         rows = int(line.rest)
     from ipyrouter.notebook.logtable import newest
@@ -239,8 +239,15 @@ def _learn(line: Line) -> None:
 def _export(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
-    path = Path(line.rest.strip("\"'")).expanduser()
+    path = _path(line)
     print(f"Wrote {count(export(line.router.log(), path), 'row')} to {path}")
+
+
+def _path(line: Line) -> Path:
+    try:
+        return Path(line.rest.strip("\"'")).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{line.rest}: there is no such home folder.", "Write the whole path.") from None
 
 
 def _rebuild_log(line: Line) -> None:
@@ -248,7 +255,7 @@ def _rebuild_log(line: Line) -> None:
 
     if not line.rest:
         raise UsageError("%router rebuild-log needs a notebook.", "Write %router rebuild-log FILE.ipynb.")
-    path = Path(line.rest.strip("\"'")).expanduser()
+    path = _path(line)
     found = records(path, line.router.session)
     added = line.router.store.restore(found)
     print(f"{count(len(found), 'answer')} in {path}, {added:,} of them new to the log (costs only, no texts).")

@@ -22,21 +22,31 @@ from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.notebook.variables import nearest
 
 _MOST = 6000  # characters of one piece
+_LONGEST = 1_000_000  # characters that are searched for keys before they are cut to that
+_TITLE = 200
 _ROWS = 5  # of a table
 _COLUMNS = 40
 _FRAMES = 20  # innermost frames of a traceback
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL)", re.IGNORECASE)
 _SECRETS = re.compile(
-    r"\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{8,}"  # OpenAI, Anthropic, Stripe
+    # OpenAI, Anthropic, Stripe; Groq, xAI, Perplexity, NVIDIA, Replicate, GitLab, npm, Google
+    r"\b(?:(?:sk|pk|rk)[-_]|(?:gsk|r8|npm)_|(?:xai|pplx|nvapi|glpat)-|ya29\.)[\w-]{8,}"
     r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}|\bhf_[A-Za-z0-9]{16,}|\bxox[abpr]-[\w-]{10,}"
-    r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"
-    r"|(?<=[Bb]earer )[\w.~+/=-]{8,}|(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"
+    r"|(?<=[Bb]earer )[\w.~+/=-]{8,}|(?<=[Bb]asic )[A-Za-z0-9+/=]{8,}"
+    r"|(?<=://)[^\s/@:]*:[^\s/]+(?=@)"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
 )
-
-
-_ASSIGNED = re.compile(  # password = "…"
-    r"""(\b\w{0,40}(?:passw(?:or)?d|pwd|secret|token|api_?key)\w{0,40}["']?\s{0,9}[=:]\s{0,9})(["'])[^"'\n]+\2""",
+# password = "…", 'api_key': '…': the name says what it is; key="…" may be anything, unless it looks like a key.
+_NAMED = re.compile(
+    r"""((?:api|access|private|secret|auth|account|client)[_-]?(?:key|token|secret)|passw(?:or)?d|passphrase)"""
+    r"""(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[^"'\n]{4,}\3""",
+    re.IGNORECASE,
+)
+_LIKELY = re.compile(
+    r"""(key|token|secret)(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[\w.~+/=-]{20,}\3""",
     re.IGNORECASE,
 )
 
@@ -68,7 +78,13 @@ def variables(names: str, namespace: Mapping[str, Any]) -> list[Piece]:
         if name not in namespace:
             hint = nearest(name, namespace) or "Define it first."
             raise UsageError(f"--with: there is no variable {name!r}.", hint)
-        pieces.append(_piece(name, namespace[name]))
+        try:
+            pieces.append(_piece(name, namespace[name]))
+        except Exception as error:  # noqa: BLE001  a stranger's class may raise anything when it is looked at
+            raise UsageError(
+                f"--with: {name!r} cannot be described: looking at it raised {type(error).__name__}.",
+                "Send a text or a table made of it.",
+            ) from None
     return pieces
 
 
@@ -80,7 +96,7 @@ def failure(error: BaseException | None, source: str | None) -> list[Piece]:
         lines = traceback.format_exception_only(error)
     else:
         lines = traceback.format_exception(type(error), error, _own_frames(error), limit=-_FRAMES)
-    pieces = [Piece("The traceback", _bounded(redact("".join(lines).rstrip()), keep_end=True))]
+    pieces = [Piece("The traceback", _bounded(redact(_cut("".join(lines).rstrip())), keep_end=True))]
     if source:
         pieces.insert(0, Piece("The cell that failed", _bounded(redact(source.rstrip())), "python"))
     return pieces
@@ -94,15 +110,26 @@ def last_error() -> BaseException | None:
 
 def redact(text: str) -> str:
     """Return the text without keys and passwords, and with ~ for the home folder."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_NAME.search(name):
-            text = text.replace(value, f"[{name} removed]")
+    secrets = {value: name for name, value in os.environ.items() if len(value) >= 8 and _is_secret(name)}
+    for value in sorted(secrets, key=len, reverse=True):  # one may begin with another
+        text = text.replace(value, f"[{secrets[value]} removed]")
     text = _SECRETS.sub("[key removed]", text)
-    text = _ASSIGNED.sub(r"\1\2[removed]\2", text)
-    home = str(Path.home())
-    if len(home) > 1:
-        text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
-    return re.sub(r"(/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s:\"']+", "~", text)
+    for named in (_NAMED, _LIKELY):
+        text = named.sub(r"\1\2\3[removed]\3", text)
+    for home in {str(Path.home()), str(Path.home().resolve())}:
+        if len(home) > 1:
+            text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
+    return re.sub(r"(/home/|/Users/|[A-Za-z]:\\+Users\\+)[^/\\\s:\"']+", "~", text)
+
+
+def _is_secret(name: str) -> bool:
+    """Tell whether an environment variable holds a key, by its name or because the router's config names it."""
+    import ipyrouter
+
+    known = ipyrouter._default
+    return bool(_SECRET_NAME.search(name)) or any(
+        provider.key == name for router in known for provider in router.config.providers.values()
+    )
 
 
 def _own_frames(error: BaseException) -> Any:
@@ -129,7 +156,8 @@ def _piece(name: str, value: Any) -> Piece:
         title, body, language = f"text of {len(value):,} characters", value, ""
     else:
         title, body, language = type(value).__name__, _repr(value), ""
-    return Piece(f"`{name}` ({title})", _bounded(redact(body)), language)
+    title = redact(" ".join(title[:_TITLE].split())).replace("`", "'")
+    return Piece(f"`{name}` ({title})", _bounded(redact(_cut(body))), language)
 
 
 def _table(value: Any) -> tuple[str, str, str]:
@@ -171,6 +199,8 @@ def _figure(figure: Any) -> str:
 
 def _repr(value: Any) -> str:
     """Return a value's repr without building that of a million items first."""
+    if isinstance(value, bytes | bytearray) and len(value) > _MOST:
+        return f"{bytes(value[:_MOST])!r}, the first {_MOST:,} of {len(value):,} bytes"
     if not isinstance(value, list | tuple | dict | set | frozenset):
         return repr(value)
     short = reprlib.Repr()
@@ -178,6 +208,14 @@ def _repr(value: Any) -> str:
     short.maxstring = short.maxother = 500
     short.maxlevel = 4
     return short.repr(value)
+
+
+def _cut(text: str) -> str:
+    """Cut a huge text in the middle, far more generously than in the end, so that no key is cut into two."""
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
 
 
 def _bounded(text: str, *, keep_end: bool = False) -> str:

@@ -45,9 +45,7 @@ def formatted(answer: Answer, fmt: str) -> Formatted:
     text = answer.text
     try:
         if fmt == "code":
-            code = plain(
-                find_code(text)
-            )  # the cell holds what is shown: no mark makes code look like other code
+            code = plain(find_code(text))  # the cell holds what is shown: no mark makes code look like other code
             return Formatted(Shown(code, "python"), answer, cell=code)
         if fmt == "json":
             value = find_json(text)

@@ -19,13 +19,21 @@ _COLUMNS = ("at (UTC)", "tier", "model", "status", "cost", "saved", "tokens", "t
 _PROMPT = 40  # characters
 
 
+class Readable(pd.DataFrame):
+    """A table whose texts mean themselves: a $ in a prompt is no maths."""
+
+    def _repr_html_(self) -> Any:
+        with pd.option_context("display.html.use_mathjax", False):
+            return super()._repr_html_()  # type: ignore[misc]  # pandas-stubs know only what is public
+
+
 def newest(store: Store, wanted: LogFilter, rows: int, skip: int = 0) -> pd.DataFrame:
     """Return rows of the log, newest first, as texts: what was asked when, of which model, and what it cost.
 
     Raises StoreError.
     """
     found = (dict(zip(NEWEST_COLUMNS, row, strict=True)) for row in store.newest(wanted, rows, skip))
-    return pd.DataFrame([_readable(row) for row in found], columns=list(_COLUMNS))
+    return Readable([_readable(row) for row in found], columns=list(_COLUMNS))
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class RouterMagics(Magics):
         super().__init__(shell)
         self._shown: str | None = None  # the answer that this cell has shown already
         self._cell: str | None = None  # the id of the cell that is running, where the front end tells it
+        self._run = 0  # how many cells have run
         self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
         self._chats: Chats | None = None
         self._router_set: Router | None = None
@@ -100,7 +101,7 @@ class RouterMagics(Magics):
         if parsed.help:
             print(inspect.getdoc(type(self).route))
             return None
-        place = self.chats.place(name=parsed.chat, goes_on="continue" in parsed.values, cell=self._cell)
+        place = self.chats.place(name=parsed.chat, goes_on="continue" in parsed.values, cell=self._cell, run=self._run)
         prompt, system, pieces = self._written(parsed, cell)
         asked = {
             "system": system,
@@ -120,7 +121,7 @@ class RouterMagics(Magics):
         fmt = parsed.format or router.config.display_format
         answer, made = self._ask(router, prompt, asked, fmt, quiet=bool(parsed.quiet), bare=cell is None)
         if answer.text.strip():
-            self.chats.keep(place, Turn(prompt, answer.text, self._cell))
+            self.chats.keep(place, Turn(prompt, answer.text, self._cell, self._run))
         return self._given(answer, made, parsed.out, bare=cell is None)
 
     @no_var_expand
@@ -165,7 +166,8 @@ class RouterMagics(Magics):
 
         router = ipyrouter.default_router()
         if self._router_set is not router:  # settings that came before there was a router, or for another one
-            self.settings.apply()
+            if self.settings.chosen():  # with nothing chosen, what the person gave configure() stays
+                self.settings.apply()
             self._router_set = router
         name = self.shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")  # type: ignore[union-attr]
         router.notebook = PurePath(str(name)).name if name else None
@@ -284,6 +286,7 @@ class RouterMagics(Magics):
             if name != "IPyRouter":
                 print(f"There is no {name}, and nothing is set. Did you mean IPyRouter?", file=sys.stderr)
         self._cell = getattr(info, "cell_id", None)
+        self._run += 1
 
     def end_cell(self, result: ExecutionResult) -> None:
         """Note that the cell is over: its answer is shown again when asked for, its error is what --error sends."""

@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
         raise UsageError(f"{text!r} is no number of tokens.", "Write a whole number above 0.")
     return int(text)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ _DAYS = 31  # days that the filter offers
 _STATUSES = ("ok", "cached", "weak", "refused", "partial", "interrupted", "error")
 _ALL, _SESSION = "all", "this session"
 _FALLBACK = "The log to browse and export is here while the kernel runs: run this cell again."
+_CLASSES = ["ipyrouter-log", "mathjax_ignore", "tex2jax_ignore"]  # a $ in a prompt is no maths
 _TABLE_STYLE = (
     "<style>.ipyrouter-log{border-collapse:collapse;font-size:0.9em;line-height:1.6;white-space:nowrap}"
     ".ipyrouter-log th,.ipyrouter-log td{text-align:left;padding:0.15em 0.8em 0.15em 0;"
@@ -80,7 +82,6 @@ class Panel:
         self._older.on_click(lambda _: self._turn(1))
         self._export.on_click(lambda _: self._write())
         self._sums = summary.Sums(router.store, self._wanted())
-        router.listeners.append(self._told)
 
     # --- what the magic calls ---
 
@@ -88,6 +89,8 @@ class Panel:
         """Show figures and controls below the cell that runs: the totals at once, charts and table as they come."""
         from IPython.display import display
 
+        if self._told not in self.router.listeners:  # a fault may have ended it
+            self.router.listeners.append(self._told)
         self._sums = summary.Sums(self.router.store, self._wanted())
         figures = self._figures()
         self._handle = display(_bundle(figures, ""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
@@ -104,7 +107,13 @@ class Panel:
         """Take the controls away and stop listening; the figures stay as they are."""
         if self._told in self.router.listeners:
             self.router.listeners.remove(self._told)
-        self.controls.close()
+        for control in (*self._widgets(self.controls), self.controls):
+            control.close()
+
+    def _widgets(self, box: Any) -> Iterator[Any]:
+        for child in box.children:
+            yield from self._widgets(child) if isinstance(child, widgets.Box) else ()
+            yield child
 
     # --- live ---
 
@@ -150,7 +159,7 @@ class Panel:
         pages = max(1, -(-self._rows // _PAGE))
         self._page = min(self._page, pages - 1)
         frame = newest(store, self._wanted(), _PAGE, self._page * _PAGE)
-        table = frame.to_html(index=False, border=0, classes="ipyrouter-log", justify="left")
+        table = frame.to_html(index=False, border=0, classes=_CLASSES, justify="left")
         # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
         region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{table}</div>'
         self._table.value = _TABLE_STYLE + (region if len(frame) else "<p>The log has no such row yet.</p>")

@@ -79,7 +79,7 @@ class IPyRouter(Configurable):
         try:
             super().update_config(config)
             self.apply()
-        except (IPyRouterError, TraitError) as error:
+        except (IPyRouterError, TraitError, OverflowError) as error:
             with self.hold_trait_notifications():
                 for name, value in before.items():
                     setattr(self, name, value)

@@ -9,8 +9,9 @@ from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.money import count, dollars, from_pico
-from ipyrouter.notebook.sanitise import plain
+from ipyrouter.money import at_least, count, dollars, from_pico
+from ipyrouter.notebook.sanitise import NO_MATHS, plain
+from ipyrouter.plan import without_retired
 from ipyrouter.store.base import SUMMARY_COLUMNS, LogFilter
 from ipyrouter.types import TIERS, TierName
 
@@ -26,14 +27,16 @@ _POINTS = 200  # of the chart, about
 class Figures:
     """What the panel shows of a part of the log; dollars, exact where summed.
 
-    ``times`` and ``totals`` are what was spent up to each moment (UTC). ``against_power`` is what the power tier's
-    first model would have cost more, None where its price is not known.
+    ``times`` and ``totals`` are what was spent up to each moment (UTC). ``unpriced`` counts the calls, ``unsaved`` the
+    cached answers of unknown price. ``against_power`` is what the power tier's first model that is not retired would
+    have cost more, None where a price is not known.
     """
 
     title: str
     spent: Decimal
     unpriced: int
     saved: Decimal
+    unsaved: int
     against_power: Decimal | None
     calls: int
     hits: int
@@ -46,12 +49,9 @@ class Figures:
 
     def cards(self) -> list[tuple[str, str]]:
         """Return the totals as (what, value)."""
-        spent = dollars(self.spent)
-        if self.unpriced:
-            spent = f"at least {spent}, {count(self.unpriced, 'call')} unpriced"
         return [
-            ("spent", spent),
-            ("saved by the cache", dollars(self.saved)),
+            ("spent", at_least(self.spent, self.unpriced)),
+            ("saved by the cache", at_least(self.saved, self.unsaved, "answer")),
             ("saved against all power", dollars(self.against_power)),
             ("calls", f"{self.calls:,}"),
             ("cache hits", f"{self.hits:,}"),
@@ -101,12 +101,14 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     power = _at_power(
         router, sum(row["input_tokens"] for row in answered), sum(row["output_tokens"] for row in answered)
     )
+    unpriced = sum(row["unpriced"] for row in called)
     return Figures(
         title=title,
         spent=from_pico(spent),
-        unpriced=sum(row["unpriced"] for row in called),
+        unpriced=unpriced,
         saved=from_pico(sum(row["saved_pico"] for row in rows)),
-        against_power=None if power is None else power - from_pico(spent),
+        unsaved=sum(row["unsaved"] for row in rows),
+        against_power=None if power is None or unpriced else power - from_pico(spent),
         calls=sum(tier_calls.values()),
         hits=sum(row["rows"] for row in rows if row["status"] == "cached"),
         rows=sum(row["rows"] for row in rows),
@@ -119,8 +121,9 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
 
 
 def _at_power(router: Router, input_tokens: int, output_tokens: int) -> Decimal | None:
-    """Return the dollars of the tokens at the base rates of the power tier's first model."""
-    rates = router.pricing.rates(router.config.tiers["power"].chain[0])
+    """Return the dollars of the tokens at the base rates of the power tier's first model that is not retired."""
+    power = router.config.tiers["power"]
+    rates = router.pricing.rates((without_retired(router.config, power)[0] or power.chain)[0])
     read, written = rates.get("input"), rates.get("output")
     if read is None or written is None:
         return None
@@ -150,7 +153,7 @@ def html(figures: Figures, svg: str) -> str:
     )
     return (
         f'{_STYLE}<div class="ipyrouter-figures" style="background:transparent">'
-        f"<div><strong>ipyrouter</strong> · {_text(figures.title)}</div>"
+        f"<div><strong>ipyrouter</strong> · <span {NO_MATHS}>{_text(figures.title)}</span></div>"
         f"<div>{cards}</div>"
         f'<figure style="margin:0" role="group" aria-label="{_text(_said(figures))}">'
         f'<div aria-hidden="true" style="max-width:52em">{_fluid(svg)}</div>'

@@ -28,12 +28,14 @@ SUMMARY_COLUMNS = (
     "unpriced",
     "cost_pico",
     "saved_pico",
+    "unsaved",
     "input_tokens",
     "output_tokens",
 )
 """The columns of a summary, one row a bucket of time (its beginning, in microseconds), tier, model and status.
 
-``rows`` counts the log's rows, ``sent`` the calls among them.
+``rows`` counts the log's rows, ``sent`` the calls among them, ``unpriced`` the rows without a known cost, ``unsaved``
+the cached answers of which nobody knows what they saved.
 """
 
 NEWEST_COLUMNS = (

@@ -30,7 +30,8 @@ def summary(connection: sqlite3.Connection, wanted: LogFilter, bucket: int) -> l
         "SELECT t.time / ? * ?, t.tier, t.provider, t.model, t.status, COUNT(*),"  # noqa: S608  our own words
         # What was left alone after faults has a row, but nothing was sent.
         " SUM(t.status != 'cached' AND t.error_kind IS NOT 'left_alone'), COUNT(*) - COUNT(t.cost_pico),"
-        " COALESCE(SUM(t.cost_pico), 0), COALESCE(SUM(t.saved_pico), 0), SUM(t.input_tokens), SUM(t.output_tokens)"
+        " COALESCE(SUM(t.cost_pico), 0), COALESCE(SUM(t.saved_pico), 0),"
+        " SUM(t.status = 'cached' AND t.saved_pico IS NULL), SUM(t.input_tokens), SUM(t.output_tokens)"
         f" FROM attempts t{join}{where} GROUP BY 1, 2, 3, 4, 5"
     )
     return connection.execute(query, (bucket, bucket, *values)).fetchall()

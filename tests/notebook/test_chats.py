@@ -74,13 +74,25 @@ def test_the_dry_run_tells_the_history(shell: Shell, requests: list[Any]) -> Non
 
 def test_a_cell_that_runs_again_takes_its_old_place() -> None:
     chats = Chats()
-    for cell, question in (("c1", "One"), ("c2", "Two"), ("c3", "Three")):
-        place = chats.place(name="a", goes_on=False, cell=cell)
-        chats.keep(place, Turn(question, "answer", cell))
-    again = chats.place(name=None, goes_on=True, cell="c2")
+    for run, (cell, question) in enumerate((("c1", "One"), ("c2", "Two"), ("c3", "Three"))):
+        place = chats.place(name="a", goes_on=False, cell=cell, run=run)
+        chats.keep(place, Turn(question, "answer", cell, run))
+    again = chats.place(name=None, goes_on=True, cell="c2", run=4)
     assert [message.text for message in again.history] == ["One", "answer"]
-    chats.keep(again, Turn("Two, but better", "answer", "c2"))
+    chats.keep(again, Turn("Two, but better", "answer", "c2", 4))
     assert [turn.question for turn in chats.threads["a"]] == ["One", "Two, but better"]
+
+
+def test_one_cell_may_hold_several_turns(shell: Shell, requests: list[Any]) -> None:
+    cell = "%route -q --chat a One\n%route -q --chat a Two\n%route -q -c Three"
+    for _ in range(2):  # run again, it asks the same again
+        requests.clear()
+        shell.ip.run_cell(cell.replace("-q", "-q --no-cache"), cell_id="c1")
+        assert [said(request) for request in requests] == [
+            ["One"],
+            ["One", TEXT, "Two"],
+            ["One", TEXT, "Two", TEXT, "Three"],
+        ]
 
 
 def test_forgetting_an_unknown_chat() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import ipyrouter
 from ipyrouter.notebook import context
+from ipyrouter.router import Router
 from tests.notebook.conftest import Shell
 
 
@@ -114,7 +116,7 @@ def test_passwords_and_homes_are_removed() -> None:
     assert context.redact("postgres://ann:hunter2@db/x") == "postgres://[key removed]@db/x"
     assert context.redact("Authorization: Bearer abc.def-123") == "Authorization: Bearer [key removed]"
     assert context.redact("db_password='hunter22', x") == "db_password='[removed]', x"
-    assert context.redact('{"api_key": "abc"}') == '{"api_key": "[removed]"}'
+    assert context.redact('{"api_key": "abcd"}') == '{"api_key": "[removed]"}'
     assert context.redact("/home/ann/a.py /Users/bob/b.py") == "~/a.py ~/b.py"
     assert context.redact("a task-based risk-averse ask-me sk") == "a task-based risk-averse ask-me sk"
 
@@ -125,3 +127,83 @@ def test_the_words_of_what_is_sent_along_are_not_the_persons_own(shell: Shell, m
     reasons = next(line for line in shell.run("%%route -n --with frame\nFix it").out.splitlines() if "reasons" in line)
     for word in ("columns", "rows", "dataframe", "proof", "estimator"):
         assert f"“{word}”" not in reasons
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("redis://:hunter22@db:6379/0", "redis://[key removed]@db:6379/0"),
+        ("postgres://ann:hunt@er2@db/x", "postgres://[key removed]@db/x"),
+        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic [key removed]"),
+        ("Client(api_key='abcdef')", "Client(api_key='[removed]')"),
+        ("{'password': 'hunter2', 'x': 1}", "{'password': '[removed]', 'x': 1}"),
+        ("Client(token='abcdefghij0123456789')", "Client(token='[removed]')"),
+        ("frame.sort_values(key='revenue')", "frame.sort_values(key='revenue')"),
+        ("a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb", "a\n[key removed]\nb"),
+        ("a\n-----BEGIN PRIVATE KEY-----\nMII", "a\n[key removed]"),
+        (r"'C:\\Users\\ann\\a.py'", r"'~\\a.py'"),
+    ],
+)
+def test_more_that_is_removed(text: str, left: str) -> None:
+    assert context.redact(text) == left
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["gsk_abcdefgh1234", "xai-abcdefgh1234", "glpat-abcdefgh1234", "npm_abcdefgh1234", "r8_abcdefgh1234",
+     "ya29.abcdefgh1234", "ASIAABCDEFGHIJKLMNOP"],
+)  # fmt: skip
+def test_keys_of_other_services_are_removed(secret: str) -> None:
+    assert context.redact(f"{secret} end") == "[key removed] end"
+
+
+def test_keys_of_the_environment_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "abcdefgh99")
+    monkeypatch.setenv("B_KEY", "abcdefgh99zzzzzz")
+    assert context.redact("abcdefgh99zzzzzz abcdefgh99") == "[B_KEY removed] [A_KEY removed]"
+    monkeypatch.setenv("ACME_LOGIN", "open sesame")
+    assert context.redact("open sesame") == "open sesame"
+    acme = {"sdk": "openai", "base_url": "https://acme.example", "key": "ACME_LOGIN"}
+    ipyrouter.use_router(Router({"providers": {"acme": acme}}))
+    assert context.redact("open sesame") == "[ACME_LOGIN removed]"
+
+
+@pytest.mark.parametrize(
+    "text", ["-eyJ", "eyJ", "://a:", "sk-", "key='", "-----BEGIN PRIVATE KEY-----", "/home/", "Bearer "]
+)
+def test_a_megabyte_is_searched(text: str) -> None:
+    long = text * (1_000_000 // len(text))
+    assert 0 < len(context.redact(long)) <= len(long) + 100_000
+
+
+class Rude:
+    """Raises whenever it is looked at."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("value", [Rude(), pd.DataFrame({"a": [Rude()]})], ids=["object", "table"])
+def test_what_raises_is_an_error_in_one_line(shell: Shell, requests: list[Any], value: Any) -> None:
+    shell.ip.user_ns["rude"] = value
+    error = shell.run("%%route --with rude\nWhat is it?").error
+    assert str(error).startswith("--with: 'rude' cannot be described: looking at it raised RuntimeError.")
+    assert not requests
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 20_000_000, b"x" * 20_000_000, list(range(5_000_000)), np.zeros(2, [(f"f{n}", int) for n in range(3000)])],
+    ids=["text", "bytes", "list", "array"],
+)
+def test_what_is_huge_is_bounded(value: Any) -> None:
+    (piece,) = context.variables("value", {"value": value})
+    assert len(str(piece)) < 7000
+
+
+def test_a_huge_error_is_bounded() -> None:
+    (piece,) = context.failure(ValueError("x" * 20_000_000), None)
+    assert len(str(piece)) < 7000

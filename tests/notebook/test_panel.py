@@ -82,6 +82,24 @@ def test_unknown_prices_are_said(make_router: MakeRouter) -> None:
     assert dict(figures(router).cards())["spent"] == "at least $0.50, 1 call unpriced"
 
 
+def test_what_is_not_known_is_not_nothing(make_router: MakeRouter) -> None:
+    router = make_router()
+    fill(router, [answer(1, status="cached", cost=Decimal(0)), answer(2, cost=None)])
+    cards = dict(figures(router).cards())
+    assert cards["spent"] == "unknown, 1 call unpriced"
+    assert cards["saved by the cache"] == "unknown, 1 answer unpriced"
+    assert cards["saved against all power"] == "price unknown"
+    report = router.report(span="all")
+    assert (figures(router).unpriced, figures(router).unsaved) == (report.unpriced, report.unsaved)
+
+
+def test_a_retired_model_is_no_measure(make_router: MakeRouter) -> None:
+    router = make_router(power=["o/gone", "o/ok"], retired={"gone": dt.date(2020, 1, 1)})
+    router.configure({"prices": {"o/gone": {"input": 1000, "output": 1000}}})
+    fill(router, [answer(1)])
+    assert figures(router).against_power == Decimal("0.002") - Decimal("0.5")
+
+
 def test_an_empty_log(panel: Panel) -> None:
     assert "no such row yet" in panel._table.value
     assert figures(panel.router).cards()[0] == ("spent", "$0")
@@ -156,6 +174,7 @@ def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
         assert "<img" not in html
         assert "<script" not in html
         assert "\u202e" not in html
+        assert "mathjax_ignore" in html
     assert "&lt;script&gt;" in shown._table.value
     shown.close()
 
@@ -165,6 +184,34 @@ def test_a_listener_that_fails_does_not_cost_the_answer(make_router: MakeRouter)
     router.listeners.append(lambda _: 1 / 0)
     assert "A listener raised ZeroDivisionError" in router.route("Explain closures").notes[0]
     assert not router.route("Explain closures").notes
+
+
+def test_a_panel_that_failed_lives_again_when_shown(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panel, "_fill", lambda: 1 / 0)
+    panel._drawn = 0.0
+    assert "A listener raised ZeroDivisionError" in panel.router.route("Explain closures").notes[0]
+    assert panel.router.listeners == []
+    monkeypatch.undo()
+    panel.show()
+    panel.show()
+    assert len(panel.router.listeners) == 1
+    panel.router.route("Explain generators")
+    panel.flush()
+    assert "Explain generators" in panel._table.value
+
+
+def test_a_closed_panel_leaves_no_control(make_router: MakeRouter, shell: Shell) -> None:
+    shown = Panel(make_router())
+    shown.show()
+    shown.close()
+    assert [w for w in (shown.controls, shown._when, shown._older, shown._table, shown._said) if w.comm] == []
+
+
+def test_the_log_holds_no_maths(shell: Shell) -> None:
+    shell.run("%%route -q\nWhat is $x$?")
+    log = shell.run("%router log").value
+    assert "mathjax_ignore" in log._repr_html_()
+    assert "What is $x$?" in log._repr_html_()
 
 
 def test_in_a_terminal_the_panel_is_text(shell: Shell) -> None:

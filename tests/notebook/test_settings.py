@@ -37,6 +37,8 @@ def test_a_budget_set_here_holds(shell: Shell, requests: list[Any]) -> None:
     [
         ("max_us = 1", "ConfigError: IPyRouter has no setting 'max_us'. Did you mean 'max_usd'?"),
         ("max_usd = -1", "should not be less than 0"),
+        ("max_usd = float('inf')", "must be a number of at most"),
+        ("max_usd = 10**400", "too large"),
         ("max_usd = 'much'", "expected a float"),
         ("format = 'jsn'", "expected any of ['markdown', 'text']"),
         ("fast_below = 0.9", "routing.fast_below (0.9) is above routing.power_above (0.7). Swap them."),
@@ -71,3 +73,11 @@ def test_a_router_that_comes_later_gets_the_settings(shell: Shell, make_router: 
     shell.run("%config IPyRouter.max_usd = 1")
     ipyrouter.use_router(make_router())
     assert "budget for this session: $1.00 left" in shell.run("%router status").out
+
+
+def test_what_configure_was_given_stays(shell: Shell, make_router: Any) -> None:
+    router = make_router()
+    router.configure({"budget": {"day": 0.5}})
+    ipyrouter.use_router(router)
+    shell.run("%route -q Explain closures")
+    assert router.config.budget.day == Decimal("0.5")
