@@ -23,7 +23,9 @@ class IPyRouterError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Show one line instead of a traceback; IPython calls this for the error that fails a cell."""
-        return [f"{type(self).__name__}: {self}"]
+        from ipyrouter.notebook.sanitise import plain  # a server's or model's name may bring terminal escapes along
+
+        return [plain(f"{type(self).__name__}: {self}")]
 
 
 class UsageError(IPyRouterError):

@@ -133,3 +133,14 @@ def test_every_condition_is_applied_alone_and_together(make_router: MakeRouter) 
     assert len(router.log(tier="power", status="ok", notebook="one.ipynb")) == 0
     with pytest.raises(UsageError, match="is no date"):
         router.log(since="soon")
+
+
+def test_texts_beyond_sqlites_longest_are_read_in_parts(make_router: MakeRouter) -> None:
+    router = make_router()
+    for number in range(20):
+        router.route(f"Explain closures {number} " + "x" * 5000)
+    whole = router.log()
+    connection = router.store._database._connection()  # type: ignore[attr-defined]
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
+    pd.testing.assert_frame_equal(router.log(), whole)
+    assert len(whole) == 20

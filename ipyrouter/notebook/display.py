@@ -95,7 +95,7 @@ class TerminalDisplay:
             return
         if delta.attempt != self._attempt:
             if self._attempt:
-                self._write(f"\n— starting again with {delta.candidate} —\n")
+                self._write(sanitise.plain(f"\n— starting again with {delta.candidate} —\n"))
             self._attempt = delta.attempt
         self._write(sanitise.plain(delta.text))
 

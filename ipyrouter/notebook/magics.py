@@ -293,11 +293,11 @@ class RouterMagics(Magics):
         from ipyrouter.errors import Interrupted, IPyRouterError
 
         self._shown = self._cell = None
-        if self.panel is not None:
-            self.panel.flush()
         error = result.error_in_exec or result.error_before_exec
         if error is not None and not isinstance(error, IPyRouterError | Interrupted):
             self._failure = error, result.info.raw_cell if result.info else ""
+        if self.panel is not None:
+            self.panel.flush()
 
 
 def _prompt(parsed: Parsed, cell: str | None) -> str:

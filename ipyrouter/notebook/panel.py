@@ -99,9 +99,13 @@ class Panel:
         self._draw(figures)
 
     def flush(self) -> None:
-        """Show what came since the last redraw: the cell is over."""
-        if self._dirty:
+        """Show what came since the last redraw: the cell is over. A fault is told below the controls."""
+        if not self._dirty:
+            return
+        try:
             self._redraw()
+        except Exception as error:  # noqa: BLE001  IPython would print it with all of the cell and its answer
+            self._say(str(error) if isinstance(error, IPyRouterError) else f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Take the controls away and stop listening; the figures stay as they are."""
@@ -194,7 +198,10 @@ class Panel:
             said = f"Wrote {count(rows, 'row')} to {path.absolute()}"
         except IPyRouterError as error:
             said = str(error)
-        self._said.value = f'<span role="status">{escape(plain(said))}</span>'
+        self._say(said)
+
+    def _say(self, words: str) -> None:
+        self._said.value = f'<span role="status">{escape(plain(words))}</span>'
 
     def _wanted(self) -> LogFilter:
         when = self._when.value

@@ -20,7 +20,7 @@ from ipyrouter.store.filters import conditions, microseconds, where
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_STRETCH = 1000  # rows: their longest column, the answers' texts, must stay below SQLite's 1 GB
+_STRETCH = 1000  # rows; where their longest column, the answers' texts, exceeds SQLite's 1 GB, they are halved
 _UNKNOWN = -1  # stands for NULL among costs and lengths, which are never negative
 _NEXT = "\x1e"  # between rows; JSON escapes it, so that no value can hold it
 _INTEGERS = {
@@ -88,19 +88,37 @@ def stretches(
         f" WHERE t.answer_id >= ? AND t.answer_id < ?{filtered}"
     )
 
-    def read(bounds: tuple[str, str]) -> list[Any]:
-        return list(connection.execute(query, (*bounds, *values)).fetchone())
+    def read(bounds: tuple[str, str]) -> list[list[Any]]:
+        try:
+            return [list(connection.execute(query, (*bounds, *values)).fetchone())]
+        except sqlite3.DataError:  # a column of so many texts is longer than SQLite's longest
+            middle = _middle(connection, bounds)
+            if middle is None:
+                raise
+            return read((bounds[0], middle)) + read((middle, bounds[1]))
 
     # SQLite works without the interpreter lock: it reads the next stretch while this thread parses the last.
     with ThreadPoolExecutor(1) as reader:
-        reading: list[Future[list[Any]]] = []
+        reading: list[Future[list[list[Any]]]] = []
         for bounds in list(_bounds(connection, wanted)):  # first all: a connection does one thing at a time
             reading.append(reader.submit(read, bounds))
-            if len(reading) > 1 and (row := reading.pop(0).result())[0] is not None:
-                yield _parsed(row, known)
+            if len(reading) > 1:
+                yield from (_parsed(row, known) for row in reading.pop(0).result() if row[0] is not None)
         for last in reading:
-            if (row := last.result())[0] is not None:
-                yield _parsed(row, known)
+            yield from (_parsed(row, known) for row in last.result() if row[0] is not None)
+
+
+def _middle(connection: sqlite3.Connection, bounds: tuple[str, str]) -> str | None:
+    """Return the id that halves a range of answers, None where there is but one."""
+    between = "FROM answers WHERE id >= ? AND id < ?"
+    (answers,) = connection.execute(f"SELECT COUNT(*) {between}", bounds).fetchone()
+    if answers < 2:
+        return None
+    (middle,) = connection.execute(
+        f"SELECT id {between} ORDER BY id LIMIT 1 OFFSET ?",
+        (*bounds, answers // 2),
+    ).fetchone()
+    return str(middle)
 
 
 def _parsed(row: list[Any], known: dict[str, int]) -> Stretch:

@@ -200,6 +200,20 @@ def test_a_panel_that_failed_lives_again_when_shown(panel: Panel, monkeypatch: p
     assert "Explain generators" in panel._table.value
 
 
+def test_a_newer_database_costs_no_cell_and_prints_no_traceback(home: Path, server: FaultServer) -> None:
+    mid_chain(home, server, '["o/ok"]')
+    with kernel() as running:
+        running.run("%load_ext ipyrouter\n%router panel")
+        running.run("%%route\nExplain closures")
+        running.run("import ipyrouter, sqlite3\nrouter = ipyrouter.default_router()\nrouter.store.close()")
+        running.run("with sqlite3.connect(router.store.health().path) as c: c.execute('PRAGMA user_version = 99')")
+        running.run("router.store.close()")
+        asked = running.run("%%route\nExplain generators")
+        assert (asked.status, asked.out, asked.error) == ("ok", "", "")
+        assert "written by a newer ipyrouter" in asked.markdown
+        assert "written by a newer ipyrouter" in running.run("%router panel").error
+
+
 def test_a_closed_panel_leaves_no_control(make_router: MakeRouter, shell: Shell) -> None:
     shown = Panel(make_router())
     shown.show()
