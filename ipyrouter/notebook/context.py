@@ -73,7 +73,7 @@ def variables(names: str, namespace: Mapping[str, Any]) -> list[Piece]:
     pieces = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name not in namespace:
-            known = [known for known in namespace if not known.startswith("_")]
+            known = [known for known in namespace if isinstance(known, str) and known[:1] != "_"]
             raise UsageError(
                 f"--with: there is no variable {name!r}.", did_you_mean(name, known) if known else "Define it first."
             )

@@ -20,7 +20,7 @@ def insert(prompt: str, namespace: Mapping[str, Any]) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1]
         if name not in namespace:
-            near = did_you_mean(name, [known for known in namespace if not known.startswith("_")])
+            near = did_you_mean(name, [known for known in namespace if isinstance(known, str) and known[:1] != "_"])
             hint = near if near.startswith("Did") else ""
             raise UsageError(
                 f"{match[0]}: there is no variable {name!r}.",
