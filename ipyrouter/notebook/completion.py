@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
+from ipyrouter.errors import IPyRouterError
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -113,7 +115,8 @@ def install(shell: InteractiveShell, chats: Callable[[], Iterable[str]]) -> Any:
 
     def variables() -> list[str]:
         hidden = shell.user_ns_hidden
-        return sorted(name for name in shell.user_ns if not name.startswith("_") and name not in hidden)
+        names = (name for name in shell.user_ns if isinstance(name, str))  # globals() takes anything
+        return sorted(name for name in names if not name.startswith("_") and name not in hidden)
 
     def models() -> list[str]:
         import ipyrouter
@@ -126,12 +129,15 @@ def install(shell: InteractiveShell, chats: Callable[[], Iterable[str]]) -> Any:
 
     @context_matcher(identifier="ipyrouter", priority=100)  # type: ignore[untyped-decorator]
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
-        fragment, names = suggest(
-            context.text_until_cursor,
-            context.full_text.partition("\n")[0],
-            in_body=context.cursor_line > 0,
-            known=known,
-        )
+        try:
+            fragment, names = suggest(
+                context.text_until_cursor,
+                context.full_text.partition("\n")[0],
+                in_body=context.cursor_line > 0,
+                known=known,
+            )
+        except IPyRouterError:  # a config that is broken: the next cell says so, Tab prints no traceback
+            fragment, names = "", []
         return SimpleMatcherResult(
             completions=[SimpleCompletion(name, type="magic") for name in names],
             matched_fragment=fragment,

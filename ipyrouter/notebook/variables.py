@@ -32,6 +32,7 @@ def insert(prompt: str, namespace: Mapping[str, Any]) -> str:
 
 def nearest(name: str, namespace: Mapping[str, Any]) -> str:
     """Return "Did you mean 'x'?" for the person's variable with the nearest name, or nothing."""
-    own = [known for known in namespace if not known.startswith("_") and known not in _IPYTHONS]
+    names = [known for known in namespace if isinstance(known, str)]  # globals() takes anything
+    own = [known for known in names if not known.startswith("_") and known not in _IPYTHONS]
     hint = did_you_mean(name, own)
     return hint if hint.startswith("Did") else ""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from IPython.core.completer import provisionalcompleter
 
+import ipyrouter
 from tests.notebook.conftest import Shell
 
 
@@ -59,3 +62,20 @@ def test_unloading_takes_completion_away(shell: Shell) -> None:
     assert "%%route --tier" not in complete(shell, "%%route --ti")
     shell.run("%load_ext ipyrouter")
     assert complete(shell, "%%route --ti") == ["%%route --tier"]
+
+
+def test_a_broken_config_and_odd_globals_print_nothing(
+    shell: Shell, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "config.toml").write_text("broken = [")
+    ipyrouter.use_router(None)
+    shell.ip.user_ns["sales"] = 1
+    assert "local" not in "".join(complete(shell, "%%route -m "))
+    assert complete(shell, "%%route --with sal") == ["%%route --with sales"]
+    assert capsys.readouterr().err == ""
+    shell.ip.user_ns[5] = "globals() takes it"
+    ran = shell.run("%%route --with slaes\nPlot")
+    assert "Did you mean 'sales'?" in str(ran.error)
+    assert "Did you mean 'sales'?" in str(shell.run("%%route\n{{slaes}}").error)
+    del shell.ip.user_ns[5]
