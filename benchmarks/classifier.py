@@ -1,10 +1,11 @@
 """Routing quality beside prompt length, the article's rules and, if installed, litellm's complexity router.
 
-Every figure is of rows that the model in question was not trained on: a fifth of each file is held back for the figures
-in domain, a whole file for those out of domain, a third, an author or a group of languages of our own requests for
-those of a notebook, and last an author on whom nothing was ever chosen. Prompt length gets the thresholds that agree
-best with the training rows of the same kind; litellm's router names its own tiers. Needs the extra `training` and the
-shared data. Intervals are 95 % bootstrap intervals.
+Every figure is of rows that the weights were not trained on. The shipped weights never saw a fifth of each shared
+file, a third of our own requests, and the authors of the final test, on whom nothing was ever chosen. With --left-out,
+others are trained without a whole file, for the figures out of domain, or without some authors or languages of our own
+(hours, and it needs torch). Prompt length gets the thresholds that agree best with the training rows of the same kind;
+litellm's router names its own tiers. Needs the extra `training` and the shared data. Intervals are 95 % bootstrap
+intervals.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ipyrouter import config
 from ipyrouter.classifier import model, rules
 from ipyrouter.classifier.learn import fit
 from training import data
-from training.train import train, typos, write
+from training.augment import typos
 
 _DRAWS = 300
 _NAMES = ("fast", "mid", "power")
@@ -54,76 +55,70 @@ def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=data.SHARED)
-    folder: Path = parser.parse_args().data
-    files = {name: data.outcomes(name, folder) for name in data.PAIRS}
-    labelled = data.uncommon(folder)
-    held = {name: np.arange(0, len(part.prompts), 5) for name, part in files.items()}
-    held["uncommonroute"] = np.arange(0, len(labelled.prompts), 5)
-    ours = _trained(folder, hold=held)
-    baselines = _baselines()
+    parser.add_argument("--left-out", action="append", choices=("files", "authors", "languages"), default=[])
+    options = parser.parse_args()
+    folder: Path = options.data
+    shipped = _difficulty(model.shipped())
 
     print("\n## Tier agreement, three tiers")
-    rows = held["uncommonroute"]
-    rest = np.setdiff1d(np.arange(len(labelled.prompts)), rows)
-    length = _by_length([labelled.prompts[i] for i in rest], labelled.tiers[rest])
-    unseen = data.Labelled([labelled.prompts[i] for i in rows], labelled.tiers[rows], labelled.authors[rows])
-    _agreement("UncommonRoute, unseen", unseen, ours, length)
-    own = data.notebook(held_back=True)
-    known = data.notebook(held_back=False)
-    length = _by_length(known.prompts, known.tiers)
-    _agreement("notebook requests, the third held back", own, ours, length)
-    for author in data.JUDGES:
-        part, others = (
-            data.notebook(keep=lambda row, author=author: row["author"] == author),  # type: ignore[misc]
-            data.notebook(keep=lambda row, author=author: row["author"] != author, paraphrased=True),  # type: ignore[misc]
-        )
-        _agreement(
-            f"notebook requests of an author never seen ({author})",
-            part,
-            _trained(folder, own=others),
-            _by_length(others.prompts, others.tiers),
-        )
-    for group, languages in data.LANGUAGES.items():
-        part, others = (
-            data.notebook(keep=lambda row, known=languages: row["language"] in known),  # type: ignore[misc]
-            data.notebook(keep=lambda row, known=languages: row["language"] not in known, paraphrased=True),  # type: ignore[misc]
-        )
-        _agreement(
-            f"notebook requests of languages never seen in them ({group})",
-            part,
-            _trained(folder, own=others),
-            _by_length(others.prompts, others.tiers),
-        )
-    last = data.final()
-    _agreement(f"final test: author {data.FINAL}, on whom nothing was chosen", last, ours, length)
-    _stability(ours, own.prompts, last.prompts)
+    length = _by_length(data.uncommon(folder, held_back=False))
+    _agreement("UncommonRoute, the fifth held back", data.uncommon(folder, held_back=True), shipped, length)
+    own, length = data.notebook(held_back=True), _by_length(data.notebook(held_back=False))
+    _agreement("notebook requests, the third held back", own, shipped, length)
+    for author in data.FINAL:
+        _agreement(f"final test: author {author}, never seen", data.final(author), shipped, length)
+    _stability(shipped, own.prompts)
     print("everyday prompts (by eye):")
     for prompt in _EVERYDAY:
-        print(f"  {ours(prompt):.2f} {_NAMES[_tier(ours, prompt)]:<5} {prompt}")
+        print(f"  {shipped(prompt):.2f} {_NAMES[_tier(shipped, prompt)]:<5} {prompt}")
 
     print("\n## APGR in domain (a fifth held back)")
-    for name, part in files.items():
-        rows = held[name]
-        _gaps(name, [part.prompts[i] for i in rows], part.weak[rows], part.strong[rows], ours, baselines)
-
-    print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
-    for name, part in files.items():
-        without = _trained(folder, leave_out=[name])
-        _gaps(name, part.prompts, part.weak, part.strong, without, baselines)
-        _learned(part, without)
-
+    for name in data.PAIRS:
+        _gaps(name, data.outcomes(name, folder, held_back=True), shipped)
     print("\n## Speed")
-    _speed(files["mmlu"].prompts)
+    _speed(data.outcomes("mmlu", folder).prompts)
+
+    if not options.left_out:
+        return
+    from training.train import school, train  # torch, which only training needs
+
+    if "files" in options.left_out:
+        print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
+        schooling = school(folder)
+        for name in data.PAIRS:
+            part, without = data.outcomes(name, folder), _written(train(schooling, leave_out=[name]))
+            _gaps(name, part, _difficulty(without))
+            _learned(part, without)
+    groups = {
+        "authors": {f"author {author}": ("author", (author,)) for author in data.JUDGES},
+        "languages": {group: ("language", languages) for group, languages in data.LANGUAGES.items()},
+    }
+    for kind in options.left_out:
+        for title, (key, names) in groups.get(kind, {}).items():
+            part = data.notebook(keep=lambda row, key=key, names=names: row[key] in names)  # type: ignore[misc]
+            others = data.notebook(
+                keep=lambda row, key=key, names=names: row[key] not in names,  # type: ignore[misc]
+                held_back=False,
+                paraphrased=True,
+            )
+            without = _difficulty(_written(train(school(folder, own=others))))
+            _agreement(f"notebook requests, left out of the training: {title}", part, without, _by_length(others))
 
 
-def _trained(folder: Path, **options: Any) -> Difficulty:
+def _written(arrays: Mapping[str, Any]) -> model.Model:
+    from training.train import write
+
     with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "weights.bin"
-        write(path, *train(folder, **options))
-        trained = model.Model(path)
-    return lambda prompt: trained.difficulty(trained.scores(prompt))[0]
+        path = Path(place) / "weights.npz"
+        write(path, arrays)
+        return model.Model(path)
 
 
+def _difficulty(trained: model.Model) -> Difficulty:
+    return lambda prompt: trained.difficulty(trained.read(prompt))[0]
+
+
+@functools.cache
 def _baselines() -> dict[str, Difficulty]:
     signals = config.load(environ={}).signals
     found: dict[str, Difficulty] = {
@@ -148,12 +143,12 @@ def _litellm() -> Any:
     return ComplexityRouter(model_name="auto", litellm_router_instance=Router(model_list=[]))
 
 
-def _by_length(prompts: list[str], tiers: Any) -> ToTier:
+def _by_length(known: data.Labelled) -> ToTier:
     """Return the tier by length, with the two thresholds that agree best with these prompts' tiers."""
-    lengths = np.array([len(prompt) for prompt in prompts])
+    lengths = np.array([len(prompt) for prompt in known.prompts])
     steps = np.unique(np.quantile(lengths, np.linspace(0, 1, 60)))
     _, low, high = max(
-        (float(np.mean(((lengths >= low).astype(int) + (lengths >= high)) == tiers)), low, high)
+        (float(np.mean(((lengths >= low).astype(int) + (lengths >= high)) == known.tiers)), low, high)
         for low in steps
         for high in steps
         if low <= high
@@ -187,12 +182,12 @@ def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier
         )
 
 
-def _stability(ours: Difficulty, *requests: list[str]) -> None:
+def _stability(ours: Difficulty, prompts: list[str]) -> None:
     """Print how often the tier stays under typos and under paraphrase, and how often it moves by two tiers."""
-    prompts = [prompt for some in requests for prompt in some]
     kinds = {
         "typos": [(prompt, typos(prompt, 1000 + number)) for number, prompt in enumerate(prompts)],
         "paraphrase": data.paraphrases(),
+        "paraphrase, author z": data.paraphrases("z"),
     }
     for kind, pairs in kinds.items():
         moved = np.array([abs(_tier(ours, one) - _tier(ours, other)) for one, other in pairs])
@@ -203,15 +198,15 @@ def _stability(ours: Difficulty, *requests: list[str]) -> None:
         )
 
 
-def _gaps(
-    name: str, prompts: list[str], weak: Any, strong: Any, ours: Difficulty, baselines: dict[str, Difficulty]
-) -> None:
-    print(f"{name} ({len(prompts)} rows)")
-    for title, difficulty in {"ipyrouter": ours, **baselines}.items():
-        values = np.array([difficulty(prompt) for prompt in prompts])
+def _gaps(name: str, part: data.Outcomes, ours: Difficulty) -> None:
+    print(f"{name} ({len(part.prompts)} rows)")
+    weak, strong = part.weak, part.strong
+    found = {title: np.array([float(rank(prompt)) for prompt in part.prompts]) for title, rank in _baselines().items()}
+    found = {"ipyrouter": np.array([ours(prompt) for prompt in part.prompts]), **found}
+    for title, values in found.items():
         low, high = _interval(
             lambda pick, values=values: data.apgr(values[pick], weak[pick], strong[pick]),  # type: ignore[misc]
-            len(prompts),
+            len(values),
         )
         said = f"  {title:<26} {data.apgr(values, weak, strong):.3f} [{low:.3f}, {high:.3f}]"
         if title == "ipyrouter":
@@ -220,18 +215,19 @@ def _gaps(
             said += f"  shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
         print(said)
     # Both on the same drawn rows: two intervals that overlap do not show that a difference is noise.
-    one, other = (np.array([float(ranked(prompt)) for prompt in prompts]) for ranked in (ours, len))
-    apart = [data.apgr(values, weak, strong) for values in (one, other)]
+    one, other = found["ipyrouter"], found["prompt length"]
+    apart = data.apgr(one, weak, strong) - data.apgr(other, weak, strong)
     low, high = _interval(
         lambda pick: data.apgr(one[pick], weak[pick], strong[pick]) - data.apgr(other[pick], weak[pick], strong[pick]),
-        len(prompts),
+        len(one),
     )
-    print(f"  ipyrouter less length      {apart[0] - apart[1]:+.3f} [{low:+.3f}, {high:+.3f}]")
+    print(f"  ipyrouter less length      {apart:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
-def _learned(part: data.Outcomes, difficulty: Difficulty) -> None:
+def _learned(part: data.Outcomes, without: model.Model) -> None:
     """Teach the left-out file's first half as outcomes of fast and power, judge on the other half."""
     first, second = np.arange(0, len(part.prompts), 2), np.arange(1, len(part.prompts), 2)
+    difficulty = _difficulty(without)
     rows = [(part.prompts[i], "fast", part.weak[i]) for i in first]
     rows += [(part.prompts[i], "power", part.strong[i]) for i in first]
     started = time.perf_counter()

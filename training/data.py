@@ -1,11 +1,10 @@
-"""The training data as feature matrices: the shared correctness and tier files, and our own notebook requests.
+"""The training data: the shared correctness and tier files, and our own notebook requests.
 
 The shared files stay where they are (``--data``, default ../shared/data/routing beside the checkout).
 """
 
 from __future__ import annotations
 
-import functools
 import gzip
 import json
 import zlib
@@ -15,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, hstack
-
-from ipyrouter.classifier.features import BUCKETS, analyse, pair_bucket, word_buckets
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data" / "routing"
 OWN = Path(__file__).with_name("notebook_requests.jsonl")
 PARAPHRASES = Path(__file__).with_name("paraphrases.jsonl")
 JUDGES = ("first", "d", "h", "j", "k")  # left out in turn; "first" and "d" wrote hard cases, j no English
-FINAL = "e"
+FINAL = ("e", "z")
 LANGUAGES = {  # groups for leaving one out: a prompt is often near another one in a kindred language
     "English": ("en",),
     "other languages in Latin script": ("de", "es", "fr", "it", "nl", "pl", "pt", "tr"),
@@ -70,22 +66,26 @@ def _labelled(rows: list[dict[str, Any]]) -> Labelled:
     return Labelled([row["prompt"] for row in rows], np.array([TIERS[row["tier"]] for row in rows]), authors)
 
 
-def outcomes(name: str, folder: Path = SHARED) -> Outcomes:
-    """Read one of the correctness files."""
+def outcomes(name: str, folder: Path = SHARED, *, held_back: bool | None = None) -> Outcomes:
+    """Read one of the correctness files: the fifth that nothing is trained on, the rest, or all of it."""
     rows = _rows(folder / f"{name}.jsonl.gz")
     groups = []
     for wanted in PAIRS[name]:
         known = [model for model in rows[0]["scores"] if any(model.startswith(prefix) for prefix in wanted)]
         groups.append([known[0]] if len(wanted) == 1 else known)
     rows = [row for row in rows if all(model in row["scores"] for group in groups for model in group)]
+    rows = _fifth(rows, held_back)
     weak, strong = (np.array([np.mean([row["scores"][m] for m in group]) for row in rows]) for group in groups)
     return Outcomes([row["prompt"] for row in rows], weak, strong)
 
 
-def uncommon(folder: Path = SHARED) -> Labelled:
-    """Read UncommonRoute's labelled requests."""
-    rows = _rows(folder / "uncommonroute.jsonl.gz")
-    return _labelled(rows)
+def uncommon(folder: Path = SHARED, *, held_back: bool | None = None) -> Labelled:
+    """Read UncommonRoute's labelled requests: the fifth that nothing is trained on, the rest, or all of them."""
+    return _labelled(_fifth(_rows(folder / "uncommonroute.jsonl.gz"), held_back))
+
+
+def _fifth(rows: list[dict[str, Any]], held_back: bool | None) -> list[dict[str, Any]]:
+    return rows if held_back is None else [row for place, row in enumerate(rows) if (place % 5 == 0) == held_back]
 
 
 def notebook(
@@ -99,7 +99,7 @@ def notebook(
     ``keep`` tells which rows are wanted by their author and language. The author of the final test is never among them.
     ``paraphrased`` adds a row for the other words that some authors gave for their requests, for training.
     """
-    rows = [row for row in _rows(OWN) if row["author"] != FINAL and keep(row)]
+    rows = [row for row in _rows(OWN) if row["author"] not in FINAL and keep(row)]
     if held_back is not None:
         rows = [row for row in rows if _held_back(row) == held_back]
     if paraphrased:
@@ -112,34 +112,22 @@ def _held_back(row: dict[str, str]) -> bool:
 
 
 def _other_words(row: dict[str, str]) -> list[str]:
-    return [row[name] for name in ("paraphrase", "paraphrase2") if name in row]
+    return [text for name, text in row.items() if name.startswith("paraphrase")]
 
 
-def final() -> Labelled:
-    """Read the requests of the author on whom nothing is trained, tuned, calibrated or chosen."""
-    return _labelled([row for row in _rows(OWN) if row["author"] == FINAL])
+def final(author: str) -> Labelled:
+    """Read the requests of one of the authors of FINAL, on whom nothing is trained, tuned, calibrated or chosen."""
+    return _labelled([row for row in _rows(OWN) if row["author"] == author])
 
 
-def paraphrases() -> list[tuple[str, str]]:
-    """Read pairs of a request from the third held back and the same in other words: for evaluation alone."""
-    rows = [*_rows(PARAPHRASES), *(row for row in _rows(OWN) if row["author"] != FINAL and _held_back(row))]
+def paraphrases(author: str | None = None) -> list[tuple[str, str]]:
+    """Read pairs of a request and the same in other words, for evaluation alone.
+
+    They are of the third held back, or of one of the authors of FINAL.
+    """
+    held = [row for row in _rows(OWN) if row["author"] not in FINAL and _held_back(row)]
+    rows = [row for row in _rows(OWN) if row["author"] == author] if author else [*_rows(PARAPHRASES), *held]
     return [(row["prompt"], other) for row in rows for other in _other_words(row)]
-
-
-@functools.cache
-def _features(prompt: str) -> tuple[Any, Any, tuple[float, ...]]:
-    words, pairs, figures = analyse(prompt)
-    buckets = [bucket for word in words for bucket in word_buckets(word)] + [pair_bucket(pair) for pair in pairs]
-    place, count = np.unique(np.array(buckets, dtype=np.int64), return_counts=True)
-    return place, count / np.sqrt(max(len(buckets), 1)), figures
-
-
-def matrix(prompts: list[str]) -> csr_matrix:
-    """Return the features as the classifier computes them: counts over the root of their number, then the figures."""
-    places, values, figures = zip(*map(_features, prompts), strict=True)
-    ends = np.concatenate([[0], np.cumsum([len(place) for place in places])])
-    hashed = csr_matrix((np.concatenate(values), np.concatenate(places), ends), shape=(len(prompts), BUCKETS))
-    return hstack([hashed, csr_matrix(np.array(figures))]).tocsr()
 
 
 def apgr(difficulty: np.ndarray[Any, Any], weak: np.ndarray[Any, Any], strong: np.ndarray[Any, Any]) -> float:

@@ -1,180 +1,141 @@
-"""From the data to ``ipyrouter/classifier/weights.bin``, reproducibly: python -m training.train.
+"""From the data to ``ipyrouter/classifier/weights.npz``: python -m training.train, about half an hour on two cores.
 
-Needs numpy, scipy and scikit-learn (the extra `training`). Splits are by hash and solvers have
-no chance in them, but the number of threads moves their last digits, and with them a threshold by a step.
+Needs the extra `training`. Labelled requests fit the teacher; the teacher judges them and many variations of them, and
+the student learns from both. Seeds are fixed, but the number of threads moves the last digits.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import vstack
-from sklearn.linear_model import LogisticRegression, Ridge
 
-from ipyrouter.classifier.features import BUCKETS
-from ipyrouter.classifier.model import HEADS, WEIGHTS
-from training import data
+from ipyrouter.classifier.model import WEIGHTS
+from ipyrouter.classifier.request import request_of
+from training import data, student, teacher
+from training.augment import varied
+from training.encoder import Encoder, embed, tokens_of
+from training.gains import Gains
 
-_C = 20.0  # of the tier heads; the higher, the less they are held back
-_ALPHA = 100.0  # of the gain head
-_LENGTH_WEIGHT = (
-    0.5  # standard deviations of gain that a prompt e times as long is worth: the safest guess out of domain
-)
-_OWN_WEIGHT = 20.0  # a notebook's own requests count more than UncommonRoute's
-_DROPPED = 0.15  # of the words of the noisy copy of each request
-_DOWN = 10.0  # agreements that one power request sent to fast is worth
+_UNCOMMON = 0.2  # a notebook's own requests count more than UncommonRoute's
+_OWN_LABEL = 0.5  # of a labelled request's target; the rest is what the teacher thinks
+_REQUESTS, _QUESTIONS = 9, 3  # variations of each
+_NOT_FAST = 3.0  # how much more the head "at least mid" learns from a power request: a person feels those the most
+_TIERS_OF_QUESTIONS = 0.1  # how much the tier heads learn from exam questions
+_MID_AT, _POWER_AT = 0.55, 0.45  # where the tier heads change their mind, as suited four authors not yet trained on
+_LENGTH_WEIGHT = 1.25  # standard deviations of gain that a question e times as long is worth
+Matrix = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Schooling:
+    """All that costs time and does not change with the exam files that are left out."""
+
+    encoder: Encoder  # as it came
+    labelled: int  # of the requests: these come first, their variations after them
+    requests: student.Lessons
+    questions: dict[str, student.Lessons]  # by file, without their gains
+    plain: dict[str, Matrix]  # the questions' embeddings by that encoder
+    gains: dict[str, Matrix]
+    lengths: dict[str, Matrix]  # logarithms of the questions' characters
 
 
 def main() -> None:
-    """Train, calibrate, write."""
+    """Train, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=data.SHARED)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--leave-out", action="append", default=[], help="a correctness file to leave out")
     options = parser.parse_args()
-    write(options.out, *train(options.data, options.leave_out))
+    write(options.out, train(school(options.data)))
     print(f"wrote {options.out}: {options.out.stat().st_size / 1e6:.2f} MB")
 
 
-def train(
-    folder: Path, leave_out: list[str] | None = None, hold: Any = None, own: data.Labelled | None = None
-) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    """Return the heads' weights (a row a head: buckets, figures, bias) and the calibration.
+def school(folder: Path, own: data.Labelled | None = None) -> Schooling:
+    """Fit the teacher and let it judge.
 
-    ``own`` are the requests of our own to train on, instead of all but the third held back. ``hold`` maps a data set's
-    name to the rows of it that are left out (an index array), for in-domain evaluation.
+    ``own`` are the requests of our own to learn from, instead of all but the third held back.
     """
-    hold = hold or {}
     own = own or data.notebook(held_back=False, paraphrased=True)
-    uncommon = data.uncommon(folder)
-    kept = _without(hold.get("uncommonroute"), len(uncommon.prompts))
-    prompts = [uncommon.prompts[i] for i in kept] + own.prompts
-    tiers = np.concatenate([uncommon.tiers[kept], own.tiers])
-    authors = np.concatenate([uncommon.authors[kept], own.authors])
-    weights = np.where(authors == "uncommonroute", 1.0, _OWN_WEIGHT)
-    requests = data.matrix(prompts)
-    noisy = data.matrix([_noisy(prompt, seed) for seed, prompt in enumerate(prompts)])
+    uncommon = data.uncommon(folder, held_back=False)
+    prompts = own.prompts + uncommon.prompts
+    tiers = np.concatenate([own.tiers, uncommon.tiers])
+    counts = np.repeat([1.0, _UNCOMMON], [len(own.prompts), len(uncommon.prompts)])
 
-    exams, gains, exam_weights = [], [], []
+    fitted = teacher.fit([request_of(prompt).text for prompt in prompts], tiers, counts)
+    requests = _judged(fitted, prompts, _REQUESTS, exam=0, tiers=tiers)
+
+    encoder = Encoder()
+    questions, plain, gains, lengths = {}, {}, {}, {}
     for name in data.PAIRS:
-        if name in (leave_out or []):
-            continue
-        part = data.outcomes(name, folder)
-        rows = _without(hold.get(name), len(part.prompts))
-        gain = (part.strong - part.weak)[rows]
-        exams.append(data.matrix([part.prompts[i] for i in rows]))
-        gains.append(gain - gain.mean())
-        exam_weights.append(np.full(len(rows), 1.0))
-    exam, gain = vstack(exams).tocsr(), np.concatenate(gains)
-
-    heads = _tier_heads(requests, noisy, tiers, weights)
-    ridge = Ridge(alpha=_ALPHA, solver="lsqr").fit(exam, gain, np.concatenate(exam_weights))
-    heads.append(np.append(ridge.coef_, ridge.intercept_))
-    kind = np.concatenate([np.zeros(requests.shape[0]), np.ones(exam.shape[0])])
-    heads.append(_logistic(vstack([requests, exam]).tocsr(), kind == 1, np.ones(len(kind))))
-
-    predicted = ridge.predict(exam) / (spread := float(np.std(ridge.predict(exam))))
-    predicted += (
-        _LENGTH_WEIGHT * 4 * exam[:, BUCKETS].toarray().ravel()
-    )  # the first figure is the length's logarithm / 4
-    calibration = {
-        **_thresholds(requests, noisy, tiers, weights, authors, heads[:2]),
-        "gain_spread": spread,
-        "gain_middle": float(np.median(predicted)),
-        "length_weight": _LENGTH_WEIGHT,
-    }
-    return np.array(heads), calibration
+        part = data.outcomes(name, folder, held_back=False)
+        questions[name] = _judged(fitted, part.prompts, _QUESTIONS, exam=1)
+        plain[name] = embed(encoder, tokens_of([request.text for request in questions[name].requests]))
+        gains[name] = part.strong - part.weak
+        lengths[name] = np.array([np.log1p(len(prompt.strip())) for prompt in part.prompts])
+    return Schooling(encoder, len(prompts), requests, questions, plain, gains, lengths)
 
 
-def _without(held: np.ndarray[Any, Any] | None, size: int) -> np.ndarray[Any, Any]:
-    return np.arange(size) if held is None else np.setdiff1d(np.arange(size), held)
-
-
-def _logistic(x: Any, y: Any, weights: Any, start: Any = None) -> np.ndarray[Any, Any]:
-    """Fit a head; from ``start``, a head fitted to nearly the same rows, it takes a third of the time."""
-    used = np.unique(x.indices)  # most buckets are empty: without them it is several times as fast
-    model = LogisticRegression(C=_C, max_iter=400, solver="newton-cg", warm_start=start is not None)
-    if start is not None:
-        model.coef_, model.intercept_ = start[used][None, :], start[-1:]
-    model.fit(x[:, used], y, weights)
-    head = np.zeros(x.shape[1] + 1)
-    head[used], head[-1] = model.coef_[0], model.intercept_[0]
-    return head
-
-
-def _tier_heads(
-    x: Any, noisy: Any, tiers: Any, weights: Any, starts: Sequence[Any] = (None, None)
-) -> list[np.ndarray[Any, Any]]:
-    both, twice = vstack([x, noisy]).tocsr(), np.tile(weights, 2)
-    return [
-        _logistic(both, np.tile(tiers, 2) >= level, twice, start) for level, start in zip((1, 2), starts, strict=True)
-    ]
-
-
-def _thresholds(x: Any, noisy: Any, tiers: Any, weights: Any, authors: Any, heads: Sequence[Any]) -> dict[str, float]:
-    """Find where the tier heads change their mind on requests of an author whom they have not seen.
-
-    The measure: agreement, less _DOWN for a power request sent to fast, which a person feels the most.
-    """
-    chance = np.zeros((2, len(tiers)))
-    for author in np.unique(authors):
-        at = authors == author
-        for level, head in enumerate(_tier_heads(x[~at], noisy[~at], tiers[~at], weights[~at], heads)):
-            chance[level, at] = 1 / (1 + np.exp(-(x[at] @ head[:-1] + head[-1])))
-    mid, power = chance
-    best = (-np.inf, 0.5, 0.5)
-    for least in np.arange(0.1, 0.61, 0.02):
-        for most in np.arange(0.2, 0.71, 0.02):
-            said = np.where(power >= most, 2, np.where(mid < least, 0, 1))
-            value = float(np.sum(weights * ((said == tiers) - _DOWN * ((said == 0) & (tiers == 2)))))
-            best = max(best, (value, float(least), float(most)))
-    return {"mid_at": round(best[1], 4), "power_at": round(best[2], 4)}
-
-
-def typos(prompt: str, seed: int) -> str:
-    """Return the prompt with about one typo in twelve words: a swap, a drop or a doubled letter."""
-    chance = random.Random(seed)
-    words = prompt.split(" ")
-    for index, word in enumerate(words):
-        if len(word) > 3 and word.isalpha() and chance.random() < 1 / 12:
-            at = chance.randrange(1, len(word) - 1)
-            words[index] = chance.choice(
-                [
-                    word[:at] + word[at + 1] + word[at] + word[at + 2 :],
-                    word[:at] + word[at + 1 :],
-                    word[:at] + word[at] + word[at:],
-                ]
-            )
-    return " ".join(words)
-
-
-def _noisy(prompt: str, seed: int) -> str:
-    """Return the prompt with typos and without some of its words, so that no single word decides."""
-    chance = random.Random(seed)
-    words = typos(prompt, seed).split(" ")
-    return " ".join(word for word in words if chance.random() >= _DROPPED) or prompt
-
-
-def write(path: Path, heads: np.ndarray[Any, Any], calibration: dict[str, Any]) -> None:
-    """Write the weights: a line of JSON, then the buckets as compressed bytes, one a head."""
-    hashed, rest = heads[:, :BUCKETS], heads[:, BUCKETS:]
-    scales = np.abs(hashed).max(axis=1) / 127
-    table = np.rint(hashed / scales[:, None]).astype(np.int8).T
+def train(schooling: Schooling, leave_out: Sequence[str] = ()) -> dict[str, Matrix]:
+    """Return the arrays of the weights file; ``leave_out`` names exam files that the student does not see."""
+    names = [name for name in schooling.questions if name not in leave_out]
+    sizes = {name: len(schooling.gains[name]) for name in names}
+    gains = Gains(
+        np.concatenate([schooling.plain[name][: sizes[name]] for name in names]),
+        np.concatenate([schooling.gains[name] for name in names]),
+        np.repeat(names, list(sizes.values())),
+    )
+    parts, middles = [schooling.requests], []
+    for name in names:
+        part = schooling.questions[name]
+        targets = part.targets.copy()
+        targets[:, 2] = gains(schooling.plain[name])
+        parts.append(replace(part, targets=targets))
+        middles.append(targets[: sizes[name], 2] + _LENGTH_WEIGHT * schooling.lengths[name])
+    lessons = student.Lessons(
+        [request for part in parts for request in part.requests],
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("targets", "weights", "embeddings")),
+    )
+    seen = [request.text for request in lessons.requests[: schooling.labelled]]
+    arrays = student.teach(lessons, student.choose_pieces(seen), schooling.encoder)
     about = {
-        "heads": HEADS,
-        "scales": [float(scale) for scale in scales],
-        "figures": [[round(float(v), 6) for v in row[:-1]] for row in rest],
-        "biases": [round(float(row[-1]), 6) for row in rest],
-        **calibration,
+        "mid_at": _MID_AT,
+        "power_at": _POWER_AT,
+        "length_weight": _LENGTH_WEIGHT,
+        "gain_middle": float(np.median(np.concatenate(middles))),
     }
-    path.write_bytes(json.dumps(about).encode() + b"\n" + zlib.compress(table.tobytes(), 9))
+    return {**arrays, "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
+
+
+def write(path: Path, arrays: Mapping[str, Matrix]) -> None:
+    """Write the weights file."""
+    np.savez_compressed(path, **arrays)
+
+
+def _judged(
+    fitted: teacher.Teacher, prompts: list[str], more: int, exam: int, tiers: Matrix | None = None
+) -> student.Lessons:
+    """Return prompts and variations of them with their tiers: half a label's where there is one, half the teacher's."""
+    requests = [request_of(prompt) for prompt in prompts]
+    texts, sources, same = varied([request.text for request in requests], more * len(requests), seed=exam)
+    requests += [replace(requests[source], text=text) for text, source in zip(texts, sources, strict=True)]
+    chances, embeddings = fitted.judge([request.text for request in requests])
+    targets = np.stack(
+        [1 - chances[:, 0], chances[:, 2], np.zeros(len(requests)), np.full(len(requests), exam)], axis=1
+    )
+    weights = np.tile([_TIERS_OF_QUESTIONS, _TIERS_OF_QUESTIONS, 1, 1] if exam else [1, 1, 0, 1], (len(requests), 1))
+    if tiers is not None:
+        hard = np.stack([tiers >= 1, tiers == 2], axis=1)
+        targets[: len(prompts), :2] = (1 - _OWN_LABEL) * targets[: len(prompts), :2] + _OWN_LABEL * hard
+        weights[: len(prompts), 0] = np.where(tiers == 2, _NOT_FAST, 1)
+    kept = np.concatenate([np.zeros(len(prompts), dtype=bool), same])
+    origin = np.array(sources)[same]
+    targets[kept], weights[kept] = targets[origin], weights[origin]
+    return student.Lessons(requests, targets, weights, embeddings)
 
 
 if __name__ == "__main__":

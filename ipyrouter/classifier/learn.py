@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.classifier.features import pair_bucket, pairs_of, shape_of, word_buckets, words_of
+from ipyrouter.classifier.features import BUCKETS, hashed, shape_of, words_of
 from ipyrouter.classifier.request import bounded
 from ipyrouter.errors import UsageError
 from ipyrouter.types import TIERS
@@ -23,9 +23,8 @@ from ipyrouter.types import TIERS
 if TYPE_CHECKING:
     import numpy as np
 
-_BUCKETS = 4096  # divides the classifier's own number of buckets
 _RIDGE = 10.0
-_VERSION = 2
+_VERSION = 3
 _LEAST_ROWS = 20
 _HOLD_BACK = 5  # every fifth prompt judges
 _REACH = 0.35  # of the difficulty: how far a lesson moves it at the most, where the outcomes are sure
@@ -38,10 +37,7 @@ def _features(prompt: str) -> tuple[list[int], tuple[float, ...]]:
     """Return the buckets of the words and pairs, and the shape, of all that was written and pasted."""
     text = bounded(prompt)
     words = words_of(text)
-    distinct = dict.fromkeys(words)
-    # A word's first bucket is the whole word's; the others are its pieces, too many for so few outcomes.
-    hashed = (*(word_buckets(word)[0] for word in distinct), *map(pair_bucket, pairs_of(words)))
-    return [bucket % _BUCKETS for bucket in hashed], shape_of(text, words)
+    return hashed(words), shape_of(text, words)
 
 
 @dataclass(frozen=True)
@@ -124,8 +120,8 @@ def fit(outcomes: Iterable[Outcome], difficulty: Callable[[str], float]) -> Less
     trial = _solve(x[~held], base[~held], y[~held])
     weights, slope, middle = _solve(x, base, y)
     return Lesson(
-        weights=tuple(np.round(weights[:_BUCKETS], 6).tolist()),
-        shape=tuple(np.round(weights[_BUCKETS:], 6).tolist()),
+        weights=tuple(np.round(weights[:BUCKETS], 6).tolist()),
+        shape=tuple(np.round(weights[BUCKETS:], 6).tolist()),
         slope=round(slope, 6),
         middle=round(middle, 6),
         rows=len(prompts),
@@ -156,12 +152,12 @@ def _matrix(prompts: list[str]) -> np.ndarray[Any, Any]:
     """Return a row a prompt: the buckets' counts over the root of their number, then the shape."""
     import numpy as np
 
-    hashed, shapes = np.zeros((len(prompts), _BUCKETS), dtype=np.float32), []
+    counts, shapes = np.zeros((len(prompts), BUCKETS), dtype=np.float32), []
     for row, prompt in enumerate(prompts):
         buckets, shape = _features(prompt)
-        np.add.at(hashed[row], buckets, 1 / max(len(buckets), 1) ** 0.5)
+        np.add.at(counts[row], buckets, 1 / max(len(buckets), 1) ** 0.5)
         shapes.append(shape)
-    return np.hstack([hashed, np.array(shapes, dtype=np.float32)])
+    return np.hstack([counts, np.array(shapes, dtype=np.float32)])
 
 
 def _solve(x: Any, base: Any, y: Any) -> tuple[Any, float, float]:
@@ -175,11 +171,11 @@ def _solve(x: Any, base: Any, y: Any) -> tuple[Any, float, float]:
     slope = min(max(slope, 0.0), 2.0)
     rest = y - slope * centred
     # The shape as a whole weighs about as much as the words: each figure in deviations, over the root of their number.
-    shape = x[:, _BUCKETS:]
+    shape = x[:, BUCKETS:]
     scale = np.ones(x.shape[1], dtype=np.float32)
-    scale[_BUCKETS:] = 1 / ((shape.std(axis=0) + 0.05) * shape.shape[1] ** 0.5)
+    scale[BUCKETS:] = 1 / ((shape.std(axis=0) + 0.05) * shape.shape[1] ** 0.5)
     near = x * scale
-    near[:, _BUCKETS:] -= near[:, _BUCKETS:].mean(axis=0)
+    near[:, BUCKETS:] -= near[:, BUCKETS:].mean(axis=0)
     gram = (near @ near.T).astype(np.float64)
     gram[np.diag_indices_from(gram)] += _RIDGE
     weights = scale * (near.T @ np.linalg.solve(gram, rest - rest.mean()))

@@ -69,7 +69,7 @@ def teach(rows: list[Outcome]) -> Lesson:
     from ipyrouter.classifier import learn, model
 
     shipped = model.shipped()
-    return learn.fit(rows, lambda prompt: shipped.difficulty(shipped.scores(prompt))[0])
+    return learn.fit(rows, lambda prompt: shipped.difficulty(shipped.read(prompt))[0])
 
 
 def from_frame(frame: pd.DataFrame) -> list[Outcome]:

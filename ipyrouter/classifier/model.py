@@ -1,97 +1,124 @@
-"""The learned classifier: hashed features, four linear heads, one difficulty. No numpy, no network, no locale."""
+"""The learned classifier: pieces of words, a small network over them, one difficulty. No network access, no locale.
+
+The network is a student (training/student.py): it was taught to say of any request what a large sentence encoder,
+fitted to labelled requests, says of it.
+"""
 
 from __future__ import annotations
 
-import array
 import functools
 import json
 import math
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipyrouter.classifier.features import BUCKETS, analyse, pair_bucket, word_buckets
+import numpy as np
+
+from ipyrouter.classifier.pieces import BEGINNING, split, words_of
+from ipyrouter.classifier.request import RequestText, request_of
 from ipyrouter.types import Classification, TierName
 
-WEIGHTS = Path(__file__).with_name("weights.bin")
+WEIGHTS = Path(__file__).with_name("weights.npz")
 HEADS = ("mid", "power", "gain", "exam")
 """P(at least mid), P(power), how much a strong model gains, and whether the prompt is an exam question."""
 
 FAST_BELOW, POWER_ABOVE = 0.35, 0.70
 """The difficulties at which the tiers meet, where a config sets nothing else."""
 
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
 
 def _sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-max(min(value, 60.0), -60.0)))
 
 
+def figures_of(request: RequestText, pieces: int) -> tuple[float, ...]:
+    """Return what the network is told beside the pieces: how many there are, and the lines of material by kind."""
+    return (
+        math.log(pieces) / 3,
+        math.sqrt(pieces) / 5,
+        *(math.log1p(lines) / 2 for lines in (request.code, request.traceback, request.table, request.quote)),
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """The heads' values for one prompt, the logarithm of its length, and each word's push towards stronger tiers."""
+class Reading:
+    """What the network makes of one prompt.
+
+    ``heads`` are logits, but for the gain, which is in standard deviations; ``hidden`` is the last layer but one, which
+    is what ``learn`` builds on; ``length`` is the logarithm of the prompt's characters.
+    """
 
     heads: tuple[float, ...]
+    hidden: Array
     length: float
-    pushes: tuple[tuple[str, float], ...]
+    pushes: tuple[tuple[str, float], ...]  # of each word, towards stronger tiers
 
 
 class Model:
     """The weights of a file written by ``training/train.py``."""
 
     def __init__(self, path: Path = WEIGHTS) -> None:
-        header, _, packed = path.read_bytes().partition(b"\n")
-        about: Mapping[str, Any] = json.loads(header)
-        self.about = about
-        self._table = array.array("b")
-        self._table.frombytes(zlib.decompress(packed))
-        if len(self._table) != BUCKETS * len(HEADS):
-            raise ValueError(f"{path} does not hold {BUCKETS} buckets")
-        self._scales: list[float] = about["scales"]
-        self._figures: list[list[float]] = about["figures"]
-        self._biases: list[float] = about["biases"]
-        self._word = functools.lru_cache(maxsize=50_000)(self._word_sums)
+        with np.load(path) as saved:
+            arrays: dict[str, Any] = dict(saved)
+        self.about: dict[str, float] = json.loads(arrays["about"].tobytes())
+        vocabulary = arrays["vocabulary"].tobytes().decode().split("\n")
+        self._vocabulary = vocabulary
+        self._known = {piece: number for number, piece in enumerate(vocabulary)}
+        self._table, self._scale = arrays["table"], arrays["scale"]
+        self._window, self._window_bias = arrays["window"], arrays["window_bias"]
+        self._inner, self._inner_bias = arrays["inner"], arrays["inner_bias"]
+        self._outer, self._outer_bias = arrays["outer"], arrays["outer_bias"]
+        self._split = functools.lru_cache(maxsize=50_000)(functools.partial(split, known=self._known))
 
-    def _bucket_sums(self, buckets: tuple[int, ...]) -> tuple[int, int, int, int]:
-        table = self._table
-        first = second = third = fourth = 0
-        for bucket in buckets:
-            place = bucket * 4
-            first += table[place]
-            second += table[place + 1]
-            third += table[place + 2]
-            fourth += table[place + 3]
-        return first, second, third, fourth
+    def read(self, prompt: str) -> Reading:
+        """Return what the network makes of a prompt."""
+        request = request_of(prompt)
+        words = words_of(request.text)
+        split_words = [self._split(word) for word in words]
+        pieces = [number for numbers in split_words for number in numbers] or [0]
+        vectors = self._table[pieces] * self._scale
+        # Each window is a piece and its two neighbours: one product for all three places, then moved and added.
+        moved = vectors @ self._window
+        size = len(self._window_bias)
+        windows = moved[:, size : 2 * size] + self._window_bias
+        windows[1:] += moved[:-1, :size]
+        windows[:-1] += moved[1:, 2 * size :]
+        np.maximum(windows, 0, out=windows)
+        features = np.concatenate((vectors, windows), axis=1)
+        pooled = features.sum(axis=0) * np.float32(0.5 / math.sqrt(len(pieces)))
+        entered = np.concatenate((pooled, np.array(figures_of(request, len(pieces)), dtype=np.float32)))
+        hidden = np.maximum(self._inner @ entered + self._inner_bias, 0)
+        heads = self._outer @ hidden + self._outer_bias
+        # How the first two heads change with each piece: their slope, times what the piece brings.
+        slope = ((self._outer[0] + self._outer[1]) * (hidden > 0)) @ self._inner[:, : features.shape[1]]
+        pushes = self._pushes(words, split_words, (features @ slope).tolist())
+        return Reading(tuple(heads.tolist()), hidden, math.log1p(len(prompt.strip())), pushes)
 
-    def _word_sums(self, word: str) -> tuple[int, int, int, int, int]:
-        buckets = word_buckets(word)
-        return (*self._bucket_sums(buckets), len(buckets))
+    def _pushes(
+        self, words: list[str], split_words: list[tuple[int, ...]], by_piece: list[float]
+    ) -> tuple[tuple[str, float], ...]:
+        pushes: list[tuple[str, float]] = []
+        start = 0
+        for word, numbers in zip(words, split_words, strict=True):
+            values = by_piece[start : start + len(numbers)]
+            start += len(numbers)
+            if len(word) > 8 and not word.isascii() and word == word.upper():  # a script that has no spaces, perhaps
+                pieces = (self._vocabulary[number].lstrip(BEGINNING) for number in numbers)
+                pushes.extend(zip(pieces, values, strict=True))
+            else:
+                pushes.append((word, sum(values)))
+        return tuple(pushes)
 
-    def scores(self, prompt: str) -> Scores:
-        """Return the heads' values of a prompt."""
-        words, pairs, figures = analyse(prompt)
-        sums = [self._word(word) for word in words]
-        size = sum(entry[4] for entry in sums) + len(pairs)
-        paired = self._bucket_sums(tuple(map(pair_bucket, pairs)))
-        norm = math.sqrt(max(size, 1))
-        heads = []
-        for head, scale in enumerate(self._scales):
-            total = sum(entry[head] for entry in sums) + paired[head]
-            dense = sum(weight * figure for weight, figure in zip(self._figures[head], figures, strict=True))
-            heads.append(self._biases[head] + total * scale / norm + dense)
-        pushes = tuple(
-            (word, (entry[0] * self._scales[0] + entry[1] * self._scales[1]) / norm)
-            for word, entry in zip(words, sums, strict=True)
-        )
-        return Scores(tuple(heads), figures[0] * 4, pushes)
-
-    def difficulty(self, scores: Scores) -> tuple[float, float]:
+    def difficulty(self, reading: Reading) -> tuple[float, float]:
         """Return difficulty and confidence, both in [0, 1].
 
         Requests are placed by the two tier heads so that FAST_BELOW and POWER_ABOVE are where those heads change their
         mind; exam questions by the gain that a strong model brings; the fourth head says which of the two a prompt is.
         """
-        mid, power = _sigmoid(scores.heads[0]), _sigmoid(scores.heads[1])
+        mid, power = _sigmoid(reading.heads[0]), _sigmoid(reading.heads[1])
         least, most = self.about["mid_at"], self.about["power_at"]
         if power >= most:
             asked = POWER_ABOVE + (1 - POWER_ABOVE) * (0.001 + (power - most) / (1 - most)) / 1.001
@@ -100,8 +127,8 @@ class Model:
         else:
             asked = FAST_BELOW + (POWER_ABOVE - FAST_BELOW) * ((mid - least) / (1 - least) + power / most) / 2
         sure = max(1 - mid, power, min(mid, 1 - power))
-        exam = _sigmoid(scores.heads[3])
-        gain = scores.heads[2] / self.about["gain_spread"] + self.about["length_weight"] * scores.length
+        exam = _sigmoid(reading.heads[3])
+        gain = reading.heads[2] + self.about["length_weight"] * reading.length
         gained = 0.5 + 0.45 * math.tanh((gain - self.about["gain_middle"]) / 2)
         return (1 - exam) * asked + exam * gained, (1 - exam) * sure + exam * 0.5
 
@@ -130,8 +157,8 @@ def classify(
     ``adjust`` maps (prompt, difficulty) to the difficulty that the person's own outcomes have taught.
     """
     model = shipped()
-    scores = model.scores(prompt)
-    difficulty, confidence = model.difficulty(scores)
+    reading = model.read(prompt)
+    difficulty, confidence = model.difficulty(reading)
     reasons: list[str] = []
     if adjust is not None:
         learned = adjust(prompt, difficulty)
@@ -139,22 +166,21 @@ def classify(
             reasons.append("your own outcomes say so")
         difficulty = learned
     tier = tier_of(difficulty, fast_below, power_above)
-    return Classification(tier, difficulty, confidence, (*reasons, *_reasons(scores, tier)))
+    return Classification(tier, difficulty, confidence, (*reasons, *_reasons(reading, tier)))
 
 
-def _reasons(scores: Scores, tier: TierName) -> tuple[str, ...]:
+def _reasons(reading: Reading, tier: TierName) -> tuple[str, ...]:
     """Return the words that pushed the most: upwards for power, downwards for fast, both for mid."""
-    if _sigmoid(scores.heads[3]) > 0.5:
+    if _sigmoid(reading.heads[3]) > 0.5:
         return ("reads like an exam question",)
-    # Short words of the Latin script are mostly articles and prepositions: no reason that a person understands.
-    wanted = [(word, push) for word, push in scores.pushes if len(word) > 3 or not word.isascii()]
-    if tier == "fast":
-        wanted = [(word, -push) for word, push in wanted]
-    elif tier == "mid":
-        wanted = [(word, abs(push)) for word, push in wanted]
-    strongest = sorted((entry for entry in wanted if entry[1] > 0), key=lambda entry: -entry[1])[:3]
+    push: dict[str, float] = {}
+    for word, value in reading.pushes:
+        # Short words of the Latin script are mostly articles and prepositions: no reason that a person understands.
+        if len(word) > 3 or not word.isascii():
+            push[word] = push.get(word, 0.0) + {"fast": -value, "mid": abs(value), "power": value}[tier]
+    strongest = sorted((word for word in push if push[word] > 0), key=lambda word: -push[word])[:3]
     way = {"fast": "simple", "mid": "several steps", "power": "demanding"}[tier]
     if not strongest:
         return (f"reads like a request that is {way}",)
-    words = ", ".join(f"“{word}”" for word, _ in strongest)
+    words = ", ".join(f"“{word}”" for word in strongest)
     return (f"{way}: {words}",)
