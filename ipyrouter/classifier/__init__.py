@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ipyrouter.classifier import rules
-from ipyrouter.config import Config
 from ipyrouter.errors import UsageError
 from ipyrouter.types import TIERS, Classification
+
+if TYPE_CHECKING:
+    from ipyrouter.config import Config
 
 __all__ = ["classify"]
 

@@ -27,6 +27,8 @@ HEADS = ("mid", "power", "gain", "exam")
 FAST_BELOW, POWER_ABOVE = 0.35, 0.70
 """The difficulties at which the tiers meet, where a config sets nothing else."""
 
+_NO_REASON = {"that", "this", "with", "from", "into", "have", "they", "them", "than", "then", "your", "will"}
+
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -175,8 +177,8 @@ def _reasons(reading: Reading, tier: TierName) -> tuple[str, ...]:
         return ("reads like an exam question",)
     push: dict[str, float] = {}
     for word, value in reading.pushes:
-        # Short words of the Latin script are mostly articles and prepositions: no reason that a person understands.
-        if len(word) > 3 or not word.isascii():
+        # Articles, prepositions and the like are no reason that a person understands.
+        if (len(word) > 3 or not word.isascii()) and word not in _NO_REASON:
             push[word] = push.get(word, 0.0) + {"fast": -value, "mid": abs(value), "power": value}[tier]
     strongest = sorted((word for word in push if push[word] > 0), key=lambda word: -push[word])[:3]
     way = {"fast": "simple", "mid": "several steps", "power": "demanding"}[tier]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import TYPE_CHECKING
 
-from ipyrouter.config import Signals
 from ipyrouter.types import Classification
+
+if TYPE_CHECKING:
+    from ipyrouter.config import Signals
 
 
 @functools.lru_cache(maxsize=8)
