@@ -261,3 +261,11 @@ def test_spaces_around_a_prompt_mean_nothing() -> None:
         "Prove it.\n\nThen\nexplain.",
     ):
         assert model.classify(f"  \n{prompt} \n\n  ") == model.classify(prompt)
+
+
+def test_a_question_with_choices_is_an_exam_question() -> None:
+    question = "Which gas do plants take in?\nA. Oxygen\nB. Carbon dioxide\nC. Nitrogen\nD. Helium\nAnswer:"
+    assert model.classify(question).reasons == ("reads like an exam question",)
+    short, long = (model.classify(question.replace("plants", "plants " * times)) for times in (1, 60))
+    assert short.difficulty < long.difficulty  # nothing else being known, the longer question is the harder one
+    assert "exam" not in model.classify("Rename A. to B. in this sentence: plan A. or plan B.").reasons[0]

@@ -28,7 +28,7 @@ _REQUESTS, _QUESTIONS = 9, 3  # variations of each
 _NOT_FAST = 3.0  # how much more the head "at least mid" learns from a power request: a person feels those the most
 _TIERS_OF_QUESTIONS = 0.1  # how much the tier heads learn from exam questions
 _MID_AT, _POWER_AT = 0.5, 0.45  # where the tier heads change their mind
-_LENGTH_WEIGHT = 1.25  # standard deviations of gain that a question e times as long is worth
+_LENGTH_WEIGHT = 1.5  # standard deviations of gain that a question e times as long is worth
 Matrix = np.ndarray[Any, Any]
 
 

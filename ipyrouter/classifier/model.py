@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ipyrouter.classifier.pieces import BEGINNING, split, words_of
-from ipyrouter.classifier.request import RequestText, request_of
+from ipyrouter.classifier.request import RequestText, has_choices, request_of
 from ipyrouter.types import Classification, TierName
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
@@ -28,8 +28,6 @@ FAST_BELOW, POWER_ABOVE = 0.35, 0.70
 """The difficulties at which the tiers meet, where a config sets nothing else."""
 
 _NO_REASON = {"that", "this", "with", "from", "into", "have", "they", "them", "than", "then", "your", "will"}
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def _sigmoid(value: float) -> float:
@@ -49,14 +47,19 @@ def figures_of(request: RequestText, pieces: int) -> tuple[float, ...]:
 class Reading:
     """What the network makes of one prompt.
 
-    ``heads`` are logits, but for the gain, which is in standard deviations; ``hidden`` is the last layer but one, which
-    is what ``learn`` builds on; ``length`` is the logarithm of the prompt's characters.
+    ``heads`` are logits, but for the gain, which is in standard deviations; ``length`` is the logarithm of the prompt's
+    characters.
     """
 
     heads: tuple[float, ...]
-    hidden: Array
     length: float
+    choices: bool  # it is a multiple-choice question
     pushes: tuple[tuple[str, float], ...]  # of each word, towards stronger tiers
+
+    @property
+    def exam(self) -> float:
+        """The chance that the prompt is an exam question. One with choices is, of whatever kind it may be."""
+        return 1.0 if self.choices else _sigmoid(self.heads[3])
 
 
 class Model:
@@ -97,7 +100,8 @@ class Model:
         # How the first two heads change with each piece: their slope, times what the piece brings.
         slope = ((self._outer[0] + self._outer[1]) * (hidden > 0)) @ self._inner[:, : features.shape[1]]
         pushes = self._pushes(words, split_words, (features @ slope).tolist())
-        return Reading(tuple(heads.tolist()), hidden, math.log1p(len(prompt.strip())), pushes)
+        length = math.log1p(len(prompt.strip()))
+        return Reading(tuple(heads.tolist()), length, has_choices(prompt), pushes)
 
     def _pushes(
         self, words: list[str], split_words: list[tuple[int, ...]], by_piece: list[float]
@@ -129,7 +133,7 @@ class Model:
         else:
             asked = FAST_BELOW + (POWER_ABOVE - FAST_BELOW) * ((mid - least) / (1 - least) + power / most) / 2
         sure = max(1 - mid, power, min(mid, 1 - power))
-        exam = _sigmoid(reading.heads[3])
+        exam = reading.exam
         gain = reading.heads[2] + self.about["length_weight"] * reading.length
         gained = 0.5 + 0.45 * math.tanh((gain - self.about["gain_middle"]) / 2)
         return (1 - exam) * asked + exam * gained, (1 - exam) * sure + exam * 0.5
@@ -173,7 +177,7 @@ def classify(
 
 def _reasons(reading: Reading, tier: TierName) -> tuple[str, ...]:
     """Return the words that pushed the most: upwards for power, downwards for fast, both for mid."""
-    if _sigmoid(reading.heads[3]) > 0.5:
+    if reading.exam > 0.5:
         return ("reads like an exam question",)
     push: dict[str, float] = {}
     for word, value in reading.pushes:

@@ -16,6 +16,7 @@ _CODE = re.compile(
     r"|(SELECT|FROM|WHERE|GROUP BY|ORDER BY|JOIN|LEFT JOIN)\b|>>> |\.\.\. |In \[\d+\]:|#\s|//|[{}]$)"
 )
 _TABLE = re.compile(r"^\s*\|.*\|\s*$|^\s*\S+(\s{2,}\S+){2,}\s*$|^[^,;\t]*([,;\t][^,;\t]*){3,}$|^[-+|=\s]{5,}$")
+_CHOICE = re.compile(r"^\s*\(?[A-D][.):]\s", re.MULTILINE)
 _QUOTE = re.compile(r"^\s*>")
 
 
@@ -63,6 +64,11 @@ def _kind(line: str, fence: str) -> str:
     if _TABLE.match(line) and not line.rstrip().endswith((".", "?", "!", ":")):
         return "table"
     return ""
+
+
+def has_choices(prompt: str) -> bool:
+    """Tell whether a prompt is a multiple-choice question: three lines or more begin with a letter from A to D."""
+    return len(_CHOICE.findall(bounded(prompt))) > 2
 
 
 def bounded(text: str, longest: int = _LONGEST) -> str:
