@@ -3,9 +3,8 @@
 Every figure is of rows that the weights were not trained on. The shipped weights never saw a fifth of each shared
 file, a third of our own requests, and the authors of the final test, on whom nothing was ever chosen. With --left-out,
 others are trained without a whole file, for the figures out of domain, or without some authors or languages of our own
-(hours, and it needs torch). Prompt length gets the thresholds that agree best with the training rows of the same kind;
-litellm's router names its own tiers. Needs the extra `training` and the shared data. Intervals are 95 % bootstrap
-intervals.
+(hours, and it needs the extra `training`). Prompt length gets the thresholds that agree best with the training rows of
+the same kind; litellm's router names its own tiers. Needs the shared data. Intervals are 95 % bootstrap intervals.
 """
 
 from __future__ import annotations

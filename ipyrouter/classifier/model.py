@@ -80,6 +80,7 @@ class Model:
 
     def read(self, prompt: str) -> Reading:
         """Return what the network makes of a prompt."""
+        prompt = prompt.strip()
         request = request_of(prompt)
         words = words_of(request.text)
         split_words = [self._split(word) for word in words]
@@ -100,8 +101,7 @@ class Model:
         # How the first two heads change with each piece: their slope, times what the piece brings.
         slope = ((self._outer[0] + self._outer[1]) * (hidden > 0)) @ self._inner[:, : features.shape[1]]
         pushes = self._pushes(words, split_words, (features @ slope).tolist())
-        length = math.log1p(len(prompt.strip()))
-        return Reading(tuple(heads.tolist()), length, has_choices(prompt), pushes)
+        return Reading(tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), pushes)
 
     def _pushes(
         self, words: list[str], split_words: list[tuple[int, ...]], by_piece: list[float]
