@@ -64,6 +64,9 @@ def main() -> None:
     _agreement("UncommonRoute, the fifth held back", data.uncommon(folder, held_back=True), shipped, length)
     own, length = data.notebook(held_back=True), _by_length(data.notebook(held_back=False))
     _agreement("notebook requests, the third held back", own, shipped, length)
+    for group, languages in data.LANGUAGES.items():
+        part = data.notebook(keep=lambda row, languages=languages: row["language"] in languages, held_back=True)  # type: ignore[misc]
+        _agreement(f"of these: {group}", part, shipped, length)
     for author in data.FINAL:
         _agreement(f"final test: author {author}, never seen", data.final(author), shipped, length)
     _stability(shipped, own.prompts)

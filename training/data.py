@@ -23,8 +23,8 @@ JUDGES = ("first", "d", "h", "j", "k")  # left out in turn; "first" and "d" wrot
 FINAL = ("e", "z")
 LANGUAGES = {  # groups for leaving one out: a prompt is often near another one in a kindred language
     "English": ("en",),
-    "other languages in Latin script": ("de", "es", "fr", "it", "nl", "pl", "pt", "tr"),
-    "languages in other scripts": ("ar", "hi", "ja", "ko", "ru", "zh"),
+    "other languages in Latin script": ("cs", "de", "es", "fr", "id", "it", "nl", "pl", "pt", "sv", "tr", "vi"),
+    "languages in other scripts": ("ar", "fa", "he", "hi", "ja", "ko", "ru", "th", "uk", "zh"),
 }
 TIERS = {"fast": 0, "mid": 1, "power": 2, "SIMPLE": 0, "MEDIUM": 1, "COMPLEX": 2, "REASONING": 2}
 
