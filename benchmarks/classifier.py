@@ -88,8 +88,8 @@ def main() -> None:
         print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
         schooling = school(folder)
         for name in data.PAIRS:
-            part, without = data.outcomes(name, folder), _written(train(schooling, leave_out=[name]))
-            _gaps(name, part, _difficulty(without))
+            part, without = data.outcomes(name, folder), _difficulty(_written(train(schooling, leave_out=[name])))
+            _gaps(name, part, without)
             _learned(part, without)
     groups = {
         "authors": {f"author {author}": ("author", (author,)) for author in data.JUDGES},
@@ -226,10 +226,9 @@ def _gaps(name: str, part: data.Outcomes, ours: Difficulty) -> None:
     print(f"  ipyrouter less length      {apart:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
-def _learned(part: data.Outcomes, without: model.Model) -> None:
+def _learned(part: data.Outcomes, difficulty: Difficulty) -> None:
     """Teach the left-out file's first half as outcomes of fast and power, judge on the other half."""
     first, second = np.arange(0, len(part.prompts), 2), np.arange(1, len(part.prompts), 2)
-    difficulty = _difficulty(without)
     rows = [(part.prompts[i], "fast", part.weak[i]) for i in first]
     rows += [(part.prompts[i], "power", part.strong[i]) for i in first]
     started = time.perf_counter()

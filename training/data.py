@@ -96,7 +96,7 @@ def notebook(
 ) -> Labelled:
     """Read our own requests: the third that nothing is trained or tuned on, or the rest; split by hash.
 
-    ``keep`` tells which rows are wanted by their author and language. The author of the final test is never among them.
+    ``keep`` tells which rows are wanted by their author and language. The authors of FINAL never are among them.
     ``paraphrased`` adds a row for the other words that some authors gave for their requests, for training.
     """
     rows = [row for row in _rows(OWN) if row["author"] not in FINAL and keep(row)]
