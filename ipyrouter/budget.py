@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from decimal import Decimal
 
 from ipyrouter import tokens
@@ -10,9 +9,8 @@ from ipyrouter.config import Budget
 from ipyrouter.money import dollars, from_pico, to_pico
 from ipyrouter.plan import Step
 from ipyrouter.pricing import Pricing
-from ipyrouter.store.base import Store
-from ipyrouter.store.ledger import Limit, Refusal
-from ipyrouter.types import Request
+from ipyrouter.store.base import BudgetLedger, Limit, Period, Refusal, Unavailable
+from ipyrouter.types import Request, Session
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 
@@ -20,14 +18,13 @@ _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 class BudgetGuard:
     """Reserves money for the calls of one request. Without any budget it does nothing."""
 
-    def __init__(self, budget: Budget, pricing: Pricing, store: Store, session: str, started: dt.datetime) -> None:
+    def __init__(self, budget: Budget, pricing: Pricing, store: BudgetLedger, session: Session, owner: str) -> None:
         self._budget = budget
         self._pricing = pricing
         self._store = store
         self._session = session
-        self._started = started
+        self._owner = owner  # the store releases what it holds
         self._mine = 0  # 1e-12 dollars promised to this request so far
-        self.reservations: list[str] = []
 
     @property
     def active(self) -> bool:
@@ -50,7 +47,10 @@ class BudgetGuard:
         call = self._budget.call
         if call is not None and from_pico(self._mine + pico) > call:
             return f"{step.candidate} could cost {dollars(worst)}, more than the budget of {dollars(call)} for a call"
-        reserved = self._store.reserve(pico, self._limits(), self._session, step.deadlines.total + _MARGIN)
+        reserved = self._store.reserve(pico, self._limits(), self._session, self._owner, step.deadlines.total + _MARGIN)
+        if isinstance(reserved, Unavailable):
+            name, reason = reserved.limit.name, reserved.reason
+            return f"nobody knows what is left of the budget for {name}, so {step.candidate} is not asked: {reason}"
         if isinstance(reserved, Refusal):
             limit, left = reserved.limit, max(reserved.limit.pico - reserved.used, 0)
             return (
@@ -58,23 +58,22 @@ class BudgetGuard:
                 f"of {dollars(from_pico(limit.pico))} for {limit.name}"
             )
         self._mine += pico
-        self.reservations.append(reserved)
         return None
 
-    def left(self) -> dict[str, Decimal]:
-        """Return the dollars left of each budget that spans more than a call."""
-        return {limit.name: from_pico(max(limit.pico - self._store.used(limit), 0)) for limit in self._limits()}
+    def left(self) -> dict[str, Decimal | None]:
+        """Return the dollars left of each budget that spans more than a call; None where nobody knows."""
+        left: dict[str, Decimal | None] = {}
+        for limit in self._limits():
+            used = self._store.used(limit, self._session)
+            left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
+        return left
 
     def _limits(self) -> list[Limit]:
-        """Return the budgets that span more than a call, from their beginnings in UTC."""
-        midnight = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        spans = (
-            ("this session", self._budget.session, self._started, self._session),
-            ("today", self._budget.day, midnight, None),
-            ("this month", self._budget.month, midnight.replace(day=1), None),
+        """Return the budgets that span more than a call."""
+        budget = self._budget
+        limits: tuple[tuple[str, Decimal | None, Period], ...] = (
+            ("this session", budget.session, "session"),
+            ("today", budget.day, "day"),
+            ("this month", budget.month, "month"),
         )
-        return [
-            Limit(name, to_pico(most), int(since.timestamp() * 1e6), session)
-            for name, most, since, session in spans
-            if most is not None
-        ]
+        return [Limit(name, to_pico(most), period) for name, most, period in limits if most is not None]

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ipyrouter import classifier, tokens
+from ipyrouter import classifier, interrupts, tokens
 from ipyrouter import config as configuration
 from ipyrouter.budget import BudgetGuard
 from ipyrouter.classifier.lessons import Lessons
@@ -28,8 +28,8 @@ from ipyrouter.plan import Plan, Step, nearest_plan, no_model, plan
 from ipyrouter.pricing import Pricing
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Fault
-from ipyrouter.store.base import CachedAnswer, Feedback, Outcome, Record, Store
-from ipyrouter.store.ledger import new_owner
+from ipyrouter.store.base import CachedAnswer, Claim, Feedback, Outcome, Record, Store
+from ipyrouter.store.owners import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import (
     TIERS,
@@ -43,6 +43,7 @@ from ipyrouter.types import (
     Message,
     Preview,
     Request,
+    Session,
     TierName,
     total,
 )
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 OnDelta = Callable[[Delta], None]
 _CACHE_MODES = ("use", "refresh", "off")
-_TWIN_MARGIN = 60.0  # seconds that a claim on a question outlives the call's total deadline
+_MARGIN = 60.0  # seconds that a claim on a question outlives the call's total deadline
 
 
 class Router:
@@ -162,10 +163,10 @@ class Router:
         found = []
         if count > self.config.confirm_tokens and not request.yes:
             found.append("This prompt is so large that it needs --yes.")
-        guard = self.guard()
-        if reason := guard.refuse(step, request):
+        owner = new_owner()
+        if reason := self.guard(owner).refuse(step, request):
             found.append(f"A budget forbids this call: {reason}.")
-        self.store.release(None, "", tuple(guard.reservations))  # nothing is sent, so nothing stays reserved
+        self.store.release(owner)  # nothing is sent, so nothing stays reserved
         return found
 
     # --- looking back ---
@@ -268,10 +269,14 @@ class Router:
         """Return the cached answer of the plan's candidates in order, those of escalations first."""
         if request.cache != "use" or not self.config.cache_enabled:
             return None
+        return self.store.cached(self.cache_keys(request, found), self.config.cache_ttl_days)
+
+    def cache_keys(self, request: Request, found: Plan) -> list[bytes]:
+        """Return under which keys the plan's answers may be cached, those of escalations first."""
         keys = [step.call.key() for step in found.cacheable]
         if keys and self.escalates(request):
             keys.insert(0, escalated_key(keys[0]))
-        return self.store.cached(keys, self.config.cache_ttl_days)
+        return keys
 
     def escalates(self, request: Request) -> bool:
         """Tell whether a weak answer goes a tier up: an explicit model is a decision, not a start."""
@@ -279,9 +284,13 @@ class Router:
             return False
         return self.config.escalate if request.escalate is None else request.escalate
 
-    def guard(self) -> BudgetGuard:
-        """Return what keeps the budgets for one request."""
-        return BudgetGuard(self.config.budget, self.pricing, self.store, self.session, self.session_started)
+    def guard(self, owner: str = "") -> BudgetGuard:
+        """Return what keeps the budgets for one request, whose reservations are ``owner``'s."""
+        return BudgetGuard(self.config.budget, self.pricing, self.store, self.session_value(), owner)
+
+    def session_value(self) -> Session:
+        """Return the session as it is recorded."""
+        return Session(self.session, self.session_started, notebook=self.notebook)
 
     def announce(self, answer: Answer) -> list[str]:
         """Tell the listeners of an answer that was recorded; return what went wrong with that, in a line each."""
@@ -356,9 +365,8 @@ class _Passage:
         self.started = time.monotonic()
         self.notes: list[str] = []
         self.attempts: list[Attempt] = []
-        self.guard = self.router.guard()
         self.owner = new_owner()
-        self.lease: bytes | None = None
+        self.guard = self.router.guard(self.owner)
         self._clean()
         self.classification = self.router.classify(self.request.prompt)
         self.tier: TierName = self.request.tier or self.classification.tier
@@ -376,11 +384,11 @@ class _Passage:
         self.notes += router.once(found.notes)
         self._confirm(found.steps[0])
         try:
-            hit = self._wait_for_twin(found)
+            hit = self._join_or_claim(found)
             return self._ask(found) if hit is None else self._from_cache(hit)
         finally:
-            # After a record there is nothing left to release: it ends lease and reservations itself.
-            router.store.release(self.lease, self.owner, tuple(self.guard.reservations))
+            # After a record there is nothing left to release: it ends claim and reservations itself.
+            router.store.release(self.owner)
 
     # --- before ---
 
@@ -419,26 +427,27 @@ class _Passage:
         )
         return self._record(answer, "cached")
 
-    def _wait_for_twin(self, found: Plan) -> CachedAnswer | None:
-        """Claim the question; if another thread or kernel is asking it right now, wait once for what it finds."""
+    def _join_or_claim(self, found: Plan) -> CachedAnswer | None:
+        """Claim the question; if another thread or kernel is asking it right now, wait once for its answer."""
         if self.request.cache != "use" or not self.router.config.cache_enabled:
             return None
-        store, step = self.router.store, found.steps[0]
-        key, longest = step.call.key(), step.deadlines.total + _TWIN_MARGIN
-        if store.lease(key, self.owner, longest):
-            self.lease = key
-            return None
+        store, step, ttl = self.router.store, found.steps[0], self.router.config.cache_ttl_days
+        keys, claim, longest = (
+            self.router.cache_keys(self.request, found),
+            step.call.key(),
+            step.deadlines.total + _MARGIN,
+        )
+        looked = store.cached_or_claim(keys, claim, self.owner, longest, ttl)
+        other = looked if isinstance(looked, Claim) and looked.owner != self.owner else None
         try:
             pause, until = 0.02, time.monotonic() + longest
-            while time.monotonic() < until and store.leased(key):
+            while looked == other and time.monotonic() < until:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.25)
+                looked = store.cached_or_claim(keys, claim, self.owner, longest, ttl)
         except KeyboardInterrupt:
             raise Interrupted(self._unfinished("interrupted", found)) from None
-        hit = self.router.look_up(self.request, found)
-        if hit is None and store.lease(key, self.owner, longest):  # the twin found nothing that may be shared
-            self.lease = key
-        return hit
+        return looked if isinstance(looked, CachedAnswer) else None
 
     # --- the chain, and the next tier where the answer is weak ---
 
@@ -577,20 +586,17 @@ class _Passage:
             outcome,
             prompt=request.prompt if content else None,
             system=request.system if content else None,
-            session=router.session,
-            notebook=router.notebook,
+            session=router.session_value(),
             owner=self.owner,
-            lease=self.lease,
-            reservations=tuple(self.guard.reservations),
         )
-        router.store.record(record, cache_key, router.config.cache_max_mb)
-        self.lease = None
-        self.guard.reservations.clear()
-        router.last = answer
-        notes = router.store.warnings()
+        notes: list[str] = []
         try:
+            with interrupts.deferred():
+                router.store.record(record, cache_key, router.config.cache_max_mb, router.config.cache_ttl_days)
+                router.last = answer
+                notes += router.store.warnings()
             notes += router.announce(answer)
-        except KeyboardInterrupt:  # while a panel was drawn: the answer is there and paid for
+        except KeyboardInterrupt:  # after the record, or while a panel was drawn: the answer is there and paid for
             raise Interrupted(answer) from None
         if notes:
             answer = router.last = replace(answer, notes=(*answer.notes, *notes))

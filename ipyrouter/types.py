@@ -86,6 +86,20 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """Whose requests these are, since when (UTC) and from which notebook: a value that travels to every worker.
+
+    ``tags`` are pairs of name and value. The embedded store keeps ``id`` and ``notebook``.
+    """
+
+    id: str
+    started: dt.datetime
+    user: str | None = None
+    notebook: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of a streamed answer. ``attempt`` counts from 1; when it grows, the answer starts anew."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -18,13 +19,16 @@ from hypothesis import strategies as st
 
 from ipyrouter.errors import BudgetError
 from ipyrouter.router import Router
-from ipyrouter.store.ledger import Limit, Refusal, new_owner
+from ipyrouter.store.base import Claim, Limit, Refusal, Reservation
+from ipyrouter.store.owners import machine, new_owner
 from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.types import Session
 from tests.faults.server import TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
 # One call of the fixture costs $0.00041; its worst case is 100 output tokens at $10 a million, and the prompt.
 LIMITED = {"max_output_tokens": 100}
+SESSION = Session("s", dt.datetime.now(dt.UTC))
 
 
 def spent(router: Router) -> Decimal:
@@ -97,8 +101,6 @@ def test_ten_threads_cannot_overspend(make_router: MakeRouter) -> None:
             router.route(f"Question {number}", **LIMITED)
         except BudgetError:
             return False
-        finally:
-            router.store.close()
         return True
 
     with ThreadPoolExecutor(10) as pool:
@@ -135,20 +137,19 @@ def test_promises_never_exceed_the_limit(
     tmp_path_factory: pytest.TempPathFactory, amounts: list[int], most: int
 ) -> None:
     store = SQLiteStore(tmp_path_factory.mktemp("ledger"))
-    limit = Limit("today", most, 0)
+    limit = Limit("today", most, "day")
     granted: list[int] = []
     lock = threading.Lock()
 
     def reserve(amount: int) -> None:
-        result = store.reserve(amount, [limit], "s", 60)
+        result = store.reserve(amount, [limit], SESSION, new_owner(), 60)
         with lock:
-            if not isinstance(result, Refusal):
+            if isinstance(result, Reservation):
                 granted.append(amount)
-        store.close()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(reserve, amounts))
-    assert sum(granted) == store.used(limit) <= most
+    assert sum(granted) == store.used(limit, SESSION) <= most
     refused = len(granted) < len(amounts)
     assert not refused or max(amounts) > most - sum(granted)
     store.close()
@@ -156,10 +157,10 @@ def test_promises_never_exceed_the_limit(
 
 def test_a_dead_owners_reservation_lapses(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
-    limit = Limit("today", 10, 0)
-    assert not isinstance(store.reserve(10, [limit], "s", -1), Refusal)  # lapsed at once
-    assert not isinstance(store.reserve(10, [limit], "s", 60), Refusal)
-    assert isinstance(store.reserve(1, [limit], "s", 60), Refusal)
+    limit = Limit("today", 10, "day")
+    assert isinstance(store.reserve(10, [limit], SESSION, new_owner(), -1), Reservation)  # lapsed at once
+    assert isinstance(store.reserve(10, [limit], SESSION, new_owner(), 60), Reservation)
+    assert isinstance(store.reserve(1, [limit], SESSION, new_owner(), 60), Refusal)
     store.close()
 
 
@@ -174,7 +175,6 @@ def test_ten_threads_with_one_question_send_one_call(
 
     def ask(_: int) -> tuple[str, bool]:
         answer = router.route("Explain closures")
-        router.store.close()
         return answer.text, answer.cached
 
     with ThreadPoolExecutor(10) as pool:
@@ -204,13 +204,11 @@ print(Router(server_config(Server, deadlines={{"first_byte": 20}})).route("Expla
     assert len(requests) == 1
 
 
-def test_a_failing_twin_does_not_hold_the_others(make_router: MakeRouter, requests: list[Any]) -> None:
+def test_a_failing_request_in_flight_does_not_hold_the_others(make_router: MakeRouter, requests: list[Any]) -> None:
     router = make_router(mid=["o/empty"], power=["o/empty"])
 
     def ask(_: int) -> str:
-        text = router.route("Explain closures", escalate=False).text
-        router.store.close()
-        return text
+        return router.route("Explain closures", escalate=False).text
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(4))) == [""] * 4
@@ -218,17 +216,23 @@ def test_a_failing_twin_does_not_hold_the_others(make_router: MakeRouter, reques
 
 
 def test_a_dead_owners_claim_lapses(make_router: MakeRouter) -> None:
-    router = make_router()
-    host, _, name = new_owner().split("/")
+    store, key = make_router().store, b"k" * 32
+
+    def claim(owner: str, seconds: float = 600) -> str:
+        looked = store.cached_or_claim([key], key, owner, seconds, 30)
+        assert isinstance(looked, Claim)
+        return looked.owner
+
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    step_key = b"k" * 32
-    assert router.store.lease(step_key, f"{host}/{child.pid}/{name}", 600)
-    assert not router.store.leased(step_key)
-    mine = new_owner()
-    assert router.store.lease(step_key, mine, 600)
-    assert router.store.leased(step_key)
-    assert not router.store.lease(step_key, new_owner(), 600)
-    router.store.release(step_key, mine, ())
-    assert router.store.lease(step_key, f"elsewhere/1/{name}", -1)  # of another machine only the expiry tells
-    assert not router.store.leased(step_key)
+    dead, mine, another = f"{machine()}/{child.pid}/dead", new_owner(), new_owner()
+    assert claim(dead) == dead
+    assert claim(mine) == mine
+    assert claim(another) == mine
+    store.release(mine)
+    elsewhere = "elsewhere/1/x"
+    assert claim(elsewhere) == elsewhere  # of another machine only the expiry tells
+    assert claim(mine) == elsewhere
+    store.release(elsewhere)
+    assert claim(elsewhere, -1) == elsewhere
+    assert claim(mine) == mine

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.money import age, count, dollars, seconds
+from ipyrouter.money import age, at_least, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
-from ipyrouter.store.base import Feedback, LogFilter, Seen
+from ipyrouter.store.base import Feedback, LastCall, LogFilter
 from ipyrouter.types import TIERS, Answer
 
 if TYPE_CHECKING:
@@ -115,10 +115,11 @@ def _report(line: Line) -> Report:
 def _compare(line: Line) -> pd.DataFrame:
     frame = line.router.compare()
     print(frame.attrs["assumption"])
+    costs = zip(frame["cost"].fillna(0.0), frame["unpriced"], strict=True)
     return frame.assign(
-        cost=frame["cost"].map(dollars),
+        cost=[at_least(Decimal(str(cost)), unpriced) for cost, unpriced in costs],
         latency=frame["latency"].map(lambda s: seconds(s) if s == s else ""),  # noqa: PLR0124  NaN
-    )
+    ).drop(columns="unpriced")
 
 
 def _models(line: Line) -> pd.DataFrame:
@@ -128,7 +129,7 @@ def _models(line: Line) -> pd.DataFrame:
 
     config, pricing = line.router.config, line.router.pricing
     left_alone = {name: reason for name, reason, _ in line.router.status()}
-    seen = {f"{last.provider}/{last.model}": last for last in line.router.store.last_seen()}
+    seen = {f"{last.provider}/{last.model}": last for last in line.router.store.last_calls()}
     rows = []
     for tier in TIERS:
         for place, candidate in enumerate(config.tiers[tier].chain, 1):
@@ -160,7 +161,7 @@ def _models(line: Line) -> pd.DataFrame:
     return frame
 
 
-def _last_seen(last: Seen | None) -> str:
+def _last_seen(last: LastCall | None) -> str:
     from ipyrouter.tables import line
 
     if last is None:
@@ -191,7 +192,7 @@ def _shown(value: Any) -> str:
 def _status(line: Line) -> None:
     print(f"session {line.router.session}; database {line.router.store.health().path}")
     for span, rest in line.router.guard().left().items():
-        print(f"  budget for {span}: {dollars(rest)} left")
+        print(f"  budget for {span}: {'nobody knows what is' if rest is None else dollars(rest)} left")
     entries = line.router.status()
     for name, reason, left in entries:
         print(f"  {name}: left alone {'for the session' if left is None else 'for ' + seconds(left)}: {reason}")
@@ -240,7 +241,9 @@ def _export(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
     path = _path(line)
-    print(f"Wrote {count(export(line.router.log(), path), 'row')} to {path}")
+    from ipyrouter.log import frames
+
+    print(f"Wrote {count(export(frames(line.router.store, LogFilter()), path), 'row')} to {path}")
 
 
 def _path(line: Line) -> Path:
@@ -256,32 +259,31 @@ def _rebuild_log(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router rebuild-log needs a notebook.", "Write %router rebuild-log FILE.ipynb.")
     path = _path(line)
-    found = records(path, line.router.session)
+    found = records(path, line.router.session_value())
     added = line.router.store.restore(found)
     print(f"{count(len(found), 'answer')} in {path}, {added:,} of them new to the log (costs only, no texts).")
 
 
-def export(frame: pd.DataFrame, path: Path) -> int:
-    """Write the log to a .csv, .json or .parquet file and return the number of rows. Raises UsageError."""
-    writers: dict[str, Callable[[], Any]] = {
-        ".csv": lambda: frame.to_csv(path, index=False),
-        ".json": lambda: path.write_text(
-            json.dumps(json.loads(frame.to_json(orient="records", date_format="iso")), indent=1), "utf-8"
-        ),
-        ".parquet": lambda: frame.to_parquet(path, index=False),
-    }
-    if path.suffix.lower() not in writers:
+def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
+    """Write the log, whole or part by part, to a .csv, .json or .parquet file; return the number of rows.
+
+    Raises UsageError.
+    """
+    import pandas as pd
+
+    from ipyrouter.export import WRITERS
+
+    if path.suffix.lower() not in WRITERS:
         what = f"Unknown format {path.suffix!r}." if path.suffix else f"{path} has no ending that tells the format."
-        raise UsageError(what, f"Known: {', '.join(writers)}.")
+        raise UsageError(what, f"Known: {', '.join(WRITERS)}.")
     try:
-        writers[path.suffix.lower()]()
+        return WRITERS[path.suffix.lower()]([log] if isinstance(log, pd.DataFrame) else log, path)
     except ImportError:
         raise UsageError(
             "Parquet needs pyarrow.", "Install it: pip install pyarrow. Or export to .csv or .json."
         ) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}.", "Choose another place.") from None
-    return len(frame)
 
 
 COMMANDS: dict[str, Command] = {

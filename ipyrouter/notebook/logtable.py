@@ -1,22 +1,16 @@
-"""The newest rows of the log as a person reads them."""
+"""The newest rows of the log as a table in a notebook."""
 
 from __future__ import annotations
 
-import datetime as dt
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ipyrouter.money import dollars, from_pico, seconds
-from ipyrouter.notebook.sanitise import plain
-from ipyrouter.store.base import NEWEST_COLUMNS, LogFilter
+from ipyrouter.notebook import logrows
+from ipyrouter.store.base import LogFilter
 
 if TYPE_CHECKING:
-    from ipyrouter.store.base import Store
-
-_COLUMNS = ("at (UTC)", "tier", "model", "status", "cost", "saved", "tokens", "took", "prompt")
-_PROMPT = 40  # characters
+    from ipyrouter.store.base import RequestLog
 
 
 class Readable(pd.DataFrame):
@@ -27,31 +21,9 @@ class Readable(pd.DataFrame):
             return super()._repr_html_()  # type: ignore[misc]  # pandas-stubs know only what is public
 
 
-def newest(store: Store, wanted: LogFilter, rows: int, skip: int = 0) -> pd.DataFrame:
+def newest(store: RequestLog, wanted: LogFilter, rows: int) -> pd.DataFrame:
     """Return rows of the log, newest first, as texts: what was asked when, of which model, and what it cost.
 
     Raises StoreError.
     """
-    found = (dict(zip(NEWEST_COLUMNS, row, strict=True)) for row in store.newest(wanted, rows, skip))
-    return Readable([_readable(row) for row in found], columns=list(_COLUMNS))
-
-
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    moment = dt.datetime.fromtimestamp(row["time"] / 1e6, dt.UTC)
-    prompt = " ".join(plain(row["prompt"] or "").split())
-    values = (
-        f"{moment:%m-%d %H:%M:%S}",
-        row["tier"],
-        plain(f"{row['provider']}/{row['model']}"),
-        row["status"],
-        dollars(_amount(row["cost_pico"])),
-        "" if row["saved_pico"] is None else dollars(_amount(row["saved_pico"])),
-        f"{row['input_tokens'] + row['output_tokens']:,}",
-        seconds(row["latency"]),
-        prompt if len(prompt) <= _PROMPT else f"{prompt[: _PROMPT - 1]}…",
-    )
-    return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _amount(pico: int | None) -> Decimal | None:
-    return None if pico is None else from_pico(pico)
+    return Readable([logrows.words(row) for row in store.page(wanted, rows)], columns=list(logrows.COLUMNS))

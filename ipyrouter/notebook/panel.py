@@ -18,10 +18,10 @@ import ipywidgets as widgets
 
 from ipyrouter.errors import IPyRouterError
 from ipyrouter.money import count
-from ipyrouter.notebook import summary
+from ipyrouter.notebook import logrows, summary
 from ipyrouter.notebook.commands import export
 from ipyrouter.notebook.sanitise import plain
-from ipyrouter.store.base import LogFilter
+from ipyrouter.store.base import LogFilter, RowKey
 from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _DAYS = 31  # days that the filter offers
 _STATUSES = ("ok", "cached", "weak", "refused", "partial", "interrupted", "error")
 _ALL, _SESSION = "all", "this session"
 _FALLBACK = "The log to browse and export is here while the kernel runs: run this cell again."
-_CLASSES = ["ipyrouter-log", "mathjax_ignore", "tex2jax_ignore"]  # a $ in a prompt is no maths
+_CLASSES = "ipyrouter-log mathjax_ignore tex2jax_ignore"  # a $ in a prompt is no maths
 _TABLE_STYLE = (
     "<style>.ipyrouter-log{border-collapse:collapse;font-size:0.9em;line-height:1.6;white-space:nowrap}"
     ".ipyrouter-log th,.ipyrouter-log td{text-align:left;padding:0.15em 0.8em 0.15em 0;"
@@ -49,6 +49,7 @@ class Panel:
         self.router = router
         self._handle: Any = None
         self._page = 0
+        self._after: list[RowKey | None] = [None]  # by page: the last row of the one before
         self._rows = 0  # of the log, as filtered
         self._drawn = -_INTERVAL
         self._dirty = False
@@ -157,26 +158,29 @@ class Panel:
 
     def _fill(self) -> None:
         """Fill the table with the current page, and the filters with what there is to choose."""
-        from ipyrouter.notebook.logtable import newest  # pandas
-
         store = self.router.store
         pages = max(1, -(-self._rows // _PAGE))
         self._page = min(self._page, pages - 1)
-        frame = newest(store, self._wanted(), _PAGE, self._page * _PAGE)
-        table = frame.to_html(index=False, border=0, classes=_CLASSES, justify="left")
+        if self._page < len(self._after):  # from the row where the page before ended, however many came since
+            rows = store.page(self._wanted(), _PAGE, before=self._after[self._page])
+        else:
+            rows = store.page(self._wanted(), _PAGE, skip=self._page * _PAGE)
+        if rows and self._page == len(self._after) - 1:
+            self._after.append(rows[-1].key)
+        table = logrows.html(rows, _CLASSES)
         # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
         region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{table}</div>'
-        self._table.value = _TABLE_STYLE + (region if len(frame) else "<p>The log has no such row yet.</p>")
+        self._table.value = _TABLE_STYLE + (region if rows else "<p>The log has no such row yet.</p>")
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
         self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
-        days, models = store.choices(_DAYS)
-        _offer(self._when, [_ALL, _SESSION, *days])
-        _offer(self._model, [_ALL, *models])
+        overview = store.overview(_DAYS)
+        _offer(self._when, [_ALL, _SESSION, *overview.days])
+        _offer(self._model, [_ALL, *overview.models])
 
     # --- controls ---
 
     def _filtered(self, _: Any) -> None:
-        self._page = 0
+        self._page, self._after = 0, [None]
         self._sums = summary.Sums(self.router.store, self._wanted())
         self._redraw()
 
@@ -188,13 +192,9 @@ class Panel:
         wanted = self._wanted()
         path = Path(f"ipyrouter-log-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}.{self._kind.value}")
         try:
-            rows = export(
-                self.router.log(
-                    since=wanted.since, until=wanted.until, tier=wanted.tier, model=wanted.model,
-                    session=wanted.session, status=wanted.status,
-                ),
-                path,
-            )  # fmt: skip
+            from ipyrouter.log import frames  # pandas
+
+            rows = export(frames(self.router.store, wanted), path)
             said = f"Wrote {count(rows, 'row')} to {path.absolute()}"
         except IPyRouterError as error:
             said = str(error)

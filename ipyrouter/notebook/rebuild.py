@@ -7,23 +7,23 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from ipyrouter.errors import UsageError
+from ipyrouter.store import rows
 from ipyrouter.store.base import Outcome, Record
-from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Cost, Finish, Status, TierName, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Finish, Session, Status, Usage
 
 _OUTCOMES: dict[str, Outcome] = {"interrupted": "interrupted"}
 _LONGEST = 300  # characters of a name
-_MOST_TOKENS = 10**12
-_MOST_DOLLARS = 10**5  # of one answer; the log's sums must stay below 64 bits
 _DAY = dt.timedelta(days=1)
 _FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
-def records(path: Path, session: str) -> list[Record]:
+def records(path: Path, session: Session) -> list[Record]:
     """Return the answers that a notebook's outputs tell of, as log records without prompts and texts.
 
     Raises UsageError for a file that is no notebook.
@@ -37,7 +37,7 @@ def records(path: Path, session: str) -> list[Record]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"{path} is no notebook.", "Name an .ipynb file of format 4.") from None
     try:
-        return [_record(figures, path.name, session) for figures in told.values()]
+        return [_record(figures, replace(session, notebook=path.name)) for figures in told.values()]
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise UsageError(
             f"{path}: an output's ipyrouter metadata are damaged; nothing was restored.", "Remove that output."
@@ -51,7 +51,7 @@ def _figures(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 yield figures
 
 
-def _record(told: dict[str, Any], notebook: str, session: str) -> Record:
+def _record(told: dict[str, Any], session: Session) -> Record:
     attempts = tuple(_attempt(attempt) for attempt in told["attempts"])
     cached, last = _flag(told["cached"]), attempts[-1]
     answer = Answer(
@@ -71,19 +71,19 @@ def _record(told: dict[str, Any], notebook: str, session: str) -> Record:
         created=_time(told["time"]),
     )
     outcome: Outcome = "cached" if cached else _OUTCOMES.get(answer.finish, "ok")
-    return Record(answer, outcome, prompt=None, system=None, session=session, notebook=notebook)
+    return Record(answer, outcome, prompt=None, system=None, session=session)
 
 
 def _attempt(told: dict[str, Any]) -> Attempt:
-    counts = {name: _count(told[name]) for name in Usage.__slots__ if name != "estimated"}
+    values = rows.from_notebook(told)
     return Attempt(
-        tier=cast(TierName, _one_of(told["tier"], TIERS)),
-        candidate=Candidate(_name(told["provider"]), _name(told["model"])),
-        status=cast(Status, _one_of(told["status"], get_args(Status))),
-        usage=Usage(**counts, estimated=_flag(told["estimated"])),
-        cost=Cost(_amount(told["cost"]), None if told["price_id"] is None else _name(told["price_id"])),
-        latency=_number(told["latency"], 10**9),
-        error_kind=None if told["error_kind"] is None else _name(told["error_kind"]),
+        tier=values["tier"],
+        candidate=Candidate(values["provider"], values["model"]),
+        status=cast(Status, _one_of(values["status"], get_args(Status))),
+        usage=Usage(**{name: values[name] for name in Usage.__slots__}),
+        cost=Cost(values["cost_pico"], values["price_id"]),
+        latency=values["latency"],
+        error_kind=values["error_kind"],
     )
 
 
@@ -112,12 +112,6 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _MOST_TOKENS:
-        raise ValueError(value)
-    return value
-
-
 def _number(value: Any, most: float) -> float:
     number = float(value)
     if not math.isfinite(number) or not 0 <= number <= most:
@@ -129,7 +123,7 @@ def _amount(text: Any) -> Decimal | None:
     if text is None:
         return None
     amount = Decimal(text)
-    if not amount.is_finite() or not 0 <= amount <= _MOST_DOLLARS:
+    if not amount.is_finite() or not 0 <= amount <= rows.MOST_DOLLARS:
         raise ValueError(text)
     return amount
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from ipyrouter.notebook import summary
 from ipyrouter.notebook.panel import Panel
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
-from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, TierName, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Session, TierName, Usage
 from tests.faults.server import FaultServer
 from tests.notebook.conftest import Shell
 from tests.notebook.kernels import kernel
 from tests.notebook.test_kernel import mid_chain
 
 MakeRouter = Callable[..., Router]
+OLD = Session("old session", dt.datetime(2026, 11, 1, tzinfo=dt.UTC))
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def answer(number: int, *, tier: TierName = "mid", cost: Decimal | None = Decima
 
 
 def fill(router: Router, answers: list[Answer]) -> None:
-    router.store.restore([Record(one, "ok", f"prompt {one.id}", None, "old session", None) for one in answers])
+    router.store.restore([Record(one, "ok", f"prompt {one.id}", None, OLD) for one in answers])
 
 
 def figures(router: Router, wanted: LogFilter | None = None) -> summary.Figures:
@@ -79,7 +81,9 @@ def test_figures_of_a_log(make_router: MakeRouter) -> None:
 def test_unknown_prices_are_said(make_router: MakeRouter) -> None:
     router = make_router()
     fill(router, [answer(1), answer(2, cost=None)])
-    assert dict(figures(router).cards())["spent"] == "at least $0.50, 1 call unpriced"
+    cards = dict(figures(router).cards())
+    assert cards["spent"] == "at least $0.50, 1 call unpriced"
+    assert cards["saved against all power"] == "at least −$0.50, 1 request unpriced"
 
 
 def test_what_is_not_known_is_not_nothing(make_router: MakeRouter) -> None:
@@ -88,7 +92,8 @@ def test_what_is_not_known_is_not_nothing(make_router: MakeRouter) -> None:
     cards = dict(figures(router).cards())
     assert cards["spent"] == "unknown, 1 call unpriced"
     assert cards["saved by the cache"] == "unknown, 1 answer unpriced"
-    assert cards["saved against all power"] == "price unknown"
+    # The cached answer would have cost $0.002; what the unpriced one saved is anybody's guess.
+    assert cards["saved against all power"] == "at least $0.0020, 1 request unpriced"
     report = router.report(span="all")
     assert (figures(router).unpriced, figures(router).unsaved) == (report.unpriced, report.unsaved)
 
@@ -166,7 +171,7 @@ def test_export_writes_the_rows_that_are_shown(panel: Panel, kind: str) -> None:
 def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
     router = make_router()
     hostile = answer(1, model="<img src=x onerror=alert(1)>\u202e\x1b[31m")
-    router.store.restore([Record(hostile, "ok", "<script>alert(1)</script> $x$ | `", None, "</table>", None)])
+    router.store.restore([Record(hostile, "ok", "<script>alert(1)</script> $x$ | `", None, replace(OLD, id="</table>"))])
     shown = Panel(router)
     shown.show()
     shown._model.value = hostile.model
