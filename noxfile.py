@@ -5,6 +5,7 @@ Each has an environment of its own, with the versions of requirements/dev.txt. `
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -27,6 +28,14 @@ def install(session: nox.Session, package: str = "-e.") -> None:
     """Install the locked versions of all that a contributor needs, and this package, or a built one."""
     session.install("--require-hashes", "-r", str(LOCK))
     session.install("--no-deps", package)
+
+
+def empty_folder(session: nox.Session) -> Path:
+    """Return a folder of the session's own, empty."""
+    folder = Path(session.create_tmp()).resolve()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return folder
 
 
 @nox.session
@@ -57,9 +66,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Build sdist and wheel, look into them, and test the wheel where no source is: installed, beside the tests."""
-    folder = Path(session.create_tmp()).resolve()
-    shutil.rmtree(folder)
-    folder.mkdir()
+    folder = empty_folder(session)
     session.install("build")
     session.run("python", "-m", "build", "--outdir", str(folder))  # the wheel is built from the sdist
     (sdist,), (built,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
@@ -93,10 +100,36 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def mutation(session: nox.Session) -> None:
-    """Change the modules that guard money and secrets, or those named after `--`, and see whether a test notices."""
+    """Change our code in many small ways, and fail if tests do not notice one in twenty.
+
+    Arguments are modules, and the tests that should notice: `nox -s mutation -- pricing money tests/test_pricing.py`.
+    By default these are the modules that guard money and secrets, and all tests that are unit or wire: hours.
+    """
     install(session)
-    session.run("mutmut", "run", *(f"*.{name}.*" for name in session.posargs or MUTATED))
-    session.run("mutmut", "results")
+    tests = [name for name in session.posargs if name.startswith("tests")]
+    modules = [name for name in session.posargs if name not in tests] or MUTATED
+    settings = {
+        "source_paths": ["ipyrouter"],
+        "only_mutate": [f"*/{name}.py" for name in modules],
+        "also_copy": ["tests", "training", "benchmarks", "notebooks"],
+        "pytest_add_cli_args": ["-n0", "-m", "unit or wire", "--ignore=tests/browser", "--ignore=tests/test_readme.py"],
+        "pytest_add_cli_args_test_selection": tests or ["tests"],
+    }
+    folder = empty_folder(session)
+    for name in session.run("git", "ls-files", external=True, silent=True).splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, folder / name)
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write("\n[tool.mutmut]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+    with session.chdir(folder):
+        session.run("mutmut", "run")
+        session.run("mutmut", "results")
+        session.run("mutmut", "export-cicd-stats", silent=True)
+        counts = json.loads(Path("mutants", "mutmut-cicd-stats.json").read_text("utf-8"))
+    alive, every = counts["survived"] + counts["no_tests"], counts["total"]
+    session.log(f"{alive} of {every} mutants live ({alive / every:.1%}); see one with `mutmut show NAME` in {folder}.")
+    if not every or alive / every > 0.05:
+        session.error("Too many mutants live.")
 
 
 @nox.session
