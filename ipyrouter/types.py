@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 TierName = Literal["fast", "mid", "power"]
 CacheMode = Literal["use", "refresh", "off"]
@@ -96,6 +97,21 @@ class Delta:
 
     def __str__(self) -> str:
         return self.text
+
+
+class RouteOptions(TypedDict, total=False):
+    """The options of :func:`ipyrouter.route`, which are those of :meth:`ipyrouter.Router.route`."""
+
+    system: str | None
+    history: Sequence[Message]
+    tier: TierName | None
+    model: str | None
+    max_output_tokens: int | None
+    temperature: float | None
+    cache: CacheMode
+    escalate: bool | None
+    yes: bool
+    on_delta: Callable[[Delta], None] | None
 
 
 @dataclass(frozen=True, slots=True)

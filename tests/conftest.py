@@ -2,20 +2,92 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 import ipyrouter
 from ipyrouter.router import Router
 from tests.faults.server import FaultServer, serving
 
 ROOT = Path(__file__).parent.parent
+if not (ROOT / "ipyrouter").is_dir():  # an installed wheel is tested: none of the repository's other files are there
+    collect_ignore = [
+        "browser/test_pictures.py", "test_article.py", "test_notebooks.py", "test_readme.py", "test_training_data.py",
+    ]  # fmt: skip
+
+KINDS = ("unit", "wire", "kernel", "browser")
+STARTERS = {"kernel", "run_python", "subprocess", "NotebookClient"}  # names of what starts another process
+OUTSIDE = ("socket.connect", "subprocess.Popen")  # audit events of what no unit test may do
+TOGETHER = ("tests/browser/", "tests/typing/")  # one JupyterLab and one Chromium; one user of mypy's cache
+outside: list[str] = []  # those that the main thread has raised
+
+
+def _note_outside(event: str, _: object) -> None:
+    if event in OUTSIDE and threading.current_thread() is threading.main_thread():
+        outside.append(event)
+
+
+sys.addaudithook(_note_outside)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run unit tests in this process: they take less time than workers take to start. None: a worker a core."""
+    return 0 if config.option.markexpr == "unit" else None
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Give tests to whichever worker is free, but those of some folders, as one, to a single worker."""
+    return Scheduling(config, log)
+
+
+class Scheduling(LoadScopeScheduling):
+    # Not --dist=loadgroup, which groups nothing under pytest 9.2 (pytest-dev/pytest-xdist#1386).
+    def _split_scope(self, nodeid: str) -> str:
+        return next(filter(nodeid.startswith, TOGETHER), nodeid)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark every test with its kind, unless it is marked with one; slow tests are neither unit nor wire."""
+    for item in items:
+        kind = next(filter(item.get_closest_marker, KINDS), None) or kind_of(item)
+        if kind in ("kernel", "browser") or not item.get_closest_marker("slow"):
+            item.add_marker(kind)
+
+
+def kind_of(item: pytest.Function) -> str:
+    """Return what a test needs: a browser, another process, the loopback server, or nothing."""
+    if item.nodeid.startswith("tests/browser/"):
+        return "browser"
+    if starts_a_process(inspect.unwrap(item.function)):
+        return "kernel"
+    return "wire" if "server" in item.fixturenames else "unit"
+
+
+def starts_a_process(function: Any) -> bool:
+    """Tell whether a test, or a helper of its module, names what starts another process."""
+    names = names_in(function.__code__)
+    helpers = [function.__globals__.get(name) for name in names]
+    return bool(names & STARTERS) or any(
+        starts_a_process(helper) for helper in helpers
+        if inspect.isfunction(helper) and helper.__module__ == function.__module__ and helper is not function
+    )  # fmt: skip
+
+
+def names_in(code: CodeType) -> set[str]:
+    """Return the global names of a function's code, with those of the comprehensions and functions in it."""
+    inner = [names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def run_python(code: str) -> None:
@@ -28,6 +100,15 @@ def run_python(code: str) -> None:
 def is_private(name: str) -> bool:
     """Tell whether an environment variable is the person's own, and not for tests."""
     return name.startswith("IPYROUTER_") or name.endswith(("_API_KEY", "_BASE_URL")) or name.lower().endswith("_proxy")
+
+
+@pytest.fixture(autouse=True)
+def unit_tests_stay_inside(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a unit test that opens a connection or starts a process: the mark is a promise."""
+    before = len(outside)
+    yield
+    if request.node.get_closest_marker("unit"):
+        assert outside[before:] == [], "Mark this test with what it needs, wire or kernel: see tests/conftest.py."
 
 
 @pytest.fixture(autouse=True)

@@ -129,6 +129,7 @@ for number in range(20):
     assert 0 < spent(make_router()) <= Decimal("0.006")
 
 
+@pytest.mark.slow
 @given(amounts=st.lists(st.integers(1, 40), min_size=1, max_size=40), most=st.integers(0, 200))
 @settings(max_examples=25, deadline=None)
 def test_promises_never_exceed_the_limit(

@@ -243,4 +243,5 @@ class Policy(RuleBasedStateMachine):
 
 
 TestPolicy = Policy.TestCase
+TestPolicy.pytestmark = [pytest.mark.slow]
 TestPolicy.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)

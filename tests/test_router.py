@@ -242,6 +242,7 @@ def test_lone_surrogates_are_replaced_and_told(make_router: MakeRouter, requests
     assert "lone surrogates" in answer.notes[0]
 
 
+@pytest.mark.slow
 def test_a_huge_prompt_asks_first(make_router: MakeRouter, requests: list[Any]) -> None:
     router = make_router()
     prompt = "data " * 2_000_000

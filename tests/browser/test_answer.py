@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_markdown_cell, new_notebook
 
 from tests.browser.lab import DARK, LIGHT, NARROW, WIDE, Lab, Locator, Notebook, expect
 from tests.browser.looks import contrast
@@ -121,6 +119,9 @@ def test_an_error_is_one_line_and_stops_run_all(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_a_saved_answer_outlives_its_kernel(lab: Lab, notebook: Notebook, trusted: bool) -> None:
+    import nbformat  # late: four seconds
+    from nbformat.v4 import new_markdown_cell, new_notebook
+
     cell = notebook.run("%%route\nWhat lasts?").wait()
     badge = cell.badge.inner_text()
     file = notebook.save()

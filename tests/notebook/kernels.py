@@ -87,4 +87,4 @@ def kernel() -> Iterator[Kernel]:
         yield running
     finally:
         running.client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        manager.shutdown_kernel()  # not now=True, which kills it before it has written what it covered

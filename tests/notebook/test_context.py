@@ -168,6 +168,7 @@ def test_keys_of_the_environment_are_removed(monkeypatch: pytest.MonkeyPatch) ->
     assert context.redact("open sesame") == "[ACME_LOGIN removed]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["-eyJ", "eyJ", "://a:", "sk-", "key='", "-----BEGIN PRIVATE KEY-----", "/home/", "Bearer "]
 )
@@ -194,6 +195,7 @@ def test_what_raises_is_an_error_in_one_line(shell: Shell, requests: list[Any], 
     assert not requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     ["x" * 20_000_000, b"x" * 20_000_000, list(range(5_000_000)), np.zeros(2, [(f"f{n}", int) for n in range(3000)])],
@@ -204,6 +206,7 @@ def test_what_is_huge_is_bounded(value: Any) -> None:
     assert len(str(piece)) < 7000
 
 
+@pytest.mark.slow
 def test_a_huge_error_is_bounded() -> None:
     (piece,) = context.failure(ValueError("x" * 20_000_000), None)
     assert len(str(piece)) < 7000

@@ -73,6 +73,7 @@ def test_nested_brackets_are_no_way_to_hang() -> None:
         find_json("[" * 100_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [

@@ -8,11 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
-from nbconvert import HTMLExporter, MarkdownExporter
 
 from ipyrouter.notebook import summary
 from ipyrouter.notebook.panel import Panel
@@ -259,6 +256,10 @@ def test_a_live_panel_in_a_kernel(home: Path, server: FaultServer) -> None:
 
 
 def test_a_saved_notebook_keeps_the_figures(home: Path, server: FaultServer, tmp_path: Path) -> None:
+    import nbformat  # late: four seconds
+    from nbclient import NotebookClient
+    from nbconvert import HTMLExporter, MarkdownExporter
+
     mid_chain(home, server, '["o/ok"]')
     cells = ["%load_ext ipyrouter", "%router panel", "%%route\nExplain closures"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

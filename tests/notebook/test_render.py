@@ -150,12 +150,14 @@ def test_fences_hold_and_close() -> None:
     assert "\n```html\n<b>\n```" in nested
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_text() -> None:
     assert len(markdown("`<b> " * 200_000)) >= 1_000_000
     shown = bundle_of("$x$ " * 50_000, "markdown")["text/markdown"]
     assert "\n\n```\n$x$ $x$ " in shown  # as Markdown it would keep a browser busy for minutes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["!", "[a", "$a ", "\\`a", "- ", "1. ", "> ", "\x1b[0", "](", "]:", "<http://"])
 def test_no_text_grows_beyond_bounds(text: str) -> None:
     long = text * (100_000 // len(text))
