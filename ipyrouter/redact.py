@@ -7,7 +7,7 @@ import html
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
@@ -147,6 +147,16 @@ def _without_runs(text: str, grams: set[str]) -> str:
     return "".join([*pieces, text[end:]])
 
 
+def keys_of(environ: Mapping[str, str]) -> list[str]:
+    """Return the values of environment variables whose names are those of keys; paths to keys are none."""
+    return [
+        value.strip()
+        for variable, value in environ.items()
+        if (secret_name(variable) or variable.upper().endswith(("_KEY", "_TOKEN")))
+        and not value.startswith(("/", "~", "."))
+    ]
+
+
 # --- what shows by its looks ---
 
 
@@ -210,6 +220,11 @@ def shown(value: object) -> str:
         text = repr(value)
         return text if len(text) <= 20 else f"a number of {len(text):,} digits"
     return f"a value of the type {type(value).__name__}"
+
+
+def message(text: str) -> str:
+    """Return another library's words without what could be a key, wherever it stands in them."""
+    return re.sub(r"[^\s'\"]{8,}", lambda word: "[hidden]" if like_secret(word[0]) else word[0], scrub(text))
 
 
 def name(word: str) -> str:

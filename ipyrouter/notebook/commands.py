@@ -179,8 +179,11 @@ def _config(line: Line) -> pd.DataFrame:
 
     config = line.router.config
     for warning in (*config.warnings, *line.router.pricing.unpriced()):
-        print(warning)
-    rows = [(key, _shown(value), config.origins.get(key, "default")) for key, value in sorted(config.values.items())]
+        print(line.router.hide(warning))
+    rows = [
+        (key, line.router.hide(_shown(value)), config.origins.get(key, "default"))
+        for key, value in sorted(config.values.items())
+    ]
     return pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
 
 
