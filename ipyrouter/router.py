@@ -186,6 +186,40 @@ class Router:
 
         return report.report(self.store, day, span)
 
+    def forget(
+        self,
+        answer: Answer | str | None = None,
+        *,
+        before: dt.datetime | dt.date | str | None = None,
+        content: bool = False,
+    ) -> int:
+        """Delete an answer, or all before a date, from log and cache; no bytes of them stay in the database's files.
+
+        Args:
+            answer: An Answer or its id.
+            before: A date or time; without a zone it is UTC.
+            content: Delete only prompts and answers, of all of the log unless ``answer`` or ``before`` is given;
+                models, tokens and costs stay. Otherwise costs go, too, and budgets count them no more.
+
+        Returns:
+            How many answers that concerned.
+
+        Raises:
+            UsageError: Nothing is chosen, or the answer is not in the log.
+            StoreError: The database could not be written.
+        """
+        from ipyrouter.log import moment
+
+        if answer is None and before is None and not content:
+            raise UsageError("Nothing is chosen to be forgotten.", "Give an answer, before=DATE or content=True.")
+        name = answer.id if isinstance(answer, Answer) else answer
+        count = self.store.forget(name, moment(before), content=content)
+        if count == 0 and name is not None:
+            raise UsageError("That answer is not in the log.", "Its id stands in the column answer_id of the log.")
+        if self.last is not None and self.last.id == name:
+            self.last = None
+        return count
+
     def compare(self) -> pd.DataFrame:
         """Return what one's own log would have cost: all power, all mid, the router, the router with its cache.
 

@@ -66,6 +66,27 @@ class Database:
                 rows += work(self._overflow)
         return rows
 
+    def erase(self, work: Work[T]) -> T:
+        """Run ``work``, which deletes, on the disk and let no byte of it stay there. Raises StoreError."""
+        try:
+            connection = self._connection()
+            connection.execute("PRAGMA secure_delete = ON")
+            result = self._transaction(connection, work)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self.path} cannot be written ({error}); nothing was deleted.", "Try again.") from None
+        try:
+            connection.execute("VACUUM")  # rows that were replaced earlier left bytes in free pages
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            reason = "another kernel is reading it"
+        except sqlite3.Error as error:
+            busy, reason = 1, str(error)
+        if busy:
+            raise StoreError(
+                f"The rows are deleted, but their bytes may still be in {self.path} or its -wal file ({reason}).",
+                "Run %router forget again when no other kernel uses the log.",
+            )
+        return result
+
     def take_warnings(self) -> list[str]:
         """Return the warnings since the last call."""
         with self._lock:
