@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 REMOVED = "[key removed]"
+GONE = "REMOVED"  # stands for a password or key in an address, which stays one that can be parsed
 MARK = "…"  # stands for a known key in a message
 
 _SHORTEST = 8  # characters: a shorter key ("EMPTY", "one") is an ordinary word, and a shorter part betrays little
@@ -273,7 +274,7 @@ def public(address: str) -> str:
         return _without_queries(real)
     authority, slash, path = rest.partition("/")
     if "@" in authority:
-        authority = f"[removed]@{authority.rpartition('@')[2]}"
+        authority = f"{GONE}@{authority.rpartition('@')[2]}"
     return _without_queries(f"{scheme}://{authority}{slash}{path}")
 
 
@@ -281,7 +282,7 @@ def _without_queries(text: str) -> str:
     def without(parameter: re.Match[str]) -> str:
         named = unquote(parameter[1])
         hidden = named.lower() in ("key", "sig", "signature", "code") or secret_name(named) or like_secret(parameter[2])
-        return f"{parameter[1]}=[removed]" if hidden else parameter[0]
+        return f"{parameter[1]}={GONE}" if hidden else parameter[0]
 
     return _QUERY.sub(without, text)
 

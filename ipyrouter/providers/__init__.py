@@ -107,7 +107,7 @@ class Clients:
 
         base_url, query = _split(endpoint.url if endpoint else provider.base_url or provider.moved_to())
         loopback = endpoint is not None
-        if "[removed]" in (base_url or "") or "[removed]" in query.values():
+        if redact.GONE in (urlsplit(base_url or "").username, *query.values()):
             raise UsageError("The address has lost its password or key, because pickles keep none.", _UNPICKLED)
         if provider.sdk == "openai":
             from ipyrouter.providers.openai import OpenAIClient
