@@ -163,7 +163,7 @@ class Config:
     data: Mapping[str, Any] = field(repr=False)
     origins: Mapping[str, str] = field(repr=False)
     warnings: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
+    project_warnings: tuple[str, ...] = ()
     """Those of the warnings that name what a project's file may not set."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -363,13 +363,13 @@ def _validate(data: Any, schema: Any, source: str, path: str = "") -> None:
             if schema is _variable:  # what stands there may be the key itself
                 raise ConfigError(f"{source}: {path} must be {wanted}.", "Put the key into that variable.")
             if schema is _url:  # a wrong address may be a key, or hold a password
-                raise ConfigError(f"{source}: {path} must be {wanted}.", "A key belongs into a variable of its own.")
+                raise ConfigError(f"{source}: {path} must be {wanted}.", "A key belongs in a variable of its own.")
             near = did_you_mean(data, schema.names) if isinstance(schema, _OneOf) and isinstance(data, str) else ""
             hint = f" {near}" if near.startswith("Did") else ""
-            raise ConfigError(f"{source}: {path} must be {wanted},", f"not {redact.shown(data)}.{hint}")
+            raise ConfigError(f"{source}: {path} must be {wanted},", f"not {redact.excerpt(data)}.{hint}")
         return
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}: {path} must be a table,", f"not {redact.shown(data)}.")
+        raise ConfigError(f"{source}: {path} must be a table,", f"not {redact.excerpt(data)}.")
     for key, value in data.items():
         named = redact.name(str(key))
         dotted = f"{path}.{named}" if path else named
@@ -431,7 +431,7 @@ def _project_layer(start: Path) -> Layer | None:
     return None
 
 
-def _trusted(project: Path, user: Mapping[str, Any]) -> bool:
+def _is_trusted(project: Path, user: Mapping[str, Any]) -> bool:
     """Tell whether the user's own file trusts the folder of a project, or one around it."""
     folder = project.parent.resolve()
     return any(
@@ -440,7 +440,7 @@ def _trusted(project: Path, user: Mapping[str, Any]) -> bool:
     )
 
 
-def _tightened(data: dict[str, Any], own: dict[str, Any], path: str = "") -> tuple[dict[str, Any], list[str]]:
+def _tighten(data: dict[str, Any], own: dict[str, Any], path: str = "") -> tuple[dict[str, Any], list[str]]:
     """Return what of a project's settings may hold beside the user's own, and a few words on each that may not."""
     allowed: dict[str, Any] = {}
     refused: list[str] = []
@@ -448,7 +448,7 @@ def _tightened(data: dict[str, Any], own: dict[str, Any], path: str = "") -> tup
         dotted = f"{path}.{key}" if path else key
         mine = own.get(key)
         if isinstance(value, dict):
-            inner, more = _tightened(value, mine if isinstance(mine, dict) else {}, dotted)
+            inner, more = _tighten(value, mine if isinstance(mine, dict) else {}, dotted)
             allowed |= {key: inner} if inner else {}
             refused += more
             continue
@@ -464,9 +464,9 @@ def _tightened(data: dict[str, Any], own: dict[str, Any], path: str = "") -> tup
 def _project(project: Layer, user: Mapping[str, Any], own: dict[str, Any], user_file: Path) -> tuple[Layer, list[str]]:
     """Return the layer as far as it may hold, and a warning that names the rest."""
     path = Path(project.source)
-    if _trusted(path, user):
+    if _is_trusted(path, user):
         return Layer(project.source, {key: value for key, value in project.data.items() if key != "trust"}), []
-    allowed, refused = _tightened(project.data, own)
+    allowed, refused = _tighten(project.data, own)
     if not refused:
         return Layer(project.source, allowed), []
     remedy = f'If you trust it, write projects = ["{path.parent.resolve()}"] under [trust] in {user_file}'
@@ -558,7 +558,7 @@ def override(config: Config, settings: Mapping[str, Any], source: str) -> Config
     return _build(
         _merge(dict(config.data), dict(settings)),
         {**config.origins, **dict.fromkeys(_leaves(dict(settings)), source)},
-        config.ignored,
+        config.project_warnings,
     )
 
 
@@ -569,7 +569,7 @@ def _build(data: dict[str, Any], origins: dict[str, str], ignored: Sequence[str]
         return origins.get(key, "default")
 
     warnings: list[str] = list(ignored)
-    data = {**data, "providers": {name: _hidden(table) for name, table in data["providers"].items()}}
+    data = {**data, "providers": {name: _with_address(table) for name, table in data["providers"].items()}}
     providers = {name: _provider(name, table, source, warnings) for name, table in data["providers"].items()}
     prices = {name: _price(name, table, source) for name, table in data["prices"].items()}
     routing = data["routing"]
@@ -618,25 +618,25 @@ def _build(data: dict[str, Any], origins: dict[str, str], ignored: Sequence[str]
         data=MappingProxyType(data),
         origins=MappingProxyType(origins),
         warnings=tuple(warnings),
-        ignored=tuple(ignored),
+        project_warnings=tuple(ignored),
     )
 
 
-def _hidden(table: dict[str, Any]) -> dict[str, Any]:
+def _with_address(table: dict[str, Any]) -> dict[str, Any]:
     """Return a provider's settings with an address that shows no password when it is printed or pickled."""
     return {**table, "base_url": redact.Address("".join(table["base_url"]))} if table.get("base_url") else table
 
 
 def _provider(name: str, table: dict[str, Any], source: Callable[[str], str], warnings: list[str]) -> Provider:
     where = source(f"providers.{name}.{next(iter(table), 'sdk')}")
-    said = redact.name(name)
+    label = redact.name(name)
     if "sdk" not in table:
-        raise ConfigError(f"{where}: providers.{said} has no 'sdk'.", 'Add sdk = "openai" or sdk = "anthropic".')
+        raise ConfigError(f"{where}: providers.{label} has no 'sdk'.", 'Add sdk = "openai" or sdk = "anthropic".')
     base_url = table.get("base_url")
     if base_url is None and name not in ("openai", "anthropic"):
-        raise ConfigError(f"{where}: providers.{said} has no 'base_url'.", "Add the address of its API.")
+        raise ConfigError(f"{where}: providers.{label} has no 'base_url'.", "Add the address of its API.")
     if base_url and urlsplit(base_url).scheme == "http" and not _loopback(urlsplit(base_url).hostname or ""):
-        warnings.append(f"{where}: providers.{said}.base_url is http://: prompts and key travel unencrypted.")
+        warnings.append(f"{where}: providers.{label}.base_url is http://: prompts and key travel unencrypted.")
     return Provider(name=name, **table)
 
 
@@ -664,7 +664,7 @@ def _candidate(
         server = providers[provider]
         if server.embedded and server.gguf is None and model != LOCAL_MODEL.model:
             raise UsageError(
-                f"Unknown model {redact.shown(model)} of {provider}.", f"It has one: {provider}/{LOCAL_MODEL.model}."
+                f"Unknown model {redact.excerpt(model)} of {provider}.", f"It has one: {provider}/{LOCAL_MODEL.model}."
             )
         return Candidate(provider, aliases.get(model, model))
     for candidate in known:
@@ -678,14 +678,16 @@ def _candidate(
                 return Candidate(owner, name)
     if slash:
         raise UsageError(
-            f"Unknown provider {redact.shown(provider)} in {redact.shown(name)}.", did_you_mean(provider, providers)
+            f"Unknown provider {redact.excerpt(provider)} in {redact.excerpt(name)}.", did_you_mean(provider, providers)
         )
     names = {candidate.model for candidate in known} | {str(LOCAL_MODEL)}
-    raise UsageError(f"Unknown model {redact.shown(name)}.", f"{did_you_mean(name, names)} Or write 'provider/model'.")
+    raise UsageError(
+        f"Unknown model {redact.excerpt(name)}.", f"{did_you_mean(name, names)} Or write 'provider/model'."
+    )
 
 
 def as_tier(name: str) -> TierName:
     """Return the tier of that name. Raises UsageError with the nearest one."""
     if name in TIERS:
         return name
-    raise UsageError(f"Unknown tier {redact.shown(name)}.", did_you_mean(name, TIERS))
+    raise UsageError(f"Unknown tier {redact.excerpt(name)}.", did_you_mean(name, TIERS))

@@ -212,7 +212,7 @@ def like_secret(text: str) -> bool:
     return any(re.search(r"\d", word) and re.search(r"[A-Za-z]", word) for word in words)
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """Return what an error may show of a value that is wrong: itself where it is short and plain, else its kind."""
     if isinstance(value, str):
         plain = len(value) <= 40 and not like_secret(value)

@@ -362,11 +362,11 @@ def make_request(
     if not prompt.strip():
         raise UsageError("The prompt is empty.", "Write what you want to know below the %%route line.")
     if cache not in _CACHE_MODES:
-        raise UsageError(f"Unknown cache mode {redact.shown(cache)}.", f"Known: {', '.join(_CACHE_MODES)}.")
+        raise UsageError(f"Unknown cache mode {redact.excerpt(cache)}.", f"Known: {', '.join(_CACHE_MODES)}.")
     most, temperature = rest.get("max_output_tokens"), rest.get("temperature")
     for name, value, kind in (("max_output_tokens", most, int), ("temperature", temperature, int | float)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-            raise UsageError(f"{name} must be a number, not {redact.shown(value)}.", "Leave it out for the default.")
+            raise UsageError(f"{name} must be a number, not {redact.excerpt(value)}.", "Leave it out for the default.")
     if most is not None and most < 1:
         raise UsageError(f"max_output_tokens must be at least 1, not {most}.", "Leave it out for the tier's own limit.")
     if temperature is not None and not 0 <= temperature <= 2:
@@ -411,7 +411,7 @@ class _Passage:
             hit = router.look_up(request, found)
         if hit is not None:
             return self._from_cache(hit)
-        self.notes += router.once((*router.config.ignored, *found.notes))
+        self.notes += router.once((*router.config.project_warnings, *found.notes))
         self._confirm(found.steps[0])
         try:
             hit = self._wait_for_twin(found)

@@ -74,13 +74,13 @@ def test_errors_show_no_password_of_an_index_and_no_key_of_a_service() -> None:
 
 @pytest.mark.parametrize("value", ["blok", "much", "gpt-4o", "claude-3-haiku-20240307", 3, -1, None, True, 2.5])
 def test_plain_values_are_shown(value: object) -> None:
-    assert redact.shown(value) == repr(value)
+    assert redact.excerpt(value) == repr(value)
 
 
 @pytest.mark.parametrize("value", ["sk-x", "A1b2C3d4E5f6G7h8", "x" * 41, ["sk-x"], {"a": "sk-x"}, 10**30, b"sk-x"])
 def test_values_that_may_be_keys_are_not(value: object) -> None:
-    assert "sk-x" not in redact.shown(value)
-    assert str(value) not in redact.shown(value)
+    assert "sk-x" not in redact.excerpt(value)
+    assert str(value) not in redact.excerpt(value)
 
 
 @pytest.mark.parametrize("name", ["has_password", "password_length", "is_secret", "token_type", "keys", 3, None, ""])

@@ -277,8 +277,8 @@ def _forget(line: Line) -> None:
         raise UsageError("%router forget takes one answer.", "Write %router forget --content ANSWER.")
     answer = line.namespace.get(line.rest)
     chosen = answer if isinstance(answer, Answer) else line.rest or None
-    forgotten = line.router.forget(chosen, before=before, content=content)
-    what = f"the texts of {count(forgotten, 'answer')}; their costs stay" if content else count(forgotten, "answer")
+    number = line.router.forget(chosen, before=before, content=content)
+    what = f"the texts of {count(number, 'answer')}; their costs stay" if content else count(number, "answer")
     print(f"Forgot {what}. Log, cache and their files hold no byte of it.")
     path = Path(line.router.store.health().path)
     damaged = sorted(file.name for file in path.parent.glob(f"{path.name}.corrupt-*"))

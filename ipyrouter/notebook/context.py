@@ -165,7 +165,7 @@ def _table(value: Any) -> tuple[str, str, str]:
     rows, columns = frame.shape
     kept = frame.iloc[:, :_COLUMNS]
     missing = kept.isna().sum()
-    head = _masked(kept.head(_ROWS))
+    head = _mask(kept.head(_ROWS))
     lines = [
         f"{column}: {dtype}" + (f", {missing.iloc[i]:,} missing" if missing.iloc[i] else "")
         for i, (column, dtype) in enumerate(zip(head.columns, kept.dtypes, strict=True))
@@ -180,12 +180,12 @@ def _table(value: Any) -> tuple[str, str, str]:
     )
 
 
-def _masked(head: Any) -> Any:
+def _mask(head: Any) -> Any:
     """Return the first rows without the values of columns, rows and index levels whose names are those of secrets."""
     import pandas as pd
 
-    hidden = _named(head.columns)
-    rows = _named(head.index)
+    hidden = _secret_labels(head.columns)
+    rows = _secret_labels(head.index)
     masked = head.astype(object)
     for place in range(masked.shape[1]):
         column = masked.iloc[:, place]
@@ -205,7 +205,7 @@ def _masked(head: Any) -> Any:
     return masked
 
 
-def _named(labels: Any) -> list[bool]:
+def _secret_labels(labels: Any) -> list[bool]:
     """Tell for each label, at any level of it, whether it is the name of a secret."""
     return [any(map(removal.secret_name, label if isinstance(label, tuple) else (label,))) for label in labels]
 
