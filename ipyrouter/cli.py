@@ -134,7 +134,7 @@ def _doctor() -> int:
     router = Router()
     troubles = 0
     for good, line in _findings(router):
-        print(f"{'ok  ' if good else 'LOOK'}  {line}")
+        print(f"{'ok  ' if good else 'LOOK'}  {router.hide(line)}")
         troubles += not good
     router.close()
     print("All is well." if not troubles else f"{count(troubles, 'point')} to look at.")
@@ -184,9 +184,12 @@ def _key_findings(router: Router) -> Iterator[tuple[bool, str]]:
     for provider in router.config.providers.values():
         if provider.key is not None:
             state = "present" if provider.has_key() else "not set"
+            if fault := provider.key_fault():
+                yield False, f"provider {provider.name}: {fault}"
+                continue
             yield True, f"provider {provider.name}: {provider.key} is {state}"
     if not local.available():
-        state = 'not installed: pip install "ipyrouter[local]"'
+        state = f"not installed: {local.INSTALL}"
     elif not local.weights_path().exists():
         state = "installed; its weights (93 MB) are fetched when first needed"
     else:

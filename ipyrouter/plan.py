@@ -9,6 +9,7 @@ from ipyrouter.config import LOCAL_MODEL, Config, Deadlines, Tier
 from ipyrouter.errors import NoModelError
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Call
+from ipyrouter.providers.local import INSTALL
 from ipyrouter.types import TIERS, Candidate, Message, Request, TierName
 
 
@@ -74,19 +75,22 @@ def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
     """Return the error that names what is missing."""
     chain = (config.candidate(request.model),) if request.model else config.tiers[tier].chain
     owners = [config.providers[candidate.provider] for candidate in chain]
-    extra = 'pip install "ipyrouter[local]"'
     if any(provider.embedded for provider in owners):
-        return NoModelError("The local model is not installed.", f"Run: {extra}")
+        return NoModelError("The local model is not installed.", f"Run: {INSTALL}")
     variables = list(dict.fromkeys(p.key for p in owners if p.key and not p.has_key()))
     message = f"No model can be called: {' and '.join(variables)} {'is' if len(variables) == 1 else 'are'} not set."
+    # Not with %env, which prints the key and saves it with the notebook.
+    which = f"{variables[0]}" if len(variables) == 1 else f"one of them, such as {variables[0]},"
+    remedy = (
+        f"Set {which} in the environment that starts Jupyter, or here: import os, getpass;"
+        f' os.environ["{variables[0]}"] = getpass.getpass()'
+    )
     if request.model is None and config.chains_are_ours:
-        return NoModelError(
-            message,
-            f"Set one of them, or install the free local model: {extra}, or add a provider to your config file"
-            " (`ipyrouter doctor` names it).",
+        remedy += (
+            f". Or install the free local model: {INSTALL}, or add a provider to your config file"
+            " (`ipyrouter doctor` names it)."
         )
-    which = "it" if len(variables) == 1 else "one of them"
-    return NoModelError(message, f"Set {which} in the environment that starts Jupyter, or with %env.")
+    return NoModelError(message, remedy)
 
 
 def today() -> dt.date:

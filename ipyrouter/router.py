@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ipyrouter import classifier, tokens
+from ipyrouter import classifier, redact, tokens
 from ipyrouter import config as configuration
 from ipyrouter.budget import BudgetGuard
 from ipyrouter.classifier.lessons import Lessons
@@ -186,6 +186,40 @@ class Router:
 
         return report.report(self.store, day, span)
 
+    def forget(
+        self,
+        answer: Answer | str | None = None,
+        *,
+        before: dt.datetime | dt.date | str | None = None,
+        content: bool = False,
+    ) -> int:
+        """Delete an answer, or all before a date, from log and cache; no bytes of them stay in the database's files.
+
+        Args:
+            answer: An Answer or its id.
+            before: A date or time; without a zone it is UTC.
+            content: Delete only prompts and answers, of all of the log unless ``answer`` or ``before`` is given;
+                models, tokens and costs stay. Otherwise costs go, too, and budgets count them no more.
+
+        Returns:
+            How many answers that concerned.
+
+        Raises:
+            UsageError: Nothing is chosen, or the answer is not in the log.
+            StoreError: The database could not be written.
+        """
+        from ipyrouter.log import moment
+
+        if answer is None and before is None and not content:
+            raise UsageError("Nothing is chosen to be forgotten.", "Give an answer, before=DATE or content=True.")
+        name = answer.id if isinstance(answer, Answer) else answer
+        count = self.store.forget(name, moment(before), content=content)
+        if count == 0 and name is not None:
+            raise UsageError("That answer is not in the log.", "Its id stands in the column answer_id of the log.")
+        if self.last is not None and self.last.id == name:
+            self.last = None
+        return count
+
     def compare(self) -> pd.DataFrame:
         """Return what one's own log would have cost: all power, all mid, the router, the router with its cache.
 
@@ -292,8 +326,12 @@ class Router:
             except Exception as error:  # noqa: BLE001  a panel must not cost the answer
                 with contextlib.suppress(ValueError):  # another thread was faster
                     self.listeners.remove(listener)
-                notes.append(f"A listener raised {type(error).__name__}: {error}; it is not called again.")
+                notes.append(self.hide(f"A listener raised {type(error).__name__}: {error}; it is not called again."))
         return notes
+
+    def hide(self, text: str) -> str:
+        """Return a text that is shown without the keys and passwords that the router knows."""
+        return self._clients.hide(text)
 
     def once(self, lines: Sequence[str]) -> list[str]:
         """Return the lines that were not told in this session yet."""
@@ -324,11 +362,11 @@ def make_request(
     if not prompt.strip():
         raise UsageError("The prompt is empty.", "Write what you want to know below the %%route line.")
     if cache not in _CACHE_MODES:
-        raise UsageError(f"Unknown cache mode {cache!r}.", f"Known: {', '.join(_CACHE_MODES)}.")
+        raise UsageError(f"Unknown cache mode {redact.excerpt(cache)}.", f"Known: {', '.join(_CACHE_MODES)}.")
     most, temperature = rest.get("max_output_tokens"), rest.get("temperature")
     for name, value, kind in (("max_output_tokens", most, int), ("temperature", temperature, int | float)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-            raise UsageError(f"{name} must be a number, not {value!r}.", "Leave it out for the default.")
+            raise UsageError(f"{name} must be a number, not {redact.excerpt(value)}.", "Leave it out for the default.")
     if most is not None and most < 1:
         raise UsageError(f"max_output_tokens must be at least 1, not {most}.", "Leave it out for the tier's own limit.")
     if temperature is not None and not 0 <= temperature <= 2:
@@ -373,7 +411,7 @@ class _Passage:
             hit = router.look_up(request, found)
         if hit is not None:
             return self._from_cache(hit)
-        self.notes += router.once(found.notes)
+        self.notes += router.once((*router.config.project_warnings, *found.notes))
         self._confirm(found.steps[0])
         try:
             hit = self._wait_for_twin(found)
@@ -565,7 +603,7 @@ class _Passage:
             classification=self.classification,
             attempts=attempts,
             first_token=last.first_token,
-            notes=tuple(self.notes),
+            notes=tuple(map(self.router.hide, self.notes)),
             **fields,
         )
 

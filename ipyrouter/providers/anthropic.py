@@ -32,13 +32,20 @@ class AnthropicClient:
     """Sends calls through the anthropic SDK."""
 
     def __init__(
-        self, transport: Transport, base_url: str | None, secret: Callable[[], str], *, loopback: bool
+        self,
+        transport: Transport,
+        base_url: str | None,
+        secret: Callable[[], str],
+        *,
+        query: dict[str, str],
+        loopback: bool,
     ) -> None:
         self._transport = transport
         self._secret = secret
         self._sdk = anthropic.Anthropic(
             api_key=PLACEHOLDER,
             base_url=base_url,
+            default_query=query,
             max_retries=0,
             http_client=transport.client(loopback=loopback),
         )

@@ -79,6 +79,12 @@ class Fault(Exception):  # noqa: N818  a fault is what a server did
         self.first_token = first_token
 
 
+def bare(fault: Fault) -> Fault:
+    """Return the fault without traceback and causes: their frames hold requests with their headers."""
+    fault.__cause__ = fault.__context__ = None
+    return fault.with_traceback(None)
+
+
 class Client(Protocol):
     """Sends a call through one SDK."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email.utils
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 import httpx2
 
+from ipyrouter import redact
 from ipyrouter.config import Provider
 from ipyrouter.providers.base import Fault, FaultKind
 from ipyrouter.providers.transport import Watch
@@ -153,9 +153,7 @@ def _code(error: Any) -> str:
 
 def _message(error: Any, provider: Provider) -> str:
     text = str(_details(error).get("message") or getattr(error, "message", "") or error)
-    if provider.key and (secret := os.environ.get(provider.key)):
-        text = text.replace(secret, "…")
-    return _short(text)
+    return _short(redact.hide(text, provider.secrets(), parts=True))  # before it is cut: half a key is one, too
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ipyrouter import tokens
 from ipyrouter.config import Deadlines, Provider
-from ipyrouter.providers.base import Call, Fault
+from ipyrouter.providers.base import Call, Fault, bare
 from ipyrouter.providers.faults import fault_of, timed_out
 from ipyrouter.providers.transport import Transport, Watch
 from ipyrouter.types import Completion, Finish, Usage
@@ -138,5 +138,5 @@ def run(
             if watch.expired is None or collector.finish is not None:
                 return collector.complete()
             fault = timed_out(watch)
-    # Raised outside the except block: no traceback leads into frames that saw the request's headers.
-    raise collector.fault(fault)
+    # Raised outside the except block and bare: no traceback leads into frames that saw the request's headers.
+    raise bare(collector.fault(fault))

@@ -198,6 +198,13 @@ class Store(Protocol):
         """Forget all cached completions and return how many there were."""
         ...
 
+    def forget(self, answer_id: str | None, before: dt.datetime | None, *, content: bool) -> int:
+        """Delete an answer, those before a moment, or all, or with ``content`` only their texts; return how many.
+
+        Cached completions of theirs go, too, and no bytes of any of it stay in the files. Raises StoreError.
+        """
+        ...
+
     def reserve(self, pico: int, limits: list[Limit], session: str, seconds: float) -> str | Refusal:
         """Promise money to a call and return the reservation's id, or the first budget that has not enough left."""
         ...

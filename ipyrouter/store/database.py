@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,27 @@ class Database:
                 rows += work(self._overflow)
         return rows
 
+    def erase(self, work: Work[T]) -> T:
+        """Run ``work``, which deletes, on the disk and let no byte of it stay there. Raises StoreError."""
+        try:
+            connection = self._connection()
+            connection.execute("PRAGMA secure_delete = ON")
+            result = self._transaction(connection, work)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self.path} cannot be written ({error}); nothing was deleted.", "Try again.") from None
+        try:
+            connection.execute("VACUUM")  # rows that were replaced earlier left bytes in free pages
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            reason = "another kernel is reading it"
+        except sqlite3.Error as error:
+            busy, reason = 1, str(error)
+        if busy:
+            raise StoreError(
+                f"The rows are deleted, but their bytes may still be in {self.path} or its -wal file ({reason}).",
+                "Run %router forget again when no other kernel uses the log.",
+            )
+        return result
+
     def take_warnings(self) -> list[str]:
         """Return the warnings since the last call."""
         with self._lock:
@@ -108,6 +130,10 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        rights = stat.S_IMODE(self.path.parent.stat().st_mode)
+        if os.name == "posix" and rights & 0o077:
+            home = self.path.parent
+            self._warn(f"Others may look into {home} (rights {rights:04o}). Run: chmod 700 {home}", "rights")
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))  # private before the first byte
         # Autocommit: transactions are begun by hand, because a deferred one can fail at its first write.

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from ipyrouter.errors import StoreError
 from ipyrouter.money import from_pico, to_pico
-from ipyrouter.store import overview
+from ipyrouter.store import forget, overview
 from ipyrouter.store.base import CachedAnswer, Feedback, Health, LogFilter, LogTable, Record, Seen
 from ipyrouter.store.database import Database
+from ipyrouter.store.filters import microseconds
 from ipyrouter.store.ledger import LEDGER_SCHEMA, Ledger, settle
 from ipyrouter.types import Answer, Finish, Usage
 
@@ -192,6 +193,14 @@ class SQLiteStore(Ledger):
         """Store what the person thought of an answer; False if there is no such answer."""
         query = "UPDATE answers SET feedback = ? WHERE id = ?"
         return self._database.write(lambda c: c.execute(query, (feedback, answer_id)).rowcount > 0)
+
+    def forget(self, answer_id: str | None, before: dt.datetime | None, *, content: bool) -> int:
+        """Delete an answer, those before a moment, or all, or with ``content`` only their texts; return how many.
+
+        Cached completions of theirs go, too, and no bytes of any of it stay in the files. Raises StoreError.
+        """
+        moment = microseconds(before)
+        return self._database.erase(lambda c: forget.forget(c, answer_id, moment, content=content))
 
     # --- state ---
 

@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = body["model"].split("@")[0]
         behaviour = "ok" if name in PLAIN else name
         text = body["messages"][-1]["content"] if behaviour == "echo" else _text(behaviour)
-        self.protocol = _Anthropic(text) if self.path.endswith("/messages") else _OpenAI(text)
+        self.protocol = _Anthropic(text) if self.path.partition("?")[0].endswith("/messages") else _OpenAI(text)
         if self.server_owner.delay:
             time.sleep(self.server_owner.delay)
         if behaviour in STATUS:
