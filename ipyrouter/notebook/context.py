@@ -5,6 +5,7 @@ Each piece is a code block, so that the classifier takes it for what it is: past
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import inspect
@@ -17,7 +18,7 @@ import sys
 import textwrap
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,7 @@ _TITLE = 200
 _ROWS = 5  # of a table
 _COLUMNS = 40
 _REMOVED = "[removed]"
+_ITEMS = 50  # of a list or dict
 _FRAMES = 20  # innermost frames of a traceback
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL)", re.IGNORECASE)
@@ -268,7 +270,9 @@ def _repr(value: Any) -> str:
     """Return a value's repr without building that of a million items first."""
     if isinstance(value, bytes | bytearray) and len(value) > _MOST:
         return f"{bytes(value[:_MOST])!r}, the first {_MOST:,} of {len(value):,} bytes"
-    if not isinstance(value, list | tuple | dict | set | frozenset) and not _has_fields(value):
+    if isinstance(value, KeysView | ValuesView | ItemsView):
+        return f"{type(value).__name__}({_repr(list(itertools.islice(value, _ITEMS + 1)))})"
+    if not isinstance(value, list | tuple | dict | set | frozenset | collections.deque) and not _has_fields(value):
         return removal.fields(_cut(repr(value)))
     return removal.fields(_Short().repr(value))
 
@@ -278,13 +282,19 @@ class _Short(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 50
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = self.maxdeque = _ITEMS
         self.maxstring = self.maxother = 500
         self.maxlevel = 4
 
     def repr_dict(self, x: Any, level: int) -> str:
         """Return a dict in its own order."""
         return f"{{{self._pairs(x.items(), len(x), ': ', level)}}}"
+
+    def repr_tuple(self, x: Any, level: int) -> str:
+        """Return a tuple; the text in a pair with the name of a secret, as of a dict's items, is one."""
+        if len(x) == 2 and removal.secret_name(x[0]) and isinstance(x[1], str | bytes):
+            return f"({x[0]!r}, {_REMOVED})"
+        return super().repr_tuple(x, level)
 
     def repr_str(self, x: str, level: int) -> str:
         """Take keys out before the text is cut: half of one is not known any more."""

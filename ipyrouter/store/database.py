@@ -130,10 +130,6 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        rights = stat.S_IMODE(self.path.parent.stat().st_mode)
-        if os.name == "posix" and rights & 0o077:
-            home = self.path.parent
-            self._warn(f"Others may look into {home} (rights {rights:04o}). Run: chmod 700 {home}", "rights")
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))  # private before the first byte
         # Autocommit: transactions are begun by hand, because a deferred one can fail at its first write.
@@ -148,6 +144,10 @@ class Database:
         except BaseException:
             connection.close()
             raise
+        rights = stat.S_IMODE(self.path.parent.stat().st_mode)
+        if os.name == "posix" and rights & 0o077:
+            home = self.path.parent
+            self._warn(f"Others may look into {home} (rights {rights:04o}). Run: chmod 700 {home}", "rights")
         return connection
 
     def _refuse_newer(self, version: int) -> None:

@@ -81,3 +81,22 @@ def test_what_configure_was_given_stays(shell: Shell, make_router: Any) -> None:
     ipyrouter.use_router(router)
     shell.run("%route -q Explain closures")
     assert router.config.budget.day == Decimal("0.5")
+
+
+@pytest.mark.parametrize("key", ["sk-proj-CANARYcanary0123", "A1b2C3d4E5f6G7h8"])
+@pytest.mark.parametrize(
+    "line",
+    ["%config IPyRouter.mode = {!r}", "%config IPyRouter.max_usd = {!r}", "%config IPyRouter.cache = [{!r}]",
+     "%%route -m {}/m\nx", "%%route -m {}\nx", "%%route -t {}\nx"],
+)  # fmt: skip
+def test_a_key_in_a_wrong_place_is_not_shown(shell: Shell, line: str, key: str) -> None:
+    ran = shell.run(line.format(key))
+    assert ran.error is not None
+    assert key not in str(ran.error) + repr(ran.error) + ran.out + ran.err
+
+
+@pytest.mark.parametrize("line", ["%router report {}", "%router log {}", "%%route {}\nx", "%%route --max-tokens {}\nx"])
+def test_what_begins_like_a_key_is_not_shown(shell: Shell, line: str) -> None:
+    ran = shell.run(line.format("sk-proj-CANARYcanary0123"))
+    assert ran.error is not None
+    assert "CANARY" not in str(ran.error) + repr(ran.error) + ran.out + ran.err
