@@ -240,7 +240,8 @@ class Router:
         Raises ConfigError.
         """
         self.config = configuration.override(self._built_with, settings, source) if settings else self._built_with
-        self.pricing.config = self._clients.config = self._fallback.config = self.config
+        self._clients.config = self._fallback.config = self.config
+        self.pricing.configure(self.config)
 
     def reset(self) -> None:
         """Begin a new session: forget faults, close connections; log and cache stay."""
