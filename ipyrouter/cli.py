@@ -217,10 +217,10 @@ def _model_findings(router: Router) -> Iterator[tuple[bool, str]]:
 
     for tier in router.config.tiers.values():
         for candidate in tier.chain:
-            day: dt.date | None = router.config.retired_on(candidate.model)
+            day = router.config.retired_on(candidate)
             if day is None or (left := (day - today()).days) > _SOON:
                 continue
-            successor = router.config.successors.get(candidate.model)
+            successor = router.config.successor(candidate)
             hint = f"; its successor is {successor}" if successor else ""
             said = f"was retired on {day} and is skipped" if left <= 0 else f"retires on {day}, in {left} days"
             yield False, f"tier {tier.name}: {candidate} {said}{hint}"

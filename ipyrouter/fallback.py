@@ -261,7 +261,7 @@ class Fallback:
         if fault.kind == "quota":
             return " — out of credit."
         if fault.kind == "not_found":
-            successor = self.config.successors.get(candidate.model)
+            successor = self.config.successor(candidate)
             return f" — retired? Its successor is {successor}." if successor else " — is the model's name right?"
         return ""
 

@@ -133,7 +133,7 @@ def _models(line: Line) -> pd.DataFrame:
     for tier in TIERS:
         for place, candidate in enumerate(config.tiers[tier].chain, 1):
             rates = pricing.rates(candidate)
-            retires = config.retired_on(candidate.model)
+            retires = config.retired_on(candidate)
             state = left_alone.get(str(candidate)) or left_alone.get(candidate.provider)
             if state is None and retires is not None and retires <= today():
                 state = "retired: skipped"
