@@ -6,12 +6,13 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.money import age, count, dollars, seconds
+from ipyrouter.money import age, at_least, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
 from ipyrouter.store.base import Feedback, LogFilter, Seen
 from ipyrouter.types import TIERS, Answer
@@ -115,10 +116,11 @@ def _report(line: Line) -> Report:
 def _compare(line: Line) -> pd.DataFrame:
     frame = line.router.compare()
     print(frame.attrs["assumption"])
+    costs = zip(frame["cost"].fillna(0.0), frame["unpriced"], strict=True)
     return frame.assign(
-        cost=frame["cost"].map(dollars),
+        cost=[at_least(Decimal(str(cost)), unpriced) for cost, unpriced in costs],
         latency=frame["latency"].map(lambda s: seconds(s) if s == s else ""),  # noqa: PLR0124  NaN
-    )
+    ).drop(columns="unpriced")
 
 
 def _models(line: Line) -> pd.DataFrame:

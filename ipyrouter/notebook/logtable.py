@@ -44,7 +44,7 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
         row["tier"],
         plain(f"{row['provider']}/{row['model']}"),
         row["status"],
-        dollars(_amount(row["cost_pico"])),
+        ("about " if row["estimated"] and row["cost_pico"] else "") + dollars(_amount(row["cost_pico"])),
         "" if row["saved_pico"] is None else dollars(_amount(row["saved_pico"])),
         f"{row['input_tokens'] + row['output_tokens']:,}",
         seconds(row["latency"]),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.money import count, dollars, seconds
+from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
+from ipyrouter.money import at_least, count, dollars, seconds
 from ipyrouter.notebook import sanitise
 from ipyrouter.notebook.formats import Shown, arriving
 from ipyrouter.types import Answer, Attempt, Preview, TierName, Usage
@@ -87,6 +88,10 @@ def badge_markdown(answer: Answer) -> str:
 def _badge(tier: TierName, words: list[str], sentence: str) -> str:
     # As an "image" with this text, so that a screen reader says the sentence and not the parts as well.
     inside = _chip(tier, COLOURS[tier]) + _escaped(" · ".join(words))
+    costs = [attempt.cost.amount for attempt in answer.attempts]
+    known = [cost for cost in costs if cost is not None]
+    if answer.cost is None and known:
+        return at_least(sum(known, Decimal(0)), len(costs) - len(known))
     return f'<div role="img" aria-label="{_escaped(sentence)}" {_QUIET}>{inside}</div>'
 
 

@@ -9,9 +9,9 @@ from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ipyrouter import baseline
 from ipyrouter.money import at_least, count, dollars, from_pico
 from ipyrouter.notebook.sanitise import NO_MATHS, plain
-from ipyrouter.plan import without_retired
 from ipyrouter.store.base import SUMMARY_COLUMNS, LogFilter
 from ipyrouter.types import TIERS, TierName
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ipyrouter.router import Router
     from ipyrouter.store.base import Store
 
-_ANSWERED = ("ok", "cached", "refused")
 _POINTS = 200  # of the chart, about
 
 
@@ -29,7 +28,8 @@ class Figures:
 
     ``times`` and ``totals`` are what was spent up to each moment (UTC). ``unpriced`` counts the calls, ``unsaved`` the
     cached answers of unknown price. ``against_power`` is what the power tier's first model that is not retired would
-    have cost more, None where a price is not known.
+    have cost more, for the requests whose own cost is known, None where that model's price is not known;
+    ``not_compared`` counts the other requests.
     """
 
     title: str
@@ -38,6 +38,7 @@ class Figures:
     saved: Decimal
     unsaved: int
     against_power: Decimal | None
+    not_compared: int
     calls: int
     hits: int
     rows: int
@@ -52,7 +53,12 @@ class Figures:
         return [
             ("spent", at_least(self.spent, self.unpriced)),
             ("saved by the cache", at_least(self.saved, self.unsaved, "answer")),
-            ("saved against all power", dollars(self.against_power)),
+            (
+                "saved against all power",
+                "price unknown"
+                if self.against_power is None
+                else at_least(self.against_power, self.not_compared, "request"),
+            ),
             ("calls", f"{self.calls:,}"),
             ("cache hits", f"{self.hits:,}"),
             *((f"budget left {span}", dollars(rest)) for span, rest in self.left.items()),
@@ -70,21 +76,26 @@ class Sums:
         self._bucket = max((last - since) // _POINTS, 1_000_000)
         # Other kernels may still be writing rows with a time of a moment ago.
         self._until = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=2)
-        self._past = self._read(replace(wanted, until=min(self._until, wanted.until or self._until)))
+        self._past: tuple[tuple[int, ...], list[dict[str, Any]]] | None = None  # with the steps of its bands
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the sums as they are now, by SUMMARY_COLUMNS. Raises StoreError."""
+    def rows(self, steps: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Return the sums as they are now, by SUMMARY_COLUMNS, input tokens in bands. Raises StoreError."""
+        if self._past is None or self._past[0] != steps:
+            until = min(self._until, self._wanted.until or self._until)
+            self._past = steps, self._read(replace(self._wanted, until=until), steps)
         since = max(self._until, self._wanted.since or self._until)
-        return self._past + self._read(replace(self._wanted, since=since))
+        return self._past[1] + self._read(replace(self._wanted, since=since), steps)
 
-    def _read(self, wanted: LogFilter) -> list[dict[str, Any]]:
-        rows = self._store.summary(wanted, self._bucket)
+    def _read(self, wanted: LogFilter, steps: tuple[int, ...]) -> list[dict[str, Any]]:
+        rows = self._store.summary(wanted, self._bucket, steps)
         return [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in rows]
 
 
 def gather(router: Router, sums: Sums, title: str) -> Figures:
     """Return the figures of a part of the log. Raises StoreError."""
-    rows = sums.rows()
+    power = baseline.model_of(router.config, "power")
+    steps = router.pricing.thresholds(power)
+    rows = sums.rows(steps)
     called = [row for row in rows if row["status"] != "cached"]
     tiers: dict[TierName, int] = dict.fromkeys(TIERS, 0)
     tier_calls: dict[TierName, int] = dict.fromkeys(TIERS, 0)
@@ -97,18 +108,17 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     for moment in sorted(moments):
         spent += moments[moment]
         totals.append(from_pico(spent))
-    answered = [row for row in rows if row["status"] in _ANSWERED]
-    power = _at_power(
-        router, sum(row["input_tokens"] for row in answered), sum(row["output_tokens"] for row in answered)
-    )
-    unpriced = sum(row["unpriced"] for row in called)
+    priced = [row for row in rows if row["priced"]]
+    at_power = baseline.cost_at(router.pricing, power, priced, steps)
+    own = from_pico(sum(row["cost_pico"] for row in priced))
     return Figures(
         title=title,
         spent=from_pico(spent),
-        unpriced=unpriced,
+        unpriced=sum(row["unpriced"] for row in called),
         saved=from_pico(sum(row["saved_pico"] for row in rows)),
         unsaved=sum(row["unsaved"] for row in rows),
-        against_power=None if power is None or unpriced else power - from_pico(spent),
+        against_power=None if at_power is None else at_power - own,
+        not_compared=sum(row["rows"] for row in rows if row["final"] and not row["priced"]),
         calls=sum(tier_calls.values()),
         hits=sum(row["rows"] for row in rows if row["status"] == "cached"),
         rows=sum(row["rows"] for row in rows),
@@ -118,16 +128,6 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
         totals=totals,
         left=router.guard().left(),
     )
-
-
-def _at_power(router: Router, input_tokens: int, output_tokens: int) -> Decimal | None:
-    """Return the dollars of the tokens at the base rates of the power tier's first model that is not retired."""
-    power = router.config.tiers["power"]
-    rates = router.pricing.rates((without_retired(router.config, power)[0] or power.chain)[0])
-    read, written = rates.get("input"), rates.get("output")
-    if read is None or written is None:
-        return None
-    return (input_tokens * read + output_tokens * written) / 10**6
 
 
 # What a saved notebook shows: no reliance on a widget, a script or a style. The rule hides the line "model not found"
