@@ -100,13 +100,14 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What one provider answered to one call. ``first_token`` is the seconds until its first text."""
+    """What one provider answered to one call, and the seconds until its first text and in all."""
 
     text: str
     usage: Usage
     finish: Finish
     model: str
     first_token: float | None = None
+    latency: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one candidate: what it gave, took (seconds) and cost (dollars)."""
+    """One try of one candidate: what it gave, what the call took (seconds, without set-up) and cost (dollars)."""
 
     tier: TierName
     candidate: Candidate
@@ -143,7 +144,10 @@ class Answer:
     """A routed answer.
 
     ``cost`` is what this request cost in dollars, every attempt included, and None where a price is not known;
-    ``cost_saved`` what a cached answer would have cost. ``latency`` is in seconds; ``created`` is in UTC.
+    ``cost_saved`` what a cached answer would have cost. ``fallback_from`` is the model that should have answered, and
+    ``fallback_reason`` why it did not. ``latency`` is the seconds that the calls took, those of failed attempts
+    included, but neither set-up (a session's first call imports an SDK) nor waiting between them; of a cached answer it
+    is the look-up and, where the same question was in flight, the wait for it. ``created`` is in UTC.
     """
 
     id: str
@@ -164,6 +168,7 @@ class Answer:
     first_token: float | None = None
     notes: tuple[str, ...] = ()
     created: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    fallback_reason: str | None = None
 
     @property
     def content(self) -> str:

@@ -55,8 +55,11 @@ class Call:
 class Fault(Exception):  # noqa: N818  a fault is what a server did
     """A call that failed. What it spent, and what text had arrived, come along.
 
-    ``retry_after`` is in seconds. ``usage`` is None where nothing can have been spent.
+    ``retry_after`` is in seconds. ``usage`` is None where nothing can have been spent. ``latency`` is the seconds from
+    the call's beginning to the fault, 0 where no call was begun.
     """
+
+    latency = 0.0
 
     def __init__(
         self,

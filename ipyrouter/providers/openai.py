@@ -39,6 +39,7 @@ class OpenAIClient:
             max_retries=0,
             http_client=transport.client(loopback=loopback),
         )
+        _ = self._sdk.chat.completions  # the SDK imports it now, and not in the time of the first call
 
     def complete(
         self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]

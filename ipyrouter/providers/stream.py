@@ -10,12 +10,14 @@ from typing import Any
 
 from ipyrouter import tokens
 from ipyrouter.config import Deadlines, Provider
-from ipyrouter.providers.base import Call, Fault
+from ipyrouter.providers.base import Call, Fault, FaultKind
 from ipyrouter.providers.faults import fault_of, timed_out
 from ipyrouter.providers.transport import Transport, Watch
 from ipyrouter.types import Completion, Finish, Usage
 
 _MOST_TOKENS = 10**12  # of one call: more is no count
+_MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed"})
+"""Faults after which nobody knows whether the server worked on a request that it has got; the others say it did not."""
 
 
 class Collector:
@@ -27,6 +29,7 @@ class Collector:
         self._started = time.monotonic()
         self._pieces: list[str] = []
         self._half = ""  # the first half of a character whose second half is in the next piece
+        self.sent = False
         self.accepted = False
         self.usage: Usage | None = None
         self.finish: Finish | None = None
@@ -52,6 +55,11 @@ class Collector:
         """All text so far."""
         return "".join(self._pieces)
 
+    @property
+    def latency(self) -> float:
+        """Seconds since the call began."""
+        return time.monotonic() - self._started
+
     def spent(self) -> Usage | None:
         """Return the tokens spent so far: the provider's figures, else an estimate; None before it accepted."""
         if not self.accepted:
@@ -68,8 +76,10 @@ class Collector:
         return usage
 
     def fault(self, fault: Fault) -> Fault:
-        """Return the fault with what had arrived and what it had spent."""
+        """Return the fault with what had arrived, what it had spent or may have, and how long it took."""
+        self.accepted = self.accepted or (self.sent and fault.kind in _MAY_BE_BILLED)
         fault.text, fault.usage, fault.first_token = self.text, self.spent(), self.first_token
+        fault.latency = self.latency
         return fault
 
     def complete(self) -> Completion:
@@ -85,7 +95,7 @@ class Collector:
         usage = self.spent()
         if usage is None:
             raise self.fault(Fault("malformed", "the server's answer holds no choices"))
-        return Completion(self.text, usage, self.finish, self.model, self.first_token)
+        return Completion(self.text, usage, self.finish, self.model, self.first_token, self.latency)
 
 
 def _whole_characters(text: str) -> tuple[str, str]:
@@ -135,8 +145,10 @@ def run(
         except Exception as error:  # noqa: BLE001  whatever an SDK raises on a stranger's bytes is a fault
             fault = fault_of(error, sdk, provider, watch)
         else:
+            collector.sent = True
             if watch.expired is None or collector.finish is not None:
                 return collector.complete()
             fault = timed_out(watch)
+    collector.sent = watch.sent
     # Raised outside the except block: no traceback leads into frames that saw the request's headers.
     raise collector.fault(fault)

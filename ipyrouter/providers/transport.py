@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import httpx2
 
@@ -39,6 +39,8 @@ class Watch:
         self.deadlines = deadlines
         self.limit = min(now + deadlines.first_byte, self._end)
         self.expired: Phase | None = None
+        self.sent = False  # the whole request has left: from now on it may be billed
+        self._method = b""
 
     def timeout(self) -> httpx2.Timeout:
         """Return httpx2's timeouts for the time until the headers."""
@@ -48,6 +50,13 @@ class Watch:
     def attach(self, sock: socket.socket) -> None:
         """Tell which socket the answer comes through."""
         self._socket = sock
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Note what httpx2's connection does: the request's body is out, that of a proxy's CONNECT is none."""
+        if event.endswith(".send_request_body.started"):
+            self._method = info["request"].method
+        elif event.endswith(".send_request_body.complete"):
+            self.sent = self._method != b"CONNECT"
 
     def touch(self) -> None:
         """Note that a chunk came: from now on the idle deadline counts."""
@@ -162,6 +171,8 @@ class Transport:
 
     def _add_key(self, request: httpx2.Request) -> None:
         watch: Watch | None = getattr(self._local, "watch", None)
+        if watch is not None:
+            request.extensions["trace"] = watch.trace
         for name in ("authorization", "x-api-key"):
             if watch is not None and PLACEHOLDER in (value := request.headers.get(name, "")):
                 request.headers[name] = value.replace(PLACEHOLDER, watch.secret())
