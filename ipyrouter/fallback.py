@@ -6,10 +6,11 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from ipyrouter import money
 from ipyrouter.config import Config
 from ipyrouter.errors import RouteError
 from ipyrouter.plan import Step
@@ -49,11 +50,24 @@ _ACTIONABLE: tuple[FaultKind, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a candidate did not answer: the kind of fault, in brief with the remedy, and in the server's words too."""
+
+    kind: FaultKind
+    brief: str
+    error: str
+    detail: str = ""  # the server's words, where ``brief`` leaves them out
+
+    def __str__(self) -> str:
+        return f"{self.brief} ({self.detail})" if self.detail else self.brief
+
+
+@dataclass(frozen=True, slots=True)
 class Cooled:
     """Why and until when (monotonic seconds) a candidate is left alone; ``faults`` counts those in a row."""
 
     until: float
-    reason: str
+    reason: Reason
     faults: int
 
 
@@ -61,22 +75,28 @@ class Cooled:
 class Off:
     """Why a provider is off for the session; ``key`` tells whether its key has been changed since."""
 
-    reason: str
+    reason: Reason
     key: int
+
+
+Passed = tuple[Candidate, Reason]
+"""A candidate that was preferred to the one that answered, or left out, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The attempts that were made and, unless all failed, the completion of the last.
 
-    ``refused`` tells, a line each, which candidates were left out because a budget forbids them.
+    ``passed`` holds the candidates that were preferred to the one that answered; where none did, those that were not
+    asked after earlier faults. ``refused`` holds those that a budget forbids.
     """
 
     attempts: tuple[Attempt, ...]
     completion: Completion | None = None
     step: Step | None = None
     interrupted: bool = False
-    refused: tuple[str, ...] = ()
+    passed: tuple[Passed, ...] = ()
+    refused: tuple[Passed, ...] = ()
 
 
 Send = Callable[[Step, int], Completion]
@@ -97,12 +117,12 @@ class Fallback:
     # --- what is left alone ---
 
     def status(self) -> list[tuple[str, str, float | None]]:
-        """Return (name, reason, seconds left or None for the session) of all that is left alone now."""
+        """Return (name, error, seconds left or None for the session) of all that is left alone now."""
         now = time.monotonic()
         with self._lock:
-            off = [(name, entry.reason, None) for name, entry in self._off.items() if not self._key_changed(name)]
+            off = [(name, entry.reason.error, None) for name, entry in self._off.items() if not self._key_changed(name)]
             cooled = [
-                (str(candidate), entry.reason, None if entry.until == float("inf") else entry.until - now)
+                (str(candidate), entry.reason.error, None if entry.until == float("inf") else entry.until - now)
                 for candidate, entry in self._cooled.items()
                 if entry.until > now
             ]
@@ -138,14 +158,14 @@ class Fallback:
             (s for s in usable if wait.get(s.candidate) != float("inf")), key=lambda s: wait.get(s.candidate, 0.0)
         )
 
-    def _note(self, step: Step, fault: Fault) -> None:
+    def _note(self, step: Step, fault: Fault, reason: Reason) -> None:
         candidate, kind = step.candidate, fault.kind
         with self._lock:
             if kind in ("auth", "forbidden"):
-                self._off[candidate.provider] = Off(fault.message, self._key_mark(candidate.provider))
+                self._off[candidate.provider] = Off(reason, self._key_mark(candidate.provider))
                 return
             if kind == "not_found":
-                self._cooled[candidate] = Cooled(float("inf"), fault.message, 1)
+                self._cooled[candidate] = Cooled(float("inf"), reason, 1)
                 return
             if kind not in _COOL:
                 return
@@ -153,7 +173,6 @@ class Fallback:
             seconds = fault.retry_after
             if seconds is None:
                 seconds = min(_COOL[kind] * 2 ** min(faults - 1, 10), _COOL_MOST)
-            reason = "out of credit" if kind == "quota" else fault.message
             self._cooled[candidate] = Cooled(time.monotonic() + seconds, reason, faults)
 
     def _forgive(self, candidate: Candidate) -> None:
@@ -161,28 +180,55 @@ class Fallback:
             self._cooled.pop(candidate, None)
             self._off.pop(candidate.provider, None)
 
+    def _remembered(self, candidate: Candidate) -> Reason | None:
+        """Return why a candidate is left alone, if it is."""
+        with self._lock:
+            if candidate.provider in self._off and not self._key_changed(candidate.provider):
+                return self._off[candidate.provider].reason
+            cooled = self._cooled.get(candidate)
+            left = cooled.until - time.monotonic() if cooled is not None else 0.0
+        if cooled is None or left <= 0:
+            return None
+        if left == float("inf"):
+            return cooled.reason
+        return replace(cooled.reason, brief=f"cooling down for {money.seconds(left)} after {cooled.reason.brief}")
+
+    def passed(
+        self, steps: tuple[Step, ...], answering: Candidate | None, known: Mapping[Candidate, Reason] | None = None
+    ) -> tuple[Passed, ...]:
+        """Return the candidates before the answering one (None: all) that do not answer, and why: known, or of old."""
+        found: dict[Candidate, Reason] = {}
+        for step in steps:
+            if step.candidate == answering:
+                break
+            if (reason := (known or {}).get(step.candidate) or self._remembered(step.candidate)) is not None:
+                found[step.candidate] = reason
+        return tuple(found.items())
+
     # --- the chain ---
 
     def run(self, steps: tuple[Step, ...], send: Send, first_attempt: int = 1) -> Outcome:
         """Try the steps until one completes. Sleeps only before the one retry, when nothing else is left."""
         started = time.monotonic()
         attempts: list[Attempt] = []
-        refused: list[str] = []
+        refused: dict[Candidate, Reason] = {}
+        failed: dict[Candidate, Reason] = {}
         waiting = self.order(steps)
         retried = False
         while waiting:
             step = waiting.pop(0)
-            begun = time.monotonic()
             try:
                 completion = send(step, first_attempt + len(attempts))
             except Fault as fault:
                 if fault.kind == "budget":  # nothing was sent
-                    refused.append(fault.message)
+                    brief = fault.message.removeprefix(f"{step.candidate} ")
+                    refused[step.candidate] = Reason("budget", brief, fault.message)
                     continue
-                attempts.append(self._failed(step, fault, time.monotonic() - begun))
+                reason = failed[step.candidate] = self._reason(step.candidate, fault)
+                attempts.append(self._failed(step, fault, reason))
                 if fault.kind == "interrupted":
                     return Outcome(tuple(attempts), interrupted=True)
-                self._note(step, fault)
+                self._note(step, fault, reason)
                 if fault.kind == "bad_request":
                     break
                 waiting = self._remaining(waiting, step, fault)
@@ -198,9 +244,11 @@ class Fallback:
                 waiting, retried = [step], True
             else:
                 self._forgive(step.candidate)
-                attempts.append(self._completed(step, completion, time.monotonic() - begun))
-                return Outcome(tuple(attempts), completion, step)
-        return Outcome(tuple(attempts), refused=tuple(refused))
+                attempts.append(self._completed(step, completion))
+                passed = self.passed(steps, step.candidate, {**failed, **refused})
+                return Outcome(tuple(attempts), completion, step, passed=passed)
+        unasked = tuple(s for s in steps if s.candidate not in failed and s.candidate not in refused)
+        return Outcome(tuple(attempts), passed=self.passed(unasked, None), refused=tuple(refused.items()))
 
     @staticmethod
     def _pause(step: Step, fault: Fault, started: float) -> float | None:
@@ -221,31 +269,41 @@ class Fallback:
             return [s for s in waiting if window is None or (size := sizes[s.candidate]) is None or size > window]
         return waiting
 
-    def _failed(self, step: Step, fault: Fault, latency: float) -> Attempt:
+    def _reason(self, candidate: Candidate, fault: Fault) -> Reason:
+        code = f"{fault.status}" if fault.status else ""
+        hint = self._hint(candidate, fault)
+        error = f"{code} {fault.message}{hint}".lstrip()
+        remedy = hint.removeprefix(" — ").removesuffix(".")
+        if not remedy:
+            return Reason(fault.kind, error, error)
+        return Reason(fault.kind, ", ".join(filter(None, [code, remedy])), error, fault.message)
+
+    def _failed(self, step: Step, fault: Fault, reason: Reason) -> Attempt:
         status: Status = "interrupted" if fault.kind == "interrupted" else "partial" if fault.text else "error"
-        code = f"{fault.status} " if fault.status else ""
+        # Nothing came back, and yet the server has got the request: the estimate of its input stands in the log.
+        unheard = fault.usage is not None and fault.usage.estimated and not fault.text
         return Attempt(
             tier=step.tier,
             candidate=step.candidate,
             status=status,
             usage=fault.usage or Usage(),
             cost=self._pricing.cost(step.candidate, fault.usage) if fault.usage else Cost(Decimal(0)),
-            latency=latency,
+            latency=fault.latency,
             first_token=fault.first_token,
             finish="interrupted" if fault.kind == "interrupted" else "partial" if fault.text else None,
             text=fault.text,
             error_kind=fault.kind,
-            error=f"{code}{fault.message}{self._hint(step.candidate, fault)}",
+            error=f"{reason.error} (its input may be billed)" if unheard else reason.error,
         )
 
-    def _completed(self, step: Step, completion: Completion, latency: float) -> Attempt:
+    def _completed(self, step: Step, completion: Completion) -> Attempt:
         return Attempt(
             tier=step.tier,
             candidate=step.candidate,
             status="refused" if completion.finish == "refusal" else "ok",
             usage=completion.usage,
             cost=self._pricing.cost(step.candidate, completion.usage, completion.model),
-            latency=latency,
+            latency=completion.latency,
             first_token=completion.first_token,
             finish=completion.finish,
             text=completion.text,
@@ -266,15 +324,20 @@ class Fallback:
         return ""
 
 
-def all_failed(tier: str, attempts: tuple[Attempt, ...], left_alone: list[tuple[str, str, float | None]]) -> RouteError:
-    """Return the error of a chain that failed: the most actionable fault leads, the others follow, a line each."""
-    if not attempts:
-        lines = [f"{name}: {reason}" for name, reason, _ in left_alone]
-        return RouteError(
-            f"No model of the tier {tier} is left to try:\n  " + "\n  ".join(lines),
-            "\nMend the cause, then %router reset.",
-        )
-    ranked = sorted(attempts, key=lambda a: _ACTIONABLE.index(a.error_kind) if a.error_kind in _ACTIONABLE else 99)
-    lead, *others = [f"{attempt.candidate}: {attempt.error}" for attempt in ranked]
-    rest = "".join(f"\n  {line}" for line in dict.fromkeys(others) if line != lead)
-    return RouteError(f"{lead}{rest}", attempts=attempts)
+def all_failed(outcome: Outcome, skipped: tuple[str, ...] = (), remedy: str = "") -> RouteError:
+    """Return the error of a chain that failed: the most actionable fault leads, the others follow, a line each.
+
+    Candidates that were not asked after earlier faults, and those that a budget forbids, stand among them with their
+    reason, so that the second error says no less than the first. ``skipped`` is a line for each that has no key,
+    ``remedy`` what to do about the budget.
+    """
+    attempted = [(attempt.error_kind, f"{attempt.candidate}: {attempt.error}") for attempt in outcome.attempts]
+    unasked = [(reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in outcome.passed]
+    ranks: dict[str | None, int] = {kind: rank for rank, kind in enumerate(_ACTIONABLE)}
+    ranked = [line for _, line in sorted((*attempted, *unasked), key=lambda line: ranks.get(line[0], len(ranks)))]
+    lines = dict.fromkeys((*ranked, *(reason.error for _, reason in outcome.refused), *skipped))
+    if unasked:
+        key = any(reason.kind in ("auth", "forbidden") for _, reason in outcome.passed)
+        how = "Fix the cause, then run %router reset" + ("; a changed key counts at once." if key else ".")
+        remedy = f"{how} {remedy}".rstrip()
+    return RouteError("\n  ".join(lines), remedy, outcome.attempts)

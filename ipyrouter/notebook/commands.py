@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.config import LOCAL_MODEL
+from ipyrouter.config import LOCAL_MODEL, NO_KEY
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import age, at_least, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
@@ -156,7 +156,7 @@ def _models(line: Line) -> pd.DataFrame:
             )
     none_ready = config.chains_are_ours and not any(row["state"] == "ready" for row in rows)
     if none_ready and line.router.ready(LOCAL_MODEL):
-        print(f"No key is set: {LOCAL_MODEL} answers.")
+        print(f"{NO_KEY}; {LOCAL_MODEL} answers in every tier.")
     frame = pd.DataFrame(rows).set_index(["tier", "place"])
     frame["context"] = frame["context"].astype("Int64")
     return frame

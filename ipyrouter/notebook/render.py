@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
 from ipyrouter.money import at_least, count, dollars, seconds
 from ipyrouter.notebook import sanitise
 from ipyrouter.notebook.formats import Shown, arriving
-from ipyrouter.types import Answer, Attempt, Preview, TierName, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Preview, TierName, Usage
 
 if TYPE_CHECKING:
     from ipyrouter.notebook.context import Piece
@@ -46,11 +47,27 @@ def _incidents(answer: Answer) -> list[str]:
     }
     words = [
         "cached" if answer.cached else "",
-        f"fallback from {answer.fallback_from}" if answer.fallback_from else "",
+        _toy(answer),
+        _fallback(answer),
         f"escalated from {answer.escalated_from}" if answer.escalated_from else "",
         said.get(answer.finish, ""),
     ]
     return [word for word in words if word]
+
+
+def _toy(answer: Answer) -> str:
+    """Return what the badge says of the local model: that it is a toy, and why it answered if nobody chose it."""
+    if Candidate(answer.provider, answer.model) != LOCAL_MODEL:
+        return ""
+    return NO_KEY if NO_KEY in answer.notes else TOY
+
+
+def _fallback(answer: Answer) -> str:
+    if answer.fallback_from is None:
+        return ""
+    # The note below the badge has the server's words whole.
+    why = f": {textwrap.shorten(answer.fallback_reason, 90, placeholder=' …')}" if answer.fallback_reason else ""
+    return f"fell back from {answer.fallback_from}{why}"
 
 
 def badge_sentence(answer: Answer) -> str:
@@ -71,6 +88,10 @@ def _cost_words(answer: Answer) -> str:
         if answer.cost_saved is None:
             return "$0 · saving unknown"
         return "$0" if not answer.cost_saved else f"$0 · saved {dollars(answer.cost_saved)}"
+    costs = [attempt.cost.amount for attempt in answer.attempts]
+    known = [cost for cost in costs if cost is not None]
+    if answer.cost is None and known:
+        return at_least(sum(known, Decimal(0)), len(costs) - len(known))
     approximately = "about " if any(a.usage.estimated and a.cost.amount for a in answer.attempts) else ""
     return approximately + dollars(answer.cost)
 
@@ -88,10 +109,6 @@ def badge_markdown(answer: Answer) -> str:
 def _badge(tier: TierName, words: list[str], sentence: str) -> str:
     # As an "image" with this text, so that a screen reader says the sentence and not the parts as well.
     inside = _chip(tier, COLOURS[tier]) + _escaped(" · ".join(words))
-    costs = [attempt.cost.amount for attempt in answer.attempts]
-    known = [cost for cost in costs if cost is not None]
-    if answer.cost is None and known:
-        return at_least(sum(known, Decimal(0)), len(costs) - len(known))
     return f'<div role="img" aria-label="{_escaped(sentence)}" {_QUIET}>{inside}</div>'
 
 

@@ -211,7 +211,14 @@ class Store(Protocol):
         ...
 
     def reserve(self, pico: int, limits: list[Limit], session: str, seconds: float) -> str | Refusal:
-        """Promise money to a call and return the reservation's id, or the first budget that has not enough left."""
+        """Promise money to a call and return the reservation's id, or a budget that has not enough left.
+
+        Of several, the one for which waiting for the calls in flight would be in vain.
+        """
+        ...
+
+    def adjust(self, reservation: str, pico: int) -> None:
+        """Change what a reservation holds, in 1e-12 dollars: its call has ended, its request has not."""
         ...
 
     def used(self, limit: Limit) -> int:

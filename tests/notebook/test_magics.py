@@ -305,20 +305,49 @@ def test_models_tell_prices_windows_and_what_was_last_seen(shell: Shell, make_ro
     assert models.loc["o/unpriced", rates].isna().all()
 
 
+def test_models_tell_that_the_toy_answers(shell: Shell) -> None:
+    ipyrouter.use_router(Router())  # no key in sight
+    assert (
+        "toy model (SmolLM2-135M): no key is set; local/smollm2 answers in every tier."
+        in shell.run("%router models").out
+    )
+
+
+def test_the_comparison_says_at_least(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(power=["a/ok"], prices={"o/ok": {"input": 1, "output": 10}}))
+    shell.run("%%route\nExplain closures")
+    shell.run("%%route -t power\nExplain closures")
+    table = shell.run("%router compare").value
+    assert table["cost"].tolist() == [
+        "unknown, 2 calls unpriced", "$0.00084", "at least $0.00042, 1 call unpriced",
+        "at least $0.00042, 1 call unpriced",
+    ]  # fmt: skip
+    assert list(table.columns) == ["model", "cost", "latency", "calls"]
+
+
+def test_the_log_table_marks_estimates(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(mid=["o/no-usage"]))
+    shell.run("%%route\nExplain closures")
+    shell.run("%%route -m o/ok\nExplain closures")
+    certain, estimate = shell.run("%router log").value["cost"]
+    assert certain.startswith("$")
+    assert estimate.startswith("about $")
+
+
 def test_a_model_that_was_left_alone_was_last_seen_before(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-401"]))
     for _ in range(2):
         assert isinstance(shell.run("%%route\nExplain closures").error, RouteError)
     models = shell.run("%router models").value.reset_index().set_index("model")
     assert models.loc["o/status-401", "last seen"].startswith("401 Incorrect API key provided")
-    assert models.loc["o/status-401", "state"].startswith("Incorrect API key")
+    assert models.loc["o/status-401", "state"].startswith("401 Incorrect API key")
 
 
 def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/ok"]))
     shell.run("%%route\nExplain closures")
     told = shell.run("%router status").out
-    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: Rate limit reached", told)
+    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: 429 Rate limit reached", told)
 
 
 def test_status_tells_what_is_left_of_a_budget(shell: Shell, make_router: MakeRouter) -> None:

@@ -43,7 +43,9 @@ def test_badge_says_what_happened() -> None:
     assert words() == "[fast] openai/gpt-6-luna · $0.00012 · 1,200 in + 34 out tokens · 1.2 s"
     assert "price unknown" in words(cost=None)
     assert "$0 · saved $0.0021" in words(cached=True, cost=Decimal(0), cost_saved=Decimal("0.0021"))
-    assert "fallback from a/b" in words(fallback_from="a/b")
+    reason = "401, check K"
+    assert "fell back from a/b: 401, check K" in words(fallback_from="a/b", fallback_reason=reason)
+    assert len(words(fallback_from="a/b", fallback_reason="a server's long words " * 20)) < 250
     assert "escalated from fast" in words(tier="mid", escalated_from="fast")
     assert "about 1,200 in" in words(usage=Usage(1200, 34, estimated=True))
     assert "cut off at the token limit" in words(finish="length")
@@ -58,7 +60,7 @@ def test_a_screen_reader_gets_a_sentence() -> None:
     assert label is not None
     assert html.unescape(label[1]) == (
         'openai/x" onload="y of the tier fast answered in 1.2 s, for $0.00012, 1,200 tokens in and 34 out, '
-        "fallback from a/b."
+        "fell back from a/b."
     )
     assert "price unknown" in render.badge_sentence(dataclasses.replace(BASE, cost=None))
 
