@@ -44,7 +44,7 @@ def log_frame(
     | time | datetime64[us, UTC] | when the request was recorded; the same for all its attempts |
     | answer_id | object (str) | the request; its attempts stand in their order |
     | session, notebook | category | who asked, and where |
-    | tier | category, fast < mid < power | of this attempt |
+    | tier | category, fast < mid < power | whose chain was asked; of a model that was named, its own tier |
     | routed_tier | the same | what the prompt was classified as |
     | difficulty | float64 | 0 to 1, what the classifier said |
     | escalated_from | the same as tier | the tier whose answer to this request was weak |
@@ -54,11 +54,11 @@ def log_frame(
     | input_tokens | int64 | the cached and the cache-written ones included |
     | output_tokens | int64 | the reasoning ones included |
     | cached_input_tokens, cache_write_tokens, reasoning_tokens | int64 | |
-    | estimated | bool | the provider did not report the tokens |
+    | estimated | bool | the provider did not report the tokens; of a call without an answer, what its input may cost |
     | cost, saved | float64 | dollars; NaN where not known |
     | cost_pico, saved_pico | Int64 | the same in whole 1e-12 dollars, which sum exactly |
     | price_id, rates | category | the price that was matched; $ per million tokens as JSON |
-    | latency, first_token | float64 | seconds |
+    | latency, first_token | float64 | seconds of the call, without set-up and waiting |
     | finish, error_kind, error, feedback | category | |
     | prompt, text | object (str) | None where the log keeps no content, or ``content=False`` |
 
