@@ -9,6 +9,8 @@ import textwrap
 import warnings
 from typing import Any
 
+from ipyrouter.thinking import split_thinking
+
 PYTHON = ("python", "py", "python3")
 _SHELL = ("bash", "sh", "shell", "zsh")
 # Line by line: one pattern over the whole text takes minutes for a megabyte of backticks.
@@ -16,6 +18,9 @@ _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)")
 _CODE_MARK = re.compile(
     r"[=(\[]|^(import|from|def|class|async|with) ", re.MULTILINE
 )  # "Paris is nice" parses as Python too
+_JSON_START = re.compile(r"""\{(?=\s*["}])|\[(?=\s*["{\[\]\dtfnNI-])""")  # prose has brackets, too
+_MOST_STARTS = 1000  # places where JSON may begin and is broken: each costs a look over the whole text
+_DECODER = json.JSONDecoder()
 _MAGIC = re.compile(r"^([ \t]*)[%!].*$", re.MULTILINE)
 
 
@@ -61,20 +66,41 @@ def syntax_error(code: str) -> str | None:
 
 
 def find_json(text: str) -> Any:
-    """Return the JSON of an answer: all of it, a code block of it, or its part from the first to the last bracket.
+    """Return the JSON of an answer: all of it, a code block of it, or the longest value that stands in its prose.
 
-    Raises ValueError where there is none.
+    Thinking between tags does not count. Raises ValueError where there is none.
     """
-    candidates = [text, *(body for _, body in code_blocks(text))]
-    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
-    if starts:
-        candidates.append(text[min(starts) : max(text.rfind("}"), text.rfind("]")) + 1])
-    for candidate in candidates:
+    text, _ = split_thinking(text)
+    blocks = sorted(code_blocks(text), key=lambda block: not block[0].startswith("json"))  # stable: marked ones first
+    for candidate in (text, *(body for _, body in blocks)):
         try:
             return json.loads(candidate)
         except (ValueError, RecursionError):
             continue
-    raise ValueError("no JSON")
+    return _longest_json(text)
+
+
+def _longest_json(text: str) -> Any:
+    """Return the longest object or list in a text, the first of those equally long.
+
+    Where reading fails, the search goes on at the fault: a part of a broken value is not what was asked for.
+    """
+    longest, size, broken = None, 0, 0
+    start = _JSON_START.search(text)
+    while start is not None and broken < _MOST_STARTS:
+        place = start.start()
+        try:
+            value, end = _DECODER.raw_decode(text, place)
+            if end - place > size:
+                longest, size = value, end - place
+        except json.JSONDecodeError as error:
+            end, broken = max(error.pos, place + 1), broken + 1
+        except (ValueError, RecursionError):  # a number of 10,000 digits; too deep to be read from any place inside
+            break
+        start = _JSON_START.search(text, end)
+    if not size:
+        raise ValueError("no JSON")
+    return longest
 
 
 def find_code(text: str) -> str:

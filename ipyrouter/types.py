@@ -100,13 +100,21 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What one provider answered to one call. ``first_token`` is the seconds until its first text."""
+    """What one provider answered to one call.
+
+    ``thinking`` is what the model wrote on its way to ``text``, where the provider shows it; ``first_token`` the
+    seconds until the first of either. ``billed`` is the provider's own figure in dollars, where it is known to bill by
+    it. ``notes`` say what was sent differently because the server refuses it.
+    """
 
     text: str
     usage: Usage
     finish: Finish
     model: str
     first_token: float | None = None
+    thinking: str = ""
+    billed: Decimal | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one candidate: what it gave, took (seconds) and cost (dollars)."""
+    """One try of one candidate: what it gave, took (seconds) and cost (dollars). ``thinking`` is not logged."""
 
     tier: TierName
     candidate: Candidate
@@ -136,6 +144,7 @@ class Attempt:
     text: str = ""
     error_kind: str | None = None
     error: str | None = None
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,7 @@ class Answer:
 
     ``cost`` is what this request cost in dollars, every attempt included, and None where a price is not known;
     ``cost_saved`` what a cached answer would have cost. ``latency`` is in seconds; ``created`` is in UTC.
+    ``thinking`` is what the model wrote before the text, where the provider shows it; a cached answer has none.
     """
 
     id: str
@@ -164,6 +174,7 @@ class Answer:
     first_token: float | None = None
     notes: tuple[str, ...] = ()
     created: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    thinking: str = ""
 
     @property
     def content(self) -> str:
