@@ -161,10 +161,21 @@ class Config:
         """Return the day on which the model's API stops answering, if one is known."""
         return self.retired.get(model)
 
+    def deadline_setting(self, tier: TierName, deadline: str) -> str:
+        """Return the setting that a tier's deadline ("connect", "first_byte", "idle" or "total") comes from."""
+        own = f"tiers.{tier}.deadlines.{deadline}"
+        return own if own in self.values and _tier_decides(self.origins, tier, deadline) else f"deadlines.{deadline}"
+
     @property
     def chains_are_ours(self) -> bool:
         """True while nobody has set a chain: every one comes from the preset."""
         return all(self.origins[f"tiers.{name}.chain"] == "default" for name in self.tiers)
+
+
+def _tier_decides(origins: Mapping[str, str], tier: str, deadline: str) -> bool:
+    """Tell whether a tier's own deadline holds: always, unless it is a default and the user has set the general one."""
+    general = origins.get(f"deadlines.{deadline}", "default")
+    return general == "default" or origins.get(f"tiers.{tier}.deadlines.{deadline}", "default") != "default"
 
 
 def _rebuild(*values: Any) -> Config:
@@ -472,7 +483,8 @@ def _build(data: dict[str, Any], origins: dict[str, str]) -> Config:
                 raise ConfigError(
                     f"{source(f'tiers.{name}.chain')}: tiers.{name}.chain: {error.message}", error.remedy
                 ) from None
-        deadlines = Deadlines(**{**data["deadlines"], **table.get("deadlines", {})})
+        own = {k: v for k, v in table.get("deadlines", {}).items() if _tier_decides(origins, name, k)}
+        deadlines = Deadlines(**{**data["deadlines"], **own})
         tiers[name] = Tier(name, tuple(chain), table["max_output_tokens"], deadlines)
     budget: dict[str, Any] = {k: v if k == "action" else Decimal(str(v)) for k, v in data["budget"].items()}
     signals = data["signals"]

@@ -13,9 +13,9 @@ from decimal import Decimal
 from ipyrouter.config import Config
 from ipyrouter.errors import RouteError
 from ipyrouter.plan import Step
-from ipyrouter.pricing import Pricing
+from ipyrouter.pricing import Pricing, as_billed
 from ipyrouter.providers import Clients
-from ipyrouter.providers.base import Fault, FaultKind
+from ipyrouter.providers.base import Fault, FaultKind, Parameter
 from ipyrouter.types import Attempt, Candidate, Completion, Cost, Status, Usage
 
 _COOL: dict[FaultKind, float] = {
@@ -26,6 +26,7 @@ _COOL: dict[FaultKind, float] = {
     "timeout": 60.0,
     "malformed": 10.0,
     "broken_stream": 5.0,
+    "unfinished": 10.0,
 }
 """Seconds a candidate is left alone after its first fault; each further one in a row doubles it."""
 
@@ -36,16 +37,28 @@ _ACTIONABLE: tuple[FaultKind, ...] = (
     "auth",
     "quota",
     "not_found",
+    "refused",
     "context",
     "bad_request",
     "malformed",
     "server",
     "broken_stream",
+    "unfinished",
     "timeout",
     "connect",
     "rate_limit",
 )
 """The faults a person can do most about come first: 403, 401, 400, 500, 429."""
+
+
+_DIFFERENTLY: dict[Parameter, str] = {
+    "temperature": "without the temperature",
+    "limit": "with the limit that the server names",
+    "limit_name": "with the limit's other name",
+    "system": "with the system prompt before the first message",
+    "stream": "for a whole answer instead of a stream",
+    "stream_options": "without stream_options",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,8 @@ class Off:
 class Outcome:
     """The attempts that were made and, unless all failed, the completion of the last.
 
-    ``refused`` tells, a line each, which candidates were left out because a budget forbids them.
+    ``refused`` tells, a line each, which candidates were left out because a budget forbids them; ``notes`` what was
+    sent differently, and where the provider's bill is not what the prices say.
     """
 
     attempts: tuple[Attempt, ...]
@@ -77,6 +91,7 @@ class Outcome:
     step: Step | None = None
     interrupted: bool = False
     refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Send = Callable[[Step, int], Completion]
@@ -113,6 +128,7 @@ class Fallback:
         with self._lock:
             self._cooled.clear()
             self._off.clear()
+        self._clients.forget()
 
     def _key_changed(self, provider: str) -> bool:
         return self._off[provider].key != self._key_mark(provider)
@@ -141,18 +157,17 @@ class Fallback:
     def _note(self, step: Step, fault: Fault) -> None:
         candidate, kind = step.candidate, fault.kind
         with self._lock:
-            if kind in ("auth", "forbidden"):
+            if _switches_off(fault):
                 self._off[candidate.provider] = Off(fault.message, self._key_mark(candidate.provider))
                 return
-            if kind == "not_found":
+            if kind in ("not_found", "forbidden"):
                 self._cooled[candidate] = Cooled(float("inf"), fault.message, 1)
                 return
             if kind not in _COOL:
                 return
             faults = self._cooled[candidate].faults + 1 if candidate in self._cooled else 1
-            seconds = fault.retry_after
-            if seconds is None:
-                seconds = min(_COOL[kind] * 2 ** min(faults - 1, 10), _COOL_MOST)
+            seconds = _COOL[kind] * 2 ** min(faults - 1, 10) if fault.retry_after is None else fault.retry_after
+            seconds = min(seconds, _COOL_MOST)
             reason = "out of credit" if kind == "quota" else fault.message
             self._cooled[candidate] = Cooled(time.monotonic() + seconds, reason, faults)
 
@@ -170,6 +185,7 @@ class Fallback:
         refused: list[str] = []
         waiting = self.order(steps)
         retried = False
+        changed: set[tuple[Candidate, Parameter]] = set()
         while waiting:
             step = waiting.pop(0)
             begun = time.monotonic()
@@ -179,12 +195,14 @@ class Fallback:
                 if fault.kind == "budget":  # nothing was sent
                     refused.append(fault.message)
                     continue
+                again = self._changes(step, fault, changed)
                 attempts.append(self._failed(step, fault, time.monotonic() - begun))
                 if fault.kind == "interrupted":
                     return Outcome(tuple(attempts), interrupted=True)
+                if again:
+                    waiting.insert(0, step)
+                    continue
                 self._note(step, fault)
-                if fault.kind == "bad_request":
-                    break
                 waiting = self._remaining(waiting, step, fault)
                 if waiting or retried:
                     continue
@@ -198,9 +216,19 @@ class Fallback:
                 waiting, retried = [step], True
             else:
                 self._forgive(step.candidate)
-                attempts.append(self._completed(step, completion, time.monotonic() - begun))
-                return Outcome(tuple(attempts), completion, step)
+                attempt, notes = self._completed(step, completion, time.monotonic() - begun)
+                attempts.append(attempt)
+                return Outcome(tuple(attempts), completion, step, notes=notes)
         return Outcome(tuple(attempts), refused=tuple(refused))
+
+    def _changes(self, step: Step, fault: Fault, changed: set[tuple[Candidate, Parameter]]) -> bool:
+        """Tell whether the step is sent again, without what its server refuses: once for each parameter."""
+        if fault.change is None or (step.candidate, fault.change.parameter) in changed:
+            fault.change = None
+            return False
+        changed.add((step.candidate, fault.change.parameter))
+        self._clients.change(step.candidate, fault.change)
+        return True
 
     @staticmethod
     def _pause(step: Step, fault: Fault, started: float) -> float | None:
@@ -213,7 +241,9 @@ class Fallback:
 
     def _remaining(self, waiting: list[Step], failed: Step, fault: Fault) -> list[Step]:
         """Return what is still worth trying after a fault."""
-        if fault.kind in ("auth", "forbidden"):
+        if fault.final:
+            return []
+        if _switches_off(fault):
             return [step for step in waiting if step.candidate.provider != failed.candidate.provider]
         if fault.kind == "context":
             window = self._pricing.context_window(failed.candidate)
@@ -235,25 +265,38 @@ class Fallback:
             finish="interrupted" if fault.kind == "interrupted" else "partial" if fault.text else None,
             text=fault.text,
             error_kind=fault.kind,
-            error=f"{code}{fault.message}{self._hint(step.candidate, fault)}",
+            error=f"{code}{fault.message}{self._hint(step, fault)}",
         )
 
-    def _completed(self, step: Step, completion: Completion, latency: float) -> Attempt:
-        return Attempt(
+    def _completed(self, step: Step, completion: Completion, latency: float) -> tuple[Attempt, tuple[str, ...]]:
+        """Return the attempt that answered, and what a user should know of it."""
+        cost = self._pricing.cost(step.candidate, completion.usage, completion.model)
+        cost, difference = as_billed(step.candidate, cost, completion.billed)
+        attempt = Attempt(
             tier=step.tier,
             candidate=step.candidate,
             status="refused" if completion.finish == "refusal" else "ok",
             usage=completion.usage,
-            cost=self._pricing.cost(step.candidate, completion.usage, completion.model),
+            cost=cost,
             latency=latency,
             first_token=completion.first_token,
             finish=completion.finish,
             text=completion.text,
+            thinking=completion.thinking,
         )
+        return attempt, (*completion.notes, *([difference] if difference else []))
 
-    def _hint(self, candidate: Candidate, fault: Fault) -> str:
+    def _hint(self, step: Step, fault: Fault) -> str:
         """Return what the person can do about the fault."""
+        candidate, hint = step.candidate, fault.hint
         variable = self.config.providers[candidate.provider].key
+        if hint:
+            return f" — {hint}."
+        if fault.change is not None:
+            return f" — sent again {_DIFFERENTLY[fault.change.parameter]}."
+        if fault.deadline is not None:
+            setting = self.config.deadline_setting(step.tier, fault.deadline)
+            return f" — raise {setting} (now {getattr(step.deadlines, fault.deadline):g} s) if it should take longer."
         if fault.kind == "auth":
             return f" — check {variable}." if variable else " — the server wants a key: set 'key' in your config file."
         if fault.kind == "forbidden":
@@ -264,6 +307,11 @@ class Fallback:
             successor = self.config.successors.get(candidate.model)
             return f" — retired? Its successor is {successor}." if successor else " — is the model's name right?"
         return ""
+
+
+def _switches_off(fault: Fault) -> bool:
+    """Tell whether the fault is one of the key, and so of all of the provider's models."""
+    return fault.kind in ("auth", "forbidden") and not fault.only_model
 
 
 def all_failed(tier: str, attempts: tuple[Attempt, ...], left_alone: list[tuple[str, str, float | None]]) -> RouteError:

@@ -8,6 +8,7 @@ import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ipyrouter.money import dollars
 from ipyrouter.types import Candidate, Cost, Usage
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ipyrouter.config import Config, Price
 
 _MILLION = Decimal(1_000_000)
+_TOLERANCE = Decimal("0.02")  # of a bill: so much may differ without a word
 _FIELDS = {
     "input": "input_mtok",
     "output": "output_mtok",
@@ -128,6 +130,22 @@ class Pricing:
         except LookupError:
             return None
         return _Known(found, info)
+
+
+def as_billed(candidate: Candidate, cost: Cost, billed: Decimal | None) -> tuple[Cost, str | None]:
+    """Return what a call cost by the provider's own bill, and a line where that differs from the reckoned cost.
+
+    Args:
+        candidate: who answered.
+        cost: the cost by tokens and prices.
+        billed: dollars by the provider's own figure, or None where it gives none.
+    """
+    if billed is None:
+        return cost, None
+    own, note = cost.amount, None
+    if own is not None and abs(billed - own) > _TOLERANCE * max(billed, own):
+        note = f"{candidate.provider} bills {dollars(billed)} for this; by the known prices it is {dollars(own)}."
+    return Cost(billed, f"billed:{candidate}", cost.rates), note
 
 
 def at_rates(rates: Mapping[str, Decimal], usage: Usage) -> Decimal:

@@ -447,10 +447,13 @@ class _Passage:
         while True:
             outcome = self.router._fallback.run(current.steps, self._send, len(self.attempts) + 1)
             self.attempts += outcome.attempts
+            self.notes += outcome.notes
             if outcome.interrupted:
                 raise Interrupted(self._unfinished("interrupted", current)) from None
             if outcome.completion is None or outcome.step is None:
                 kept = next((a for a in reversed(self.attempts) if a.status == "weak"), None)
+                if kept is None and (half := self._half()) is not None:
+                    return self._finished(half, first, step=None)
                 if kept is not None:
                     why = outcome.refused[0] if outcome.refused else f"the tier {current.tier} could not be reached"
                     self.notes.append(f"The weak answer is kept: {why}.")
@@ -466,6 +469,13 @@ class _Passage:
                 return self._finished(self.attempts[-1], first, step=None)
             self.notes.append(f"The {current.tier} answer was weak ({reason}); asked {above.tier}.")
             current = above
+
+    def _half(self) -> Attempt | None:
+        """Return the answer that a model broke off, with a note that it is half of one: better than nothing."""
+        half = next((a for a in reversed(self.attempts) if a.error_kind == "unfinished" and a.text), None)
+        if half is not None:
+            self.notes.append(f"This is not a whole answer: {half.candidate}: {half.error}; no other model answered.")
+        return half
 
     def _after_failure(self, failed: Plan, outcome: Chain) -> Plan:
         """Return the cheaper tier to ask where a budget forbade this one; raise what a person must know otherwise."""
@@ -565,6 +575,7 @@ class _Passage:
             classification=self.classification,
             attempts=attempts,
             first_token=last.first_token,
+            thinking=last.thinking,
             notes=tuple(self.notes),
             **fields,
         )

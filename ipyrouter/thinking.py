@@ -60,7 +60,7 @@ class Separator:
         return self._take(piece[:kept])
 
     def finish(self) -> str:
-        """Return the text that was held back: there is no more to come."""
+        """Return the text that was held back, once: there is no more to come."""
         before = len(self._text)
         self._take(self._unread)
         self._unread = ""
@@ -70,6 +70,7 @@ class Separator:
             self._tag = ""
         if not self._begun and not self._thinking:
             self._text += self._lead
+            self._lead = []
         return "".join(self._text[before:])
 
     def _take(self, piece: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ipyrouter.config import Config, Deadlines, Provider
 from ipyrouter.errors import IPyRouterError
 from ipyrouter.providers import local
-from ipyrouter.providers.base import Call, Client, Fault
+from ipyrouter.providers.base import Call, Change, Client, Fault, Parameter
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Clients:
         self._servers = local.EmbeddedServers()
         self._transport: Transport | None = None
         self._clients: dict[tuple[str, str], Client] = {}
+        self._changes: dict[tuple[Candidate, str], dict[Parameter, int | str | None]] = {}
         self._process = os.getpid()
 
     def ready(self, candidate: Candidate) -> bool:
@@ -37,8 +39,10 @@ class Clients:
     def complete(
         self, candidate: Candidate, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
     ) -> Completion:
-        """Send the call to the candidate. Raises Fault."""
+        """Send the call to the candidate, without what its server has refused before. Raises Fault."""
         provider = self.config.providers[candidate.provider]
+        with self._lock:
+            changes = dict(self._changes.get((candidate, provider.address()), {}))
         try:
             client = self._client(provider, candidate.model)
         except KeyboardInterrupt:
@@ -47,7 +51,20 @@ class Clients:
             raise Fault("connect", str(error)) from None
         except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
             raise Fault("connect", f"the client could not be set up: {error}") from None
-        return client.complete(provider, call, deadlines, on_text)
+        if "stream" in changes:  # the first byte comes with the last
+            deadlines = replace(deadlines, first_byte=deadlines.total)
+        return client.complete(provider, call, deadlines, on_text, changes)
+
+    def change(self, candidate: Candidate, change: Change) -> None:
+        """Remember for the session what the candidate's server refuses."""
+        address = self.config.providers[candidate.provider].address()
+        with self._lock:
+            self._changes.setdefault((candidate, address), {})[change.parameter] = change.value
+
+    def forget(self) -> None:
+        """Send everything again to everybody."""
+        with self._lock:
+            self._changes.clear()
 
     def close(self) -> None:
         """Close connections and stop the embedded servers."""
@@ -81,12 +98,12 @@ class Clients:
             return os.environ.get(provider.key, "") if provider.key else "none"
 
         base_url = endpoint.url if endpoint else provider.base_url
-        loopback = endpoint is not None
+        address = endpoint.url if endpoint else provider.address()
         if provider.sdk == "openai":
             from ipyrouter.providers.openai import OpenAIClient
 
-            base_url = f"{base_url}/v1" if loopback else base_url
-            return OpenAIClient(self._transport, base_url, secret, loopback=loopback)
+            base_url = f"{base_url}/v1" if endpoint else base_url
+            return OpenAIClient(self._transport, address, base_url, secret)
         from ipyrouter.providers.anthropic import AnthropicClient
 
-        return AnthropicClient(self._transport, base_url, secret, loopback=loopback)
+        return AnthropicClient(self._transport, address, base_url, secret)

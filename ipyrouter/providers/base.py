@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.types import Completion, Message, Usage
@@ -27,6 +27,7 @@ FaultKind = Literal[
     "timeout",
     "malformed",
     "broken_stream",
+    "unfinished",
     "interrupted",
     "budget",
 ]
@@ -68,6 +69,36 @@ class Call:
         fields["messages"] = [(message.role, message.text) for message in self.messages]
         body = json.dumps({"version": _KEY_VERSION, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(body.encode()).digest()
+
+
+def lowered(call: Call, changes: Changes, notes: list[str]) -> int:
+    """Return the most tokens to ask for; note where a server takes fewer than the call wants."""
+    most = changes.get("limit")
+    if not isinstance(most, int) or most >= call.max_output_tokens:
+        return call.max_output_tokens
+    notes.append(
+        f"The output limit was lowered from {call.max_output_tokens:,} to {most:,} tokens, {call.model}'s most."
+    )
+    return most
+
+
+def temperature_note(call: Call) -> str:
+    """Return the note on a temperature that was not sent."""
+    return f"The temperature was left out: {call.model} does not take one."
+
+
+def system_note(call: Call) -> str:
+    """Return the note on a system prompt that went with the first message."""
+    return f"The system prompt was put before the first message: {call.model} takes none of its own."
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What went out: to whom, for which call, in which body."""
+
+    provider: Provider
+    call: Call
+    body: Mapping[str, Any]
 
 
 class Fault(Exception):  # noqa: N818  a fault is what a server did
