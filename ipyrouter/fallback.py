@@ -291,7 +291,7 @@ class Fallback:
         candidate, hint = step.candidate, fault.hint
         variable = self.config.providers[candidate.provider].key
         if hint:
-            return f" — {hint}."
+            return f" — {hint}" if hint.endswith("?") else f" — {hint}."
         if fault.change is not None:
             return f" — sent again {_DIFFERENTLY[fault.change.parameter]}."
         if fault.deadline is not None:

@@ -137,7 +137,9 @@ def _from_connection(error: Exception, watch: Watch) -> Fault:
     if "ConnectError" not in names:
         return Fault("broken_stream", f"the connection to {watch.address} broke: {reason}")
     if "SSL" in names or "CERTIFICATE" in reason.upper():
-        return Fault("connect", f"TLS failed at {watch.address}: {reason}", hint=certificates())
+        plain = "WRONG_VERSION" in reason.upper()
+        hint = "does the address begin with http://?" if plain else certificates()
+        return Fault("connect", f"TLS failed at {watch.address}: {reason}", hint=hint)
     if "gaierror" in names or "name" in reason.lower():
         return Fault("connect", f"the host name is not known: {proxy or watch.address}: {reason}")
     hint = "unset it, or name the host in NO_PROXY" if proxy else ""

@@ -49,7 +49,7 @@ WHOLE = (
 )  # fmt: skip
 STREAM = (
     "stream-reset", "stream-end", "stream-stall", "stream-error", "stream-broken-line", "stream-drip", "stream-silent",
-    "stream-held",
+    "stream-held", "stream-thinks",
 )  # fmt: skip
 BEHAVIOURS = ("ok", *STATUS, *WHOLE, *STREAM)
 PLAIN = ("small", "medium", "large")  # names for pictures; they answer like "ok"
@@ -195,13 +195,18 @@ class _Handler(BaseHTTPRequestHandler):
             if index == half and behaviour in ("stream-broken-line", "malformed"):
                 self._chunk(b'data: {"choices": [{"del\n\n' if index else b"")
                 break
-            if index == half and behaviour == "stream-held":
-                self.server_owner.release.wait(HANG)
-            if behaviour == "stream-drip":
-                self.server_owner.wait(0.25)
+            self._wait(behaviour, index, half)
             self._chunk(event)
         self.wfile.write(b"0\r\n\r\n")
         return None
+
+    def _wait(self, behaviour: str, index: int, half: int) -> None:
+        if index == half and behaviour == "stream-held":
+            self.server_owner.release.wait(HANG)
+        if behaviour == "stream-drip":
+            self.server_owner.wait(0.25)
+        if index == 1 and behaviour == "stream-thinks":  # after the chunk that holds no text yet
+            self.server_owner.wait(2.5)
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
