@@ -63,11 +63,11 @@ class NotebookDisplay:
         self._text.append(delta.text)
         now = time.monotonic()
         if self._stream and now - self._updated >= _INTERVAL:
-            self._updated = now
             text = "".join(self._text)
             self._show(render.partial_bundle(delta.tier, str(delta.candidate), text, self._format), {})
-            # A long answer costs more to redraw; the kernel must not spend its time on that.
-            self._updated += len(text) / 1e6
+            # A long answer costs more to redraw; the kernel must not spend more than a fifth of its time on that.
+            drawn = time.monotonic()
+            self._updated = drawn + 4 * (drawn - now)
 
     def finish(self, answer: Answer, shown: Shown) -> None:
         """Show the answer as it is in the end, with the metadata that a saved notebook keeps."""

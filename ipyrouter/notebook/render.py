@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,6 @@ COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#
 _ERROR = "#c62828"
 _CHIP = "color:#fff; padding:0 0.6em; margin-right:0.3em; border-radius:0.8em; background-color:"
 _QUIET = f'{sanitise.NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
-_LONGEST = 100_000  # characters: a longer Markdown, full of formulas, keeps a browser busy for minutes
 Bundle = dict[str, str]
 
 
@@ -86,8 +83,9 @@ def badge_markdown(answer: Answer) -> str:
 
 def _badge(tier: TierName, words: list[str], sentence: str) -> str:
     # As an "image" with this text, so that a screen reader says the sentence and not the parts as well.
-    inside = _chip(tier, COLOURS[tier]) + _escaped(" · ".join(words))
-    return f'<div role="img" aria-label="{_escaped(sentence)}" {_QUIET}>{inside}</div>'
+    inside = _chip(tier, COLOURS[tier]) + sanitise.inert(" · ".join(words))
+    label = sanitise.inert(sentence).replace('"', "&quot;")
+    return f'<div role="img" aria-label="{label}" {_QUIET}>{inside}</div>'
 
 
 def _chip(word: str, colour: str) -> str:
@@ -100,12 +98,7 @@ def _line(inside: str) -> str:
 
 def notes_markdown(notes: tuple[str, ...]) -> str:
     """Return notes as one quiet line each."""
-    return "\n".join(_line(_escaped(note)) for note in notes)
-
-
-def _escaped(text: str) -> str:
-    """Return text for inside an HTML block: one line, no markup, and no $, which front ends take for maths."""
-    return html.escape(" ".join(sanitise.plain(text).split())).replace("$", "&#36;")
+    return "\n".join(_line(sanitise.inert(note)) for note in notes)
 
 
 def answer_bundle(answer: Answer, shown: Shown) -> Bundle:
@@ -137,16 +130,10 @@ def _bundle(badge: str, badge_plain: str, shown: Shown, notes: tuple[str, ...]) 
     # The badge comes first: nothing that a model writes can swallow what stands before it.
     parts = [badge, notes_markdown(notes)] if notes else [badge]
     if shown.text:
-        verbatim = shown.language is not None or len(shown.text) > _LONGEST
-        parts.append(_block(shown.text, shown.language or "") if verbatim else sanitise.markdown(shown.text))
+        verbatim = shown.language is not None
+        parts.append(sanitise.code(shown.text, shown.language or "") if verbatim else sanitise.markdown(shown.text))
     plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(shown.text)]
     return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
-
-
-def _block(text: str, language: str) -> str:
-    """Return text as a code block, so that every character means itself."""
-    mark = "~" * max(8, 1 + max((len(run) for run in re.findall("~+", text)), default=0))
-    return sanitise.markdown(f"{mark}{language}\n{text}\n{mark}")
 
 
 def metadata(answer: Answer) -> dict[str, Any]:
@@ -245,6 +232,4 @@ def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
 
 def cell(text: str) -> str:
     """Return text for a cell of a Markdown table: one line, every mark meaning itself."""
-    line = " ".join(sanitise.plain(text).split())
-    escaped = "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>|!$~&#" else c for c in line)
-    return f"<span {sanitise.NO_MATHS}>{escaped}</span>"
+    return f"<span {sanitise.NO_MATHS}>{sanitise.inert(text)}</span>"

@@ -99,6 +99,31 @@ def test_fences_close_what_is_no_longer_than_they() -> None:
     assert code_blocks("```\nx") == []
 
 
+@pytest.mark.parametrize(
+    ("answer", "blocks"),
+    [
+        ("```x = 1``` is inline.\n```py\ny\n```", [("py", "y\n")]),
+        ("```py\nx\n``` closes nothing\ny\n```", [("py", "x\n``` closes nothing\ny\n")]),
+        ("~~~ a `b`\nx\n~~~", [("a", "x\n")]),
+        ("> ```py\n> x\n> ```\n> - ```\n>   y\n>   ```", [("py", "x\n"), ("", "y\n")]),
+        ("1. a\n   ```py\n   x\n\n     y\n   ```", [("py", "x\n\n  y\n")]),
+        ("- a\n  - ```sql\n    SELECT 1\n    ```\n  - b", [("sql", "SELECT 1\n")]),
+        ("```Py\r\nx\r\n```\r\n", [("py", "x\n")]),
+        ("<div>\n```py\nx\n```\n</div>", [("py", "x\n")]),  # HTML is shown as text, with the block inside
+        ("```{python}\nx\n```   ", [("", "x\n")]),
+        ("    ```\n    x\n    ```", []),
+        ("- ```\n  x", []),
+        ("> ```\n> x\n\n```\ny\n```", [("", "y\n")]),
+        ("```py\n```", [("py", "")]),
+        ("```py", []),
+        ("```py\nx\n", []),
+        ("~~~\n````\n```\nx\n```", [("", "x\n")]),
+    ],
+)
+def test_fences_are_commonmarks(answer: str, blocks: list[tuple[str, str]]) -> None:
+    assert code_blocks(answer) == blocks
+
+
 def test_what_can_be_read_but_not_written_is_no_json(monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
     deep: list[Any] = []
     for _ in range(5000):
