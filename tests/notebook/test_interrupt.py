@@ -39,10 +39,11 @@ def test_interrupt(home: Path, server: FaultServer, provider: str, behaviour: st
     server.requests.clear()
     with kernel() as running:
         running.run("%load_ext ipyrouter")
-        message = running.client.execute("%%route\nExplain closures")
+        message = running.send("%%route\nExplain closures")
         while not server.requests:
             time.sleep(0.05)
-        time.sleep(0.5)
+        if behaviour == "stream-stall":
+            running.collect(message, until=TEXT[:12])  # half of the answer is shown
         running.manager.interrupt_kernel()
         reply = running.collect(message, timeout=HANG / 2)  # long before the server or a deadline would end it
         assert reply.status == "error"
