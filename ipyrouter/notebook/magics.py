@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import sys
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -15,6 +15,8 @@ from ipyrouter.notebook import completion, questions
 from ipyrouter.notebook.settings import IPyRouter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
     from ipyrouter.notebook.chats import Chats
@@ -44,6 +46,7 @@ class RouterMagics(Magics):
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
         self.panel: Panel | None = None
+        self.unguard: Callable[[], None] = lambda: None  # what ends the guard of the cell that loads
 
     @no_var_expand
     @line_cell_magic
@@ -94,7 +97,8 @@ class RouterMagics(Magics):
           cities = %route -f json The three largest cities of France as a JSON list
           %route -n Draw up a migration plan from pandas 1 to pandas 3
         """
-        from ipyrouter.notebook import options
+        from ipyrouter.errors import UsageError
+        from ipyrouter.notebook import options, variables
         from ipyrouter.notebook.chats import Turn
 
         parsed = options.parse(line, options.ROUTE)
@@ -102,7 +106,13 @@ class RouterMagics(Magics):
             print(inspect.getdoc(type(self).route))
             return None
         place = self.chats.place(name=parsed.chat, goes_on="continue" in parsed.values, cell=self._cell, run=self._run)
-        prompt, system, pieces = self._written(parsed, cell)
+        scope = variables.scope(self.shell.user_ns)  # type: ignore[union-attr]
+        if parsed.out in scope.local:
+            raise UsageError(
+                f"-o {parsed.out}: this is a variable of the function {scope.function}, which a magic cannot set.",
+                f"Write {parsed.out} = %route …",
+            )
+        prompt, system, pieces = self._written(parsed, cell, scope.variables)
         asked = {
             "system": system,
             "history": place.history,
@@ -122,7 +132,13 @@ class RouterMagics(Magics):
         answer, made = self._ask(router, prompt, asked, fmt, quiet=bool(parsed.quiet), bare=cell is None)
         if answer.text.strip():
             self.chats.keep(place, Turn(prompt, answer.text, self._cell, self._run))
-        return self._given(answer, made, parsed.out, bare=cell is None)
+        return self._given(answer, made, parsed.out, as_value=cell is None or bool(scope.function))
+
+    @no_var_expand
+    @line_magic(questions.MISPLACED)  # type: ignore[arg-type]  # IPython's types know no name here
+    def misplaced(self, line: str) -> None:
+        """Fail: `%%route` stands below other code."""
+        raise questions.misplaced(line)
 
     @no_var_expand
     @line_magic
@@ -145,11 +161,12 @@ class RouterMagics(Magics):
         """Return the names of the conversations."""
         return self._chats.names() if self._chats else []
 
-    def _written(self, parsed: Parsed, cell: str | None) -> tuple[str, str | None, list[Piece]]:
+    def _written(
+        self, parsed: Parsed, cell: str | None, namespace: Mapping[str, Any]
+    ) -> tuple[str, str | None, list[Piece]]:
         """Return prompt and system prompt, variables inserted, and what is sent along at the prompt's end."""
         from ipyrouter.notebook import context, variables
 
-        namespace: dict[str, Any] = self.shell.user_ns  # type: ignore[union-attr]
         prompt, system = _prompt(parsed, cell), parsed.system
         if not parsed.raw:
             prompt = variables.insert(prompt, namespace)
@@ -170,7 +187,8 @@ class RouterMagics(Magics):
                 self.settings.apply()
             self._router_set = router
         name = self.shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")  # type: ignore[union-attr]
-        router.notebook = PurePath(str(name)).name if name else None
+        # Windows' rules read both kinds of paths, and a kernel on Linux may serve a notebook from Windows.
+        router.notebook = PureWindowsPath(str(name)).name if name else None
         return router
 
     def _ask(
@@ -202,8 +220,18 @@ class RouterMagics(Magics):
         self._shown = answer.id
         return answer, made
 
-    def _given(self, answer: Answer, made: Formatted, name: str | None, *, bare: bool) -> Any:
-        """Return the cell's value, with the variable and the new cell that it may bring. Raises UsageError."""
+    def _given(self, answer: Answer, made: Formatted, name: str | None, *, as_value: bool) -> Any:
+        """Return the magic's value, with the variable and the new cell that it may bring.
+
+        Args:
+            answer: What was answered.
+            made: The same in its format.
+            name: The variable that gets it, if any.
+            as_value: A line's value, or a function's, is used or shown by whoever reads it.
+
+        Raises:
+            UsageError: Where the answer does not fit its format.
+        """
         shell: Any = self.shell
         if made.error:
             shell.displayhook.update_user_ns(answer)
@@ -212,7 +240,7 @@ class RouterMagics(Magics):
             shell.set_next_input(made.cell, replace=False)
         if name:
             shell.push({name: made.value})
-        if not bare and (made.value is not answer or not hasattr(shell, "kernel")):
+        if not as_value and (made.value is not answer or not hasattr(shell, "kernel")):
             # What is shown already is not shown again as the cell's value: set _ and Out[n] alone.
             shell.displayhook.update_user_ns(made.value)
             return None
@@ -298,6 +326,7 @@ class RouterMagics(Magics):
             self._failure = error, result.info.raw_cell if result.info else ""
         if self.panel is not None:
             self.panel.flush()
+        self.unguard()
 
 
 def _prompt(parsed: Parsed, cell: str | None) -> str:
@@ -331,6 +360,7 @@ def load(shell: InteractiveShell) -> None:
     shell.configurables.append(magics.settings)  # type: ignore[arg-type]
     magics.matcher = completion.install(shell, magics.chat_names)
     questions.install(shell)
+    magics.unguard = questions.guard_help(shell)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -341,7 +371,7 @@ def unload(shell: InteractiveShell) -> None:
     if magics is None:
         return
     registered = shell.magics_manager.magics
-    for kind, names in (("line", ("route", "router")), ("cell", ("route",))):
+    for kind, names in (("line", ("route", "router", questions.MISPLACED)), ("cell", ("route",))):
         for name in names:
             registered[kind].pop(name, None)
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]

@@ -53,7 +53,7 @@ def test_line_magic_returns_the_answer(shell: Shell) -> None:
     [
         "print({'foo': 'bar'})",
         "{os.environ['HOME']} and {1+1} and $HOME and $x and ${x}",
-        "100% of %s and %(name)s, {{x.y}} {{x[0]}} {{1+1}} {{ }}",
+        "100% of %s and %(name)s, {{u.v}} {{u[0]}} {{1+1}} {{0}} {{ }} {{ not a name }}",
         "'single' \"double\" `tick` \\n \\\\ !ls ?help",
         "%time in the second line\n!echo hi\n  indented",
         "null \x00 byte",
