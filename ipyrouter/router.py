@@ -6,22 +6,23 @@ import contextlib
 import datetime as dt
 import hashlib
 import os
+import reprlib
 import secrets
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Never, cast, get_args
 
 from ipyrouter import classifier, tokens
 from ipyrouter import config as configuration
 from ipyrouter.budget import BudgetGuard
 from ipyrouter.classifier.lessons import Lessons
 from ipyrouter.config import Config
-from ipyrouter.errors import BudgetError, Interrupted, NoModelError, UsageError
+from ipyrouter.errors import BudgetError, Interrupted, NoModelError, UsageError, did_you_mean
 from ipyrouter.fallback import Fallback, all_failed
 from ipyrouter.fallback import Outcome as Chain
 from ipyrouter.plan import Plan, Step, nearest_plan, no_model, plan
@@ -43,6 +44,7 @@ from ipyrouter.types import (
     Message,
     Preview,
     Request,
+    Role,
     TierName,
     total,
 )
@@ -56,6 +58,15 @@ if TYPE_CHECKING:
 
 OnDelta = Callable[[Delta], None]
 _CACHE_MODES = ("use", "refresh", "off")
+_OPTIONS = tuple(name for name in Request.__slots__ if name != "prompt")
+# What the SDKs call it.
+_MEANT = {
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "messages": "history",
+    "instructions": "system",
+    "system_prompt": "system",
+}
 _TWIN_MARGIN = 60.0  # seconds that a claim on a question outlives the call's total deadline
 
 
@@ -93,7 +104,12 @@ class Router:
     # --- asking ---
 
     def classify(self, prompt: str) -> Classification:
-        """Return the tier a prompt needs, with reasons. Nothing is sent anywhere."""
+        """Return the tier a prompt needs, with reasons. Nothing is sent anywhere.
+
+        Raises:
+            UsageError: For a prompt that is no string.
+        """
+        _check_string(prompt)
         lesson = self.lessons.current
         return classifier.classify(prompt, self.config, lesson.adjust if lesson else None)
 
@@ -102,7 +118,7 @@ class Router:
         prompt: str,
         *,
         system: str | None = None,
-        history: Sequence[Message] = (),
+        history: Sequence[Message | Mapping[str, str]] = (),
         tier: str | None = None,
         model: str | None = None,
         max_output_tokens: int | None = None,
@@ -111,6 +127,7 @@ class Router:
         escalate: bool | None = None,
         yes: bool = False,
         on_delta: OnDelta | None = None,
+        **unknown: Never,
     ) -> Answer:
         """Answer a prompt with the cheapest tier that can.
 
@@ -122,7 +139,7 @@ class Router:
         """
         request = make_request(
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
-            temperature=temperature, cache=cache, escalate=escalate, yes=yes,
+            temperature=temperature, cache=cache, escalate=escalate, yes=yes, **unknown,
         )  # fmt: skip
         return _Passage(self, request, on_delta).answer()
 
@@ -316,15 +333,28 @@ def escalated_key(key: bytes) -> bytes:
 
 
 def make_request(
-    prompt: str, *, history: Sequence[Message] = (), tier: str | None = None, cache: str = "use", **rest: Any
+    prompt: str,
+    *,
+    history: Sequence[Message | Mapping[str, str]] = (),
+    tier: str | None = None,
+    cache: str = "use",
+    **rest: Any,
 ) -> Request:
-    """Check what a person asked for. Raises UsageError with the remedy."""
-    if not isinstance(prompt, str):
-        raise UsageError(f"The prompt must be a text, not {type(prompt).__name__}.", "Convert it with str().")
+    """Check what was asked for.
+
+    Raises:
+        UsageError: With the value that cannot be, and the remedy.
+    """
+    if unknown := next((name for name in rest if name not in _OPTIONS), None):
+        meant = _MEANT.get(unknown)
+        hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, _OPTIONS)
+        raise UsageError(f"route() has no argument {unknown!r}.", hint)
+    _check_string(prompt)
     if not prompt.strip():
         raise UsageError("The prompt is empty.", "Write what you want to know below the %%route line.")
     if cache not in _CACHE_MODES:
         raise UsageError(f"Unknown cache mode {cache!r}.", f"Known: {', '.join(_CACHE_MODES)}.")
+    _check_texts(rest.get("system"), rest.get("model"))
     most, temperature = rest.get("max_output_tokens"), rest.get("temperature")
     for name, value, kind in (("max_output_tokens", most, int), ("temperature", temperature, int | float)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
@@ -334,7 +364,39 @@ def make_request(
     if temperature is not None and not 0 <= temperature <= 2:
         raise UsageError(f"temperature must lie between 0 and 2, not {temperature:g}.", "Most models know 0 to 1.")
     named = configuration.as_tier(tier) if tier is not None else None
-    return Request(prompt, history=tuple(history), tier=named, cache=cast(CacheMode, cache), **rest)
+    return Request(prompt, history=_turns(history), tier=named, cache=cast(CacheMode, cache), **rest)
+
+
+def _check_string(prompt: object) -> None:
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt must be a string, not {type(prompt).__name__}.", "Convert it with str().")
+
+
+def _check_texts(system: object, model: object) -> None:
+    for name, value in (("system", system), ("model", model)):
+        if not isinstance(value, str | None):
+            raise UsageError(f"{name} must be a string, not {reprlib.repr(value)}.", "Leave it out for the default.")
+    if isinstance(model, str) and not all(part.strip() for part in model.split("/", 1)):
+        raise UsageError(f"Unknown model {model!r}: a name is missing.", "Write provider/model; see %router models.")
+
+
+def _turns(history: object) -> tuple[Message, ...]:
+    """Return earlier turns, given as Messages or as dicts like those of the providers' own SDKs."""
+    several = isinstance(history, Iterable) and not isinstance(history, str | Mapping)
+    return tuple(_turn(turn) for turn in (cast(Iterable[object], history) if several else (history,)))
+
+
+def _turn(turn: object) -> Message:
+    role, text = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+    if isinstance(turn, Message):
+        role, text = turn.role, turn.text
+    if role not in get_args(Role) or not isinstance(text, str):
+        raise UsageError(
+            f"history holds {reprlib.repr(turn)}, which is no turn of a conversation.",
+            'Write Message("user", "…") or {"role": "user", "content": "…"}; the roles are user and assistant,'
+            " and a system prompt goes into system=.",
+        )
+    return Message(cast(Role, role), text)
 
 
 def _encodable(text: str) -> str:

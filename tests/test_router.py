@@ -284,6 +284,47 @@ def test_retired_models_are_skipped_with_a_warning(make_router: MakeRouter) -> N
     assert router.route("Another one").notes == ()  # told once a session
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_tokens": 5}, "route() has no argument 'max_tokens'. Did you mean 'max_output_tokens'?"),
+        ({"teir": "fast"}, "route() has no argument 'teir'. Did you mean 'tier'?"),
+        ({"messages": []}, "Did you mean 'history'?"),
+        ({"history": 5}, "history holds 5, which is no turn of a conversation."),
+        ({"history": "hi"}, "history holds 'hi', which is no turn of a conversation."),
+        ({"history": [{"role": "system", "content": "x"}]}, "a system prompt goes into system=."),
+        ({"history": [{"role": "user"}]}, "history holds {'role': 'user'}, which"),
+        ({"history": [{"role": "user", "content": ["x"]}]}, "which is no turn of a conversation."),
+        ({"system": 5}, "system must be a string, not 5."),
+        ({"model": 5}, "model must be a string, not 5."),
+        ({"model": "openai/"}, "Unknown model 'openai/': a name is missing."),
+    ],
+)
+def test_what_cannot_be_asked_is_one_clear_line(
+    make_router: MakeRouter, requests: list[Any], given: dict[str, Any], said: str
+) -> None:
+    router = make_router()
+    for ask in (router.route, router.preview):
+        with pytest.raises(UsageError) as raised:
+            ask("Explain closures", **given)
+        assert said in str(raised.value)
+        assert "\n" not in str(raised.value)
+    assert requests == []
+
+
+def test_history_may_be_dicts_as_the_sdks_have_them(make_router: MakeRouter, requests: list[Any]) -> None:
+    turns = [{"role": "user", "content": "Hi"}, Message("assistant", "Hello")]
+    answer = make_router().route("Explain closures", history=iter(turns))
+    assert answer.text == TEXT
+    assert [turn["content"] for turn in requests[0][2]["messages"]] == ["Hi", "Hello", "Explain closures"]
+
+
+@pytest.mark.parametrize("prompt", [None, 5, b"x", ["x"]])
+def test_only_strings_are_classified(make_router: MakeRouter, prompt: Any) -> None:
+    with pytest.raises(UsageError, match="The prompt must be a string, not"):
+        make_router().classify(prompt)
+
+
 def test_a_broken_display_does_not_cost_the_answer(make_router: MakeRouter) -> None:
     def broken(_: Delta) -> None:
         raise ZeroDivisionError("oops")

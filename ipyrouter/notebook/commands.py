@@ -65,7 +65,7 @@ def run(
 
     Raises UsageError with the nearest name for an unknown subcommand.
     """
-    name, _, rest = text.strip().partition(" ")
+    name, rest = (*text.split(maxsplit=1), "", "")[:2]
     if name in ("", "-h", "--help", "help"):
         print(overview())
         return None
@@ -80,6 +80,8 @@ def run(
             )
         )
         return None
+    if parsed.rest and " " not in command.usage:
+        raise UsageError(f"%router {name} takes no {parsed.rest[:60]!r}.", f"Write %router {name} alone.")
     return command.run(Line(router(), parsed, namespace, chats, panel))
 
 

@@ -179,6 +179,25 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%router export log.xls", "Unknown format '.xls'. Known: .csv, .json, .parquet."),
         ("%router export nowhere/log.csv", "cannot be written"),
         ("%router report yesterdayy", "'yesterdayy' is no date."),
+        ("%%route --tmp 0.5\nx", "Unknown option '--tmp'. Did you mean '--temperature'?"),
+        ("%%route --temp 0.5\nx", "Did you mean '--temperature'?"),
+        ("%%route --max_tokens 5\nx", "Did you mean '--max-tokens'?"),
+        ("%%route --sys 'Be brief.'\nx", "Did you mean '--system'?"),
+        ("%%route —no-cahce\nx", "Unknown option '—no-cahce'. Did you mean '--no-cache'?"),
+        ("%%route -s “Be brief.\nx", "The quotes after -s do not close. Write plain quotes"),
+        ('%%route -s "Be brief.”\nx', "The quotes after -s do not close."),
+        ("%%route -m openai/\nx", "Unknown model 'openai/': a name is missing. Write provider/model"),
+        ("%%route -m /ok\nx", "Unknown model '/ok': a name is missing."),
+        ("%%route -m ''\nx", "Unknown model '': a name is missing."),
+        ("%%route --with\nx", "--with needs a value. Write --with NAMES."),
+        ("%router status now", "%router status takes no 'now'. Write %router status alone."),
+        ("%router panel big", "%router panel takes no 'big'."),
+        ("%router compare all", "%router compare takes no 'all'."),
+        ("%router models o", "%router models takes no 'o'."),
+        ("%router config budget", "%router config takes no 'budget'."),
+        ("%router clear-cache now", "%router clear-cache takes no 'now'."),
+        ("%router learn all", "%router learn takes no 'all'."),
+        ("%router log 5 6", "'5 6' is no number of rows."),
     ],
 )
 def test_bad_input_fails_the_cell_in_one_line(shell: Shell, requests: list[Any], cell: str, said: str) -> None:
@@ -190,6 +209,49 @@ def test_bad_input_fails_the_cell_in_one_line(shell: Shell, requests: list[Any],
     assert "Traceback" not in shown
     assert "\n" not in shown
     assert not requests
+
+
+@pytest.mark.parametrize(
+    ("line", "system"),
+    [
+        ("—no-cache -s “Be brief.”", "Be brief."),
+        ("––no-cache –s „Be brief.“", "Be brief."),
+        ("--no‑cache —system «Be brief.»", "Be brief."),
+        ("--no-cache\u00a0-s\u00a0‘Be brief.’", "Be brief."),
+        ("--no-cache —system=“Don’t say "+'"hi"'+".”", 'Don’t say "hi".'),
+        ("-s “” --no-cache", None),
+    ],
+)  # fmt: skip
+def test_dashes_quotes_and_blanks_as_a_web_page_writes_them(
+    shell: Shell, requests: list[Any], line: str, system: str | None
+) -> None:
+    for cell in (f"%%route {line}\nhello", f"%route {line} hello"):
+        ran = shell.run(cell)
+        assert ran.error is None, ran.out + ran.err
+        *before, prompt = requests[-1][2]["messages"]
+        assert (prompt["content"], [turn["content"] for turn in before]) == ("hello", [system] if system else [])
+
+
+@pytest.mark.parametrize(
+    "prompt", ["— what is this dash?", "–5 apples", "—Hola, ¿qué tal?", "“Quoted” words", "−1 < 0"]
+)
+def test_a_prompt_may_begin_with_any_mark(shell: Shell, requests: list[Any], prompt: str) -> None:
+    shell.run(f"%route -q {prompt}")
+    assert prompt_of(requests[0]) == prompt
+
+
+@pytest.mark.parametrize(
+    "names", ["--with a --with b", "--with a, b", "--with a ,b", "--with a , b", "--with=a,b", "--with 'a, b'"]
+)
+def test_names_of_with_add_up(shell: Shell, requests: list[Any], names: str) -> None:
+    shell.run("a, b = 'first', 'second'")
+    for cell in (f"%%route -q --no-cache {names}\nhello", f"%route -q --no-cache {names} hello"):
+        ran = shell.run(cell)
+        assert ran.error is None, ran.out + ran.err
+        assert re.sub(r"\W+", " ", prompt_of(requests[-1])) == (
+            "hello a text of 5 characters first b text of 6 characters second "
+        )
+    assert shell.run("%%route -q --with a, b,\nhello").error is None
 
 
 def test_a_prompt_may_begin_with_a_dash(shell: Shell, requests: list[Any]) -> None:
