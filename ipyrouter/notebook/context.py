@@ -6,14 +6,17 @@ Each piece is a code block, so that the classifier takes it for what it is: past
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 import reprlib
 import sys
 import textwrap
 import traceback
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -201,13 +204,36 @@ def _repr(value: Any) -> str:
     """Return a value's repr without building that of a million items first."""
     if isinstance(value, bytes | bytearray) and len(value) > _MOST:
         return f"{bytes(value[:_MOST])!r}, the first {_MOST:,} of {len(value):,} bytes"
-    if not isinstance(value, list | tuple | dict | set | frozenset):
-        return repr(value)
-    short = reprlib.Repr()
-    short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdict = 50
-    short.maxstring = short.maxother = 500
-    short.maxlevel = 4
-    return short.repr(value)
+    short = _Short()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return short.repr_int(value, 1)
+    if isinstance(value, dict | list | tuple | set | frozenset | deque | KeysView | ValuesView | ItemsView):
+        if len(value) <= short.maxlist:
+            return short.repr(value)
+        items = value.items() if isinstance(value, dict) else value
+        first = list(islice(items, short.maxlist + 1))
+        begins = short.repr(dict(first) if isinstance(value, dict) else first)
+        return f"{type(value).__name__} of {len(value):,}: {begins}"
+    return repr(value)
+
+
+class _Short(reprlib.Repr):
+    """Writes the beginning of what is long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 50
+        self.maxstring = self.maxother = self.maxlong = 500
+        self.maxlevel = 4
+
+    def repr_int(self, x: int, level: int) -> str:  # reprlib's name
+        """Return an int; one of more digits than Python writes as roughly what it is."""
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            exponent = math.log10(abs(x))
+            size = f"{'-' if x < 0 else ''}{10 ** (exponent % 1):.3f}e{int(exponent)}"
+            return f"about {size}, an int of {int(exponent) + 1:,} digits that ends in {abs(x) % 10**12:012}"
 
 
 def _cut(text: str) -> str:
