@@ -133,7 +133,7 @@ class Router:
 
         ``tier`` or ``model`` ("provider/model") overrides the choice. ``cache`` is "use", "refresh" or "off".
         ``escalate=False`` keeps a weak answer. ``yes`` confirms a very large prompt. ``on_delta`` gets the text as it
-        arrives. Answer and log row are written before this returns.
+        arrives, after an empty Delta for each model that is asked. Answer and log row are written before this returns.
 
         Raises UsageError, NoModelError, RouteError (all candidates failed), and Interrupted on Ctrl-C.
         """
@@ -567,6 +567,7 @@ class _Passage:
                 self.on_delta = None
                 self.notes.append(f"on_delta raised {type(error).__name__}: {error}; the answer went on without it.")
 
+        on_text("")  # who looks on is told which model is being waited for
         return self.router._clients.complete(step.candidate, step.call, step.deadlines, on_text)
 
     # --- after ---

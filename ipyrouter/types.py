@@ -87,7 +87,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer. ``attempt`` counts from 1; when it grows, the answer starts anew."""
+    """A piece of a streamed answer, or "" when a model has been asked.
+
+    ``attempt`` counts from 1; when it grows, the answer starts anew.
+    """
 
     text: str
     tier: TierName

@@ -232,6 +232,8 @@ class RouterMagics(Magics):
         Raises:
             UsageError: Where the answer does not fit its format.
         """
+        from ipyrouter.notebook import display
+
         shell: Any = self.shell
         if made.error:
             shell.displayhook.update_user_ns(answer)
@@ -240,7 +242,8 @@ class RouterMagics(Magics):
             shell.set_next_input(made.cell, replace=False)
         if name:
             shell.push({name: made.value})
-        if not as_value and (made.value is not answer or not hasattr(shell, "kernel")):
+        unseen = hasattr(shell, "kernel") and not display.is_captured(shell)  # a value that is shown leaves no trace
+        if not as_value and (made.value is not answer or not unseen):
             # What is shown already is not shown again as the cell's value: set _ and Out[n] alone.
             shell.displayhook.update_user_ns(made.value)
             return None
@@ -249,12 +252,9 @@ class RouterMagics(Magics):
     def _display(self, router: Router, fmt: str, *, quiet: bool) -> Display:
         from ipyrouter.notebook import display
 
-        stream = router.config.display_stream
         if quiet:
             return display.Quiet()
-        if hasattr(self.shell, "kernel"):
-            return display.NotebookDisplay(fmt, stream=stream)
-        return display.TerminalDisplay(fmt, stream=stream)
+        return display.choose(self.shell, fmt, stream=router.config.display_stream)  # type: ignore[arg-type]
 
     def _preview(self, router: Router, prompt: str, asked: dict[str, Any], pieces: list[Piece]) -> None:
         from IPython.display import display
@@ -269,8 +269,10 @@ class RouterMagics(Magics):
             print(bundle["text/plain"])
 
     def _show_panel(self) -> None:
+        from ipyrouter.notebook import display
+
         router = self._router()
-        if not hasattr(self.shell, "kernel"):
+        if display.client(self.shell) in ("terminal", "console"):  # type: ignore[arg-type]
             from ipyrouter.notebook import summary
             from ipyrouter.store.base import LogFilter
 
@@ -301,7 +303,7 @@ class RouterMagics(Magics):
 
         shown = Shown(answer.text)
         if hasattr(self.shell, "kernel"):
-            display.NotebookDisplay("markdown", stream=False).finish(answer, shown)
+            display.WholeDisplay("markdown").finish(answer, shown)
         else:
             display.TerminalDisplay("markdown", stream=False).finish(answer, shown)
         return None

@@ -122,9 +122,9 @@ def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
     )
 
 
-def waiting_bundle() -> Bundle:
+def waiting_bundle(words: str) -> Bundle:
     """Return what stands there until the first text comes."""
-    return {"text/markdown": _line("routing …"), "text/plain": "routing …"}
+    return {"text/markdown": _line(_escaped(words)), "text/plain": sanitise.plain(words)}
 
 
 def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
