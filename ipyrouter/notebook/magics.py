@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ class RouterMagics(Magics):
         self._run = 0  # how many cells have run
         self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
         self._chats: Chats | None = None
+        self._added: dict[str, set[str]] = {}  # the codes of the cells that a cell has added, by its id
         self._router_set: Router | None = None
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
@@ -98,7 +100,7 @@ class RouterMagics(Magics):
           %route -n Draw up a migration plan from pandas 1 to pandas 3
         """
         from ipyrouter.errors import UsageError
-        from ipyrouter.notebook import options, variables
+        from ipyrouter.notebook import formats, options, variables
         from ipyrouter.notebook.chats import Turn
 
         parsed = options.parse(line, options.ROUTE)
@@ -113,8 +115,10 @@ class RouterMagics(Magics):
                 f"Write {parsed.out} = %route …",
             )
         prompt, system, pieces = self._written(parsed, cell, scope.variables)
+        router = self._router()
+        fmt = parsed.format or router.config.display_format
         asked = {
-            "system": system,
+            "system": formats.instructed(system, fmt),
             "history": place.history,
             "tier": parsed.tier,
             "model": parsed.model,
@@ -124,11 +128,9 @@ class RouterMagics(Magics):
             "escalate": False if parsed.no_escalate else None,
             "yes": bool(parsed.yes),
         }
-        router = self._router()
         if parsed.dry_run:
             self._preview(router, prompt, asked, pieces)
             return None
-        fmt = parsed.format or router.config.display_format
         answer, made = self._ask(router, prompt, asked, fmt, quiet=bool(parsed.quiet), bare=cell is None)
         if answer.text.strip():
             self.chats.keep(place, Turn(prompt, answer.text, self._cell, self._run))
@@ -215,10 +217,21 @@ class RouterMagics(Magics):
         except BaseException:
             display.fail(0)
             raise
-        made = formatted(answer, fmt)
+        made = self._once(formatted(answer, fmt))
         display.finish(answer, Shown("") if bodiless and not made.error else made.shown)
         self._shown = answer.id
         return answer, made
+
+    def _once(self, made: Formatted) -> Formatted:
+        """Return what was made of an answer without a new cell, where this cell has added the same one before."""
+        if made.cell is None or self._cell is None:  # without cells, the code is typed ahead at the next prompt
+            return made
+        added = self._added.setdefault(self._cell, set())
+        if made.cell in added:
+            note = "An earlier run of this cell has added the cell with this code."
+            return replace(made, cell=None, shown=replace(made.shown, notes=(*made.shown.notes, note)))
+        added.add(made.cell)
+        return made
 
     def _given(self, answer: Answer, made: Formatted, name: str | None, *, as_value: bool) -> Any:
         """Return the magic's value, with the variable and the new cell that it may bring.
@@ -262,7 +275,7 @@ class RouterMagics(Magics):
         from ipyrouter.notebook import render
 
         turns = len(asked["history"]) // 2
-        bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns)
+        bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns, asked["system"])
         if hasattr(self.shell, "kernel"):
             display(bundle, raw=True)  # type: ignore[no-untyped-call]
         else:

@@ -191,7 +191,7 @@ def _number(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize(), "f")
 
 
-def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0) -> Bundle:
+def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0, system: str | None = None) -> Bundle:
     """Return a dry run: a table of what would be done, and all that would be sent along with the prompt."""
     classification = preview.classification
     if preview.cost_low is None or preview.cost_high is None:
@@ -213,6 +213,7 @@ def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 
         ),
         ("reasons", "; ".join(classification.reasons)),
         ("model", str(preview.candidate)),
+        *([("system", system)] if system else []),
         *([("history", count(turns, "earlier turn"))] if turns else []),
         *(("sent along", f"{piece.title}, {len(piece.body):,} characters") for piece in pieces),
         ("input", f"about {preview.input_tokens:,} tokens"),
