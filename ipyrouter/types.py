@@ -187,6 +187,19 @@ class Answer:
     def __str__(self) -> str:
         return self.text
 
+    # As `%load_ext ipyrouter` shows it, where the extension is not loaded.
+
+    def _repr_markdown_(self) -> str:
+        return self._bundle()["text/markdown"]
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  an answer holds no other
+        printer.text(self._bundle()["text/plain"])
+
+    def _bundle(self) -> dict[str, str]:
+        from ipyrouter.notebook import formats, render
+
+        return render.answer_bundle(self, formats.Shown(self.text))
+
 
 @dataclass(frozen=True, slots=True)
 class Preview:

@@ -11,10 +11,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 import ipyrouter
 from ipyrouter.errors import IPyRouterError, NoModelError, RouteError, UsageError
-from ipyrouter.notebook import options
+from ipyrouter.notebook import options, render
+from ipyrouter.notebook.formats import Shown
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import Answer
@@ -331,6 +333,38 @@ def test_router_subcommands(shell: Shell) -> None:
     assert "all is well" in shell.run("%router status").out
     assert "New session" in shell.run("%router reset").out
     assert "Forgot 1 cached answer." in shell.run("%router clear-cache").out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
+def test_the_log_fits_the_terminal_with_cost_and_status(
+    shell: Shell, make_router: MakeRouter, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    ipyrouter.use_router(make_router(mid=["o/ok", "o/small@a-model-with-a-long-name-2026-11-23"]))
+    shell.run("%%route -q\nWhat is the longest river of all rivers in the world and elsewhere?")
+    shell.run("%%route -q -m o/small@a-model-with-a-long-name-2026-11-23\nWhat is the longest river of all rivers?")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    head, first, second, *more = shell.run("%router log").out.strip().splitlines()[-4 + (columns == 200) :]
+    assert "status" in head
+    assert "cost" in head
+    for line in (first, second):
+        assert " ok " in line
+        assert "$0.00041" in line
+        assert len(line) <= columns
+    absent = "Not shown: saved, took, tokens. All of the log: ipyrouter.cost_log()"
+    assert more == ([absent] if columns < 200 else [])
+    assert "a-model-with-a-long-name" in shell.run("%router log").value._repr_html_()
+
+
+def test_an_answer_shows_as_one_without_the_extension(make_router: MakeRouter) -> None:
+    answer = make_router(mid=["o/echo"]).route("<script>alert(1)</script> \x1b[31m**bold**")
+    formatter = InteractiveShell().display_formatter
+    shown, _ = formatter.format(answer)
+    assert shown == render.answer_bundle(answer, Shown(answer.text))
+    assert "<script" not in shown["text/markdown"]
+    assert "**bold**" in shown["text/markdown"]
+    assert shown["text/plain"].startswith("[mid] o/echo · $")
+    assert "\x1b" not in shown["text/plain"]
+    assert answer.text in repr(answer) or repr(answer.text) in repr(answer)  # repr() keeps all fields
 
 
 def test_report_spans(shell: Shell) -> None:
