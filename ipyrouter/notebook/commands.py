@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.config import LOCAL_MODEL
+from ipyrouter.config import LOCAL_MODEL, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import age, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
 from ipyrouter.store.base import Feedback, LogFilter, Seen
-from ipyrouter.types import TIERS, Answer
+from ipyrouter.types import STATUSES, TIERS, Answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,10 +24,23 @@ if TYPE_CHECKING:
     from ipyrouter.router import Router
 
 
+def _status_name(text: str) -> str:
+    if text not in STATUSES:
+        raise UsageError(f"Unknown status {text!r}.", did_you_mean(text, STATUSES))
+    return text
+
+
 _SPANS = (
     Option(("--week",), "the week of the day, from Monday"),
     Option(("--month",), "the month of the day"),
     Option(("--all",), "the whole log"),
+)
+_FILTERS = (
+    Option(("--since",), "rows from this day or time (UTC) on", "DATE"),
+    Option(("--until",), "rows before this day or time", "DATE"),
+    Option(("--tier",), "rows of this tier", "TIER", as_tier, TIERS),
+    Option(("--model",), "rows of this model, without its provider", "NAME"),
+    Option(("--status",), "ok, cached, weak, refused, partial, interrupted or error", "STATUS", _status_name, STATUSES),
 )
 _RESET = Option(("--reset",), "forget what was learned")
 
@@ -72,7 +85,7 @@ def run(
     if name not in COMMANDS:
         raise UsageError(f"Unknown subcommand {name!r}.", did_you_mean(name, COMMANDS))
     command = COMMANDS[name]
-    parsed = parse(rest, (*command.options, HELP))
+    parsed = _parsed(rest, (*command.options, HELP))
     if parsed.help:
         print(
             help_text(
@@ -83,6 +96,16 @@ def run(
     if parsed.rest and " " not in command.usage:
         raise UsageError(f"%router {name} takes no {parsed.rest[:60]!r}.", f"Write %router {name} alone.")
     return command.run(Line(router(), parsed, namespace, chats, panel))
+
+
+def _parsed(text: str, options: tuple[Option, ...]) -> Parsed:
+    """Read options in front of the words and behind them, as a shell does; a file's name may stand in quotes."""
+    front = parse(text, options)
+    words, dash, tail = front.rest.partition(" -")
+    if not dash or words.startswith(("'", '"')):
+        return front
+    behind = parse(f"-{tail}", options)
+    return Parsed({**front.values, **behind.values}, f"{words.strip()} {behind.rest}".strip())
 
 
 def overview() -> str:
@@ -242,7 +265,8 @@ def _export(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
     path = _path(line)
-    print(f"Wrote {count(export(line.router.log(), path), 'row')} to {path}")
+    chosen = {option.dest: line.parsed.values.get(option.dest) for option in _FILTERS}
+    print(f"Wrote {count(export(line.router.log(**chosen), path), 'row')} to {path}")
 
 
 def _path(line: Line) -> Path:
@@ -299,7 +323,9 @@ COMMANDS: dict[str, Command] = {
     "good": Command(_good, "good [ANSWER]", "mark the last answer (or that variable's) as good; %router learn uses it"),
     "bad": Command(_bad, "bad [ANSWER]", "mark the last answer (or that variable's) as bad"),
     "learn": Command(_learn, "learn", "fit the classifier to your own log, on top of the shipped weights", (_RESET,)),
-    "export": Command(_export, "export FILE", "write the whole log to a .csv, .json or .parquet file"),
+    "export": Command(
+        _export, "export FILE", "write the log, or some of its rows, to a .csv, .json or .parquet file", _FILTERS
+    ),
     "rebuild-log": Command(
         _rebuild_log, "rebuild-log FILE.ipynb", "put the costs that a saved notebook keeps back into the log"
     ),
