@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from decimal import Decimal
 
 from ipyrouter import tokens
@@ -15,6 +16,7 @@ from ipyrouter.store.ledger import Limit, Refusal
 from ipyrouter.types import Request
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks whether calls in flight have ended
 
 
 class BudgetGuard:
@@ -26,8 +28,12 @@ class BudgetGuard:
         self._store = store
         self._session = session
         self._started = started
-        self._mine = 0  # 1e-12 dollars promised to this request so far
-        self.reservations: list[str] = []
+        self._held: dict[str, int] = {}  # reservations and their 1e-12 dollars: what the request spent, and may spend
+
+    @property
+    def reservations(self) -> tuple[str, ...]:
+        """The reservations that the request holds now."""
+        return tuple(self._held)
 
     @property
     def active(self) -> bool:
@@ -35,8 +41,18 @@ class BudgetGuard:
         budget = self._budget
         return any(limit is not None for limit in (budget.call, budget.session, budget.day, budget.month))
 
-    def refuse(self, step: Step, request: Request) -> str | None:
-        """Reserve the step's worst case; return why it may not be spent, or None if it may."""
+    def refuse(self, step: Step, request: Request, until: float | None = None) -> str | None:
+        """Reserve the step's worst case; return why it may not be spent, or None if it may.
+
+        Args:
+            step: The call that is to be made.
+            request: What it is made for.
+            until: Where calls in flight hold the money that is missing, wait for them up to this time
+                (``time.monotonic()``); None does not wait.
+
+        Returns:
+            The reason in words, or None with the money reserved.
+        """
         if not self.active:
             return None
         worst = self._pricing.bound(
@@ -45,21 +61,45 @@ class BudgetGuard:
             step.call.max_output_tokens,
         )
         if worst is None:
-            return f"no price is known for {step.candidate}, so no budget can be kept with it"
+            return f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it"
         pico = to_pico(worst)
-        call = self._budget.call
-        if call is not None and from_pico(self._mine + pico) > call:
-            return f"{step.candidate} could cost {dollars(worst)}, more than the budget of {dollars(call)} for a call"
-        reserved = self._store.reserve(pico, self._limits(), self._session, step.deadlines.total + _MARGIN)
-        if isinstance(reserved, Refusal):
-            limit, left = reserved.limit, max(reserved.limit.pico - reserved.used, 0)
-            return (
-                f"{step.candidate} could cost {dollars(worst)}, and {dollars(from_pico(left))} is left of the budget "
-                f"of {dollars(from_pico(limit.pico))} for {limit.name}"
-            )
-        self._mine += pico
-        self.reservations.append(reserved)
-        return None
+        if (reason := self._exceeds_call(pico)) is not None:
+            return f"{step.candidate} could cost {dollars(worst)}, {reason}"
+        pause = _FIRST_PAUSE
+        while True:
+            reserved = self._store.reserve(pico, self._limits(), self._session, step.deadlines.total + _MARGIN)
+            if not isinstance(reserved, Refusal):
+                self._held[reserved] = pico
+                return None
+            left = 0.0 if until is None else until - time.monotonic()
+            # What this very request holds is no other call's, and does not come back before its end.
+            hopeless = reserved.spent + sum(self._held.values()) + pico > reserved.limit.pico
+            if hopeless or left <= 0:
+                return f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}"
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def settle(self, spent: Decimal | None) -> None:
+        """Give back what the last reservation holds beyond what its call spent; an unknown cost keeps it whole."""
+        if not self._held or spent is None:
+            return
+        reservation, pico = next(reversed(self._held)), to_pico(spent)
+        self._store.adjust(reservation, pico)
+        self._held[reservation] = pico
+
+    def clear(self) -> None:
+        """Forget the reservations: the record of the request has ended them."""
+        self._held.clear()
+
+    def _exceeds_call(self, pico: int) -> str | None:
+        """Return why the budget for a call forbids so much more, or None."""
+        most, spent = self._budget.call, sum(self._held.values())
+        if most is None or spent + pico <= to_pico(most):
+            return None
+        if not spent:
+            return f"more than the budget of {dollars(most)} for a call"
+        left = max(most - from_pico(spent), Decimal(0))
+        return f"and {dollars(left)} is left of the budget of {dollars(most)} for a call"
 
     def left(self) -> dict[str, Decimal]:
         """Return the dollars left of each budget that spans more than a call."""
@@ -78,3 +118,11 @@ class BudgetGuard:
             for name, most, since, session in spans
             if most is not None
         ]
+
+
+def _shortage(refusal: Refusal) -> str:
+    limit = refusal.limit
+    left = from_pico(max(limit.pico - refusal.used, 0))
+    words = f"and {dollars(left)} is left of the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
+    held = refusal.used - refusal.spent
+    return f"{words} ({dollars(from_pico(held))} is reserved for calls in flight)" if held else words

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from ipyrouter import redact
@@ -24,9 +24,14 @@ EMBEDDED = "embedded"
 """The base_url that stands for the llama.cpp server inside this process."""
 
 LOCAL_MODEL = Candidate("local", "smollm2")
+TOY = "toy model (SmolLM2-135M)"
+NO_KEY = f"{TOY}: no key is set"
+"""What badge and note say where the local model stands in for chains none of whose keys is there."""
 PROJECT_FILE = "ipyrouter.toml"
 _DEFAULTS = Path(__file__).with_name("defaults.toml")
 _PREFIXES = {"claude-": "anthropic", "gpt-": "openai", "o1": "openai", "o3": "openai", "o4": "openai"}
+
+T = TypeVar("T")
 
 
 def read_key(variable: str) -> str:
@@ -81,6 +86,21 @@ class Provider:
     def moved_to(self) -> str | None:
         """Return the address in the SDK's environment variable, which moves an official entry."""
         return os.environ.get(f"{self.sdk.upper()}_BASE_URL") if self.official else None
+
+    @property
+    def service(self) -> str:
+        """Return whose models these are: "openai" or "anthropic" at their own hosts, else the entry's own name.
+
+        The address decides, not the name: OPENAI_BASE_URL makes of the entry "openai" another service.
+        """
+        try:
+            host = urlsplit(self.address()).hostname or ""
+        except ValueError:
+            host = ""
+        for owner in ("openai", "anthropic"):
+            if host == f"api.{owner}.com" or host.endswith(f".api.{owner}.com"):
+                return owner
+        return host if self.name in ("openai", "anthropic") else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +203,34 @@ class Config:
         """
         return _candidate(name, self.providers, self.aliases, [c for tier in self.tiers.values() for c in tier.chain])
 
-    def retired_on(self, model: str) -> dt.date | None:
-        """Return the day on which the model's API stops answering, if one is known."""
-        return self.retired.get(model)
+    def retired_on(self, candidate: Candidate) -> dt.date | None:
+        """Return the day on which the candidate's service stops serving the model, if one is known."""
+        return self._of_service(self.retired, candidate)
+
+    def successor(self, candidate: Candidate) -> str | None:
+        """Return the model that the candidate's service names in its place, if one is known."""
+        return self._of_service(self.successors, candidate)
+
+    def _of_service(self, table: Mapping[str, T], candidate: Candidate) -> T | None:
+        """Return a model's entry: "service/model", or the bare name, which the user alone writes and which wins."""
+        service = self.providers[candidate.provider].service
+        return table.get(candidate.model, table.get(f"{service}/{candidate.model}"))
+
+    def deadline_setting(self, tier: TierName, deadline: str) -> str:
+        """Return the setting that a tier's deadline ("connect", "first_byte", "idle" or "total") comes from."""
+        own = f"tiers.{tier}.deadlines.{deadline}"
+        return own if own in self.values and _tier_decides(self.origins, tier, deadline) else f"deadlines.{deadline}"
 
     @property
     def chains_are_ours(self) -> bool:
         """True while nobody has set a chain: every one comes from the preset."""
         return all(self.origins[f"tiers.{name}.chain"] == "default" for name in self.tiers)
+
+
+def _tier_decides(origins: Mapping[str, str], tier: str, deadline: str) -> bool:
+    """Tell whether a tier's own deadline holds: always, unless it is a default and the user has set the general one."""
+    general = origins.get(f"deadlines.{deadline}", "default")
+    return general == "default" or origins.get(f"tiers.{tier}.deadlines.{deadline}", "default") != "default"
 
 
 def _rebuild(*values: Any) -> Config:
@@ -590,7 +630,8 @@ def _build(data: dict[str, Any], origins: dict[str, str], ignored: Sequence[str]
                 raise ConfigError(
                     f"{source(f'tiers.{name}.chain')}: tiers.{name}.chain: {error.message}", error.remedy
                 ) from None
-        deadlines = Deadlines(**{**data["deadlines"], **table.get("deadlines", {})})
+        own = {k: v for k, v in table.get("deadlines", {}).items() if _tier_decides(origins, name, k)}
+        deadlines = Deadlines(**{**data["deadlines"], **own})
         tiers[name] = Tier(name, tuple(chain), table["max_output_tokens"], deadlines)
     budget: dict[str, Any] = {k: v if k == "action" else Decimal(str(v)) for k, v in data["budget"].items()}
     signals = data["signals"]
@@ -666,16 +707,15 @@ def _candidate(
             raise UsageError(
                 f"Unknown model {redact.excerpt(model)} of {provider}.", f"It has one: {provider}/{LOCAL_MODEL.model}."
             )
-        return Candidate(provider, aliases.get(model, model))
+        # An alias of a maker's name holds at that maker; another server may serve a model of its own under it.
+        return Candidate(provider, aliases.get(model, model) if _maker(model) in (None, provider) else model)
     for candidate in known:
         if candidate.model == name:
             return candidate
     if name == LOCAL_MODEL.model:
         return LOCAL_MODEL
-    if not slash:
-        for prefix, owner in _PREFIXES.items():
-            if name.startswith(prefix):
-                return Candidate(owner, name)
+    if not slash and (maker := _maker(name)) is not None:
+        return Candidate(maker, name)
     if slash:
         raise UsageError(
             f"Unknown provider {redact.excerpt(provider)} in {redact.excerpt(name)}.", did_you_mean(provider, providers)
@@ -684,6 +724,11 @@ def _candidate(
     raise UsageError(
         f"Unknown model {redact.excerpt(name)}.", f"{did_you_mean(name, names)} Or write 'provider/model'."
     )
+
+
+def _maker(model: str) -> str | None:
+    """Return the provider that a model's name tells, if it tells one."""
+    return next((maker for prefix, maker in _PREFIXES.items() if model.startswith(prefix)), None)
 
 
 def as_tier(name: str) -> TierName:

@@ -67,6 +67,9 @@ class RouteError(IPyRouterError):
         super().__init__(message, remedy)
         self.attempts = attempts
 
+    def __str__(self) -> str:
+        return "\n  ".join(filter(None, (self.message, self.remedy)))
+
 
 class Interrupted(KeyboardInterrupt):
     """The person stopped the request; ``answer`` holds what had arrived, and is logged. Shown without a traceback."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import pandas as pd
 
-from ipyrouter.errors import UsageError
+from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.plan import today
 from ipyrouter.store.base import LogFilter, Store
 from ipyrouter.types import TIERS
@@ -17,6 +17,8 @@ from ipyrouter.types import TIERS
 _TEXTS = ("answer_id", "prompt", "text")
 _MILLION = 1_000_000
 _ORDERED = ("tier", "routed_tier", "escalated_from")
+_CONDITIONS = ("since", "until", "tier", "model", "session", "notebook", "status", "content")
+_DAYS = ("day", "date", "days", "when", "start", "end", "from_", "to", "week", "month")
 COLUMNS = (
     "time", "answer_id", "session", "notebook", "tier", "routed_tier", "difficulty", "escalated_from", "fallback_from",
     "provider", "model", "status", "input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens",
@@ -36,6 +38,7 @@ def log_frame(
     notebook: str | None = None,
     status: str | None = None,
     content: bool = True,
+    **unknown: Never,
 ) -> pd.DataFrame:
     """Return the log, one row an attempt, oldest first.
 
@@ -44,7 +47,7 @@ def log_frame(
     | time | datetime64[us, UTC] | when the request was recorded; the same for all its attempts |
     | answer_id | object (str) | the request; its attempts stand in their order |
     | session, notebook | category | who asked, and where |
-    | tier | category, fast < mid < power | of this attempt |
+    | tier | category, fast < mid < power | whose chain was asked; of a model that was named, its own tier |
     | routed_tier | the same | what the prompt was classified as |
     | difficulty | float64 | 0 to 1, what the classifier said |
     | escalated_from | the same as tier | the tier whose answer to this request was weak |
@@ -54,11 +57,11 @@ def log_frame(
     | input_tokens | int64 | the cached and the cache-written ones included |
     | output_tokens | int64 | the reasoning ones included |
     | cached_input_tokens, cache_write_tokens, reasoning_tokens | int64 | |
-    | estimated | bool | the provider did not report the tokens |
+    | estimated | bool | the provider did not report the tokens; of a call without an answer, what its input may cost |
     | cost, saved | float64 | dollars; NaN where not known |
     | cost_pico, saved_pico | Int64 | the same in whole 1e-12 dollars, which sum exactly |
     | price_id, rates | category | the price that was matched; $ per million tokens as JSON |
-    | latency, first_token | float64 | seconds |
+    | latency, first_token | float64 | seconds of the call, without set-up and waiting |
     | finish, error_kind, error, feedback | category | |
     | prompt, text | object (str) | None where the log keeps no content, or ``content=False`` |
 
@@ -66,8 +69,12 @@ def log_frame(
     ``since`` <= time < ``until``; dates and times without a zone are UTC. The conditions are SQLite's work, not
     pandas'; ``content=False`` halves time and memory.
 
-    Raises UsageError for a date that is none, StoreError for a database of a newer version.
+    Raises UsageError for an unknown condition or a date that is none, StoreError for a database of a newer version.
     """
+    for name in unknown:
+        days = 'Use since= and until=, as in cost_log(since="2026-11-23", until="2026-11-24").'
+        hint = days if name in _DAYS else did_you_mean(name, _CONDITIONS)
+        raise UsageError(f"cost_log() has no condition {name!r}.", hint)
     wanted = LogFilter(moment(since), moment(until), tier, model, session, notebook, status)
     table = store.log(wanted, content=content)
     rows = len(table.columns["time"])

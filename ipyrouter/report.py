@@ -31,12 +31,14 @@ class Report:
 
     ``total`` and ``saved`` are exact dollars of what has a known price; ``unpriced`` counts the calls, ``unsaved`` the
     answers from the cache without one. A call is one attempt that was sent; an answer from the cache is none.
-    ``errors`` counts failed, broken and stopped calls, ``error_cost`` is what they had spent; ``fallbacks`` counts
-    requests that another model than the preferred one answered; ``escalations`` those that went a tier up,
-    ``escalation_cost`` the dollars spent up there; None where a price is not known. ``tiers`` and ``models`` have a row
+    ``errors`` counts failed, broken and stopped calls, ``error_cost`` is what is known of what they had spent, and
+    ``error_unpriced`` counts those without a price; ``fallbacks`` counts requests that another model than the preferred
+    one answered; ``escalations`` those that went a tier up, ``escalation_cost`` and ``escalation_unpriced`` what the
+    calls up there cost. ``tiers`` and ``models`` have a row
     each with calls, cache_hits, errors, cost and saved (dollars), unpriced, unsaved, and latency (mean seconds of the
     calls that answered). ``dearest`` and ``slowest`` hold the five first requests: time,
-    model, cost (dollars; unknown ones are not ranked), latency (seconds, all attempts), prompt (one line, cut).
+    model, cost (dollars of what has a price; without any, a request is not ranked), latency (seconds, all attempts),
+    prompt (one line, cut), unpriced (calls).
     """
 
     title: str
@@ -47,10 +49,12 @@ class Report:
     calls: int
     cache_hits: int
     errors: int
-    error_cost: Decimal | None
+    error_cost: Decimal
+    error_unpriced: int
     fallbacks: int
     escalations: int
-    escalation_cost: Decimal | None
+    escalation_cost: Decimal
+    escalation_unpriced: int
     tiers: pd.DataFrame
     models: pd.DataFrame
     dearest: pd.DataFrame
@@ -83,11 +87,12 @@ class Report:
         """What went another way than planned, in one line; empty where nothing did."""
         said = []
         if self.errors:
-            said.append(f"{self.errors:,} failed, at {dollars(self.error_cost)}")
+            said.append(f"{self.errors:,} failed, at {at_least(self.error_cost, self.error_unpriced)}")
         if self.fallbacks:
             said.append(count(self.fallbacks, "fallback"))
         if self.escalations:
-            said.append(f"{count(self.escalations, 'escalation')}, at {dollars(self.escalation_cost)}")
+            cost = at_least(self.escalation_cost, self.escalation_unpriced)
+            said.append(f"{count(self.escalations, 'escalation')}, at {cost}")
         return " · ".join(said)
 
     def __str__(self) -> str:
@@ -139,10 +144,14 @@ def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
 
 def _ranked(title: str, frame: pd.DataFrame) -> tables.Table:
     rows: list[tuple[str, ...]] = [
-        (f"{time:%m-%d %H:%M:%S}", model, dollars(cost), seconds(latency), prompt)
-        for time, model, cost, latency, prompt in frame.itertuples(index=False)
+        (f"{time:%m-%d %H:%M:%S}", model, _cost(cost, unpriced), seconds(latency), prompt)
+        for time, model, cost, latency, prompt, unpriced in frame.itertuples(index=False)
     ]
     return tables.Table(title, ("at (UTC)", "model", "cost", "took", "prompt"), rows)
+
+
+def _cost(cost: float, unpriced: int) -> str:
+    return dollars(cost) if pd.isna(cost) else at_least(Decimal(str(cost)), unpriced)
 
 
 def report(store: Store, day: dt.date | str | None = None, span: str = "day") -> Report:
@@ -190,10 +199,12 @@ def summarise(store: Store, log: pd.DataFrame, title: str) -> Report:
         calls=len(called),
         cache_hits=len(repeated),
         errors=len(failed),
-        error_cost=_whole(failed["cost_pico"]),
+        error_cost=exact(failed["cost_pico"]),
+        error_unpriced=int(failed["cost_pico"].isna().sum()),
         fallbacks=int(answers["fallback_from"].notna().sum()),
         escalations=up["answer_id"].nunique(),
-        escalation_cost=_whole(up["cost_pico"]),
+        escalation_cost=exact(up["cost_pico"]),
+        escalation_unpriced=int(up["cost_pico"].isna().sum()),
         tiers=_by(log, log["tier"].cat.remove_unused_categories(), "tier"),
         models=_by(log, models(log), "model"),
         dearest=_top(store, requests, "cost"),
@@ -204,10 +215,6 @@ def summarise(store: Store, log: pd.DataFrame, title: str) -> Report:
 def _called(log: pd.DataFrame) -> pd.DataFrame:
     # A candidate that was left alone after faults has a row, but nothing was sent.
     return log[(log["status"] != "cached") & (log["error_kind"] != "left_alone")]
-
-
-def _whole(picos: pd.Series[Any]) -> Decimal | None:
-    return None if picos.isna().any() else exact(picos)
 
 
 def _by(log: pd.DataFrame, key: pd.Series[Any], name: str) -> pd.DataFrame:
@@ -235,7 +242,8 @@ def _requests(log: pd.DataFrame) -> pd.DataFrame:
     sent = log[log["status"] != "cached"]
     parts = sent.assign(model=models(sent)).groupby("answer_id", sort=False)
     frame = parts.agg(time=("time", "first"), model=("model", "last"), latency=("latency", "sum"))
-    frame["cost"] = parts["cost"].sum(min_count=1).where(parts["cost_pico"].count() == parts.size())
+    frame["cost"] = parts["cost"].sum(min_count=1)
+    frame["unpriced"] = parts.size() - parts["cost_pico"].count()
     return frame
 
 
@@ -249,6 +257,7 @@ def _top(store: Store, requests: pd.DataFrame, column: str) -> pd.DataFrame:
             "cost": ranked["cost"],
             "latency": ranked["latency"],
             "prompt": [tables.line(prompts.get(name) or "", 60) for name in ranked.index],
+            "unpriced": ranked["unpriced"],
         },
         index=ranked.index,
     )

@@ -134,8 +134,9 @@ def server() -> Iterator[FaultServer]:
 
 @pytest.fixture
 def requests(server: FaultServer) -> list[Any]:
-    """What the server has been asked during this test."""
+    """What the server has been asked during this test. It begins without replies."""
     server.requests.clear()
+    server.replies.clear()
     return server.requests
 
 
@@ -157,7 +158,7 @@ def make_router(server: FaultServer, requests: list[Any]) -> Iterator[Callable[.
 def server_config(server: FaultServer, *, stream: bool = True, **settings: Any) -> dict[str, Any]:
     """Settings that send everything to the fault server; chains may be given as fast=[…], mid=[…], power=[…]."""
     chains = {tier: settings.pop(tier, ["o/ok"]) for tier in ("fast", "mid", "power")}
-    deadlines = settings.pop("deadlines", {"connect": 1, "first_byte": 1, "idle": 1, "total": 5})
+    deadlines = settings.pop("deadlines", {"connect": 10, "first_byte": 20, "idle": 20, "total": 20})
     tiers = {tier: {"chain": chain} for tier, chain in chains.items()}
     models = {name for chain in chains.values() for name in chain}
     prices = {name: {"input": 1, "output": 10, "cached_input": 0.5} for name in models}

@@ -13,7 +13,7 @@ import pytest
 from ipyrouter import config
 from ipyrouter.config import Config
 from ipyrouter.errors import ConfigError, UsageError
-from ipyrouter.types import Candidate
+from ipyrouter.types import TIERS, Candidate
 
 
 def write(path: Path, text: str) -> Path:
@@ -330,3 +330,36 @@ def test_a_choice_that_is_none_names_the_nearest_one() -> None:
 def test_the_embedded_server_has_one_model() -> None:
     with pytest.raises(UsageError, match=r"Unknown model 'other' of local\. It has one: local/smollm2\."):
         config.load({}).candidate("local/other")
+
+
+def test_deadlines_follow_the_tier() -> None:
+    tiers = config.load(environ={}).tiers
+    assert [tiers[tier].deadlines.first_byte for tier in TIERS] == [30, 120, 300]
+    assert all(t.deadlines.total >= 2 * t.deadlines.first_byte for t in tiers.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "first_byte", "setting"),
+    [
+        ({}, 300, "tiers.power.deadlines.first_byte"),
+        (
+            {"deadlines": {"first_byte": 7}},
+            7,
+            "deadlines.first_byte",
+        ),  # the user's own wins over our default of the tier
+        ({"tiers": {"power": {"deadlines": {"first_byte": 8}}}}, 8, "tiers.power.deadlines.first_byte"),
+        (
+            {"deadlines": {"first_byte": 7}, "tiers": {"power": {"deadlines": {"first_byte": 8}}}},
+            8,
+            "tiers.power.deadlines.first_byte",
+        ),
+        ({"deadlines": {"total": 500}}, 300, "tiers.power.deadlines.first_byte"),
+    ],
+)
+def test_a_deadline_and_the_setting_that_it_comes_from(
+    settings: dict[str, Any], first_byte: float, setting: str
+) -> None:
+    for loaded in (config.load(settings, environ={}), config.override(config.load(environ={}), settings, "%config")):
+        assert loaded.tiers["power"].deadlines.first_byte == first_byte
+        assert loaded.deadline_setting("power", "first_byte") == setting
+    assert config.load(settings, environ={}).deadline_setting("fast", "idle") == "deadlines.idle"

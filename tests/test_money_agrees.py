@@ -11,10 +11,12 @@ import pytest
 
 from ipyrouter.errors import NoModelError, RouteError
 from ipyrouter.log import exact
+from ipyrouter.money import dollars
 from ipyrouter.notebook import summary
+from ipyrouter.pricing import at_rates
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter
-from ipyrouter.types import TIERS, Answer
+from ipyrouter.types import TIERS, Answer, Attempt
 
 MakeRouter = Callable[..., Router]
 BEHAVIOURS = ("ok", "short", "refusal", "no-usage", "length", "status-500", "stream-end", "stream-reset", "empty",
@@ -51,3 +53,53 @@ def test_all_sums_agree(make_router: MakeRouter, seed: int) -> None:
     assert all(panel.tiers[tier] == report.tiers["cost"].get(tier, 0) for tier in TIERS)
     assert all(panel.tier_calls[tier] == report.tiers["calls"].get(tier, 0) for tier in TIERS)
     assert dict(panel.cards())["spent"] == report.spent
+    compared = router.compare()
+    answered = [(answer, final) for answer in answers if (final := answer_of(answer)) is not None]
+    power = router.config.tiers["power"].chain[0]
+    if not (rates := router.pricing.rates(power)):
+        assert compared.loc["all power", ["cost", "unpriced"]].isna().tolist() == [True, False]
+        assert compared.loc["all power", "unpriced"] == len(answered)
+        assert panel.against_power is None
+        return
+    at_power = [at_rates(rates, final.usage) for _, final in answered]
+    assert compared.loc["all power", "cost"] == pytest.approx(float(sum(at_power)))
+    assert compared.loc["all power", ["calls", "unpriced"]].tolist() == [len(answered), 0]
+    priced = [answer for answer in answers if answer.cost is not None]
+    own = sum((answer.cost for answer in priced if answer.cost), Decimal(0))
+    known = [cost for (answer, _), cost in zip(answered, at_power, strict=True) if answer.cost is not None]
+    assert panel.against_power == sum(known, Decimal(0)) - own
+    assert panel.not_compared == len(answered) - len(known)
+    ends = [attempt.cost.amount for answer, _ in answered for attempt in answer.attempts if attempt.status != "cached"]
+    assert compared.loc["router + cache", ["calls", "unpriced"]].tolist() == [len(ends), ends.count(None)]
+    if any(ends):
+        expected = float(sum((cost for cost in ends if cost is not None), Decimal(0)))
+        assert compared.loc["router + cache", "cost"] == pytest.approx(expected)
+
+
+def answer_of(answer: Answer) -> Attempt | None:
+    """Return the attempt that answered a request, None where none did."""
+    if any(attempt.status == "interrupted" for attempt in answer.attempts):
+        return None
+    found = [attempt for attempt in answer.attempts if attempt.status in ("ok", "weak", "refused", "cached")]
+    return found[-1] if found else None
+
+
+def test_one_unpriced_call_blanks_nothing(make_router: MakeRouter) -> None:
+    """Panel and comparison say the same of all power, and "at least" of what is unknown."""
+    prices = {"o/ok": {"input": 1, "output": 10, "cached_input": 0.5}, "a/ok": {"input": 5, "output": 50}}
+    router = make_router(mid=["o/ok"], power=["a/ok"], prices=prices)
+    for number in range(3):
+        router.route(f"Explain closures {number}")
+    whole = summary.gather(router, summary.Sums(router.store, LogFilter()), "all")
+    all_power = router.compare().loc["all power", "cost"]
+    assert whole.against_power is not None
+    assert float(whole.against_power + whole.spent) == pytest.approx(all_power)
+    router.route("Explain generators", model="o/ok@unpriced")
+    partly = summary.gather(router, summary.Sums(router.store, LogFilter()), "all")
+    assert (partly.against_power, partly.not_compared) == (whole.against_power, 1)
+    cards = dict(partly.cards())
+    assert cards["saved against all power"] == f"at least {dollars(whole.against_power)}, 1 request unpriced"
+    compared = router.compare()
+    assert compared.loc["router", "cost"] == pytest.approx(float(whole.spent))
+    assert compared["unpriced"].tolist() == [0, 0, 1, 1]
+    assert compared.loc["all power", "cost"] == pytest.approx(all_power * 4 / 3)  # the same tokens once more

@@ -138,7 +138,10 @@ def test_unknown_prices_are_never_zero(make_router: MakeRouter) -> None:
     assert list(report.dearest["model"]) == ["o/ok"]  # an unknown cost has no rank
     assert len(report.slowest) == 2
     assert "price unknown" in str(report)
-    assert router.compare()["cost"].isna().tolist() == [True, False, True, True]
+    compared = router.compare()
+    assert compared["cost"].isna().tolist() == [True, False, False, False]  # the model of the tier power has no price
+    assert compared["unpriced"].tolist() == [3, 0, 2, 1]
+    assert compared.loc["router + cache", "cost"] == pytest.approx(float(report.total))
 
 
 def test_what_unpriced_faults_and_escalations_cost_is_unknown(make_router: MakeRouter) -> None:
@@ -147,8 +150,10 @@ def test_what_unpriced_faults_and_escalations_cost_is_unknown(make_router: MakeR
     )
     router.route(LONG)
     report = router.report()
-    assert (report.error_cost, report.escalation_cost) == (None, None)
-    assert "1 failed, at price unknown · 1 fallback · 1 escalation, at price unknown" in str(report)
+    assert (report.error_cost, report.error_unpriced) == (0, 1)
+    assert (report.escalation_cost, report.escalation_unpriced) == (0, 2)
+    said = "1 failed, at unknown, 1 call unpriced · 1 fallback · 1 escalation, at unknown, 2 calls unpriced"
+    assert said in str(report)
 
 
 def test_a_model_that_no_longer_exists(make_router: MakeRouter) -> None:

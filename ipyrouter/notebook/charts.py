@@ -1,4 +1,4 @@
-"""The panel's charts as SVG that takes its text colour from the page, so that it fits every theme.
+"""The panel's charts as SVG, on a white ground of their own: an image does not know the page's theme.
 
 Figures are drawn without pyplot, which would keep every one of them.
 """
@@ -13,7 +13,7 @@ from ipyrouter.money import dollars
 from ipyrouter.notebook.render import COLOURS
 from ipyrouter.types import TIERS, TierName
 
-_TEXT = "#010203"  # stands for the page's own text colour until the SVG is written
+_TEXT = "#212121"
 _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -60,6 +60,6 @@ def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals:
         line.xaxis.set_major_locator(locator)
         line.xaxis.set_major_formatter(ConciseDateFormatter(locator, formats=_TIMES, zero_formats=_TIMES))
         written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     svg = written.getvalue()
-    return svg[svg.index("<svg") :].replace(_TEXT, "currentColor")
+    return svg[svg.index("<svg") :]

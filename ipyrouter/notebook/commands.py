@@ -9,12 +9,13 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.config import LOCAL_MODEL
+from ipyrouter.config import LOCAL_MODEL, NO_KEY
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.money import age, count, dollars, seconds
+from ipyrouter.money import age, at_least, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
 from ipyrouter.store.base import Feedback, LogFilter, Seen
 from ipyrouter.types import TIERS, Answer
@@ -75,7 +76,7 @@ def run(
 
     Raises UsageError with the nearest name for an unknown subcommand.
     """
-    name, _, rest = text.strip().partition(" ")
+    name, rest = (*text.split(maxsplit=1), "", "")[:2]
     if name in ("", "-h", "--help", "help"):
         print(overview())
         return None
@@ -90,6 +91,8 @@ def run(
             )
         )
         return None
+    if parsed.rest and " " not in command.usage:
+        raise UsageError(f"%router {name} takes no {parsed.rest[:60]!r}.", f"Write %router {name} alone.")
     return command.run(Line(router(), parsed, namespace, chats, panel))
 
 
@@ -135,10 +138,11 @@ def _report(line: Line) -> Report:
 def _compare(line: Line) -> pd.DataFrame:
     frame = line.router.compare()
     print(frame.attrs["assumption"])
+    costs = zip(frame["cost"].fillna(0.0), frame["unpriced"], strict=True)
     return frame.assign(
-        cost=frame["cost"].map(dollars),
+        cost=[at_least(Decimal(str(cost)), unpriced) for cost, unpriced in costs],
         latency=frame["latency"].map(lambda s: seconds(s) if s == s else ""),  # noqa: PLR0124  NaN
-    )
+    ).drop(columns="unpriced")
 
 
 def _models(line: Line) -> pd.DataFrame:
@@ -153,7 +157,7 @@ def _models(line: Line) -> pd.DataFrame:
     for tier in TIERS:
         for place, candidate in enumerate(config.tiers[tier].chain, 1):
             rates = pricing.rates(candidate)
-            retires = config.retired_on(candidate.model)
+            retires = config.retired_on(candidate)
             state = left_alone.get(str(candidate)) or left_alone.get(candidate.provider)
             if state is None and retires is not None and retires <= today():
                 state = "retired: skipped"
@@ -174,7 +178,7 @@ def _models(line: Line) -> pd.DataFrame:
             )
     none_ready = config.chains_are_ours and not any(row["state"] == "ready" for row in rows)
     if none_ready and line.router.ready(LOCAL_MODEL):
-        print(f"No key is set: {LOCAL_MODEL} answers.")
+        print(f"{NO_KEY}; {LOCAL_MODEL} answers in every tier.")
     frame = pd.DataFrame(rows).set_index(["tier", "place"])
     frame["context"] = frame["context"].astype("Int64")
     return frame

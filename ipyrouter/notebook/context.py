@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import io
 import itertools
+import math
 import os
 import re
 import reprlib
@@ -270,11 +271,20 @@ def _repr(value: Any) -> str:
     """Return a value's repr without building that of a million items first."""
     if isinstance(value, bytes | bytearray) and len(value) > _MOST:
         return f"{bytes(value[:_MOST])!r}, the first {_MOST:,} of {len(value):,} bytes"
-    if isinstance(value, KeysView | ValuesView | ItemsView):
-        return f"{type(value).__name__}({_repr(list(itertools.islice(value, _ITEMS + 1)))})"
-    if not isinstance(value, list | tuple | dict | set | frozenset | collections.deque) and not _has_fields(value):
+    short = _Short()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return short.repr_int(value, 1)
+    if _has_fields(value):
+        return removal.fields(short.repr(value))
+    views = isinstance(value, KeysView | ValuesView | ItemsView)
+    if not views and not isinstance(value, dict | list | tuple | set | frozenset | collections.deque):
         return removal.fields(_cut(repr(value)))
-    return removal.fields(_Short().repr(value))
+    if len(value) <= short.maxlist:
+        return f"{type(value).__name__}({short.repr(list(value))})" if views else removal.fields(short.repr(value))
+    items = value.items() if isinstance(value, dict) else value
+    first = list(itertools.islice(items, short.maxlist + 1))
+    begins = short.repr(dict(first) if isinstance(value, dict) else first)
+    return removal.fields(f"{type(value).__name__} of {len(value):,}: {begins}")
 
 
 class _Short(reprlib.Repr):
@@ -283,8 +293,17 @@ class _Short(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
         self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = self.maxdeque = _ITEMS
-        self.maxstring = self.maxother = 500
+        self.maxstring = self.maxother = self.maxlong = 500
         self.maxlevel = 4
+
+    def repr_int(self, x: int, level: int) -> str:  # reprlib's name
+        """Return an int; one of more digits than Python writes as roughly what it is."""
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            exponent = math.log10(abs(x))
+            size = f"{'-' if x < 0 else ''}{10 ** (exponent % 1):.3f}e{int(exponent)}"
+            return f"about {size}, an int of {int(exponent) + 1:,} digits that ends in {abs(x) % 10**12:012}"
 
     def repr_dict(self, x: Any, level: int) -> str:
         """Return a dict in its own order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,31 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("at (UTC)", "tier", "model", "status", "cost", "saved", "tokens", "took", "prompt")
 _PROMPT = 40  # characters
+_DISPENSABLE = ("saved", "took", "tokens")  # in a narrow terminal, in this order
+_CUT = {"prompt": 8, "model": 12}  # to no fewer characters
 
 
 class Readable(pd.DataFrame):
-    """A table whose texts mean themselves: a $ in a prompt is no maths."""
+    """A table whose texts mean themselves: a $ in a prompt is no maths. In a terminal it is as wide as that."""
+
+    def __repr__(self) -> str:
+        """Leave out what matters least, and name it: pandas would leave out what stands in the middle."""
+        if self.empty:
+            return super().__repr__()
+        width = shutil.get_terminal_size().columns
+        shown, absent = pd.DataFrame(self), []
+        for name in _DISPENSABLE:
+            if name in shown and _width(shown) > width:
+                shown = shown.drop(columns=name)
+                absent.append(name)
+        for name, least in _CUT.items():
+            if name in shown and (over := _width(shown) - width) > 0:
+                most = max(least, int(shown[name].str.len().max()) - over)
+                shown[name] = shown[name].map(
+                    lambda text, most=most: text if len(text) <= most else f"{text[: most - 1]}…"
+                )
+        more = [f"Not shown: {', '.join(absent)}. All of the log: ipyrouter.cost_log()"] if absent else []
+        return "\n".join([shown.to_string(index=False), *more])
 
     def _repr_html_(self) -> Any:
         with pd.option_context("display.html.use_mathjax", False):
@@ -44,13 +66,17 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
         row["tier"],
         plain(f"{row['provider']}/{row['model']}"),
         row["status"],
-        dollars(_amount(row["cost_pico"])),
+        ("about " if row["estimated"] and row["cost_pico"] else "") + dollars(_amount(row["cost_pico"])),
         "" if row["saved_pico"] is None else dollars(_amount(row["saved_pico"])),
         f"{row['input_tokens'] + row['output_tokens']:,}",
         seconds(row["latency"]),
         prompt if len(prompt) <= _PROMPT else f"{prompt[: _PROMPT - 1]}…",
     )
     return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _width(frame: pd.DataFrame) -> int:
+    return max(map(len, frame.to_string(index=False).split("\n")))
 
 
 def _amount(pico: int | None) -> Decimal | None:

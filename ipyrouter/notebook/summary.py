@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ipyrouter import baseline
 from ipyrouter.money import at_least, count, dollars, from_pico
-from ipyrouter.notebook.sanitise import NO_MATHS, plain
-from ipyrouter.plan import without_retired
+from ipyrouter.notebook.sanitise import plain
 from ipyrouter.store.base import SUMMARY_COLUMNS, LogFilter
+from ipyrouter.tables import escaped
 from ipyrouter.types import TIERS, TierName
 
 if TYPE_CHECKING:
     from ipyrouter.router import Router
     from ipyrouter.store.base import Store
 
-_ANSWERED = ("ok", "cached", "refused")
 _POINTS = 200  # of the chart, about
 
 
@@ -29,7 +29,8 @@ class Figures:
 
     ``times`` and ``totals`` are what was spent up to each moment (UTC). ``unpriced`` counts the calls, ``unsaved`` the
     cached answers of unknown price. ``against_power`` is what the power tier's first model that is not retired would
-    have cost more, None where a price is not known.
+    have cost more, for the requests whose own cost is known, None where that model's price is not known;
+    ``not_compared`` counts the other requests.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Figures:
     saved: Decimal
     unsaved: int
     against_power: Decimal | None
+    not_compared: int
     calls: int
     hits: int
     rows: int
@@ -52,7 +54,12 @@ class Figures:
         return [
             ("spent", at_least(self.spent, self.unpriced)),
             ("saved by the cache", at_least(self.saved, self.unsaved, "answer")),
-            ("saved against all power", dollars(self.against_power)),
+            (
+                "saved against all power",
+                "price unknown"
+                if self.against_power is None
+                else at_least(self.against_power, self.not_compared, "request"),
+            ),
             ("calls", f"{self.calls:,}"),
             ("cache hits", f"{self.hits:,}"),
             *((f"budget left {span}", dollars(rest)) for span, rest in self.left.items()),
@@ -70,21 +77,26 @@ class Sums:
         self._bucket = max((last - since) // _POINTS, 1_000_000)
         # Other kernels may still be writing rows with a time of a moment ago.
         self._until = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=2)
-        self._past = self._read(replace(wanted, until=min(self._until, wanted.until or self._until)))
+        self._past: tuple[tuple[int, ...], list[dict[str, Any]]] | None = None  # with the steps of its bands
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the sums as they are now, by SUMMARY_COLUMNS. Raises StoreError."""
+    def rows(self, steps: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Return the sums as they are now, by SUMMARY_COLUMNS, input tokens in bands. Raises StoreError."""
+        if self._past is None or self._past[0] != steps:
+            until = min(self._until, self._wanted.until or self._until)
+            self._past = steps, self._read(replace(self._wanted, until=until), steps)
         since = max(self._until, self._wanted.since or self._until)
-        return self._past + self._read(replace(self._wanted, since=since))
+        return self._past[1] + self._read(replace(self._wanted, since=since), steps)
 
-    def _read(self, wanted: LogFilter) -> list[dict[str, Any]]:
-        rows = self._store.summary(wanted, self._bucket)
+    def _read(self, wanted: LogFilter, steps: tuple[int, ...]) -> list[dict[str, Any]]:
+        rows = self._store.summary(wanted, self._bucket, steps)
         return [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in rows]
 
 
 def gather(router: Router, sums: Sums, title: str) -> Figures:
     """Return the figures of a part of the log. Raises StoreError."""
-    rows = sums.rows()
+    power = baseline.model_of(router.config, "power")
+    steps = router.pricing.thresholds(power)
+    rows = sums.rows(steps)
     called = [row for row in rows if row["status"] != "cached"]
     tiers: dict[TierName, int] = dict.fromkeys(TIERS, 0)
     tier_calls: dict[TierName, int] = dict.fromkeys(TIERS, 0)
@@ -97,18 +109,17 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     for moment in sorted(moments):
         spent += moments[moment]
         totals.append(from_pico(spent))
-    answered = [row for row in rows if row["status"] in _ANSWERED]
-    power = _at_power(
-        router, sum(row["input_tokens"] for row in answered), sum(row["output_tokens"] for row in answered)
-    )
-    unpriced = sum(row["unpriced"] for row in called)
+    priced = [row for row in rows if row["priced"]]
+    at_power = baseline.cost_at(router.pricing, power, priced, steps)
+    own = from_pico(sum(row["cost_pico"] for row in priced))
     return Figures(
         title=title,
         spent=from_pico(spent),
-        unpriced=unpriced,
+        unpriced=sum(row["unpriced"] for row in called),
         saved=from_pico(sum(row["saved_pico"] for row in rows)),
         unsaved=sum(row["unsaved"] for row in rows),
-        against_power=None if power is None or unpriced else power - from_pico(spent),
+        against_power=None if at_power is None else at_power - own,
+        not_compared=sum(row["rows"] for row in rows if row["final"] and not row["priced"]),
         calls=sum(tier_calls.values()),
         hits=sum(row["rows"] for row in rows if row["status"] == "cached"),
         rows=sum(row["rows"] for row in rows),
@@ -120,43 +131,36 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     )
 
 
-def _at_power(router: Router, input_tokens: int, output_tokens: int) -> Decimal | None:
-    """Return the dollars of the tokens at the base rates of the power tier's first model that is not retired."""
-    power = router.config.tiers["power"]
-    rates = router.pricing.rates((without_retired(router.config, power)[0] or power.chain)[0])
-    read, written = rates.get("input"), rates.get("output")
-    if read is None or written is None:
-        return None
-    return (input_tokens * read + output_tokens * written) / 10**6
-
-
 # What a saved notebook shows: no reliance on a widget, a script or a style. The rule hides the line "model not found"
 # that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
 _STYLE = "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:not(:has(*)){display:none}</style>"
 
 
 def html(figures: Figures, svg: str) -> str:
-    """Return the figures as HTML: totals, charts, and the charts' numbers as a table for those who cannot see them.
+    """Return the figures as HTML: totals, a picture of the charts, and their numbers as a table.
 
-    ``svg`` is "" while the charts are still being drawn.
+    Args:
+        figures: What to show.
+        svg: The charts; "" while they are still being drawn. They become an image: an untrusted notebook's inline SVG
+            is stripped to the words in it.
     """
     cards = " ".join(
         f'<span style="display:inline-block; padding:0.2em 1.6em 0.2em 0">'
-        f'<span style="font-size:0.85em; opacity:0.75">{_text(what)}</span><br>'
-        f'<strong style="font-size:1.25em">{_text(value)}</strong></span>'
+        f'<span style="font-size:0.85em; opacity:0.75">{escaped(what)}</span><br>'
+        f'<strong style="font-size:1.25em">{escaped(value)}</strong></span>'
         for what, value in figures.cards()
     )
     numbers = "".join(
-        f'<tr><th scope="row">{tier}</th><td>{_text(dollars(figures.tiers[tier]))}</td>'
+        f'<tr><th scope="row">{tier}</th><td>{escaped(dollars(figures.tiers[tier]))}</td>'
         f"<td>{figures.tier_calls[tier]:,}</td></tr>"
         for tier in TIERS
     )
     return (
-        f'{_STYLE}<div class="ipyrouter-figures" style="background:transparent">'
-        f"<div><strong>ipyrouter</strong> · <span {NO_MATHS}>{_text(figures.title)}</span></div>"
+        f'{_STYLE}<div class="ipyrouter-figures mathjax_ignore tex2jax_ignore" style="background:transparent">'
+        f"<div><strong>ipyrouter</strong> · {escaped(figures.title)}</div>"
         f"<div>{cards}</div>"
-        f'<figure style="margin:0" role="group" aria-label="{_text(_said(figures))}">'
-        f'<div aria-hidden="true" style="max-width:52em">{_fluid(svg)}</div>'
+        f'<figure style="margin:0">'
+        f"{_picture(svg, _said(figures))}"
         f"<details><summary>cost per tier as a table</summary>"
         f'<table><tr><th scope="col">tier</th><th scope="col">cost</th><th scope="col">calls</th></tr>{numbers}</table>'
         "</details></figure></div>"
@@ -178,14 +182,9 @@ def _said(figures: Figures) -> str:
     return f"Cost per tier: {tiers}. Spent over time: {dollars(figures.spent)} in all."
 
 
-def _fluid(svg: str) -> str:
-    """Return the SVG without its fixed size, so that it fits a narrow window."""
+def _picture(svg: str, words: str) -> str:
+    """Return the charts as an image that needs no other file, with its content in words."""
     if not svg:
         return "drawing …"
-    head, close, rest = svg.partition(">")
-    kept = " ".join(part for part in head.split() if not part.startswith(("width=", "height=")))
-    return f'{kept} style="width:100%; height:auto"{close}{rest}'
-
-
-def _text(value: str) -> str:
-    return escape(" ".join(plain(value).split())).replace("$", "&#36;")
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{escaped(words)}" src="data:image/svg+xml;base64,{data}" style="width:100%; max-width:52em">'

@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -13,7 +14,7 @@ from ipyrouter import redact
 from ipyrouter.config import Config, Deadlines, Provider, read_key
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.providers import local
-from ipyrouter.providers.base import Call, Client, Fault, bare
+from ipyrouter.providers.base import Call, Change, Client, Fault, Parameter, bare
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Clients:
         self._servers = local.EmbeddedServers()
         self._transport: Transport | None = None
         self._clients: dict[tuple[str, str], Client] = {}
+        self._changes: dict[tuple[Candidate, str], dict[Parameter, int | str | None]] = {}
         self._process = os.getpid()
 
     def ready(self, candidate: Candidate) -> bool:
@@ -43,10 +45,12 @@ class Clients:
     def complete(
         self, candidate: Candidate, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
     ) -> Completion:
-        """Send the call to the candidate. Raises Fault."""
+        """Send the call to the candidate, without what its server has refused before. Raises Fault."""
         provider = self.config.providers[candidate.provider]
         if reason := provider.key_fault():
             raise Fault("auth", reason)
+        with self._lock:
+            changes = dict(self._changes.get((candidate, provider.address()), {}))
         try:
             client = self._client(provider, candidate.model)
         except KeyboardInterrupt:
@@ -56,14 +60,27 @@ class Clients:
         except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
             fault = Fault("connect", f"the client could not be set up: {error}")
         else:
+            if "stream" in changes:  # the first byte comes with the last
+                deadlines = replace(deadlines, first_byte=deadlines.total)
             try:
-                return client.complete(provider, call, deadlines, on_text)
+                return client.complete(provider, call, deadlines, on_text, changes)
             except Fault as error:
                 fault = error
         # Here, where all words of servers, SDKs and pip come through, keys are taken out of them.
         fault.message = self.hide(fault.message)
         fault.args = (fault.message,)
         raise bare(fault)
+
+    def change(self, candidate: Candidate, change: Change) -> None:
+        """Remember for the session what the candidate's server refuses."""
+        address = self.config.providers[candidate.provider].address()
+        with self._lock:
+            self._changes.setdefault((candidate, address), {})[change.parameter] = change.value
+
+    def forget(self) -> None:
+        """Send everything again to everybody."""
+        with self._lock:
+            self._changes.clear()
 
     def hide(self, text: str) -> str:
         """Return a message without the keys and passwords of providers, proxies and embedded servers."""
@@ -106,17 +123,17 @@ class Clients:
             return read_key(provider.key) if provider.key else "none"
 
         base_url, query = _split(endpoint.url if endpoint else provider.base_url or provider.moved_to())
-        loopback = endpoint is not None
         if redact.GONE in (urlsplit(base_url or "").username, *query.values()):
             raise UsageError("The address has lost its password or key, because pickles keep none.", _UNPICKLED)
+        address = endpoint.url if endpoint else provider.address()
         if provider.sdk == "openai":
             from ipyrouter.providers.openai import OpenAIClient
 
-            base_url = f"{base_url}/v1" if loopback else base_url
-            return OpenAIClient(self._transport, base_url, secret, query=query, loopback=loopback)
+            base_url = f"{base_url}/v1" if endpoint else base_url
+            return OpenAIClient(self._transport, address, base_url, secret, query)
         from ipyrouter.providers.anthropic import AnthropicClient
 
-        return AnthropicClient(self._transport, base_url, secret, query=query, loopback=loopback)
+        return AnthropicClient(self._transport, address, base_url, secret, query)
 
 
 def _split(address: str | None) -> tuple[str | None, dict[str, str]]:

@@ -23,6 +23,9 @@ SUMMARY_COLUMNS = (
     "provider",
     "model",
     "status",
+    "final",
+    "priced",
+    "band",
     "rows",
     "sent",
     "unpriced",
@@ -31,12 +34,20 @@ SUMMARY_COLUMNS = (
     "unsaved",
     "input_tokens",
     "output_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
 )
-"""The columns of a summary, one row a bucket of time (its beginning, in microseconds), tier, model and status.
+"""The columns of a summary, one row a bucket of time (its beginning, in microseconds), tier, model, status, final,
+priced and band.
 
-``rows`` counts the log's rows, ``sent`` the calls among them, ``unpriced`` the rows without a known cost, ``unsaved``
-the cached answers of which nobody knows what they saved.
+``final`` is 1 for the rows that gave a request its answer, one a request; ``priced`` is 1 where every attempt of the
+request has a known cost; ``band`` counts the steps that the input tokens exceed. ``rows`` counts the log's rows,
+``sent`` the calls among them, ``unpriced`` the rows without a known cost, ``unsaved`` the cached answers of which
+nobody knows what they saved.
 """
+
+ANSWERED = ("ok", "weak", "refused", "cached")
+"""The statuses of an attempt that gave its request an answer, if no later attempt did, and nobody stopped it."""
 
 NEWEST_COLUMNS = (
     "time",
@@ -49,6 +60,7 @@ NEWEST_COLUMNS = (
     "input_tokens",
     "output_tokens",
     "latency",
+    "estimated",
     "prompt",
 )
 """The columns of the newest rows; times in microseconds since 1970 (UTC), costs in 1e-12 dollars."""
@@ -175,10 +187,10 @@ class Store(Protocol):
         """Return the times of the log's first and last row, in microseconds, or None. Raises StoreError."""
         ...
 
-    def summary(self, wanted: LogFilter, bucket: int) -> list[tuple[Any, ...]]:
+    def summary(self, wanted: LogFilter, bucket: int, steps: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
         """Return sums over the log, a tuple of SUMMARY_COLUMNS a row, in buckets of that many microseconds.
 
-        Raises StoreError.
+        ``steps`` are the input tokens at which bands begin. Raises StoreError.
         """
         ...
 
@@ -206,7 +218,14 @@ class Store(Protocol):
         ...
 
     def reserve(self, pico: int, limits: list[Limit], session: str, seconds: float) -> str | Refusal:
-        """Promise money to a call and return the reservation's id, or the first budget that has not enough left."""
+        """Promise money to a call and return the reservation's id, or a budget that has not enough left.
+
+        Of several, the one for which waiting for the calls in flight would be in vain.
+        """
+        ...
+
+    def adjust(self, reservation: str, pico: int) -> None:
+        """Change what a reservation holds, in 1e-12 dollars: its call has ended, its request has not."""
         ...
 
     def used(self, limit: Limit) -> int:

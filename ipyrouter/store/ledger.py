@@ -34,10 +34,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The budget that a reservation would exceed, and what is spent and promised of it, in 1e-12 dollars."""
+    """The budget that a reservation would exceed; in 1e-12 dollars what is spent or promised of it, and spent alone."""
 
     limit: Limit
     used: int
+    spent: int
 
 
 def _now() -> int:
@@ -51,28 +52,37 @@ class Ledger:
         self._database = database
 
     def reserve(self, pico: int, limits: list[Limit], session: str, seconds: float) -> str | Refusal:
-        """Promise money to a call and return the reservation's id, or the first budget that has not enough left.
+        """Promise money to a call and return the reservation's id, or the budget that has not enough left.
 
-        A reservation lapses after ``seconds``: its owner is dead then.
+        Of several, that one is returned for which waiting for the calls in flight would be in vain. A reservation
+        lapses after ``seconds``: its owner is dead then.
         """
         now = _now()
         name = uuid.uuid4().hex
 
         def write(connection: sqlite3.Connection) -> str | Refusal:
             connection.execute("DELETE FROM reservations WHERE expires < ?", (now,))
+            refusals = []
             for limit in limits:
-                used = _used(connection, limit)
-                if used + pico > limit.pico:
-                    return Refusal(limit, used)
+                spent, promised = _spent(connection, limit), _promised(connection, limit)
+                if spent + promised + pico > limit.pico:
+                    refusals.append(Refusal(limit, spent + promised, spent))
+            if refusals:
+                return max(refusals, key=lambda refusal: refusal.spent + pico > refusal.limit.pico)
             row = (name, pico, session, now + int(seconds * 1e6))
             connection.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", row)
             return name
 
         return self._database.write(write)
 
+    def adjust(self, reservation: str, pico: int) -> None:
+        """Change what a reservation holds, in 1e-12 dollars: its call has ended, its request has not."""
+        query = "UPDATE reservations SET pico = ? WHERE id = ?"
+        self._database.write(lambda connection: connection.execute(query, (pico, reservation)))
+
     def used(self, limit: Limit) -> int:
         """Return what is spent and promised of a budget, in 1e-12 dollars."""
-        return sum(self._database.read(lambda connection: [_used(connection, limit)]))
+        return sum(self._database.read(lambda connection: [_spent(connection, limit) + _promised(connection, limit)]))
 
     def lease(self, key: bytes, owner: str, seconds: float) -> bool:
         """Claim the right to ask for a key; False while another living owner has it."""
@@ -126,14 +136,17 @@ def _alive(owner: str) -> bool:
     return True
 
 
-def _used(connection: sqlite3.Connection, limit: Limit) -> int:
-    """Return what is spent and promised of a budget."""
-    spent = "SELECT COALESCE(SUM(cost_pico), 0) FROM attempts WHERE time >= ?"
-    promised = "SELECT COALESCE(SUM(pico), 0) FROM reservations"
+def _spent(connection: sqlite3.Connection, limit: Limit) -> int:
+    """Return what is recorded as spent of a budget."""
+    query = "SELECT COALESCE(SUM(cost_pico), 0) FROM attempts WHERE time >= ?"
     if limit.session is None:
-        (used,) = connection.execute(spent, (limit.since,)).fetchone()
-        (reserved,) = connection.execute(promised).fetchone()
-    else:
-        (used,) = connection.execute(f"{spent} AND session = ?", (limit.since, limit.session)).fetchone()
-        (reserved,) = connection.execute(f"{promised} WHERE session = ?", (limit.session,)).fetchone()
-    return int(used) + int(reserved)
+        return int(connection.execute(query, (limit.since,)).fetchone()[0])
+    return int(connection.execute(f"{query} AND session = ?", (limit.since, limit.session)).fetchone()[0])
+
+
+def _promised(connection: sqlite3.Connection, limit: Limit) -> int:
+    """Return what is reserved of a budget."""
+    query = "SELECT COALESCE(SUM(pico), 0) FROM reservations"
+    if limit.session is None:
+        return int(connection.execute(query).fetchone()[0])
+    return int(connection.execute(f"{query} WHERE session = ?", (limit.session,)).fetchone()[0])

@@ -5,36 +5,47 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from ipyrouter.store.base import NEWEST_COLUMNS, LogFilter
-from ipyrouter.store.filters import conditions
+from ipyrouter.store.base import ANSWERED, NEWEST_COLUMNS, LogFilter
+from ipyrouter.store.filters import conditions, microseconds, where
 
 _DAY = 86_400_000_000  # microseconds
 
 
 def newest(connection: sqlite3.Connection, wanted: LogFilter, rows: int) -> list[tuple[Any, ...]]:
     """Return so many rows, newest first, a tuple of NEWEST_COLUMNS each."""
-    where, values = conditions(wanted, " WHERE ")
+    clause, values = conditions(wanted, " WHERE ")
     names = ", ".join("a.prompt" if name == "prompt" else f"t.{name}" for name in NEWEST_COLUMNS)
     query = (
-        f"SELECT {names} FROM attempts t JOIN answers a ON a.id = t.answer_id{where}"  # noqa: S608  our own names
+        f"SELECT {names} FROM attempts t JOIN answers a ON a.id = t.answer_id{clause}"  # noqa: S608  our own names
         " ORDER BY t.time DESC, t.answer_id DESC, t.n DESC LIMIT ?"
     )
     return connection.execute(query, (*values, rows)).fetchall()
 
 
-def summary(connection: sqlite3.Connection, wanted: LogFilter, bucket: int) -> list[tuple[Any, ...]]:
-    """Return sums, a tuple of SUMMARY_COLUMNS each, in buckets of so many microseconds."""
-    where, values = conditions(wanted, " WHERE ")
+def summary(
+    connection: sqlite3.Connection, wanted: LogFilter, bucket: int, steps: tuple[int, ...]
+) -> list[tuple[Any, ...]]:
+    """Return sums, a tuple of SUMMARY_COLUMNS each, in buckets of so many microseconds and bands of input tokens."""
+    clause, values = conditions(wanted, " WHERE ")
     join = " JOIN answers a ON a.id = t.answer_id" if wanted.notebook is not None else ""
+    answered = ", ".join(f"'{status}'" for status in ANSWERED)
+    # An answer's attempts share its time, so those without a price are looked for among these times alone.
+    times = {"time >= ?": microseconds(wanted.since), "time < ?": microseconds(wanted.until)}
+    within, moments = where(" AND ", times)
+    band = " + ".join("(t.input_tokens > ?)" for _ in steps) or "0"
     query = (
-        "SELECT t.time / ? * ?, t.tier, t.provider, t.model, t.status, COUNT(*),"  # noqa: S608  our own words
+        "SELECT t.time / ? * ?, t.tier, t.provider, t.model, t.status,"  # noqa: S608  our own words
+        f" t.status IN ({answered}) AND NOT EXISTS (SELECT 1 FROM attempts later WHERE later.answer_id = t.answer_id"
+        f" AND later.n > t.n AND later.status IN ({answered}, 'interrupted')),"
+        f" t.answer_id NOT IN (SELECT answer_id FROM attempts WHERE cost_pico IS NULL{within}), {band}, COUNT(*),"
         # What was left alone after faults has a row, but nothing was sent.
         " SUM(t.status != 'cached' AND t.error_kind IS NOT 'left_alone'), COUNT(*) - COUNT(t.cost_pico),"
         " COALESCE(SUM(t.cost_pico), 0), COALESCE(SUM(t.saved_pico), 0),"
-        " SUM(t.status = 'cached' AND t.saved_pico IS NULL), SUM(t.input_tokens), SUM(t.output_tokens)"
-        f" FROM attempts t{join}{where} GROUP BY 1, 2, 3, 4, 5"
+        " SUM(t.status = 'cached' AND t.saved_pico IS NULL), SUM(t.input_tokens), SUM(t.output_tokens),"
+        " SUM(t.cached_input_tokens), SUM(t.cache_write_tokens)"
+        f" FROM attempts t{join}{clause} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
     )
-    return connection.execute(query, (bucket, bucket, *values)).fetchall()
+    return connection.execute(query, (bucket, bucket, *moments, *steps, *values)).fetchall()
 
 
 def span(connection: sqlite3.Connection) -> list[tuple[int, int]]:

@@ -158,9 +158,12 @@ class SQLiteStore(Ledger):
         # Disk and, after a fault, memory each gave theirs; the time is the first column.
         return sorted(found, key=lambda row: row[0], reverse=True)[skip : skip + rows]
 
-    def summary(self, wanted: LogFilter, bucket: int) -> list[tuple[Any, ...]]:
-        """Return sums over the log, a tuple of SUMMARY_COLUMNS a row, in buckets of that many microseconds."""
-        return self._database.read(lambda c: overview.summary(c, wanted, bucket))
+    def summary(self, wanted: LogFilter, bucket: int, steps: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
+        """Return sums over the log, a tuple of SUMMARY_COLUMNS a row, in buckets of that many microseconds.
+
+        ``steps`` are the input tokens at which bands begin.
+        """
+        return self._database.read(lambda c: overview.summary(c, wanted, bucket, steps))
 
     def span(self) -> tuple[int, int] | None:
         """Return the times of the log's first and last row, in microseconds, or None."""

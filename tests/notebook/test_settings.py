@@ -36,7 +36,14 @@ def test_a_budget_set_here_holds(shell: Shell, requests: list[Any]) -> None:
     ("line", "said"),
     [
         ("max_us = 1", "ConfigError: IPyRouter has no setting 'max_us'. Did you mean 'max_usd'?"),
-        ("max_usd = -1", "should not be less than 0"),
+        (
+            "max_usd = -1",
+            "IPyRouter.max_usd = -1: expected a float, in dollars, which should not be less than 0, or None.",
+        ),
+        ("max_usd_day = 'x' * 5000", "IPyRouter.max_usd_day = 'xxxx"),
+        ("fast_below = 2", "IPyRouter.fast_below = 2: expected a float from 0 to 1, or None."),
+        ("cache = 'maybe'", "IPyRouter.cache = 'maybe': expected True or False, or None."),
+        ("mode = 'x'", "IPyRouter.mode = 'x': expected any of ['learned', 'rules', 'hybrid'], or None."),
         ("max_usd = float('inf')", "must be a number of at most"),
         ("max_usd = 10**400", "too large"),
         ("max_usd = 'much'", "expected a float"),
