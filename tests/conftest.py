@@ -71,7 +71,8 @@ def kind_of(item: pytest.Function) -> str:
         return "browser"
     if starts_a_process(inspect.unwrap(item.function)):
         return "kernel"
-    return "wire" if "server" in item.fixturenames else "unit"
+    talks = "server" in item.fixturenames or item.nodeid.startswith("tests/faults/")
+    return "wire" if talks else "unit"
 
 
 def starts_a_process(function: Any) -> bool:

@@ -82,6 +82,7 @@ def test_a_refusal_of_the_server_costs_nothing(make_router: MakeRouter, provider
     assert not log["estimated"].any()
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "http://nowhere.invalid/v1"], ids=["refused", "dns"])
 def test_what_never_arrived_costs_nothing(url: str) -> None:
     price = {"x/m": {"input": 1, "output": 10}}
@@ -126,6 +127,7 @@ def deaf() -> Iterator[str]:
         connection.close()
 
 
+@pytest.mark.wire
 def test_a_proxy_that_makes_no_tunnel_has_got_no_request(deaf: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was sent is a CONNECT without a prompt."""
     monkeypatch.setenv("HTTPS_PROXY", deaf)
