@@ -93,7 +93,7 @@ class Panel:
             self.router.listeners.append(self._told)
         self._sums = summary.Sums(self.router.store, self._wanted())
         figures = self._figures()
-        self._handle = display(_bundle(figures, ""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        self._handle = display(_bundle(figures, b""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         controls = self.controls._repr_mimebundle_()
         display({**controls, "text/plain": _FALLBACK}, raw=True)  # type: ignore[no-untyped-call]
         self._draw(figures)
@@ -221,15 +221,15 @@ class Panel:
         return " · ".join(parts)
 
 
-def _charts(figures: summary.Figures) -> str:
+def _charts(figures: summary.Figures) -> bytes:
     from ipyrouter.notebook import charts  # matplotlib
 
     tiers = {tier: float(amount) for tier, amount in figures.tiers.items()}
     return charts.costs(tiers, figures.times, [float(total) for total in figures.totals])
 
 
-def _bundle(figures: summary.Figures, svg: str) -> dict[str, str]:
-    return {"text/html": summary.html(figures, svg), "text/plain": summary.text(figures)}
+def _bundle(figures: summary.Figures, png: bytes) -> dict[str, str]:
+    return {"text/html": summary.html(figures, png), "text/plain": summary.text(figures)}
 
 
 def _dropdown(name: str, options: list[str]) -> Any:

@@ -42,7 +42,8 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[
 _NEWLINE = re.compile("\r\n?|[\u2028\u2029]")  # the last two end a line for JavaScript's patterns only
 
 # MathJax works on the finished page, where an escaped $ is a $ again: these classes keep it (3 and 2) away.
-NO_MATHS = 'class="mathjax_ignore tex2jax_ignore"'
+MATHS_OFF = "mathjax_ignore tex2jax_ignore"
+NO_MATHS = f'class="{MATHS_OFF}"'
 _ENTITIES = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]#|!$~@^\xa0"}
 _ENTITIES |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
 _TEX = re.compile(r"([\\$]+)")

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter import baseline
 from ipyrouter.money import at_least, count, dollars, from_pico
-from ipyrouter.notebook.sanitise import plain
+from ipyrouter.notebook.sanitise import MATHS_OFF, inert, plain
 from ipyrouter.store.base import SUMMARY_COLUMNS, LogFilter
-from ipyrouter.tables import escaped
 from ipyrouter.types import TIERS, TierName
 
 if TYPE_CHECKING:
@@ -131,39 +130,37 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     )
 
 
-# What a saved notebook shows: no reliance on a widget, a script or a style. The rule hides the line "model not found"
-# that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
+# What a saved notebook shows: no reliance on a widget, a script, a style or trust. The rule hides the line "model not
+# found" that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
 _STYLE = "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:not(:has(*)){display:none}</style>"
+_CHARTS = "display:block; width:48em; max-width:100%; height:auto; background-color:#fff; border-radius:0.3em"
 
 
-def html(figures: Figures, svg: str) -> str:
-    """Return the figures as HTML: totals, a picture of the charts, and their numbers as a table.
+def html(figures: Figures, png: bytes) -> str:
+    """Return the figures as HTML: totals, charts, and the charts' numbers in their description and as a table.
 
-    Args:
-        figures: What to show.
-        svg: The charts; "" while they are still being drawn. They become an image: an untrusted notebook's inline SVG
-            is stripped to the words in it.
+    ``png`` is empty while the charts are still being drawn.
     """
     cards = " ".join(
         f'<span style="display:inline-block; padding:0.2em 1.6em 0.2em 0">'
-        f'<span style="font-size:0.85em; opacity:0.75">{escaped(what)}</span><br>'
-        f'<strong style="font-size:1.25em">{escaped(value)}</strong></span>'
+        f'<span style="font-size:0.85em; opacity:0.75">{inert(what)}</span><br>'
+        f'<strong style="font-size:1.25em">{inert(value)}</strong></span>'
         for what, value in figures.cards()
     )
     numbers = "".join(
-        f'<tr><th scope="row">{tier}</th><td>{escaped(dollars(figures.tiers[tier]))}</td>'
+        f'<tr><th scope="row">{tier}</th><td>{inert(dollars(figures.tiers[tier]))}</td>'
         f"<td>{figures.tier_calls[tier]:,}</td></tr>"
         for tier in TIERS
     )
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    charts = f'<img src="{source}" alt="{inert(_said(figures))}" style="{_CHARTS}">' if png else "drawing …"
     return (
-        f'{_STYLE}<div class="ipyrouter-figures mathjax_ignore tex2jax_ignore" style="background:transparent">'
-        f"<div><strong>ipyrouter</strong> · {escaped(figures.title)}</div>"
+        f'{_STYLE}<div class="ipyrouter-figures {MATHS_OFF}" style="background:transparent">'
+        f"<div><strong>ipyrouter</strong> · {inert(figures.title)}</div>"
         f"<div>{cards}</div>"
-        f'<figure style="margin:0">'
-        f"{_picture(svg, _said(figures))}"
-        f"<details><summary>cost per tier as a table</summary>"
+        f"<div>{charts}</div>"
         f'<table><tr><th scope="col">tier</th><th scope="col">cost</th><th scope="col">calls</th></tr>{numbers}</table>'
-        "</details></figure></div>"
+        "</div>"
     )
 
 
@@ -180,11 +177,3 @@ def text(figures: Figures) -> str:
 def _said(figures: Figures) -> str:
     tiers = ", ".join(f"{tier} {dollars(figures.tiers[tier])}" for tier in TIERS)
     return f"Cost per tier: {tiers}. Spent over time: {dollars(figures.spent)} in all."
-
-
-def _picture(svg: str, words: str) -> str:
-    """Return the charts as an image that needs no other file, with its content in words."""
-    if not svg:
-        return "drawing …"
-    data = base64.b64encode(svg.encode()).decode()
-    return f'<img alt="{escaped(words)}" src="data:image/svg+xml;base64,{data}" style="width:100%; max-width:52em">'

@@ -53,7 +53,7 @@ FLAGS = (
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 WIDE, NARROW = 1280, 480  # pixels
 _CHIP = re.compile("^(fast|mid|power|failed)$")  # the badge's first word
-TIMEOUT = 30_000  # milliseconds: for a machine that is busy with other things
+TIMEOUT = 180_000  # milliseconds: for a machine that is busy with other things
 PYTHON3 = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 
 
