@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 import urllib.request
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +81,10 @@ class Watch:
             self._method = info["request"].method
         elif event.endswith(".send_request_body.complete"):
             self.sent = self._method != b"CONNECT"
+
+    def detach(self) -> None:
+        """Let go of the socket: the call is over, and the connection belongs to the pool alone."""
+        self._socket = None
 
     def touch(self) -> None:
         """Note that a chunk came. The idle deadline counts from the model's first words on.
@@ -168,6 +173,12 @@ class _GuardedStream(httpx2.SyncByteStream):
         self._inner.close()
 
 
+def _close(clients: dict[tuple[bool, bool], httpx2.Client]) -> None:
+    for client in clients.values():
+        client.close()
+    clients.clear()
+
+
 class Transport:
     """The shared HTTP clients: through the environment's proxies, or around them for addresses of a private network."""
 
@@ -176,6 +187,8 @@ class Transport:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._clients: dict[tuple[bool, bool], httpx2.Client] = {}
+        # A router that nobody closed, or that lost its last name, leaves no open connection behind.
+        weakref.finalize(self, _close, self._clients)
 
     def client(self, address: str) -> httpx2.Client:
         """Return the shared client for an address: one that goes through the environment's proxies, or around them.
@@ -218,13 +231,12 @@ class Transport:
         finally:
             self._watchdog.remove(watch)
             self._local.watch = None
+            watch.detach()
 
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            for client in self._clients.values():
-                client.close()
-            self._clients.clear()
+            _close(self._clients)
 
     def _add_key(self, request: httpx2.Request) -> None:
         watch: Watch | None = getattr(self._local, "watch", None)
