@@ -16,6 +16,7 @@ Status = Literal["ok", "cached", "weak", "refused", "error", "partial", "interru
 
 TIERS: tuple[TierName, ...] = get_args(TierName)
 """Cheapest first: a tier's index is its rank."""
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.config import LOCAL_MODEL, NO_KEY
+from ipyrouter.config import LOCAL_MODEL, NO_KEY, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import age, at_least, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
 from ipyrouter.store.base import Feedback, LogFilter, Seen
-from ipyrouter.types import TIERS, Answer
+from ipyrouter.types import STATUSES, TIERS, Answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from ipyrouter.notebook.chats import Chats
     from ipyrouter.report import Report
     from ipyrouter.router import Router
+
+
+def _status_name(text: str) -> str:
+    if text not in STATUSES:
+        raise UsageError(f"Unknown status {text!r}.", did_you_mean(text, STATUSES))
+    return text
 
 
 _SPANS = (
@@ -40,6 +46,13 @@ _FORGET = (
 )
 # What a spreadsheet takes for a formula, in full width, too, and behind blanks.
 _FORMULA = re.compile(r"[\s\x00-\x1f\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_FILTERS = (
+    Option(("--since",), "rows from this day or time (UTC) on", "DATE"),
+    Option(("--until",), "rows before this day or time", "DATE"),
+    Option(("--tier",), "rows of this tier", "TIER", as_tier, TIERS),
+    Option(("--model",), "rows of this model, without its provider", "NAME"),
+    Option(("--status",), "ok, cached, weak, refused, partial, interrupted or error", "STATUS", _status_name, STATUSES),
+)
 _RESET = Option(("--reset",), "forget what was learned")
 
 
@@ -83,7 +96,7 @@ def run(
     if name not in COMMANDS:
         raise UsageError(f"Unknown subcommand {name!r}.", did_you_mean(name, COMMANDS))
     command = COMMANDS[name]
-    parsed = _switches_behind(parse(rest, (*command.options, HELP)), command.options)
+    parsed = _parsed(rest, (*command.options, HELP))
     if parsed.help:
         print(
             help_text(
@@ -96,14 +109,14 @@ def run(
     return command.run(Line(router(), parsed, namespace, chats, panel))
 
 
-def _switches_behind(parsed: Parsed, options: tuple[Option, ...]) -> Parsed:
-    """Take switches that stand behind the rest for what they are: `export FILE --no-content`."""
-    switches = {name: option.dest for option in options if not option.metavar for name in option.names}
-    values, rest = dict(parsed.values), parsed.rest
-    while (words := rest.rsplit(maxsplit=1)) and words[-1] in switches:
-        values[switches[words[-1]]] = True
-        rest = words[0] if len(words) > 1 else ""
-    return Parsed(values, rest)
+def _parsed(text: str, options: tuple[Option, ...]) -> Parsed:
+    """Read options in front of the words and behind them, as a shell does; a file's name may stand in quotes."""
+    front = parse(text, options)
+    words, dash, tail = front.rest.partition(" -")
+    if not dash or words.startswith(("'", '"')):
+        return front
+    behind = parse(f"-{tail}", options)
+    return Parsed({**front.values, **behind.values}, f"{words.strip()} {behind.rest}".strip())
 
 
 def overview() -> str:
@@ -267,7 +280,8 @@ def _export(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
     path = _path(line)
-    frame = line.router.log(content="no_content" not in line.parsed.values)
+    chosen = {option.dest: line.parsed.values.get(option.dest) for option in _FILTERS}
+    frame = line.router.log(**chosen, content="no_content" not in line.parsed.values)
     print(f"Wrote {count(export(frame, path), 'row')} to {path}")
 
 
@@ -366,7 +380,12 @@ COMMANDS: dict[str, Command] = {
     "good": Command(_good, "good [ANSWER]", "mark the last answer (or that variable's) as good; %router learn uses it"),
     "bad": Command(_bad, "bad [ANSWER]", "mark the last answer (or that variable's) as bad"),
     "learn": Command(_learn, "learn", "fit the classifier to your own log, on top of the shipped weights", (_RESET,)),
-    "export": Command(_export, "export FILE", "write the whole log to a .csv, .json or .parquet file", (_NO_CONTENT,)),
+    "export": Command(
+        _export,
+        "export FILE",
+        "write the log, or some of its rows, to a .csv, .json or .parquet file",
+        (*_FILTERS, _NO_CONTENT),
+    ),
     "forget": Command(_forget, "forget [ANSWER]", "delete answers from log and cache, or only their texts", _FORGET),
     "rebuild-log": Command(
         _rebuild_log, "rebuild-log FILE.ipynb", "put the costs that a saved notebook keeps back into the log"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 from decimal import Decimal
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("at (UTC)", "tier", "model", "status", "cost", "saved", "tokens", "took", "prompt")
 _PROMPT = 40  # characters
+_TABLE = (
+    'class="ipyrouter-log mathjax_ignore tex2jax_ignore"'  # a $ in a prompt is no maths
+    ' style="border-collapse:collapse; font-size:0.9em; line-height:1.6; white-space:nowrap"'
+)
+_CELL = (
+    "text-align:left; vertical-align:top; padding:0.15em 0.8em 0.15em 0;"
+    " border:0; border-bottom:1px solid var(--jp-border-color2, rgba(128,128,128,0.4))"
+)
 _DISPENSABLE = ("saved", "took", "tokens")  # in a narrow terminal, in this order
 _CUT = {"prompt": 8, "model": 12}  # to no fewer characters
 
@@ -56,6 +65,20 @@ def newest(store: Store, wanted: LogFilter, rows: int, skip: int = 0) -> pd.Data
     """
     found = (dict(zip(NEWEST_COLUMNS, row, strict=True)) for row in store.newest(wanted, rows, skip))
     return Readable([_readable(row) for row in found], columns=list(_COLUMNS))
+
+
+def html(frame: pd.DataFrame) -> str:
+    """Return the rows as an HTML table of our own.
+
+    pandas' class and its own style would let the rules of a table that is shown elsewhere move the headers away from
+    their columns; what stands at each cell outlasts them.
+    """
+    head = "".join(f'<th scope="col" style="{_CELL}">{escape(str(name))}</th>' for name in frame)
+    rows = (
+        "".join(f'<td style="{_CELL}">{escape(text)}</td>' for text in row) for row in frame.itertuples(index=False)
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table {_TABLE}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

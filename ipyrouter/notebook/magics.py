@@ -47,7 +47,7 @@ class RouterMagics(Magics):
         self._router_set: Router | None = None
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
-        self.panel: Panel | None = None
+        self.panels: dict[str, Panel] = {}  # by the cell that shows each
         self.unguard: Callable[[], None] = lambda: None  # what ends the guard of the cell that loads
 
     @no_var_expand
@@ -294,16 +294,18 @@ class RouterMagics(Magics):
             return
         from ipyrouter.notebook.panel import Panel
 
-        if self.panel is None or self.panel.router is not router:
-            self.close_panel()
-            self.panel = Panel(router)
-        self.panel.show()
+        if any(panel.router is not router for panel in self.panels.values()):
+            self.close_panels()
+        cell = self._cell or f"run {self._run}"  # run again, the cell shows its panel as it was
+        if cell not in self.panels:
+            self.panels[cell] = Panel(router)
+        self.panels[cell].show()
 
-    def close_panel(self) -> None:
-        """Take the panel's controls away."""
-        if self.panel is not None:
-            self.panel.close()
-            self.panel = None
+    def close_panels(self) -> None:
+        """Take the panels' controls away."""
+        for panel in self.panels.values():
+            panel.close()
+        self.panels.clear()
 
     # --- showing an Answer ---
 
@@ -339,8 +341,8 @@ class RouterMagics(Magics):
         error = result.error_in_exec or result.error_before_exec
         if error is not None and not isinstance(error, IPyRouterError | Interrupted):
             self._failure = error, result.info.raw_cell if result.info else ""
-        if self.panel is not None:
-            self.panel.flush()
+        for panel in self.panels.values():
+            panel.flush()
         self.unguard()
 
 
@@ -394,6 +396,6 @@ def unload(shell: InteractiveShell) -> None:
     shell.events.unregister("post_run_cell", magics.end_cell)
     shell.configurables.remove(magics.settings)  # type: ignore[arg-type]
     completion.remove(shell, magics.matcher)
-    magics.close_panel()
+    magics.close_panels()
     questions.remove(shell)
     ipyrouter.use_router(None)

@@ -22,7 +22,7 @@ from ipyrouter.notebook import summary
 from ipyrouter.notebook.commands import export
 from ipyrouter.notebook.sanitise import plain
 from ipyrouter.store.base import LogFilter
-from ipyrouter.types import TIERS
+from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
     from ipyrouter.router import Router
@@ -31,19 +31,12 @@ if TYPE_CHECKING:
 _INTERVAL = 0.5  # seconds between two redraws
 _PAGE = 20  # rows
 _DAYS = 31  # days that the filter offers
-_STATUSES = ("ok", "cached", "weak", "refused", "partial", "interrupted", "error")
 _ALL, _SESSION = "all", "this session"
 _FALLBACK = "The log to browse and export is here while the kernel runs: run this cell again."
-_CLASSES = ["ipyrouter-log", "mathjax_ignore", "tex2jax_ignore"]  # a $ in a prompt is no maths
-_TABLE_STYLE = (
-    "<style>.ipyrouter-log{border-collapse:collapse;font-size:0.9em;line-height:1.6;white-space:nowrap}"
-    ".ipyrouter-log th,.ipyrouter-log td{text-align:left;padding:0.15em 0.8em 0.15em 0;"
-    "border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,0.4))}</style>"
-)
 
 
 class Panel:
-    """The panel of one router; shown as often as asked for, one state for all."""
+    """A panel of a router, with filters, page and figures of its own."""
 
     def __init__(self, router: Router) -> None:
         self.router = router
@@ -57,7 +50,7 @@ class Panel:
         self._when = _dropdown("when", [_ALL, _SESSION])
         self._tier = _dropdown("tier", [_ALL, *TIERS])
         self._model = _dropdown("model", [_ALL])
-        self._status = _dropdown("status", [_ALL, *_STATUSES])
+        self._status = _dropdown("status", [_ALL, *STATUSES])
         self._newer = widgets.Button(description="newer", disabled=True)
         self._older = widgets.Button(description="older", disabled=True)
         self._place = widgets.HTML(layout=widgets.Layout(margin="0 1em"))
@@ -157,16 +150,15 @@ class Panel:
 
     def _fill(self) -> None:
         """Fill the table with the current page, and the filters with what there is to choose."""
-        from ipyrouter.notebook.logtable import newest  # pandas
+        from ipyrouter.notebook.logtable import html, newest  # pandas
 
         store = self.router.store
         pages = max(1, -(-self._rows // _PAGE))
         self._page = min(self._page, pages - 1)
         frame = newest(store, self._wanted(), _PAGE, self._page * _PAGE)
-        table = frame.to_html(index=False, border=0, classes=_CLASSES, justify="left")
         # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
-        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{table}</div>'
-        self._table.value = _TABLE_STYLE + (region if len(frame) else "<p>The log has no such row yet.</p>")
+        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{html(frame)}</div>'
+        self._table.value = region if len(frame) else "<p>The log has no such row yet.</p>"
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
         self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
         days, models = store.choices(_DAYS)

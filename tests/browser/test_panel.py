@@ -54,6 +54,24 @@ def test_pages_and_export(lab: Lab, notebook: Notebook) -> None:
     assert list(pd.read_csv(written)["prompt"]) == [f"Question {n}" for n in range(25)]
 
 
+LEFT = """cells => cells.map(cell => {
+    const text = document.createRange()
+    text.selectNodeContents(cell)
+    return cell.textContent ? text.getBoundingClientRect().left : null
+})"""
+
+
+def test_headers_stand_above_their_columns_once_pandas_has_shown_a_frame(lab: Lab, notebook: Notebook) -> None:
+    notebook.run("%%route -q\nWhat stands where?").wait()
+    notebook.run("import pandas as pd\npd.DataFrame({'a': [1]})").wait()
+    panel = notebook.run("%router panel").wait()
+    expect(panel.output.locator(".ipyrouter-log tbody tr").first).to_be_visible()
+    heads = panel.output.locator(".ipyrouter-log th").evaluate_all(LEFT)
+    cells = panel.output.locator(".ipyrouter-log tbody tr:first-child td").evaluate_all(LEFT)
+    assert len(heads) == len(cells) == 9
+    assert [(head, cell) for head, cell in zip(heads, cells, strict=True) if cell and abs(head - cell) >= 1] == []
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_the_panel_is_readable(lab: Lab, notebook: Notebook, theme: str, screenshots: Path) -> None:
     lab.theme(theme)

@@ -199,6 +199,10 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%router config budget", "%router config takes no 'budget'."),
         ("%router clear-cache now", "%router clear-cache takes no 'now'."),
         ("%router learn all", "%router learn takes no 'all'."),
+        ("%router export log.csv --tier fats", "Unknown tier 'fats'."),
+        ("%router export log.csv --status okay", "Unknown status 'okay'. Did you mean 'ok'?"),
+        ("%router export log.csv --since yesterdayy", "'yesterdayy' is no date."),
+        ("%router export log.csv --day 2026-11-23", "Unknown option '--day'."),
         ("%router log 5 6", "'5 6' is no number of rows."),
     ],
 )
@@ -467,6 +471,27 @@ def test_export(shell: Shell, suffix: str) -> None:
     frame = readers[suffix](path)
     assert list(frame["prompt"]) == ["Explain closures"]
     assert list(frame["cost_pico"]) == [410_000_000]
+
+
+@pytest.mark.parametrize(
+    ("filters", "models"),
+    [
+        ("", ["ok", "ok", "echo"]),
+        ("--tier power", ["echo"]),
+        ("--status cached", ["ok"]),
+        ("--model ok --status ok", ["ok"]),
+        ("--since 2020-01-01 --until 2021-01-01", []),
+        ("--since yesterday", ["ok", "ok", "echo"]),
+    ],
+)
+@pytest.mark.parametrize("order", ["{file} {filters}", "{filters} {file}"])
+def test_export_of_some_rows(shell: Shell, filters: str, models: list[str], order: str) -> None:
+    shell.run("%%route -q\nExplain closures")
+    shell.run("%%route -q\nExplain closures")
+    shell.run("%%route -q -t power -m o/echo\nExplain closures")
+    ran = shell.run(f"%router export {order.format(file='log.json', filters=filters)}")
+    assert ran.error is None, ran.out + ran.err
+    assert [row["model"] for row in json.loads(Path("log.json").read_text())] == models
 
 
 def test_help(shell: Shell) -> None:
