@@ -228,7 +228,7 @@ def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
     shown = Panel(router)
     shown.show()
     shown._model.value = hostile.model
-    for html in (shown._table.value, summary.html(shown._figures(), "")):
+    for html in (shown._table.value, summary.html(shown._figures(), b"")):
         assert "<img" not in html
         assert "<script" not in html
         assert "\u202e" not in html
