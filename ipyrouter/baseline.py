@@ -35,12 +35,12 @@ def cost_at(
     bands: dict[int, Usage] = {}
     for row in rows:
         if row["final"]:
-            so_far = bands.get(row["band"], Usage())
+            total_tokens = bands.get(row["band"], Usage())
             bands[row["band"]] = Usage(
-                so_far.input_tokens + row["input_tokens"],
-                so_far.output_tokens + row["output_tokens"],
-                so_far.cached_input_tokens + row["cached_input_tokens"],
-                so_far.cache_write_tokens + row["cache_write_tokens"],
+                total_tokens.input_tokens + row["input_tokens"],
+                total_tokens.output_tokens + row["output_tokens"],
+                total_tokens.cached_input_tokens + row["cached_input_tokens"],
+                total_tokens.cache_write_tokens + row["cache_write_tokens"],
             )
     total = Decimal(0)
     for band, tokens in bands.items():

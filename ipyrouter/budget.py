@@ -28,12 +28,12 @@ class BudgetGuard:
         self._store = store
         self._session = session
         self._started = started
-        self._held: dict[str, int] = {}  # reservations and their 1e-12 dollars: what the request spent, and may spend
+        self._holds: dict[str, int] = {}  # reservations and their 1e-12 dollars: what the request spent, and may spend
 
     @property
     def reservations(self) -> tuple[str, ...]:
         """The reservations that the request holds now."""
-        return tuple(self._held)
+        return tuple(self._holds)
 
     @property
     def active(self) -> bool:
@@ -69,11 +69,11 @@ class BudgetGuard:
         while True:
             reserved = self._store.reserve(pico, self._limits(), self._session, step.deadlines.total + _MARGIN)
             if not isinstance(reserved, Refusal):
-                self._held[reserved] = pico
+                self._holds[reserved] = pico
                 return None
             left = 0.0 if until is None else until - time.monotonic()
             # What this very request holds is no other call's, and does not come back before its end.
-            hopeless = reserved.spent + sum(self._held.values()) + pico > reserved.limit.pico
+            hopeless = reserved.spent + sum(self._holds.values()) + pico > reserved.limit.pico
             if hopeless or left <= 0:
                 return f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}"
             time.sleep(min(pause, left))
@@ -81,19 +81,19 @@ class BudgetGuard:
 
     def settle(self, spent: Decimal | None) -> None:
         """Give back what the last reservation holds beyond what its call spent; an unknown cost keeps it whole."""
-        if not self._held or spent is None:
+        if not self._holds or spent is None:
             return
-        reservation, pico = next(reversed(self._held)), to_pico(spent)
+        reservation, pico = next(reversed(self._holds)), to_pico(spent)
         self._store.adjust(reservation, pico)
-        self._held[reservation] = pico
+        self._holds[reservation] = pico
 
     def clear(self) -> None:
         """Forget the reservations: the record of the request has ended them."""
-        self._held.clear()
+        self._holds.clear()
 
     def _exceeds_call(self, pico: int) -> str | None:
         """Return why the budget for a call forbids so much more, or None."""
-        most, spent = self._budget.call, sum(self._held.values())
+        most, spent = self._budget.call, sum(self._holds.values())
         if most is None or spent + pico <= to_pico(most):
             return None
         if not spent:

@@ -92,15 +92,15 @@ class Off:
     key: int
 
 
-Passed = tuple[Candidate, Reason]
-"""A candidate that was preferred to the one that answered, or left out, and why."""
+Bypass = tuple[Candidate, Reason]
+"""A candidate that does not answer although the chain prefers it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The attempts that were made and, unless all failed, the completion of the last.
 
-    ``passed`` holds the candidates that were preferred to the one that answered; where none did, those that were not
+    ``bypasses`` holds the candidates that were preferred to the one that answered; where none did, those that were not
     asked after earlier faults. ``refused`` holds those that a budget forbids; ``notes`` say what was sent differently,
     and where the provider's bill is not what the prices say.
     """
@@ -109,8 +109,8 @@ class Outcome:
     completion: Completion | None = None
     step: Step | None = None
     interrupted: bool = False
-    passed: tuple[Passed, ...] = ()
-    refused: tuple[Passed, ...] = ()
+    bypasses: tuple[Bypass, ...] = ()
+    refused: tuple[Bypass, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -208,9 +208,9 @@ class Fallback:
             return cooled.reason
         return replace(cooled.reason, brief=f"cooling down for {money.seconds(left)} after {cooled.reason.brief}")
 
-    def passed(
+    def bypasses(
         self, steps: tuple[Step, ...], answering: Candidate | None, known: Mapping[Candidate, Reason] | None = None
-    ) -> tuple[Passed, ...]:
+    ) -> tuple[Bypass, ...]:
         """Return the candidates before the answering one (None: all) that do not answer, and why: known, or of old."""
         found: dict[Candidate, Reason] = {}
         for step in steps:
@@ -265,10 +265,10 @@ class Fallback:
                 self._forgive(step.candidate)
                 attempt, notes = self._completed(step, completion)
                 attempts.append(attempt)
-                passed = self.passed(steps, step.candidate, {**failed, **refused})
-                return Outcome(tuple(attempts), completion, step, passed=passed, notes=notes)
+                bypasses = self.bypasses(steps, step.candidate, {**failed, **refused})
+                return Outcome(tuple(attempts), completion, step, bypasses=bypasses, notes=notes)
         unasked = tuple(s for s in steps if s.candidate not in failed and s.candidate not in refused)
-        return Outcome(tuple(attempts), passed=self.passed(unasked, None), refused=tuple(refused.items()))
+        return Outcome(tuple(attempts), bypasses=self.bypasses(unasked, None), refused=tuple(refused.items()))
 
     def _changes(self, step: Step, fault: Fault, changed: set[tuple[Candidate, Parameter]]) -> bool:
         """Tell whether the step is sent again, without what its server refuses: once for each parameter."""
@@ -368,20 +368,22 @@ class Fallback:
         return ""
 
 
-def all_failed(outcome: Outcome, skipped: tuple[str, ...] = (), remedy: str = "") -> RouteError:
+def all_failed(outcome: Outcome, key_notes: tuple[str, ...] = (), remedy: str = "") -> RouteError:
     """Return the error of a chain that failed: the most actionable fault leads, the others follow, a line each.
 
     Candidates that were not asked after earlier faults, and those that a budget forbids, stand among them with their
-    reason, so that the second error says no less than the first. ``skipped`` is a line for each that has no key,
+    reason, so that the second error says no less than the first. ``key_notes`` is a line for each that has no key,
     ``remedy`` what to do about the budget.
     """
     attempted = [(attempt.error_kind, f"{attempt.candidate}: {attempt.error}") for attempt in outcome.attempts]
-    unasked = [(reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in outcome.passed]
+    unasked = [
+        (reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in outcome.bypasses
+    ]
     ranks: dict[str | None, int] = {kind: rank for rank, kind in enumerate(_ACTIONABLE)}
     ranked = [line for _, line in sorted((*attempted, *unasked), key=lambda line: ranks.get(line[0], len(ranks)))]
-    lines = dict.fromkeys((*ranked, *(reason.error for _, reason in outcome.refused), *skipped))
+    lines = dict.fromkeys((*ranked, *(reason.error for _, reason in outcome.refused), *key_notes))
     if unasked:
-        key = any(reason.kind in ("auth", "forbidden") for _, reason in outcome.passed)
+        key = any(reason.kind in ("auth", "forbidden") for _, reason in outcome.bypasses)
         how = "Fix the cause, then run %router reset" + ("; a changed key counts at once." if key else ".")
         remedy = f"{how} {remedy}".rstrip()
     return RouteError("\n  ".join(lines), remedy, outcome.attempts)

@@ -28,8 +28,8 @@ class Step:
 class Plan:
     """The steps that can be taken now, those whose answers may be in the cache, and what the user should know.
 
-    ``notes`` are told once a session, ``standing`` with every answer of these steps. ``skipped`` names, a line each,
-    the chain's candidates that have no key.
+    ``notes`` are told once a session, ``standing`` with every answer of these steps. ``key_notes`` names, a line
+    each, the chain's candidates that have no key.
     """
 
     tier: TierName
@@ -37,7 +37,7 @@ class Plan:
     cacheable: tuple[Step, ...]
     notes: tuple[str, ...] = ()
     standing: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
+    key_notes: tuple[str, ...] = ()
 
 
 def plan(config: Config, clients: Clients, request: Request, tier: TierName) -> Plan:
@@ -60,13 +60,13 @@ def plan(config: Config, clients: Clients, request: Request, tier: TierName) -> 
         return Plan(tier, steps if clients.ready(named) else (), steps, (told,) if retired else ())
     chain, notes = without_retired(config, config.tiers[tier])
     ready = tuple(candidate for candidate in chain if clients.ready(candidate))
-    skipped = tuple(
+    key_notes = tuple(
         f"{candidate} skipped: {_lack(config, candidate)}." for candidate in chain if candidate not in ready
     )
     standing: tuple[str, ...] = ()
     if ready:
         first = chain.index(ready[0])
-        notes = (*notes, *skipped[:first])
+        notes = (*notes, *key_notes[:first])
     elif config.chains_are_ours and clients.ready(LOCAL_MODEL) and not _any_ready(config, clients):
         ready, standing = (LOCAL_MODEL,), (NO_KEY,)
     cacheable = tuple(dict.fromkeys((*chain, *ready)))
@@ -76,7 +76,7 @@ def plan(config: Config, clients: Clients, request: Request, tier: TierName) -> 
         _steps(config, request, tier, cacheable),
         notes,
         standing,
-        skipped,
+        key_notes,
     )
 
 

@@ -65,14 +65,14 @@ class Pricing:
         """
         if (price := self._override(candidate)) is not None:
             return _from_override(price, usage, f"config:{candidate}")
-        answered = response_model or candidate.model
-        known = self._find(candidate.provider, answered)
-        if known is None and _canonical(answered) == _canonical(candidate.model):
+        name = response_model or candidate.model
+        known = self._find(candidate.provider, name)
+        if known is None and _canonical(name) == _canonical(candidate.model):
             known = self._find(candidate.provider, candidate.model)
             if known is None:
                 return Cost(None)
         if known is None:
-            self._strangers[candidate] = answered
+            self._strangers[candidate] = name
             return Cost(None)
         return _from_genai_prices(known, usage)
 
@@ -160,11 +160,11 @@ def _look_up(address: str, model: str) -> _Known | None:
     owner = next((provider for provider in providers if _is_address(provider.api_pattern, address)), None)
     if owner is None:
         return None
-    resold = {name: place for place, name in enumerate(owner.fallback_model_providers or (), 1)}
-    sellers = sorted((p for p in providers if p is owner or p.id in resold), key=lambda p: resold.get(p.id, 0))
+    resale = {name: place for place, name in enumerate(owner.fallback_model_providers or (), 1)}
+    sellers = sorted((p for p in providers if p is owner or p.id in resale), key=lambda p: resale.get(p.id, 0))
     name = model.lower().removeprefix("models/")
-    dashed = re.sub(r"-(20\d\d)([01]\d)([0-3]\d)$", r"-\1-\2-\3", name)
-    for form in dict.fromkeys((name, dashed, _undated(name))):
+    with_dashes = re.sub(r"-(20\d\d)([01]\d)([0-3]\d)$", r"-\1-\2-\3", name)
+    for form in dict.fromkeys((name, with_dashes, _undated(name))):
         for seller in sellers:
             for info in seller.models:
                 if form == info.id.lower() or _is_named(info.match, form):
@@ -174,10 +174,10 @@ def _look_up(address: str, model: str) -> _Known | None:
 
 def _is_address(pattern: str, address: str) -> bool:
     """Tell whether an address is a provider's: its pattern, and no longer host name that merely begins like it."""
-    if (found := re.match(pattern, address)) is None:
+    if (match := re.match(pattern, address)) is None:
         return False
-    whole = pattern.endswith("\\.") or found.group().endswith("/")  # patterns that end within or beyond the host
-    return whole or re.match(r"[\w.@-]", address[found.end() :]) is None
+    whole = pattern.endswith("\\.") or match.group().endswith("/")  # patterns that end within or beyond the host
+    return whole or re.match(r"[\w.@-]", address[match.end() :]) is None
 
 
 # Parts of a name that say which edition of a model is meant, and not which model.

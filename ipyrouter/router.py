@@ -23,7 +23,7 @@ from ipyrouter.budget import BudgetGuard
 from ipyrouter.classifier.lessons import Lessons
 from ipyrouter.config import Config
 from ipyrouter.errors import BudgetError, Interrupted, NoModelError, UsageError, did_you_mean
-from ipyrouter.fallback import Fallback, Passed, all_failed
+from ipyrouter.fallback import Bypass, Fallback, all_failed
 from ipyrouter.fallback import Outcome as Chain
 from ipyrouter.plan import Plan, Step, by_price, nearest_plan, no_model, plan
 from ipyrouter.pricing import Pricing
@@ -162,8 +162,8 @@ class Router:
         count = tokens.estimate_input(request.prompt, request.system, request.history)
         most = step.call.max_output_tokens
         hit = self.look_up(request, chosen) is not None
-        passed = self._fallback.passed(chosen.steps, step.candidate)
-        notes = [*chosen.notes, *chosen.standing, *(f"falls back from {name}: {reason}" for name, reason in passed)]
+        bypasses = self._fallback.bypasses(chosen.steps, step.candidate)
+        notes = [*chosen.notes, *chosen.standing, *(f"falls back from {name}: {reason}" for name, reason in bypasses)]
         return Preview(
             classification=classification,
             tier=step.tier,
@@ -375,7 +375,7 @@ def _why_unreached(tier: TierName, outcome: Chain) -> str:
     if outcome.refused:
         return outcome.refused[0][1].error
     causes = [f"{attempt.candidate}: {attempt.error}" for attempt in outcome.attempts]
-    causes += [f"{candidate}: {reason}" for candidate, reason in outcome.passed]
+    causes += [f"{candidate}: {reason}" for candidate, reason in outcome.bypasses]
     return f"the tier {tier} could not be reached" + "".join(f" ({cause.rstrip('.')})" for cause in causes[:1])
 
 
@@ -469,7 +469,7 @@ class _Passage:
         self.id = f"{time.time_ns() // 1000:014x}{secrets.token_hex(9)}"
         self.notes: list[str] = []
         self.attempts: list[Attempt] = []
-        self.passed: dict[TierName, tuple[Passed, ...]] = {}  # whom each tier's answer fell back from
+        self.bypasses: dict[TierName, tuple[Bypass, ...]] = {}  # whom each tier's answer fell back from
         self.guard = self.router.guard()
         self.owner = new_owner()
         self.lease: bytes | None = None
@@ -583,7 +583,7 @@ class _Passage:
                     return self._finished(kept, first, step=None)
                 current = self._after_failure(current, outcome)
                 continue
-            self._note_passed(current.tier, outcome)
+            self._note_bypasses(current.tier, outcome)
             reason = weakness(self.request, outcome.completion, current.tier)
             if reason is None:
                 return self._finished(outcome.attempts[-1], first, outcome.step)
@@ -596,10 +596,10 @@ class _Passage:
             self._tell(above)
             current = above
 
-    def _note_passed(self, tier: TierName, outcome: Chain) -> None:
+    def _note_bypasses(self, tier: TierName, outcome: Chain) -> None:
         """Note, with each answer, which preferred candidates of the tier did not give it, and why."""
-        self.passed[tier] = outcome.passed
-        for candidate, reason in outcome.passed:
+        self.bypasses[tier] = outcome.bypasses
+        for candidate, reason in outcome.bypasses:
             self.notes.append(f"fell back from {candidate}: {reason}")
 
     def _half(self) -> Attempt | None:
@@ -623,10 +623,10 @@ class _Passage:
             self._unfinished("error", failed, outcome)
         remedy = self._budget_remedy(outcome)
         if outcome.attempts or not outcome.refused:
-            raise all_failed(outcome, failed.skipped, remedy)
+            raise all_failed(outcome, failed.key_notes, remedy)
         head = "Nothing was sent" if not self.attempts else "No answer that the budget allows"
         others = [f"{attempt.candidate}: {attempt.error}" for attempt in self.attempts]  # of a tier above
-        others += [f"{candidate}: {reason}" for candidate, reason in outcome.passed]
+        others += [f"{candidate}: {reason}" for candidate, reason in outcome.bypasses]
         raise BudgetError(f"{head}: {'; '.join([*refusals, *others])}.", remedy)
 
     def _budget_remedy(self, outcome: Chain) -> str:
@@ -681,13 +681,13 @@ class _Passage:
     def _finished(self, last: Attempt, first: Plan, step: Step | None) -> Answer:
         """Record the answer; ``step`` is the one whose answer may be cached, None for a weak one."""
         escalated_from = first.tier if TIERS.index(last.tier) > TIERS.index(first.tier) else None
-        passed = self.passed.get(last.tier)
+        bypasses = self.bypasses.get(last.tier)
         answer = self._answer(
             last,
             attempts=tuple(self.attempts),
             escalated_from=escalated_from,
-            fallback_from=str(passed[0][0]) if passed else None,
-            fallback_reason=passed[0][1].brief if passed else None,
+            fallback_from=str(bypasses[0][0]) if bypasses else None,
+            fallback_reason=bypasses[0][1].brief if bypasses else None,
         )
         key = None
         if (
@@ -707,7 +707,9 @@ class _Passage:
         last = next((a for a in reversed(self.attempts) if a.text), self.attempts[-1] if self.attempts else None)
         if last is None:  # nothing was sent: stopped while waiting, or all were left alone after faults
             stopped = outcome == "interrupted"
-            unasked = chain.passed[0][1].error if chain is not None and chain.passed else "cooling down after faults"
+            unasked = (
+                chain.bypasses[0][1].error if chain is not None and chain.bypasses else "cooling down after faults"
+            )
             last = Attempt(
                 tier=current.tier,
                 candidate=current.steps[0].candidate,

@@ -193,13 +193,13 @@ def test_a_fallback_gives_its_reason_with_every_answer(make_router: MakeRouter, 
         ("status-503", "503 Unavailable", r"cooling down for \d+(\.\d)? (s|ms) after 503 Unavailable"),
         ("status-429-quota", "429, out of credit", r"cooling down for [\d,]+ s after 429, out of credit"),
         ("status-404", "404, is the model's name right?", r"404, is the model's name right\?"),
-        ("hang", "no answer within 0.4 s", r"cooling down for [\d.]+ s after no answer within 0\.4 s"),
+        ("hang", "no answer within 3 s", r"cooling down for [\d.]+ s after no answer within 3 s"),
     ],
 )
 def test_a_cooling_candidate_gives_its_reason_too(
     make_router: MakeRouter, requests: list[Any], behaviour: str, first: str, later: str
 ) -> None:
-    deadlines = {"connect": 1, "first_byte": 0.4, "idle": 5, "total": 20}
+    deadlines = {"connect": 5, "first_byte": 3, "idle": 5, "total": 20}
     router = make_router(mid=[f"o/{behaviour}", "a/ok"], deadlines=deadlines)
     assert router.route("One").notes[0].startswith(f"fell back from o/{behaviour}: {first}")
     second = router.route("Two")
