@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,11 +17,15 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests-3.11"]
+nox.options.sessions = ["lint", "types", f"tests-{sys.version_info.major}.{sys.version_info.minor}"]
 
 LOCK = Path("requirements", "dev.txt")
-MUTATED = ("budget", "ledger", "fallback", "pricing", "money", "context", "sanitise")
-BESIDE_MODULES = {"ipyrouter/py.typed", "ipyrouter/defaults.toml", "ipyrouter/classifier/weights.npz"}
+MUTATED = ("budget", "ledger", "fallback", "pricing", "money", "context", "sanitise")  # modules, wherever they lie
+BESIDE_MODULES = {  # what else the wheel holds
+    "ipyrouter/py.typed",
+    "ipyrouter/defaults.toml",
+    "ipyrouter/classifier/weights.npz",
+}
 MEGABYTE = 1 << 20
 
 
@@ -71,9 +76,7 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(folder))  # the wheel is built from the sdist
     (sdist,), (built,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     if sdist.stat().st_size > 3 * MEGABYTE:
-        session.error(
-            f"{sdist.name} has {sdist.stat().st_size / MEGABYTE:.1f} MB: what is in it that nobody builds with?"
-        )
+        session.error(f"{sdist.name} has over 3 MB: exclude in pyproject.toml what nobody builds with.")
     names = set(zipfile.ZipFile(built).namelist())
     strange = {name for name in names - BESIDE_MODULES if not (name.endswith(".py") or ".dist-info/" in name)}
     if strange or BESIDE_MODULES - names:
@@ -90,10 +93,11 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Measure branches in this process, in pytest's workers, in kernels and on the command line."""
+    """Measure branches in this process, in kernels and on the command line."""
     install(session)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-m", "not browser"]))
+    # -n0, because pytest-xdist kills workers that take long to write what they measured.
+    session.run("coverage", "run", "-m", "pytest", "-n0", *(session.posargs or ["-m", "not browser"]))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -111,8 +115,8 @@ def mutation(session: nox.Session) -> None:
     settings = {
         "source_paths": ["ipyrouter"],
         "only_mutate": [f"*/{name}.py" for name in modules],
-        "also_copy": ["tests", "training", "benchmarks", "notebooks"],
-        "pytest_add_cli_args": ["-n0", "-m", "unit or wire", "--ignore=tests/browser", "--ignore=tests/test_readme.py"],
+        "also_copy": ["tests"],
+        "pytest_add_cli_args": ["-n0", "-m", "unit or wire", "--ignore=tests/browser"],
         "pytest_add_cli_args_test_selection": tests or ["tests"],
     }
     folder = empty_folder(session)

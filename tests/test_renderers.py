@@ -25,6 +25,7 @@ except ImportError as error:
         raise
     pytest.skip(f"{error.name} is missing: pip install -e '.[test]'", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
 TEXTS = 20_000 if os.environ.get("CI") else 2_000
 Readers = dict[str, Callable[[str], str]]
 

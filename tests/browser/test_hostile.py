@@ -13,6 +13,7 @@ import pytest
 
 from tests.browser.lab import Cell, Lab, Notebook, expect
 
+pytestmark = pytest.mark.attack
 EVIL = "https://evil.example/x"
 RUN = "window.pwned=1"
 HOSTILE = {
