@@ -70,10 +70,12 @@ def main() -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     try:
-        # OpenAI's own entry, so that genai-prices prices its models, at the address of the server.
+        # OpenAI's own entry, at the address of the server; a stranger's address has no prices of its own.
+        prices = {preset: _prices(preset) for preset in ("article", "current")}
         os.environ |= {"OPENAI_BASE_URL": process.stdout.readline().strip() + "/v1", "OPENAI_API_KEY": "none"}
         for preset, mode in (("article", "rules"), ("article", "learned"), ("current", "learned")):
-            _compare(preset, mode, asked, options.scale)
+            _compare(preset, mode, prices[preset], asked, options.scale)
+        del os.environ["OPENAI_BASE_URL"]
     finally:
         process.kill()
     _say_implied()
@@ -94,10 +96,20 @@ def _say_assumptions(asked: list[workload.Asked], scale: float) -> None:
     print(f"the server sleeps {scale:g} of the drawn times; the rest is added in the print")
 
 
-def _compare(preset: str, mode: str, asked: list[workload.Asked], scale: float) -> None:
+def _prices(preset: str) -> dict[str, dict[str, float]]:
+    """Return genai-prices' rates of a preset's models, in $ per million tokens; no request here has a long context."""
+    config = load({"preset": preset}, environ={})
+    candidates = {candidate for tier in config.tiers.values() for candidate in tier.chain}
+    rates = {str(candidate): Pricing(config).rates(candidate) for candidate in candidates}
+    return {name: {kind: float(rate) for kind, rate in known.items()} for name, known in rates.items()}
+
+
+def _compare(
+    preset: str, mode: str, prices: dict[str, dict[str, float]], asked: list[workload.Asked], scale: float
+) -> None:
     # Nothing is retired in this experiment: the article's models are asked as when it was written.
     kept = dict.fromkeys(load({"preset": preset}, environ={}).retired, dt.date(2100, 1, 1))
-    settings = {"preset": preset, "routing": {"mode": mode}, "retired": kept}
+    settings = {"preset": preset, "routing": {"mode": mode}, "retired": kept, "prices": prices}
     print(f"\n## preset {preset}, mode {mode}")
     print(
         f"{'':<16}{'cost':>9}{'article':>9}{'of power':>10}{'article':>9}{'latency':>10}{'article':>9}{'of power':>10}"

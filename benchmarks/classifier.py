@@ -13,6 +13,8 @@ import argparse
 import functools
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -253,15 +255,27 @@ def _entropy(shares: list[float]) -> float:
     return float(-sum(share * np.log2(share) for share in shares if share > 0))
 
 
-def _speed(prompts: list[str]) -> None:
-    model.classify("warm")
+def _say_speed(name: str, prompts: list[str], pause: float) -> None:
+    """Print the milliseconds of one classification; ``pause`` is the seconds between two."""
     taken = []
     for prompt in prompts:
+        time.sleep(pause)
         started = time.perf_counter()
         model.classify(prompt)
         taken.append((time.perf_counter() - started) * 1000)
-    middle, high = percentile(taken, 0.5), percentile(taken, 0.99)
-    print(f"MMLU-length prompts, each seen once: p50 {middle:.3f} ms, p99 {high:.3f} ms")
+    print(f"{name}: p50 {percentile(taken, 0.5):.3f} ms, p99 {percentile(taken, 0.99):.3f} ms")
+
+
+def _speed(prompts: list[str]) -> None:
+    model.classify("warm")
+    _say_speed("MMLU-length prompts, each seen once", prompts, pause=0)
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        _say_speed("the same, every core kept busy by others", prompts, pause=0)
+        _say_speed("the same, one every 5 ms, as cells come", prompts[:1000], pause=0.005)
+    finally:
+        for hog in hogs:
+            hog.kill()
     long = (" ".join(prompts) * 2)[:100_000]
     many = []
     for number in range(20):

@@ -50,7 +50,7 @@ def _opened(running: Kernel) -> str:
 
 
 _UPDATES = f"""
-panel = get_ipython().magics_manager.registry["RouterMagics"].panel
+panel = list(get_ipython().magics_manager.registry["RouterMagics"].panels.values())[-1]
 def rss():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 for _ in range(20):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import datetime as dt
+    from typing import Unpack
 
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from ipyrouter.errors import IPyRouterError
     from ipyrouter.report import Report
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer, Classification, Message
+    from ipyrouter.types import Answer, Classification, Message, RouteOptions, Status, TierName
+
+__version__ = "0.1.0"  # the one place: the package's metadata are built from it
 
 __all__ = [
     "Answer",
@@ -21,6 +24,7 @@ __all__ = [
     "IPyRouterError",
     "Message",
     "Router",
+    "__version__",
     "classify",
     "cost_log",
     "daily_report",
@@ -28,6 +32,7 @@ __all__ = [
     "load_ipython_extension",
     "route",
     "unload_ipython_extension",
+    "use_router",
 ]
 
 _HOMES = {
@@ -40,13 +45,15 @@ _HOMES = {
 _default: list[Router] = []  # at most one: the router of the functions below and of the magics
 
 
-def __getattr__(name: str) -> Any:
-    """Import the public classes when they are first asked for (PEP 562): `%load_ext` stays fast."""
-    if name in _HOMES:
-        import importlib
+if not TYPE_CHECKING:  # a type checker that sees this takes any name for a public one
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'ipyrouter' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Import the public classes when they are first asked for (PEP 562): `%load_ext` stays fast."""
+        if name in _HOMES:
+            import importlib
+
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'ipyrouter' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
@@ -74,18 +81,75 @@ def classify(prompt: str) -> Classification:
     return default_router().classify(prompt)
 
 
-def route(prompt: str, **options: Any) -> Answer:
-    """Answer a prompt with the cheapest tier that can; options as in :meth:`Router.route`."""
+def route(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
+    """Answer a prompt with the cheapest tier that can, by the default router.
+
+    Args:
+        prompt: What to ask; it is sent as it is.
+        **options: As in :meth:`Router.route`: ``system``, ``history``, ``tier`` ("fast", "mid" or "power"), ``model``
+            ("provider/model"), ``max_output_tokens``, ``temperature``, ``cache`` ("use", "refresh" or "off"),
+            ``escalate``, ``yes`` and ``on_delta``.
+
+    Returns:
+        The answer, after it and its costs were recorded.
+
+    Raises:
+        UsageError: An option's value is not valid.
+        NoModelError: No model of the tier can be called.
+        RouteError: Every candidate failed.
+        Interrupted: Ctrl-C; it holds the partial answer.
+    """
     return default_router().route(prompt, **options)
 
 
-def cost_log(**conditions: Any) -> pd.DataFrame:
-    """Return the cost log as a DataFrame, one row an attempt; conditions as in :meth:`Router.log`."""
-    return default_router().log(**conditions)
+def cost_log(
+    *,
+    since: dt.datetime | dt.date | str | None = None,
+    until: dt.datetime | dt.date | str | None = None,
+    tier: TierName | None = None,
+    model: str | None = None,
+    session: str | None = None,
+    notebook: str | None = None,
+    status: Status | None = None,
+    content: bool = True,
+) -> pd.DataFrame:
+    """Return the cost log as a DataFrame, one row an attempt, oldest first.
+
+    Args:
+        since: The first moment of the rows; dates and times without a zone are UTC.
+        until: The moment before which the rows end.
+        tier: Only attempts of this tier.
+        model: Only attempts of this model, without its provider.
+        session: Only requests of this session.
+        notebook: Only requests of this notebook.
+        status: Only attempts that ended so, for example "error".
+        content: False leaves prompts and answers out, which halves time and memory.
+
+    Returns:
+        The columns that :func:`ipyrouter.log.log_frame` lists; ``cost`` is in dollars.
+
+    Raises:
+        UsageError: A date is not valid.
+        StoreError: The database was written by a newer version.
+    """
+    return default_router().log(
+        since=since, until=until, tier=tier, model=model,
+        session=session, notebook=notebook, status=status, content=content,
+    )  # fmt: skip
 
 
 def daily_report(day: dt.date | str | None = None) -> Report:
-    """Print the article's lines on a day (default: today, UTC), total, calls, cache hits, cost a tier; return all."""
+    """Print the article's lines on a day: total, calls, cache hits and the cost of each tier.
+
+    Args:
+        day: The day, in UTC; default: today.
+
+    Returns:
+        The whole report.
+
+    Raises:
+        UsageError: The day is not a date.
+    """
     report = default_router().report(day)
     print(report.brief)
     return report

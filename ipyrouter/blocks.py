@@ -3,47 +3,68 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import textwrap
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+from ipyrouter.thinking import split_thinking
 
 PYTHON = ("python", "py", "python3")
 _SHELL = ("bash", "sh", "shell", "zsh")
-# Line by line: one pattern over the whole text takes minutes for a megabyte of backticks.
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)")
+_LANGUAGE = re.compile(r"[\w+-]*")
+_UNCLOSED = 3  # fences in fences
 _CODE_MARK = re.compile(
     r"[=(\[]|^(import|from|def|class|async|with) ", re.MULTILINE
 )  # "Paris is nice" parses as Python too
+_JSON_START = re.compile(r"""\{(?=\s*["}])|\[(?=\s*["{\[\]\dtfnNI-])""")  # prose has brackets, too
+_MOST_STARTS = 1000  # places where JSON may begin and is broken: each costs a look over the whole text
+_DECODER = json.JSONDecoder()
 _MAGIC = re.compile(r"^([ \t]*)[%!].*$", re.MULTILINE)
 
 
 def code_blocks(text: str) -> list[tuple[str, str]]:
-    """Return (language, code) of each closed code block; the language is lower case and may be empty."""
-    lines = text.split("\n")
-    fences = [(i, match) for i, line in enumerate(lines) if (match := _FENCE.match(line))]
-    closes = _closing([match[1] for _, match in fences])
-    blocks = []
-    n = 0
-    while n < len(fences):
-        start, opened = fences[n]
-        if closes[n]:
-            n = next(k for k in range(n + 1, len(fences)) if fences[k][1][1].startswith(opened[1]))
-            body = "".join(f"{line}\n" for line in lines[start + 1 : fences[n][0]])
-            blocks.append((opened[2].lower(), textwrap.dedent(body)))
-        n += 1
+    """Return (language, code) of each closed code block; the language is lower case and may be empty.
+
+    A block is what CommonMark takes for one, in lists and quotes, too. One that is not closed holds nothing but what is
+    closed inside it: the answer may have been cut off there.
+    """
+    blocks: list[tuple[str, str]] = []
+    # Fences that are not closed can only be nested while they get shorter.
+    for _ in range(_UNCLOSED):
+        if "```" not in text and "~~~" not in text:
+            break
+        fences = [token for token in _parser().parse(f"{text}\n") if token.type == "fence"]
+        blocks += [_block(token) for token in fences if _is_closed(token)]
+        if not fences or _is_closed(fences[-1]):
+            break
+        text = fences[-1].content
     return blocks
 
 
-def _closing(fences: list[str]) -> list[bool]:
-    """Tell of each fence whether a later one closes it: one of the same mark, at least as long."""
-    longest = {"`": 0, "~": 0}
-    closed = []
-    for fence in reversed(fences):
-        closed.append(longest[fence[0]] >= len(fence))
-        longest[fence[0]] = max(longest[fence[0]], len(fence))
-    return closed[::-1]
+def _block(fence: Token) -> tuple[str, str]:
+    language = _LANGUAGE.match(fence.info.strip())
+    return language.group().lower() if language else "", textwrap.dedent(fence.content)
+
+
+def _is_closed(fence: Token) -> bool:
+    first, last = fence.map or (0, 0)
+    return last - first == fence.content.count("\n") + 2
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # 35 ms, and only answers with code need it
+
+    parser = MarkdownIt("commonmark", {"html": False})  # our own rendering shows HTML as text, with the blocks inside
+    parser.core.ruler.disable("inline")
+    return parser
 
 
 def syntax_error(code: str) -> str | None:
@@ -61,20 +82,41 @@ def syntax_error(code: str) -> str | None:
 
 
 def find_json(text: str) -> Any:
-    """Return the JSON of an answer: all of it, a code block of it, or its part from the first to the last bracket.
+    """Return the JSON of an answer: all of it, a code block of it, or the longest value that stands in its prose.
 
-    Raises ValueError where there is none.
+    Thinking between tags does not count. Raises ValueError where there is none.
     """
-    candidates = [text, *(body for _, body in code_blocks(text))]
-    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
-    if starts:
-        candidates.append(text[min(starts) : max(text.rfind("}"), text.rfind("]")) + 1])
-    for candidate in candidates:
+    text, _ = split_thinking(text)
+    blocks = sorted(code_blocks(text), key=lambda block: not block[0].startswith("json"))  # stable: marked ones first
+    for candidate in (text, *(body for _, body in blocks)):
         try:
             return json.loads(candidate)
         except (ValueError, RecursionError):
             continue
-    raise ValueError("no JSON")
+    return _longest_json(text)
+
+
+def _longest_json(text: str) -> Any:
+    """Return the longest object or list in a text, the first of those equally long.
+
+    Where reading fails, the search goes on at the fault: a part of a broken value is not what was asked for.
+    """
+    longest, size, broken = None, 0, 0
+    start = _JSON_START.search(text)
+    while start is not None and broken < _MOST_STARTS:
+        place = start.start()
+        try:
+            value, end = _DECODER.raw_decode(text, place)
+            if end - place > size:
+                longest, size = value, end - place
+        except json.JSONDecodeError as error:
+            end, broken = max(error.pos, place + 1), broken + 1
+        except (ValueError, RecursionError):  # a number of 10,000 digits; too deep to be read from any place inside
+            break
+        start = _JSON_START.search(text, end)
+    if not size:
+        raise ValueError("no JSON")
+    return longest
 
 
 def find_code(text: str) -> str:

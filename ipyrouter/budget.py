@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 from ipyrouter import tokens
@@ -9,22 +10,23 @@ from ipyrouter.config import Budget
 from ipyrouter.money import dollars, from_pico, to_pico
 from ipyrouter.plan import Step
 from ipyrouter.pricing import Pricing
-from ipyrouter.store.base import BudgetLedger, Limit, Period, Refusal, Unavailable
+from ipyrouter.store.base import BudgetLedger, Limit, Period, Refusal, Reservation, Unavailable
 from ipyrouter.types import Request, Session
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks whether calls in flight have ended
 
 
 class BudgetGuard:
-    """Reserves money for the calls of one request. Without any budget it does nothing."""
+    """Reserves money for the calls of one request, whose ``owner`` releases it. Without any budget it does nothing."""
 
     def __init__(self, budget: Budget, pricing: Pricing, store: BudgetLedger, session: Session, owner: str) -> None:
         self._budget = budget
         self._pricing = pricing
         self._store = store
         self._session = session
-        self._owner = owner  # the store releases what it holds
-        self._mine = 0  # 1e-12 dollars promised to this request so far
+        self._owner = owner
+        self._holds: dict[str, int] = {}  # reservations and their 1e-12 dollars: what the request spent, and may spend
 
     @property
     def active(self) -> bool:
@@ -32,8 +34,18 @@ class BudgetGuard:
         budget = self._budget
         return any(limit is not None for limit in (budget.call, budget.session, budget.day, budget.month))
 
-    def refuse(self, step: Step, request: Request) -> str | None:
-        """Reserve the step's worst case; return why it may not be spent, or None if it may."""
+    def refuse(self, step: Step, request: Request, until: float | None = None) -> str | None:
+        """Reserve the step's worst case; return why it may not be spent, or None if it may.
+
+        Args:
+            step: The call that is to be made.
+            request: What it is made for.
+            until: Where calls in flight hold the money that is missing, wait for them up to this time
+                (``time.monotonic()``); None does not wait.
+
+        Returns:
+            The reason in words, or None with the money reserved.
+        """
         if not self.active:
             return None
         worst = self._pricing.bound(
@@ -42,23 +54,44 @@ class BudgetGuard:
             step.call.max_output_tokens,
         )
         if worst is None:
-            return f"no price is known for {step.candidate}, so no budget can be kept with it"
+            return f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it"
         pico = to_pico(worst)
-        call = self._budget.call
-        if call is not None and from_pico(self._mine + pico) > call:
-            return f"{step.candidate} could cost {dollars(worst)}, more than the budget of {dollars(call)} for a call"
-        reserved = self._store.reserve(pico, self._limits(), self._session, self._owner, step.deadlines.total + _MARGIN)
-        if isinstance(reserved, Unavailable):
-            name, reason = reserved.limit.name, reserved.reason
-            return f"nobody knows what is left of the budget for {name}, so {step.candidate} is not asked: {reason}"
-        if isinstance(reserved, Refusal):
-            limit, left = reserved.limit, max(reserved.limit.pico - reserved.used, 0)
-            return (
-                f"{step.candidate} could cost {dollars(worst)}, and {dollars(from_pico(left))} is left of the budget "
-                f"of {dollars(from_pico(limit.pico))} for {limit.name}"
-            )
-        self._mine += pico
-        return None
+        if (reason := self._exceeds_call(pico)) is not None:
+            return f"{step.candidate} could cost {dollars(worst)}, {reason}"
+        pause = _FIRST_PAUSE
+        while True:
+            seconds = step.deadlines.total + _MARGIN
+            reserved = self._store.reserve(pico, self._limits(), self._session, self._owner, seconds)
+            if isinstance(reserved, Reservation):
+                self._holds[reserved.id] = pico
+                return None
+            if isinstance(reserved, Unavailable):
+                return f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}"
+            left = 0.0 if until is None else until - time.monotonic()
+            # What this very request holds is no other call's, and does not come back before its end.
+            hopeless = reserved.spent + sum(self._holds.values()) + pico > reserved.limit.pico
+            if hopeless or left <= 0:
+                return f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}"
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def settle(self, spent: Decimal | None) -> None:
+        """Give back what the last reservation holds beyond what its call spent; an unknown cost keeps it whole."""
+        if not self._holds or spent is None:
+            return
+        reservation, pico = next(reversed(self._holds)), to_pico(spent)
+        self._store.settle(reservation, pico)
+        self._holds[reservation] = pico
+
+    def _exceeds_call(self, pico: int) -> str | None:
+        """Return why the budget for a call forbids so much more, or None."""
+        most, spent = self._budget.call, sum(self._holds.values())
+        if most is None or spent + pico <= to_pico(most):
+            return None
+        if not spent:
+            return f"more than the budget of {dollars(most)} for a call"
+        left = max(most - from_pico(spent), Decimal(0))
+        return f"and {dollars(left)} is left of the budget of {dollars(most)} for a call"
 
     def left(self) -> dict[str, Decimal | None]:
         """Return the dollars left of each budget that spans more than a call; None where nobody knows."""
@@ -77,3 +110,17 @@ class BudgetGuard:
             ("this month", budget.month, "month"),
         )
         return [Limit(name, to_pico(most), period) for name, most, period in limits if most is not None]
+
+
+def _shortage(refusal: Refusal) -> str:
+    limit = refusal.limit
+    left = from_pico(max(limit.pico - refusal.used, 0))
+    words = f"and {dollars(left)} is left of the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
+    held = refusal.used - refusal.spent
+    return f"{words} ({dollars(from_pico(held))} is reserved for calls in flight)" if held else words
+
+
+def _unknown(unavailable: Unavailable) -> str:
+    limit = unavailable.limit
+    budget = f"the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
+    return f"and nobody knows what is left of {budget}: {unavailable.reason}"

@@ -12,11 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipyrouter.config import NO_KEY, TOY
 from ipyrouter.errors import IPyRouterError
 from ipyrouter.money import count
+from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterator, Sequence
 
     from ipyrouter.router import Router
@@ -86,6 +87,7 @@ def _demo(*, live: bool) -> int:
     """Run the demo's cells in a real IPython shell."""
     if live:
         return _run_cells()
+    print(f"# The demo runs on a {TOY}, which is often wrong: your keys are left out, so that nothing is paid.")
     # Nothing of the person's own is touched or paid for: a home of its own, and no key in sight.
     hidden = [name for name in os.environ if name.startswith("IPYROUTER_") or name.endswith("_API_KEY")]
     for name in hidden:
@@ -125,20 +127,27 @@ def _run_cells() -> int:
 # --- doctor ---
 
 
+Finding = tuple[bool | None, str]
+"""A line of the doctor: True is well, False needs fixing, None is worth a look and no fault."""
+
+
 def _doctor() -> int:
-    """Print what is well and what is not; 1 if something needs mending."""
+    """Print what is well and what is not; 1 if something needs fixing."""
     from ipyrouter.router import Router
 
     print(f"Python {platform.python_version()} on {platform.system()}")
     print("packages: " + ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
     router = Router()
-    troubles = 0
-    for good, line in _findings(router):
-        print(f"{'ok  ' if good else 'LOOK'}  {line}")
-        troubles += not good
+    findings = [(good, router.hide(line)) for good, line in _findings(router)]
     router.close()
-    print("All is well." if not troubles else f"{count(troubles, 'point')} to look at.")
-    return 1 if troubles else 0
+    for good, line in findings:
+        print(f"{'ok  ' if good else 'LOOK'}  {line}")
+    looks = count(sum(not good for good, _ in findings), "point")
+    if any(good is False for good, _ in findings):
+        print(f"{looks} to look at.")
+        return 1
+    print("All is well." if all(good for good, _ in findings) else f"Nothing is broken; {looks} to look at.")
+    return 0
 
 
 def _version(name: str) -> str:
@@ -148,7 +157,7 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _findings(router: Router) -> Iterator[tuple[bool, str]]:
+def _findings(router: Router) -> Iterator[Finding]:
     from ipyrouter import config as configuration
 
     yield from _config_findings(router)
@@ -164,7 +173,7 @@ def _findings(router: Router) -> Iterator[tuple[bool, str]]:
     yield from _model_findings(router)
 
 
-def _config_findings(router: Router) -> Iterator[tuple[bool, str]]:
+def _config_findings(router: Router) -> Iterator[Finding]:
     from ipyrouter import config as configuration
 
     user_file = configuration.config_file(router.home)
@@ -178,27 +187,43 @@ def _config_findings(router: Router) -> Iterator[tuple[bool, str]]:
         yield False, line
 
 
-def _key_findings(router: Router) -> Iterator[tuple[bool, str]]:
+def _key_findings(router: Router) -> Iterator[Finding]:
+    from ipyrouter.plan import without_retired
     from ipyrouter.providers import local
 
+    tiers = router.config.tiers.values()
     for provider in router.config.providers.values():
-        if provider.key is not None:
-            state = "present" if provider.has_key() else "not set"
-            yield True, f"provider {provider.name}: {provider.key} is {state}"
+        if provider.key is None:
+            continue
+        if fault := provider.key_fault():
+            yield False, f"provider {provider.name}: {fault}"
+            continue
+        named = [tier.name for tier in tiers if any(c.provider == provider.name for c in tier.chain)]
+        if provider.has_key():
+            yield True, f"provider {provider.name}: {provider.key} is present"
+        elif named:  # one key of several is enough, so its absence is no fault; that models are skipped is worth a look
+            chains = ", ".join(named)
+            yield None, f"provider {provider.name}: {provider.key} is not set; its models are skipped in {chains}"
+        else:
+            yield True, f"provider {provider.name}: {provider.key} is not set, and no chain names it"
     if not local.available():
-        state = 'not installed: pip install "ipyrouter[local]"'
+        state = f"not installed: {local.INSTALL}"
     elif not local.weights_path().exists():
         state = "installed; its weights (93 MB) are fetched when first needed"
     else:
         state = f"ready, weights in {local.weights_path()}"
     yield True, f"local model: {state}"
-    if not any(router.ready(candidate) for tier in router.config.tiers.values() for candidate in tier.chain):
-        stands_in = local.available() and router.config.chains_are_ours
-        remedy = "the local model answers" if stands_in else "set a key, or put local/smollm2 into a chain"
-        yield stands_in, f"no chain has a usable model; {remedy}"
+    unserved = [tier.name for tier in tiers if not any(map(router.ready, without_retired(router.config, tier)[0]))]
+    no_key = not any(router.ready(candidate) for tier in tiers for candidate in tier.chain)
+    if len(unserved) < len(TIERS):
+        yield from ((None, f"tier {name}: no model can be called; the nearest tier answers") for name in unserved)
+    elif no_key and local.available() and router.config.chains_are_ours:
+        yield None, f"{NO_KEY}; the local model answers in every tier"
+    else:
+        yield False, "no chain has a usable model; set a key, or put local/smollm2 into a chain"
 
 
-def _folder_findings(folder: Path) -> Iterator[tuple[bool, str]]:
+def _folder_findings(folder: Path) -> Iterator[Finding]:
     if not folder.exists():
         yield True, f"home folder {folder}: not there yet; it is made with the first answer"
         return
@@ -212,18 +237,18 @@ def _folder_findings(folder: Path) -> Iterator[tuple[bool, str]]:
         yield False, f"home folder {folder}: cannot be written; set IPYROUTER_HOME to one that can"
 
 
-def _model_findings(router: Router) -> Iterator[tuple[bool, str]]:
-    from ipyrouter.plan import today
+def _model_findings(router: Router) -> Iterator[Finding]:
+    from ipyrouter.plan import retirement_of, today
 
     for tier in router.config.tiers.values():
         for candidate in tier.chain:
-            day: dt.date | None = router.config.retired_on(candidate.model)
+            day = router.config.retired_on(candidate)
             if day is None or (left := (day - today()).days) > _SOON:
                 continue
-            successor = router.config.successors.get(candidate.model)
+            successor = router.config.successor(candidate)
             hint = f"; its successor is {successor}" if successor else ""
-            said = f"was retired on {day} and is skipped" if left <= 0 else f"retires on {day}, in {left} days"
-            yield False, f"tier {tier.name}: {candidate} {said}{hint}"
+            soon = f"retires on {day}, in {left} days{hint}"
+            yield False, f"tier {tier.name}: {candidate} {retirement_of(router.config, candidate) or soon}"
 
 
 if __name__ == "__main__":

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import math
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
+from ipyrouter import redact
 from ipyrouter.errors import ConfigError, UsageError, did_you_mean
 from ipyrouter.types import TIERS, Candidate, TierName
 
@@ -22,9 +24,19 @@ EMBEDDED = "embedded"
 """The base_url that stands for the llama.cpp server inside this process."""
 
 LOCAL_MODEL = Candidate("local", "smollm2")
+TOY = "toy model (SmolLM2-135M)"
+NO_KEY = f"{TOY}: no key is set"
+"""What badge and note say where the local model stands in for chains none of whose keys is there."""
 PROJECT_FILE = "ipyrouter.toml"
 _DEFAULTS = Path(__file__).with_name("defaults.toml")
 _PREFIXES = {"claude-": "anthropic", "gpt-": "openai", "o1": "openai", "o3": "openai", "o4": "openai"}
+
+T = TypeVar("T")
+
+
+def read_key(variable: str) -> str:
+    """Return the key in an environment variable without what files leave around it: blanks, line ends, a BOM."""
+    return os.environ.get(variable, "").strip(" \t\r\n\v\f\x00\u00a0\u200b\ufeff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +62,45 @@ class Provider:
 
     def has_key(self) -> bool:
         """Tell whether the key is there, or none is needed."""
-        return self.key is None or bool(os.environ.get(self.key))
+        return self.key is None or bool(read_key(self.key))
+
+    def key_fault(self) -> str | None:
+        """Return why the key cannot be sent, by the name of its variable; None for one that can."""
+        value = read_key(self.key) if self.key else ""
+        if not value or (value.isascii() and value.isprintable()):
+            return None
+        what = "characters that are not ASCII" if not value.isascii() else "a line break or another control character"
+        return f"the value of {self.key} is no key: it holds {what}. Set it to the key alone"
+
+    def secrets(self) -> list[str]:
+        """Return what no message may show: the key, and passwords and keys in the address."""
+        raw = os.environ.get(self.key, "") if self.key else ""
+        return [raw, read_key(self.key) if self.key else "", *redact.secrets_in(self.address())]
 
     def address(self) -> str:
         """Return the base URL as the SDK would resolve it, for cache keys and reports."""
         if self.base_url is not None:
-            return f"{self.base_url}:{self.gguf}" if self.gguf else self.base_url
-        return os.environ.get(f"{self.sdk.upper()}_BASE_URL") or f"https://api.{self.sdk}.com"
+            return redact.Address("".join((self.base_url, ":", self.gguf))) if self.gguf else self.base_url
+        return redact.Address(self.moved_to() or f"https://api.{self.sdk}.com")
+
+    def moved_to(self) -> str | None:
+        """Return the address in the SDK's environment variable, which moves an official entry."""
+        return os.environ.get(f"{self.sdk.upper()}_BASE_URL") if self.official else None
+
+    @property
+    def service(self) -> str:
+        """Return whose models these are: "openai" or "anthropic" at their own hosts, else the entry's own name.
+
+        The address decides, not the name: OPENAI_BASE_URL makes of the entry "openai" another service.
+        """
+        try:
+            host = urlsplit(self.address()).hostname or ""
+        except ValueError:
+            host = ""
+        for owner in ("openai", "anthropic"):
+            if host == f"api.{owner}.com" or host.endswith(f".api.{owner}.com"):
+                return owner
+        return host if self.name in ("openai", "anthropic") else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +183,8 @@ class Config:
     data: Mapping[str, Any] = field(repr=False)
     origins: Mapping[str, str] = field(repr=False)
     warnings: tuple[str, ...] = ()
+    project_warnings: tuple[str, ...] = ()
+    """Those of the warnings that name what a project's file may not set."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the read-only mappings as dictionaries, so that another process can rebuild the config."""
@@ -157,14 +203,34 @@ class Config:
         """
         return _candidate(name, self.providers, self.aliases, [c for tier in self.tiers.values() for c in tier.chain])
 
-    def retired_on(self, model: str) -> dt.date | None:
-        """Return the day on which the model's API stops answering, if one is known."""
-        return self.retired.get(model)
+    def retired_on(self, candidate: Candidate) -> dt.date | None:
+        """Return the day on which the candidate's service stops serving the model, if one is known."""
+        return self._of_service(self.retired, candidate)
+
+    def successor(self, candidate: Candidate) -> str | None:
+        """Return the model that the candidate's service names in its place, if one is known."""
+        return self._of_service(self.successors, candidate)
+
+    def _of_service(self, table: Mapping[str, T], candidate: Candidate) -> T | None:
+        """Return a model's entry: "service/model", or the bare name, which the user alone writes and which wins."""
+        service = self.providers[candidate.provider].service
+        return table.get(candidate.model, table.get(f"{service}/{candidate.model}"))
+
+    def deadline_setting(self, tier: TierName, deadline: str) -> str:
+        """Return the setting that a tier's deadline ("connect", "first_byte", "idle" or "total") comes from."""
+        own = f"tiers.{tier}.deadlines.{deadline}"
+        return own if own in self.values and _tier_decides(self.origins, tier, deadline) else f"deadlines.{deadline}"
 
     @property
     def chains_are_ours(self) -> bool:
         """True while nobody has set a chain: every one comes from the preset."""
         return all(self.origins[f"tiers.{name}.chain"] == "default" for name in self.tiers)
+
+
+def _tier_decides(origins: Mapping[str, str], tier: str, deadline: str) -> bool:
+    """Tell whether a tier's own deadline holds: always, unless it is a default and the user has set the general one."""
+    general = origins.get(f"deadlines.{deadline}", "default")
+    return general == "default" or origins.get(f"tiers.{tier}.deadlines.{deadline}", "default") != "default"
 
 
 def _rebuild(*values: Any) -> Config:
@@ -222,7 +288,7 @@ def _one_of(*names: str) -> _OneOf:
 def _variable(value: Any) -> str | None:
     fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value)
     # Keys are long and mixed; a variable's name is one or the other.
-    mixed = fits and len(value) > 30 and value.upper() != value and re.search(r"\d", value)
+    mixed = fits and len(value) > 12 and value.upper() != value and len(re.findall(r"\d", value)) >= 3
     return (
         None if fits and not mixed else "the name of an environment variable such as ACME_API_KEY, never the key itself"
     )
@@ -234,8 +300,21 @@ def _texts(value: Any) -> str | None:
     return "a list of texts"
 
 
+def _folders(value: Any) -> str | None:
+    whole = isinstance(value, list) and all(isinstance(v, str) and Path(v).expanduser().is_absolute() for v in value)
+    return None if whole else 'a list of whole paths such as ["/home/ada/work"]'
+
+
+def _elsewhere(_: Any) -> str | None:
+    return "in your own config file, where alone it counts"
+
+
 def _url(value: Any) -> str | None:
-    if value == EMBEDDED or (isinstance(value, str) and urlsplit(value).scheme in ("http", "https")):
+    try:
+        fits = isinstance(value, str) and urlsplit(value).scheme in ("http", "https")
+    except ValueError:  # an address of IPv6 whose bracket does not close
+        fits = False
+    if value == EMBEDDED or fits:
         return None
     return f'an address that starts with https:// (or "{EMBEDDED}")'
 
@@ -282,25 +361,60 @@ _SCHEMA: dict[str, Any] = {
     "retired": {_FREE: _date},
     "successors": {_FREE: _text},
     "signals": {"power": _texts, "fast": _texts, "power_above_words": _whole},
+    "trust": {"projects": _folders},
 }
+_OTHERS = {**_SCHEMA, "trust": _elsewhere}
+"""The schema of what stands in no file: environment, arguments, %config."""
+
+Rule = Literal["free", "lower", "block", "never"]
+_PROJECT: dict[str, tuple[Rule, str]] = {
+    "preset": ("free", "it names chains among your own providers"),
+    "routing.mode": ("free", "it chooses among your tiers"),
+    "routing.fast_below": ("free", "it chooses among your tiers"),
+    "routing.power_above": ("free", "it chooses among your tiers"),
+    "routing.confirm_tokens": ("lower", "higher than your own: large prompts would go out without a question"),
+    "providers.*": ("never", "it decides where keys and prompts are sent"),
+    "tiers.*": ("free", "a project knows which models do its work, within your budgets"),
+    "deadlines.*": ("free", "it goes with the chains: how long their models may take"),
+    "prices.*": ("never", "budgets and the log would count other prices than yours"),
+    "validation.escalate": ("never", "whether weak answers are asked again is your choice"),
+    "budget.action": ("block", "it would go on where you want to stop"),
+    "budget.*": ("lower", "higher than your own"),
+    "cache.*": ("never", "what is stored on your machine, and for how long, is your choice"),
+    "log.*": ("never", "what is logged is your choice"),
+    "display.*": ("never", "how answers are shown is your choice"),
+    "aliases.*": ("never", "a name would mean another model than you think"),
+    "retired.*": ("never", "it would switch models of yours off or on"),
+    "successors.*": ("never", "it would advise another model"),
+    "signals.*": ("free", "it chooses among your tiers"),
+    "trust.*": ("never", "only you say whom you trust"),
+}
+"""What a project's file may set, by dotted key (the first pattern that fits), and why not what it may not.
+
+free: anything; lower: no more than the user's own value; block: only "block"; never: nothing, unless the user's file
+trusts the project's folder.
+"""
 
 
 def _validate(data: Any, schema: Any, source: str, path: str = "") -> None:
-    """Raise ConfigError for the first key that is unknown or of the wrong type."""
+    """Raise ConfigError for the first key that is unknown or of the wrong type; what may be a secret is not shown."""
     if not isinstance(schema, dict):
         if wanted := schema(data):
             if schema is _variable:  # what stands there may be the key itself
                 raise ConfigError(f"{source}: {path} must be {wanted}.", "Put the key into that variable.")
+            if schema is _url:  # a wrong address may be a key, or hold a password
+                raise ConfigError(f"{source}: {path} must be {wanted}.", "A key belongs in a variable of its own.")
             near = did_you_mean(data, schema.names) if isinstance(schema, _OneOf) and isinstance(data, str) else ""
             hint = f" {near}" if near.startswith("Did") else ""
-            raise ConfigError(f"{source}: {path} must be {wanted},", f"not {data!r}.{hint}")
+            raise ConfigError(f"{source}: {path} must be {wanted},", f"not {redact.excerpt(data)}.{hint}")
         return
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}: {path} must be a table,", f"not {data!r}.")
+        raise ConfigError(f"{source}: {path} must be a table,", f"not {redact.excerpt(data)}.")
     for key, value in data.items():
-        dotted = f"{path}.{key}" if path else key
+        named = redact.name(str(key))
+        dotted = f"{path}.{named}" if path else named
         if key not in schema and _FREE not in schema:
-            raise ConfigError(f"{source}: unknown key {dotted!r}.", did_you_mean(key, schema))
+            raise ConfigError(f"{source}: unknown key {dotted!r}.", did_you_mean(str(key), schema))
         _validate(value, schema.get(key, schema.get(_FREE)), source, dotted)
 
 
@@ -353,13 +467,51 @@ def _project_layer(start: Path) -> Layer | None:
         if (data := _read_file(path)) is None:
             continue
         _validate(data, _SCHEMA, str(path))
-        if "providers" in data:
-            raise ConfigError(
-                f"{path}: a project's file may not set 'providers', because they decide where keys are sent.",
-                "Move that table into your own config file (see `ipyrouter doctor`).",
-            )
         return Layer(str(path), data)
     return None
+
+
+def _is_trusted(project: Path, user: Mapping[str, Any]) -> bool:
+    """Tell whether the user's own file trusts the folder of a project, or one around it."""
+    folder = project.parent.resolve()
+    return any(
+        folder.is_relative_to(Path(trusted).expanduser().resolve())
+        for trusted in user.get("trust", {}).get("projects", ())
+    )
+
+
+def _tighten(data: dict[str, Any], own: dict[str, Any], path: str = "") -> tuple[dict[str, Any], list[str]]:
+    """Return what of a project's settings may hold beside the user's own, and a few words on each that may not."""
+    allowed: dict[str, Any] = {}
+    refused: list[str] = []
+    for key, value in data.items():
+        dotted = f"{path}.{key}" if path else key
+        mine = own.get(key)
+        if isinstance(value, dict):
+            inner, more = _tighten(value, mine if isinstance(mine, dict) else {}, dotted)
+            allowed |= {key: inner} if inner else {}
+            refused += more
+            continue
+        rule, reason = next(entry for pattern, entry in _PROJECT.items() if fnmatch.fnmatchcase(dotted, pattern))
+        tighter = rule == "free" or (rule == "lower" and (mine is None or value <= mine))
+        if tighter or (rule == "block" and value == "block"):
+            allowed[key] = value
+        else:
+            refused.append(f"{redact.name(dotted)} ({reason})")
+    return allowed, refused
+
+
+def _project(project: Layer, user: Mapping[str, Any], own: dict[str, Any], user_file: Path) -> tuple[Layer, list[str]]:
+    """Return the layer as far as it may hold, and a warning that names the rest."""
+    path = Path(project.source)
+    if _is_trusted(path, user):
+        return Layer(project.source, {key: value for key, value in project.data.items() if key != "trust"}), []
+    allowed, refused = _tighten(project.data, own)
+    if not refused:
+        return Layer(project.source, allowed), []
+    remedy = f'If you trust it, write projects = ["{path.parent.resolve()}"] under [trust] in {user_file}'
+    warning = f"{path}: a project's file may only tighten your settings. Ignored: {'; '.join(refused)}. {remedy}."
+    return Layer(project.source, allowed), [warning]
 
 
 def _environment_layer(environ: Mapping[str, str]) -> Layer | None:
@@ -375,7 +527,7 @@ def _environment_layer(environ: Mapping[str, str]) -> Layer | None:
         nested: Any = parsed
         for key in reversed(keys):
             nested = {key: nested}
-        _validate(nested, _SCHEMA, f"environment variable {variable}")
+        _validate(nested, _OTHERS, f"environment variable {redact.name(variable)}")
         data = _merge(data, nested)
     return Layer("environment", data) if data else None
 
@@ -415,16 +567,20 @@ def load(
     defaults = tomllib.loads(_DEFAULTS.read_text("utf-8"))
     presets = defaults.pop("presets")
     layers: list[Layer] = []
+    ignored: list[str] = []
     user_file = config_file(home)
     if (data := _read_file(user_file)) is not None:
         _validate(data, _SCHEMA, str(user_file))
         layers.append(Layer(str(user_file), data))
+    user = data or {}
     if (project := _project_layer(folder or Path.cwd())) is not None and project.source != str(user_file):
+        own = _merge(_merge(defaults, presets[user.get("preset", defaults["preset"])]), user)
+        project, ignored = _project(project, user, own, user_file)
         layers.append(project)
     if (environment := _environment_layer(environ)) is not None:
         layers.append(environment)
     if arguments:
-        _validate(dict(arguments), _SCHEMA, "arguments")
+        _validate(dict(arguments), _OTHERS, "arguments")
         layers.append(Layer("arguments", dict(arguments)))
 
     preset = next((layer.data["preset"] for layer in reversed(layers) if "preset" in layer.data), defaults["preset"])
@@ -433,25 +589,27 @@ def load(
     for layer in layers:
         merged = _merge(merged, layer.data)
         origins.update(dict.fromkeys(_leaves(layer.data), layer.source))
-    return _build(merged, origins)
+    return _build(merged, origins, ignored)
 
 
 def override(config: Config, settings: Mapping[str, Any], source: str) -> Config:
     """Return the config with settings, nested like the TOML, that win over all of its own. Raises ConfigError."""
-    _validate(dict(settings), _SCHEMA, source)
+    _validate(dict(settings), _OTHERS, source)
     return _build(
         _merge(dict(config.data), dict(settings)),
         {**config.origins, **dict.fromkeys(_leaves(dict(settings)), source)},
+        config.project_warnings,
     )
 
 
-def _build(data: dict[str, Any], origins: dict[str, str]) -> Config:
+def _build(data: dict[str, Any], origins: dict[str, str], ignored: Sequence[str] = ()) -> Config:
     """Turn validated, merged data into a Config; checks what spans more than one key."""
 
     def source(key: str) -> str:
         return origins.get(key, "default")
 
-    warnings: list[str] = []
+    warnings: list[str] = list(ignored)
+    data = {**data, "providers": {name: _with_address(table) for name, table in data["providers"].items()}}
     providers = {name: _provider(name, table, source, warnings) for name, table in data["providers"].items()}
     prices = {name: _price(name, table, source) for name, table in data["prices"].items()}
     routing = data["routing"]
@@ -472,7 +630,8 @@ def _build(data: dict[str, Any], origins: dict[str, str]) -> Config:
                 raise ConfigError(
                     f"{source(f'tiers.{name}.chain')}: tiers.{name}.chain: {error.message}", error.remedy
                 ) from None
-        deadlines = Deadlines(**{**data["deadlines"], **table.get("deadlines", {})})
+        own = {k: v for k, v in table.get("deadlines", {}).items() if _tier_decides(origins, name, k)}
+        deadlines = Deadlines(**{**data["deadlines"], **own})
         tiers[name] = Tier(name, tuple(chain), table["max_output_tokens"], deadlines)
     budget: dict[str, Any] = {k: v if k == "action" else Decimal(str(v)) for k, v in data["budget"].items()}
     signals = data["signals"]
@@ -500,18 +659,25 @@ def _build(data: dict[str, Any], origins: dict[str, str]) -> Config:
         data=MappingProxyType(data),
         origins=MappingProxyType(origins),
         warnings=tuple(warnings),
+        project_warnings=tuple(ignored),
     )
+
+
+def _with_address(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a provider's settings with an address that shows no password when it is printed or pickled."""
+    return {**table, "base_url": redact.Address("".join(table["base_url"]))} if table.get("base_url") else table
 
 
 def _provider(name: str, table: dict[str, Any], source: Callable[[str], str], warnings: list[str]) -> Provider:
     where = source(f"providers.{name}.{next(iter(table), 'sdk')}")
+    label = redact.name(name)
     if "sdk" not in table:
-        raise ConfigError(f"{where}: providers.{name} has no 'sdk'.", 'Add sdk = "openai" or sdk = "anthropic".')
+        raise ConfigError(f"{where}: providers.{label} has no 'sdk'.", 'Add sdk = "openai" or sdk = "anthropic".')
     base_url = table.get("base_url")
     if base_url is None and name not in ("openai", "anthropic"):
-        raise ConfigError(f"{where}: providers.{name} has no 'base_url'.", "Add the address of its API.")
+        raise ConfigError(f"{where}: providers.{label} has no 'base_url'.", "Add the address of its API.")
     if base_url and urlsplit(base_url).scheme == "http" and not _loopback(urlsplit(base_url).hostname or ""):
-        warnings.append(f"{where}: providers.{name}.base_url is http://: prompts and key travel unencrypted.")
+        warnings.append(f"{where}: providers.{label}.base_url is http://: prompts and key travel unencrypted.")
     return Provider(name=name, **table)
 
 
@@ -524,7 +690,7 @@ def _price(name: str, table: dict[str, Any], source: Callable[[str], str]) -> Pr
         if key not in table:
             other = next(iter(table), key)
             raise ConfigError(
-                f"{source(f'prices.{name}.{other}')}: prices.{name!r} has no {key!r}.",
+                f"{source(f'prices.{name}.{other}')}: prices.{redact.name(name)!r} has no {key!r}.",
                 "Add it, in $ per million tokens.",
             )
     return Price(**{key: Decimal(str(value)) for key, value in table.items()})
@@ -538,25 +704,35 @@ def _candidate(
     if slash and provider in providers and model:
         server = providers[provider]
         if server.embedded and server.gguf is None and model != LOCAL_MODEL.model:
-            raise UsageError(f"Unknown model {model!r} of {provider}.", f"It has one: {provider}/{LOCAL_MODEL.model}.")
-        return Candidate(provider, aliases.get(model, model))
+            raise UsageError(
+                f"Unknown model {redact.excerpt(model)} of {provider}.", f"It has one: {provider}/{LOCAL_MODEL.model}."
+            )
+        # An alias of a maker's name holds at that maker; another server may serve a model of its own under it.
+        return Candidate(provider, aliases.get(model, model) if _maker(model) in (None, provider) else model)
     for candidate in known:
         if candidate.model == name:
             return candidate
     if name == LOCAL_MODEL.model:
         return LOCAL_MODEL
-    if not slash:
-        for prefix, owner in _PREFIXES.items():
-            if name.startswith(prefix):
-                return Candidate(owner, name)
+    if not slash and (maker := _maker(name)) is not None:
+        return Candidate(maker, name)
     if slash:
-        raise UsageError(f"Unknown provider {provider!r} in {name!r}.", did_you_mean(provider, providers))
+        raise UsageError(
+            f"Unknown provider {redact.excerpt(provider)} in {redact.excerpt(name)}.", did_you_mean(provider, providers)
+        )
     names = {candidate.model for candidate in known} | {str(LOCAL_MODEL)}
-    raise UsageError(f"Unknown model {name!r}.", f"{did_you_mean(name, names)} Or write 'provider/model'.")
+    raise UsageError(
+        f"Unknown model {redact.excerpt(name)}.", f"{did_you_mean(name, names)} Or write 'provider/model'."
+    )
+
+
+def _maker(model: str) -> str | None:
+    """Return the provider that a model's name tells, if it tells one."""
+    return next((maker for prefix, maker in _PREFIXES.items() if model.startswith(prefix)), None)
 
 
 def as_tier(name: str) -> TierName:
     """Return the tier of that name. Raises UsageError with the nearest one."""
     if name in TIERS:
         return name
-    raise UsageError(f"Unknown tier {name!r}.", did_you_mean(name, TIERS))
+    raise UsageError(f"Unknown tier {redact.excerpt(name)}.", did_you_mean(name, TIERS))

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ipyrouter import redact
+
 if TYPE_CHECKING:
     from ipyrouter.types import Answer, Attempt
+
+
+def _without_keys(text: str) -> str:
+    """Whatever an error quotes, a server's words, pip's or what was typed: it is shown, saved and sent around."""
+    return redact.scrub(redact.hide(text, redact.keys_of(os.environ)))
 
 
 class IPyRouterError(Exception):
     """Base of all of ipyrouter's errors: a cause, and the remedy that a person can apply."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        self.message = message
-        self.remedy = remedy
-        super().__init__(message, remedy)
+        self.message = _without_keys(message)
+        self.remedy = _without_keys(remedy)
+        super().__init__(self.message, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
@@ -58,6 +66,9 @@ class RouteError(IPyRouterError):
     def __init__(self, message: str, remedy: str = "", attempts: tuple[Attempt, ...] = ()) -> None:
         super().__init__(message, remedy)
         self.attempts = attempts
+
+    def __str__(self) -> str:
+        return "\n  ".join(filter(None, (self.message, self.remedy)))
 
 
 class Interrupted(KeyboardInterrupt):

@@ -6,16 +6,17 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from ipyrouter import money
 from ipyrouter.config import Config
 from ipyrouter.errors import RouteError
 from ipyrouter.plan import Step
-from ipyrouter.pricing import Pricing
+from ipyrouter.pricing import Pricing, as_billed
 from ipyrouter.providers import Clients
-from ipyrouter.providers.base import Fault, FaultKind
+from ipyrouter.providers.base import Fault, FaultKind, Parameter
 from ipyrouter.types import Attempt, Candidate, Completion, Cost, Status, Usage
 
 _COOL: dict[FaultKind, float] = {
@@ -26,6 +27,7 @@ _COOL: dict[FaultKind, float] = {
     "timeout": 60.0,
     "malformed": 10.0,
     "broken_stream": 5.0,
+    "unfinished": 10.0,
 }
 """Seconds a candidate is left alone after its first fault; each further one in a row doubles it."""
 
@@ -36,11 +38,13 @@ _ACTIONABLE: tuple[FaultKind, ...] = (
     "auth",
     "quota",
     "not_found",
+    "refused",
     "context",
     "bad_request",
     "malformed",
     "server",
     "broken_stream",
+    "unfinished",
     "timeout",
     "connect",
     "rate_limit",
@@ -48,12 +52,35 @@ _ACTIONABLE: tuple[FaultKind, ...] = (
 """The faults a person can do most about come first: 403, 401, 400, 500, 429."""
 
 
+_DIFFERENTLY: dict[Parameter, str] = {
+    "temperature": "without the temperature",
+    "limit": "with the limit that the server names",
+    "limit_name": "with the limit's other name",
+    "system": "with the system prompt before the first message",
+    "stream": "for a whole answer instead of a stream",
+    "stream_options": "without stream_options",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a candidate did not answer: the kind of fault, in brief with the remedy, and in the server's words too."""
+
+    kind: FaultKind
+    brief: str
+    error: str
+    detail: str = ""  # the server's words, where ``brief`` leaves them out
+
+    def __str__(self) -> str:
+        return f"{self.brief} ({self.detail})" if self.detail else self.brief
+
+
 @dataclass(frozen=True, slots=True)
 class Cooled:
     """Why and until when (monotonic seconds) a candidate is left alone; ``faults`` counts those in a row."""
 
     until: float
-    reason: str
+    reason: Reason
     faults: int
 
 
@@ -61,22 +88,30 @@ class Cooled:
 class Off:
     """Why a provider is off for the session; ``key`` tells whether its key has been changed since."""
 
-    reason: str
+    reason: Reason
     key: int
+
+
+Bypass = tuple[Candidate, Reason]
+"""A candidate that does not answer although the chain prefers it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The attempts that were made and, unless all failed, the completion of the last.
 
-    ``refused`` tells, a line each, which candidates were left out because a budget forbids them.
+    ``bypasses`` holds the candidates that were preferred to the one that answered; where none did, those that were not
+    asked after earlier faults. ``refused`` holds those that a budget forbids; ``notes`` say what was sent differently,
+    and where the provider's bill is not what the prices say.
     """
 
     attempts: tuple[Attempt, ...]
     completion: Completion | None = None
     step: Step | None = None
     interrupted: bool = False
-    refused: tuple[str, ...] = ()
+    bypasses: tuple[Bypass, ...] = ()
+    refused: tuple[Bypass, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Send = Callable[[Step, int], Completion]
@@ -97,12 +132,12 @@ class Fallback:
     # --- what is left alone ---
 
     def status(self) -> list[tuple[str, str, float | None]]:
-        """Return (name, reason, seconds left or None for the session) of all that is left alone now."""
+        """Return (name, error, seconds left or None for the session) of all that is left alone now."""
         now = time.monotonic()
         with self._lock:
-            off = [(name, entry.reason, None) for name, entry in self._off.items() if not self._key_changed(name)]
+            off = [(name, entry.reason.error, None) for name, entry in self._off.items() if not self._key_changed(name)]
             cooled = [
-                (str(candidate), entry.reason, None if entry.until == float("inf") else entry.until - now)
+                (str(candidate), entry.reason.error, None if entry.until == float("inf") else entry.until - now)
                 for candidate, entry in self._cooled.items()
                 if entry.until > now
             ]
@@ -113,6 +148,7 @@ class Fallback:
         with self._lock:
             self._cooled.clear()
             self._off.clear()
+        self._clients.forget()
 
     def _key_changed(self, provider: str) -> bool:
         return self._off[provider].key != self._key_mark(provider)
@@ -138,22 +174,20 @@ class Fallback:
             (s for s in usable if wait.get(s.candidate) != float("inf")), key=lambda s: wait.get(s.candidate, 0.0)
         )
 
-    def _note(self, step: Step, fault: Fault) -> None:
+    def _note(self, step: Step, fault: Fault, reason: Reason) -> None:
         candidate, kind = step.candidate, fault.kind
         with self._lock:
-            if kind in ("auth", "forbidden"):
-                self._off[candidate.provider] = Off(fault.message, self._key_mark(candidate.provider))
+            if _switches_off(fault):
+                self._off[candidate.provider] = Off(reason, self._key_mark(candidate.provider))
                 return
-            if kind == "not_found":
-                self._cooled[candidate] = Cooled(float("inf"), fault.message, 1)
+            if kind in ("not_found", "forbidden"):
+                self._cooled[candidate] = Cooled(float("inf"), reason, 1)
                 return
             if kind not in _COOL:
                 return
             faults = self._cooled[candidate].faults + 1 if candidate in self._cooled else 1
-            seconds = fault.retry_after
-            if seconds is None:
-                seconds = min(_COOL[kind] * 2 ** min(faults - 1, 10), _COOL_MOST)
-            reason = "out of credit" if kind == "quota" else fault.message
+            seconds = _COOL[kind] * 2 ** min(faults - 1, 10) if fault.retry_after is None else fault.retry_after
+            seconds = min(seconds, _COOL_MOST)
             self._cooled[candidate] = Cooled(time.monotonic() + seconds, reason, faults)
 
     def _forgive(self, candidate: Candidate) -> None:
@@ -161,30 +195,61 @@ class Fallback:
             self._cooled.pop(candidate, None)
             self._off.pop(candidate.provider, None)
 
+    def _remembered(self, candidate: Candidate) -> Reason | None:
+        """Return why a candidate is left alone, if it is."""
+        with self._lock:
+            if candidate.provider in self._off and not self._key_changed(candidate.provider):
+                return self._off[candidate.provider].reason
+            cooled = self._cooled.get(candidate)
+            left = cooled.until - time.monotonic() if cooled is not None else 0.0
+        if cooled is None or left <= 0:
+            return None
+        if left == float("inf"):
+            return cooled.reason
+        return replace(cooled.reason, brief=f"cooling down for {money.seconds(left)} after {cooled.reason.brief}")
+
+    def bypasses(
+        self, steps: tuple[Step, ...], answering: Candidate | None, known: Mapping[Candidate, Reason] | None = None
+    ) -> tuple[Bypass, ...]:
+        """Return the candidates before the answering one (None: all) that do not answer, and why: known, or of old."""
+        found: dict[Candidate, Reason] = {}
+        for step in steps:
+            if step.candidate == answering:
+                break
+            if (reason := (known or {}).get(step.candidate) or self._remembered(step.candidate)) is not None:
+                found[step.candidate] = reason
+        return tuple(found.items())
+
     # --- the chain ---
 
     def run(self, steps: tuple[Step, ...], send: Send, first_attempt: int = 1) -> Outcome:
         """Try the steps until one completes. Sleeps only before the one retry, when nothing else is left."""
         started = time.monotonic()
         attempts: list[Attempt] = []
-        refused: list[str] = []
+        refused: dict[Candidate, Reason] = {}
+        failed: dict[Candidate, Reason] = {}
         waiting = self.order(steps)
         retried = False
+        changed: set[tuple[Candidate, Parameter]] = set()
         while waiting:
             step = waiting.pop(0)
-            begun = time.monotonic()
             try:
                 completion = send(step, first_attempt + len(attempts))
             except Fault as fault:
                 if fault.kind == "budget":  # nothing was sent
-                    refused.append(fault.message)
+                    brief = fault.message.removeprefix(f"{step.candidate} ")
+                    refused[step.candidate] = Reason("budget", brief, fault.message)
                     continue
-                attempts.append(self._failed(step, fault, time.monotonic() - begun))
+                again = self._changes(step, fault, changed)
+                reason = self._reason(step, fault)
+                attempts.append(self._failed(step, fault, reason))
                 if fault.kind == "interrupted":
                     return Outcome(tuple(attempts), interrupted=True)
-                self._note(step, fault)
-                if fault.kind == "bad_request":
-                    break
+                if again:
+                    waiting.insert(0, step)
+                    continue
+                failed[step.candidate] = reason
+                self._note(step, fault, reason)
                 waiting = self._remaining(waiting, step, fault)
                 if waiting or retried:
                     continue
@@ -198,9 +263,21 @@ class Fallback:
                 waiting, retried = [step], True
             else:
                 self._forgive(step.candidate)
-                attempts.append(self._completed(step, completion, time.monotonic() - begun))
-                return Outcome(tuple(attempts), completion, step)
-        return Outcome(tuple(attempts), refused=tuple(refused))
+                attempt, notes = self._completed(step, completion)
+                attempts.append(attempt)
+                bypasses = self.bypasses(steps, step.candidate, {**failed, **refused})
+                return Outcome(tuple(attempts), completion, step, bypasses=bypasses, notes=notes)
+        unasked = tuple(s for s in steps if s.candidate not in failed and s.candidate not in refused)
+        return Outcome(tuple(attempts), bypasses=self.bypasses(unasked, None), refused=tuple(refused.items()))
+
+    def _changes(self, step: Step, fault: Fault, changed: set[tuple[Candidate, Parameter]]) -> bool:
+        """Tell whether the step is sent again, without what its server refuses: once for each parameter."""
+        if fault.change is None or (step.candidate, fault.change.parameter) in changed:
+            fault.change = None
+            return False
+        changed.add((step.candidate, fault.change.parameter))
+        self._clients.change(step.candidate, fault.change)
+        return True
 
     @staticmethod
     def _pause(step: Step, fault: Fault, started: float) -> float | None:
@@ -213,7 +290,9 @@ class Fallback:
 
     def _remaining(self, waiting: list[Step], failed: Step, fault: Fault) -> list[Step]:
         """Return what is still worth trying after a fault."""
-        if fault.kind in ("auth", "forbidden"):
+        if fault.final:
+            return []
+        if _switches_off(fault):
             return [step for step in waiting if step.candidate.provider != failed.candidate.provider]
         if fault.kind == "context":
             window = self._pricing.context_window(failed.candidate)
@@ -221,39 +300,62 @@ class Fallback:
             return [s for s in waiting if window is None or (size := sizes[s.candidate]) is None or size > window]
         return waiting
 
-    def _failed(self, step: Step, fault: Fault, latency: float) -> Attempt:
+    def _reason(self, step: Step, fault: Fault) -> Reason:
+        code = f"{fault.status}" if fault.status else ""
+        hint = self._hint(step, fault)
+        error = f"{code} {fault.message}{hint}".lstrip()
+        remedy = hint.removeprefix(" — ").removesuffix(".")
+        if fault.kind not in ("auth", "forbidden", "quota", "not_found") or not remedy:
+            return Reason(fault.kind, error.removesuffix("."), error)
+        return Reason(fault.kind, ", ".join(filter(None, [code, remedy])), error, fault.message)
+
+    def _failed(self, step: Step, fault: Fault, reason: Reason) -> Attempt:
         status: Status = "interrupted" if fault.kind == "interrupted" else "partial" if fault.text else "error"
-        code = f"{fault.status} " if fault.status else ""
+        # Nothing came back, and yet the server has got the request: the estimate of its input stands in the log.
+        unheard = fault.usage is not None and fault.usage.estimated and not fault.text
         return Attempt(
             tier=step.tier,
             candidate=step.candidate,
             status=status,
             usage=fault.usage or Usage(),
             cost=self._pricing.cost(step.candidate, fault.usage) if fault.usage else Cost(Decimal(0)),
-            latency=latency,
+            latency=fault.latency,
             first_token=fault.first_token,
             finish="interrupted" if fault.kind == "interrupted" else "partial" if fault.text else None,
             text=fault.text,
             error_kind=fault.kind,
-            error=f"{code}{fault.message}{self._hint(step.candidate, fault)}",
+            error=f"{reason.error} (its input may be billed)" if unheard else reason.error,
         )
 
-    def _completed(self, step: Step, completion: Completion, latency: float) -> Attempt:
-        return Attempt(
+    def _completed(self, step: Step, completion: Completion) -> tuple[Attempt, tuple[str, ...]]:
+        """Return the attempt that answered, and what a user should know of it."""
+        cost = self._pricing.cost(step.candidate, completion.usage, completion.model)
+        cost, difference = as_billed(step.candidate, cost, completion.billed)
+        attempt = Attempt(
             tier=step.tier,
             candidate=step.candidate,
             status="refused" if completion.finish == "refusal" else "ok",
             usage=completion.usage,
-            cost=self._pricing.cost(step.candidate, completion.usage, completion.model),
-            latency=latency,
+            cost=cost,
+            latency=completion.latency,
             first_token=completion.first_token,
             finish=completion.finish,
             text=completion.text,
+            thinking=completion.thinking,
         )
+        return attempt, (*completion.notes, *([difference] if difference else []))
 
-    def _hint(self, candidate: Candidate, fault: Fault) -> str:
+    def _hint(self, step: Step, fault: Fault) -> str:
         """Return what the person can do about the fault."""
+        candidate, hint = step.candidate, fault.hint
         variable = self.config.providers[candidate.provider].key
+        if hint:
+            return f" — {hint}" if hint.endswith("?") else f" — {hint}."
+        if fault.change is not None:
+            return f" — sent again {_DIFFERENTLY[fault.change.parameter]}."
+        if fault.deadline is not None:
+            setting = self.config.deadline_setting(step.tier, fault.deadline)
+            return f" — raise {setting} (now {getattr(step.deadlines, fault.deadline):g} s) if it should take longer."
         if fault.kind == "auth":
             return f" — check {variable}." if variable else " — the server wants a key: set 'key' in your config file."
         if fault.kind == "forbidden":
@@ -261,20 +363,32 @@ class Fallback:
         if fault.kind == "quota":
             return " — out of credit."
         if fault.kind == "not_found":
-            successor = self.config.successors.get(candidate.model)
+            successor = self.config.successor(candidate)
             return f" — retired? Its successor is {successor}." if successor else " — is the model's name right?"
         return ""
 
 
-def all_failed(tier: str, attempts: tuple[Attempt, ...], left_alone: list[tuple[str, str, float | None]]) -> RouteError:
-    """Return the error of a chain that failed: the most actionable fault leads, the others follow, a line each."""
-    if not attempts:
-        lines = [f"{name}: {reason}" for name, reason, _ in left_alone]
-        return RouteError(
-            f"No model of the tier {tier} is left to try:\n  " + "\n  ".join(lines),
-            "\nMend the cause, then %router reset.",
-        )
-    ranked = sorted(attempts, key=lambda a: _ACTIONABLE.index(a.error_kind) if a.error_kind in _ACTIONABLE else 99)
-    lead, *others = [f"{attempt.candidate}: {attempt.error}" for attempt in ranked]
-    rest = "".join(f"\n  {line}" for line in dict.fromkeys(others) if line != lead)
-    return RouteError(f"{lead}{rest}", attempts=attempts)
+def all_failed(outcome: Outcome, key_notes: tuple[str, ...] = (), remedy: str = "") -> RouteError:
+    """Return the error of a chain that failed: the most actionable fault leads, the others follow, a line each.
+
+    Candidates that were not asked after earlier faults, and those that a budget forbids, stand among them with their
+    reason, so that the second error says no less than the first. ``key_notes`` is a line for each that has no key,
+    ``remedy`` what to do about the budget.
+    """
+    attempted = [(attempt.error_kind, f"{attempt.candidate}: {attempt.error}") for attempt in outcome.attempts]
+    unasked = [
+        (reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in outcome.bypasses
+    ]
+    ranks: dict[str | None, int] = {kind: rank for rank, kind in enumerate(_ACTIONABLE)}
+    ranked = [line for _, line in sorted((*attempted, *unasked), key=lambda line: ranks.get(line[0], len(ranks)))]
+    lines = dict.fromkeys((*ranked, *(reason.error for _, reason in outcome.refused), *key_notes))
+    if unasked:
+        key = any(reason.kind in ("auth", "forbidden") for _, reason in outcome.bypasses)
+        how = "Fix the cause, then run %router reset" + ("; a changed key counts at once." if key else ".")
+        remedy = f"{how} {remedy}".rstrip()
+    return RouteError("\n  ".join(lines), remedy, outcome.attempts)
+
+
+def _switches_off(fault: Fault) -> bool:
+    """Tell whether the fault is one of the key, and so of all of the provider's models."""
+    return fault.kind in ("auth", "forbidden") and not fault.only_model

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import pandas as pd
 
-from ipyrouter.errors import UsageError
+from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.plan import today
 from ipyrouter.store import rows
 from ipyrouter.store.base import LogFilter, LogTable, RequestLog
@@ -18,6 +18,8 @@ from ipyrouter.store.rows import Kind
 from ipyrouter.types import TIERS
 
 _BILLION = 10**9
+_CONDITIONS = ("since", "until", "tier", "model", "session", "notebook", "status", "content")
+_DAYS = ("day", "date", "days", "when", "start", "end", "from_", "to", "week", "month")
 COLUMNS = tuple(
     name
     for column in rows.LOG
@@ -37,6 +39,7 @@ def log_frame(
     notebook: str | None = None,
     status: str | None = None,
     content: bool = True,
+    **unknown: Never,
 ) -> pd.DataFrame:
     """Return the log, one row an attempt, oldest first.
 
@@ -48,8 +51,12 @@ def log_frame(
     ``since`` <= time < ``until``; dates and times without a zone are UTC. The conditions are SQLite's work, not
     pandas'; ``content=False`` halves time and memory.
 
-    Raises UsageError for a date that is none, StoreError for a database of a newer version.
+    Raises UsageError for an unknown condition or a date that is none, StoreError for a database of a newer version.
     """
+    for name in unknown:
+        days = 'Use since= and until=, as in cost_log(since="2026-11-23", until="2026-11-24").'
+        hint = days if name in _DAYS else did_you_mean(name, _CONDITIONS)
+        raise UsageError(f"cost_log() has no condition {name!r}.", hint)
     wanted = LogFilter(moment(since), moment(until), tier, model, session, notebook, status)
     return frame_of(store.log(wanted, content=content))
 
@@ -57,14 +64,14 @@ def log_frame(
 log_frame.__doc__ = (log_frame.__doc__ or "").replace("    {columns}", rows.documentation())
 
 
-def frames(store: RequestLog, wanted: LogFilter) -> Iterator[pd.DataFrame]:
+def frames(store: RequestLog, wanted: LogFilter, *, content: bool = True) -> Iterator[pd.DataFrame]:
     """Yield the log in parts of some thousand rows, oldest first, at least one. Raises StoreError."""
     some = False
-    for table in store.parts(wanted):
+    for table in store.parts(wanted, content=content):
         some = True
         yield frame_of(table)
     if not some:
-        yield frame_of(store.log(wanted))
+        yield frame_of(store.log(wanted, content=content))
 
 
 def frame_of(table: LogTable) -> pd.DataFrame:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.metadata
+import re
 import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ipyrouter.money import dollars
 from ipyrouter.types import Candidate, Cost, Usage
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from ipyrouter.config import Config, Price
 
 _MILLION = Decimal(1_000_000)
+_TOLERANCE = Decimal("0.02")  # of a bill: so much may differ without a word
 _FIELDS = {
     "input": "input_mtok",
     "output": "output_mtok",
@@ -36,30 +39,60 @@ class Pricing:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._known: dict[tuple[str, str], _Known | None] = {}
+        self._known: dict[tuple[str, str], _Known | None] = {}  # by address and model
+        self._strangers: dict[Candidate, str] = {}  # models without a price that answered in a candidate's place
+
+    def configure(self, config: Config) -> None:
+        """Price for another config from now on."""
+        self.config = config
+        self._known.clear()
+        self._strangers.clear()
 
     def cost(self, candidate: Candidate, usage: Usage, response_model: str | None = None) -> Cost:
         """Return what a call cost in dollars, with the matched price id and rates; amount None if no price is known.
 
-        The model that the response names is looked up first: it is the one that is billed.
+        A price of the config wins. Else the model that the response names is the one that is billed. A name that no
+        price is known for takes the asked model's price only where it is another form of the asked name (dated,
+        -latest, with or without its maker): a model that somebody else chose has a price that nobody here knows.
+
+        Args:
+            candidate: Whom the call was sent to.
+            usage: The tokens to price.
+            response_model: The model that the response names; None prices the candidate itself.
+
+        Returns:
+            The cost, with amount None and no rates where no price is known.
         """
         if (price := self._override(candidate)) is not None:
             return _from_override(price, usage, f"config:{candidate}")
-        known = (self._find(candidate.provider, response_model) if response_model else None) or self._find(
-            candidate.provider, candidate.model
-        )
+        name = response_model or candidate.model
+        known = self._find(candidate.provider, name)
+        if known is None and _canonical(name) == _canonical(candidate.model):
+            known = self._find(candidate.provider, candidate.model)
+            if known is None:
+                return Cost(None)
         if known is None:
+            self._strangers[candidate] = name
             return Cost(None)
         return _from_genai_prices(known, usage)
+
+    def unknown(self, candidate: Candidate) -> str:
+        """Return in words why no price is known for the calls of a candidate; empty where one is."""
+        if self._override(candidate) is None and (stranger := self._strangers.get(candidate)) is not None:
+            return f"{candidate} was answered by {stranger!r}, for which no price is known"
+        return "" if self.rates(candidate) else f"no price is known for {candidate}"
 
     def at(self, candidate: Candidate, input_tokens: int, output_tokens: int) -> Decimal | None:
         """Return the dollars of that many fresh tokens, or None if no price is known."""
         return self.cost(candidate, Usage(input_tokens, output_tokens)).amount
 
     def bound(self, candidate: Candidate, input_tokens: int, output_tokens: int) -> Decimal | None:
-        """Return the most dollars a call can cost: every input token at the dearest of the input rates."""
+        """Return the most dollars a call can cost: every input token at the most expensive of the input rates.
+
+        None where no price is known, or another model than the candidate has answered for it at a price nobody knows.
+        """
         rates = dict(self.cost(candidate, Usage(input_tokens, output_tokens)).rates)
-        if not rates:
+        if not rates or self.unknown(candidate):
             return None
         dearest = max(rate for kind, rate in rates.items() if kind != "output")
         return (input_tokens * dearest + output_tokens * rates["output"]) / _MILLION
@@ -110,24 +143,108 @@ class Pricing:
         return prices.get(str(candidate)) or prices.get(candidate.model)
 
     def _find(self, provider_name: str, model: str) -> _Known | None:
-        key = (provider_name, model)
-        if key not in self._known:
-            self._known[key] = self._look_up(provider_name, model)
-        return self._known[key]
-
-    def _look_up(self, provider_name: str, model: str) -> _Known | None:
-        from genai_prices import data_snapshot
-
         provider = self.config.providers.get(provider_name)
         if provider is None or provider.embedded:
             return None
-        # An address of one's own is priced only if genai-prices knows that address: names alone would be a guess.
-        by_id, by_url = (provider.name, None) if provider.official else (None, provider.base_url)
-        try:
-            found, info = data_snapshot.get_snapshot().find_provider_model(model, None, by_id, by_url)
-        except LookupError:
-            return None
-        return _Known(found, info)
+        key = (provider.address(), model)  # the address may change with the environment
+        if key not in self._known:
+            self._known[key] = _look_up(*key)
+        return self._known[key]
+
+
+def _look_up(address: str, model: str) -> _Known | None:
+    """Return the model of genai-prices that is meant; an address that it does not know is priced by no name."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    providers = get_snapshot().providers
+    owner = next((provider for provider in providers if _is_address(provider.api_pattern, address)), None)
+    if owner is None:
+        return None
+    resale = {name: place for place, name in enumerate(owner.fallback_model_providers or (), 1)}
+    sellers = sorted((p for p in providers if p is owner or p.id in resale), key=lambda p: resale.get(p.id, 0))
+    name = model.lower().removeprefix("models/")
+    with_dashes = re.sub(r"-(20\d\d)([01]\d)([0-3]\d)$", r"-\1-\2-\3", name)
+    for form in dict.fromkeys((name, with_dashes, _undated(name))):
+        for seller in sellers:
+            for info in seller.models:
+                if form == info.id.lower() or _is_named(info.match, form):
+                    return _Known(owner, info)
+    return None
+
+
+def _is_address(pattern: str, address: str) -> bool:
+    """Tell whether an address is a provider's: its pattern, and no longer host name that merely begins like it."""
+    if (match := re.match(pattern, address)) is None:
+        return False
+    whole = pattern.endswith("\\.") or match.group().endswith("/")  # patterns that end within or beyond the host
+    return whole or re.match(r"[\w.@-]", address[match.end() :]) is None
+
+
+# Parts of a name that say which edition of a model is meant, and not which model.
+_DATE = (
+    r"(?:20\d\d-(?:0[1-9]|1[0-2])-[0-3]\d|20\d\d(?:0[1-9]|1[0-2])[0-3]\d|(?:0[1-9]|1[0-2])-(?:20\d\d|[0-3]\d)"
+    r"|(?:0[1-9]|1[0-2])[0-3]\d|2\d(?:0[1-9]|1[0-2])|0\d\d)"
+)
+_EDITION = rf"[-@](?:(?:preview|exp)-)?{_DATE}|[-@:]latest|@default"
+_EDITIONS = re.compile(rf"(?:{_EDITION})+$")
+_REST = re.compile(rf"(?:{_EDITION}|(?:-v\d+)?:\d+)*")  # Bedrock's revisions too, which its patterns leave open
+_MAKER = re.compile(r"(?:.*[/.:])?")  # openai/…, us.anthropic.…
+
+
+def _undated(name: str) -> str:
+    return _EDITIONS.sub("", name)
+
+
+def _canonical(name: str) -> str:
+    """Return a name without its maker and edition; what follows a colon stays: a model's ":free" is another offer."""
+    return _undated(name.lower().rpartition("/")[2])
+
+
+def _is_named(clause: Any, name: str) -> bool:
+    """Tell whether a clause of genai-prices means this very model.
+
+    Its patterns take whatever begins like a known model ("claude-opus-4-6-fast"); a variant has a price of its own.
+    """
+    from genai_prices import types
+
+    match clause:
+        case types.ClauseOr():
+            return any(_is_named(part, name) for part in clause.or_)
+        case types.ClauseAnd():
+            return clause.is_match(name) and any(_is_named(part, name) for part in clause.and_)
+        case types.ClauseEquals():
+            return clause.is_match(name)
+        case types.ClauseRegex():
+            return clause.regex.endswith("$") and clause.is_match(name)
+        case types.ClauseStartsWith(known):
+            # What follows "ft:gpt-4o" names the user's own fine-tuned model.
+            return clause.is_match(name) and (known.startswith("ft:") or _is_edition("", name[len(known) :]))
+        case types.ClauseEndsWith(known):
+            return clause.is_match(name) and _is_edition(name[: -len(known)], "")
+        case types.ClauseContains(known):
+            before, _, after = name.partition(known.lower())
+            return clause.is_match(name) and _is_edition(before, after)
+    return False
+
+
+def _is_edition(before: str, after: str) -> bool:
+    return _MAKER.fullmatch(before) is not None and _REST.fullmatch(after) is not None
+
+
+def as_billed(candidate: Candidate, cost: Cost, billed: Decimal | None) -> tuple[Cost, str | None]:
+    """Return what a call cost by the provider's own bill, and a line where that differs from the reckoned cost.
+
+    Args:
+        candidate: who answered.
+        cost: the cost by tokens and prices.
+        billed: dollars by the provider's own figure, or None where it gives none.
+    """
+    if billed is None:
+        return cost, None
+    own, note = cost.amount, None
+    if own is not None and abs(billed - own) > _TOLERANCE * max(billed, own):
+        note = f"{candidate.provider} bills {dollars(billed)} for this; by the known prices it is {dollars(own)}."
+    return Cost(billed, f"billed:{candidate}", cost.rates), note
 
 
 def at_rates(rates: Mapping[str, Decimal], usage: Usage) -> Decimal:

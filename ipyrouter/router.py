@@ -6,25 +6,26 @@ import contextlib
 import datetime as dt
 import hashlib
 import os
+import reprlib
 import secrets
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Never, cast, get_args
 
-from ipyrouter import classifier, interrupts, tokens
+from ipyrouter import classifier, interrupts, redact, tokens
 from ipyrouter import config as configuration
 from ipyrouter.budget import BudgetGuard
 from ipyrouter.classifier.lessons import Lessons
 from ipyrouter.config import Config
-from ipyrouter.errors import BudgetError, Interrupted, NoModelError, UsageError
-from ipyrouter.fallback import Fallback, all_failed
+from ipyrouter.errors import BudgetError, Interrupted, NoModelError, UsageError, did_you_mean
+from ipyrouter.fallback import Bypass, Fallback, all_failed
 from ipyrouter.fallback import Outcome as Chain
-from ipyrouter.plan import Plan, Step, nearest_plan, no_model, plan
+from ipyrouter.plan import Plan, Step, by_price, nearest_plan, no_model, plan
 from ipyrouter.pricing import Pricing
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Fault
@@ -43,6 +44,7 @@ from ipyrouter.types import (
     Message,
     Preview,
     Request,
+    Role,
     Session,
     TierName,
     total,
@@ -57,6 +59,15 @@ if TYPE_CHECKING:
 
 OnDelta = Callable[[Delta], None]
 _CACHE_MODES = ("use", "refresh", "off")
+_OPTIONS = tuple(name for name in Request.__slots__ if name != "prompt")
+# What the SDKs call it.
+_MEANT = {
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "messages": "history",
+    "instructions": "system",
+    "system_prompt": "system",
+}
 _MARGIN = 60.0  # seconds that a claim on a question outlives the call's total deadline
 
 
@@ -94,7 +105,12 @@ class Router:
     # --- asking ---
 
     def classify(self, prompt: str) -> Classification:
-        """Return the tier a prompt needs, with reasons. Nothing is sent anywhere."""
+        """Return the tier a prompt needs, with reasons. Nothing is sent anywhere.
+
+        Raises:
+            UsageError: For a prompt that is no string.
+        """
+        _check_string(prompt)
         lesson = self.lessons.current
         return classifier.classify(prompt, self.config, lesson.adjust if lesson else None)
 
@@ -103,7 +119,7 @@ class Router:
         prompt: str,
         *,
         system: str | None = None,
-        history: Sequence[Message] = (),
+        history: Sequence[Message | Mapping[str, str]] = (),
         tier: str | None = None,
         model: str | None = None,
         max_output_tokens: int | None = None,
@@ -112,18 +128,20 @@ class Router:
         escalate: bool | None = None,
         yes: bool = False,
         on_delta: OnDelta | None = None,
+        **unknown: Never,
     ) -> Answer:
         """Answer a prompt with the cheapest tier that can.
 
-        ``tier`` or ``model`` ("provider/model") overrides the choice. ``cache`` is "use", "refresh" or "off".
+        ``tier`` or ``model`` ("provider/model") overrides the choice; a model counts under its own tier, the cheapest
+        whose chain holds it, else the one of the nearest price. ``cache`` is "use", "refresh" or "off".
         ``escalate=False`` keeps a weak answer. ``yes`` confirms a very large prompt. ``on_delta`` gets the text as it
-        arrives. Answer and log row are written before this returns.
+        arrives, after an empty Delta for each model that is asked. Answer and log row are written before this returns.
 
         Raises UsageError, NoModelError, RouteError (all candidates failed), and Interrupted on Ctrl-C.
         """
         request = make_request(
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
-            temperature=temperature, cache=cache, escalate=escalate, yes=yes,
+            temperature=temperature, cache=cache, escalate=escalate, yes=yes, **unknown,
         )  # fmt: skip
         return _Passage(self, request, on_delta).answer()
 
@@ -136,6 +154,7 @@ class Router:
             chosen = asked if asked.steps else nearest_plan(self.config, self._clients, request, asked.tier)
         except NoModelError:
             chosen = asked
+        chosen = by_price(self.config, self.pricing, request, chosen)
         steps = self._fallback.order(chosen.steps) or chosen.steps or chosen.cacheable
         if not steps:
             raise no_model(self.config, request, asked.tier)
@@ -144,6 +163,8 @@ class Router:
         count = tokens.estimate_input(request.prompt, request.system, request.history)
         most = step.call.max_output_tokens
         hit = self.look_up(request, chosen) is not None
+        bypasses = self._fallback.bypasses(chosen.steps, step.candidate)
+        notes = [*chosen.notes, *chosen.standing, *(f"falls back from {name}: {reason}" for name, reason in bypasses)]
         return Preview(
             classification=classification,
             tier=step.tier,
@@ -155,7 +176,7 @@ class Router:
             cached=hit,
             key=provider.key,
             key_present=self._clients.ready(step.candidate),
-            notes=(*chosen.notes, *([] if hit else self._obstacles(request, step, count))),
+            notes=(*notes, *([] if hit else self._obstacles(request, step, count))),
         )
 
     def _obstacles(self, request: Request, step: Step, count: int) -> list[str]:
@@ -186,6 +207,40 @@ class Router:
         from ipyrouter import report
 
         return report.report(self.store, day, span)
+
+    def forget(
+        self,
+        answer: Answer | str | None = None,
+        *,
+        before: dt.datetime | dt.date | str | None = None,
+        content: bool = False,
+    ) -> int:
+        """Delete an answer, or all before a date, from log and cache; no bytes of them stay in the database's files.
+
+        Args:
+            answer: An Answer or its id.
+            before: A date or time; without a zone it is UTC.
+            content: Delete only prompts and answers, of all of the log unless ``answer`` or ``before`` is given;
+                models, tokens and costs stay. Otherwise costs go, too, and budgets count them no more.
+
+        Returns:
+            How many answers that concerned.
+
+        Raises:
+            UsageError: Nothing is chosen, or the answer is not in the log.
+            StoreError: The database could not be written.
+        """
+        from ipyrouter.log import moment
+
+        if answer is None and before is None and not content:
+            raise UsageError("Nothing is chosen to be forgotten.", "Give an answer, before=DATE or content=True.")
+        name = answer.id if isinstance(answer, Answer) else answer
+        count = self.store.forget(name, moment(before), content=content)
+        if count == 0 and name is not None:
+            raise UsageError("That answer is not in the log.", "Its id stands in the column answer_id of the log.")
+        if self.last is not None and self.last.id == name:
+            self.last = None
+        return count
 
     def compare(self) -> pd.DataFrame:
         """Return what one's own log would have cost: all power, all mid, the router, the router with its cache.
@@ -241,7 +296,8 @@ class Router:
         Raises ConfigError.
         """
         self.config = configuration.override(self._built_with, settings, source) if settings else self._built_with
-        self.pricing.config = self._clients.config = self._fallback.config = self.config
+        self._clients.config = self._fallback.config = self.config
+        self.pricing.configure(self.config)
 
     def reset(self) -> None:
         """Begin a new session: forget faults, close connections; log and cache stay."""
@@ -301,8 +357,12 @@ class Router:
             except Exception as error:  # noqa: BLE001  a panel must not cost the answer
                 with contextlib.suppress(ValueError):  # another thread was faster
                     self.listeners.remove(listener)
-                notes.append(f"A listener raised {type(error).__name__}: {error}; it is not called again.")
+                notes.append(self.hide(f"A listener raised {type(error).__name__}: {error}; it is not called again."))
         return notes
+
+    def hide(self, text: str) -> str:
+        """Return a text that is shown without the keys and passwords that the router knows."""
+        return self._clients.hide(text)
 
     def once(self, lines: Sequence[str]) -> list[str]:
         """Return the lines that were not told in this session yet."""
@@ -319,31 +379,85 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _why_unreached(tier: TierName, outcome: Chain) -> str:
+    """Return in words why a tier above gave no answer: a budget's refusal, else the first fault."""
+    if outcome.refused:
+        return outcome.refused[0][1].error
+    causes = [f"{attempt.candidate}: {attempt.error}" for attempt in outcome.attempts]
+    causes += [f"{candidate}: {reason}" for candidate, reason in outcome.bypasses]
+    return f"the tier {tier} could not be reached" + "".join(f" ({cause.rstrip('.')})" for cause in causes[:1])
+
+
 def escalated_key(key: bytes) -> bytes:
     """Return the cache key of the answer that an escalation from the call with this key led to."""
     return hashlib.sha256(key + b"escalated").digest()
 
 
 def make_request(
-    prompt: str, *, history: Sequence[Message] = (), tier: str | None = None, cache: str = "use", **rest: Any
+    prompt: str,
+    *,
+    history: Sequence[Message | Mapping[str, str]] = (),
+    tier: str | None = None,
+    cache: str = "use",
+    **rest: Any,
 ) -> Request:
-    """Check what a person asked for. Raises UsageError with the remedy."""
-    if not isinstance(prompt, str):
-        raise UsageError(f"The prompt must be a text, not {type(prompt).__name__}.", "Convert it with str().")
+    """Check what was asked for.
+
+    Raises:
+        UsageError: With the value that cannot be, and the remedy.
+    """
+    if unknown := next((name for name in rest if name not in _OPTIONS), None):
+        meant = _MEANT.get(unknown)
+        hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, _OPTIONS)
+        raise UsageError(f"route() has no argument {unknown!r}.", hint)
+    _check_string(prompt)
     if not prompt.strip():
         raise UsageError("The prompt is empty.", "Write what you want to know below the %%route line.")
     if cache not in _CACHE_MODES:
-        raise UsageError(f"Unknown cache mode {cache!r}.", f"Known: {', '.join(_CACHE_MODES)}.")
+        raise UsageError(f"Unknown cache mode {redact.excerpt(cache)}.", f"Known: {', '.join(_CACHE_MODES)}.")
+    _check_texts(rest.get("system"), rest.get("model"))
     most, temperature = rest.get("max_output_tokens"), rest.get("temperature")
     for name, value, kind in (("max_output_tokens", most, int), ("temperature", temperature, int | float)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-            raise UsageError(f"{name} must be a number, not {value!r}.", "Leave it out for the default.")
+            raise UsageError(f"{name} must be a number, not {redact.excerpt(value)}.", "Leave it out for the default.")
     if most is not None and most < 1:
         raise UsageError(f"max_output_tokens must be at least 1, not {most}.", "Leave it out for the tier's own limit.")
     if temperature is not None and not 0 <= temperature <= 2:
         raise UsageError(f"temperature must lie between 0 and 2, not {temperature:g}.", "Most models know 0 to 1.")
     named = configuration.as_tier(tier) if tier is not None else None
-    return Request(prompt, history=tuple(history), tier=named, cache=cast(CacheMode, cache), **rest)
+    return Request(prompt, history=_turns(history), tier=named, cache=cast(CacheMode, cache), **rest)
+
+
+def _check_string(prompt: object) -> None:
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt must be a string, not {type(prompt).__name__}.", "Convert it with str().")
+
+
+def _check_texts(system: object, model: object) -> None:
+    for name, value in (("system", system), ("model", model)):
+        if not isinstance(value, str | None):
+            raise UsageError(f"{name} must be a string, not {reprlib.repr(value)}.", "Leave it out for the default.")
+    if isinstance(model, str) and not all(part.strip() for part in model.split("/", 1)):
+        raise UsageError(f"Unknown model {model!r}: a name is missing.", "Write provider/model; see %router models.")
+
+
+def _turns(history: object) -> tuple[Message, ...]:
+    """Return earlier turns, given as Messages or as dicts like those of the providers' own SDKs."""
+    several = isinstance(history, Iterable) and not isinstance(history, str | Mapping)
+    return tuple(_turn(turn) for turn in (cast(Iterable[object], history) if several else (history,)))
+
+
+def _turn(turn: object) -> Message:
+    role, text = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+    if isinstance(turn, Message):
+        role, text = turn.role, turn.text
+    if role not in get_args(Role) or not isinstance(text, str):
+        raise UsageError(
+            f"history holds {reprlib.repr(turn)}, which is no turn of a conversation.",
+            'Write Message("user", "…") or {"role": "user", "content": "…"}; the roles are user and assistant,'
+            " and a system prompt goes into system=.",
+        )
+    return Message(cast(Role, role), text)
 
 
 def _encodable(text: str) -> str:
@@ -362,14 +476,15 @@ class _Passage:
     def __post_init__(self) -> None:
         # The time comes first, so that the database appends instead of writing all over its pages.
         self.id = f"{time.time_ns() // 1000:014x}{secrets.token_hex(9)}"
-        self.started = time.monotonic()
         self.notes: list[str] = []
         self.attempts: list[Attempt] = []
+        self.bypasses: dict[TierName, tuple[Bypass, ...]] = {}  # whom each tier's answer fell back from
         self.owner = new_owner()
         self.guard = self.router.guard(self.owner)
         self._clean()
         self.classification = self.router.classify(self.request.prompt)
         self.tier: TierName = self.request.tier or self.classification.tier
+        self.started = time.monotonic()  # past the classification, whose first one imports numpy
 
     def answer(self) -> Answer:
         """Take the six steps."""
@@ -380,17 +495,24 @@ class _Passage:
             found = nearest_plan(router.config, router._clients, request, self.tier)
             hit = router.look_up(request, found)
         if hit is not None:
-            return self._from_cache(hit)
-        self.notes += router.once(found.notes)
+            return self._from_cache(hit, found)
+        found = by_price(router.config, router.pricing, request, found)
+        self.notes += router.once(router.config.project_warnings)
+        self._tell(found)
         self._confirm(found.steps[0])
         try:
             hit = self._join_or_claim(found)
-            return self._ask(found) if hit is None else self._from_cache(hit)
+            return self._ask(found) if hit is None else self._from_cache(hit, found)
         finally:
             # After a record there is nothing left to release: it ends claim and reservations itself.
             router.store.release(self.owner)
 
     # --- before ---
+
+    def _tell(self, found: Plan) -> None:
+        """Note what the user should know of a plan whose steps are asked."""
+        self.notes += self.router.once(found.notes)
+        self.notes += [note for note in found.standing if note not in self.notes]
 
     def _clean(self) -> None:
         request = self.request
@@ -415,8 +537,10 @@ class _Passage:
 
     # --- cache ---
 
-    def _from_cache(self, hit: CachedAnswer) -> Answer:
+    def _from_cache(self, hit: CachedAnswer, found: Plan) -> Answer:
         candidate = Candidate(hit.provider, hit.model)
+        if any(step.candidate == candidate for step in found.steps):  # else one answered that is not ready now
+            self.notes += [note for note in found.standing if note not in self.notes]
         latency = time.monotonic() - self.started
         attempt = Attempt(
             tier=hit.tier, candidate=candidate, status="cached", usage=hit.usage, latency=latency, finish=hit.finish,
@@ -456,16 +580,19 @@ class _Passage:
         while True:
             outcome = self.router._fallback.run(current.steps, self._send, len(self.attempts) + 1)
             self.attempts += outcome.attempts
+            self.notes += outcome.notes
             if outcome.interrupted:
                 raise Interrupted(self._unfinished("interrupted", current)) from None
             if outcome.completion is None or outcome.step is None:
                 kept = next((a for a in reversed(self.attempts) if a.status == "weak"), None)
+                if kept is None and (half := self._half()) is not None:
+                    return self._finished(half, first, step=None)
                 if kept is not None:
-                    why = outcome.refused[0] if outcome.refused else f"the tier {current.tier} could not be reached"
-                    self.notes.append(f"The weak answer is kept: {why}.")
+                    self.notes.append(f"The weak answer is kept: {_why_unreached(current.tier, outcome)}.")
                     return self._finished(kept, first, step=None)
                 current = self._after_failure(current, outcome)
                 continue
+            self._note_bypasses(current.tier, outcome)
             reason = weakness(self.request, outcome.completion, current.tier)
             if reason is None:
                 return self._finished(outcome.attempts[-1], first, outcome.step)
@@ -473,25 +600,53 @@ class _Passage:
             above = self._above(current, outcome.step) if self.router.escalates(self.request) else None
             if above is None:
                 return self._finished(self.attempts[-1], first, step=None)
+            self.guard.settle(self.attempts[-1].cost.amount)
             self.notes.append(f"The {current.tier} answer was weak ({reason}); asked {above.tier}.")
+            self._tell(above)
             current = above
 
+    def _note_bypasses(self, tier: TierName, outcome: Chain) -> None:
+        """Note, with each answer, which preferred candidates of the tier did not give it, and why."""
+        self.bypasses[tier] = outcome.bypasses
+        for candidate, reason in outcome.bypasses:
+            self.notes.append(f"fell back from {candidate}: {reason}")
+
+    def _half(self) -> Attempt | None:
+        """Return the answer that a model broke off, with a note that it is half of one: better than nothing."""
+        half = next((a for a in reversed(self.attempts) if a.error_kind == "unfinished" and a.text), None)
+        if half is not None:
+            self.notes.append(f"This is not a whole answer: {half.candidate}: {half.error}; no other model answered.")
+        return half
+
     def _after_failure(self, failed: Plan, outcome: Chain) -> Plan:
-        """Return the cheaper tier to ask where a budget forbade this one; raise what a person must know otherwise."""
+        """Return the cheaper tier to ask where a budget forbade this one; raise what the user must know otherwise."""
+        refusals = [reason.error for _, reason in outcome.refused]
         if outcome.refused and self.router.config.budget.action == "downgrade" and self.request.model is None:
             for tier in reversed(TIERS[: TIERS.index(failed.tier)]):
                 cheaper = plan(self.router.config, self.router._clients, self.request, tier)
                 if cheaper.steps:
-                    self.notes.append(f"{outcome.refused[0]}; asked {tier} instead of {failed.tier}.")
+                    self.notes.append(f"{refusals[0]}; asked {tier} instead of {failed.tier}.")
+                    self._tell(cheaper)
                     return cheaper
         if self.attempts or not outcome.refused:
-            self._unfinished("error", failed)
+            self._unfinished("error", failed, outcome)
+        remedy = self._budget_remedy(outcome)
         if outcome.attempts or not outcome.refused:
-            raise all_failed(failed.tier, tuple(outcome.attempts), self.router.status())
-        raise BudgetError(
-            f"Nothing was sent: {outcome.refused[0]}.",
-            "Raise that budget in your config, limit the answer with --max-tokens, or choose a cheaper tier with -t.",
-        )
+            raise all_failed(outcome, failed.key_notes, remedy)
+        head = "Nothing was sent" if not self.attempts else "No answer that the budget allows"
+        others = [f"{attempt.candidate}: {attempt.error}" for attempt in self.attempts]  # of a tier above
+        others += [f"{candidate}: {reason}" for candidate, reason in outcome.bypasses]
+        raise BudgetError(f"{head}: {'; '.join([*refusals, *others])}.", remedy)
+
+    def _budget_remedy(self, outcome: Chain) -> str:
+        """Return what to do about the candidates that a budget forbids: one without a price needs one, and no more."""
+        forbidden = [candidate for candidate, _ in outcome.refused]
+        unpriced = [candidate for candidate in forbidden if self.router.pricing.unknown(candidate)]
+        remedies = [f'Add [prices."{name}"] with input and output in $ per million tokens.' for name in unpriced]
+        if len(unpriced) < len(forbidden):
+            remedies.append("Raise that budget in your config, limit the answer with --max-tokens, or choose a cheaper")
+            remedies.append("tier with -t.")
+        return " ".join(remedies)
 
     def _above(self, current: Plan, answered: Step) -> Plan | None:
         """Return the plan of the next tier up that would ask another model; one tier at a time."""
@@ -502,7 +657,12 @@ class _Passage:
         return found if found.steps and found.steps[0].candidate != answered.candidate else None
 
     def _send(self, step: Step, attempt: int) -> Completion:
-        if reason := self.guard.refuse(step, self.request):
+        """Send a step's call under the budgets: a failed one gives back what it has not spent."""
+        try:
+            reason = self.guard.refuse(step, self.request, until=self.started + step.deadlines.total)
+        except KeyboardInterrupt:  # while it waited for calls in flight
+            raise Fault("interrupted", "stopped by the user") from None
+        if reason is not None:
             raise Fault("budget", reason)
 
         def on_text(text: str) -> None:
@@ -514,24 +674,29 @@ class _Passage:
                 self.on_delta = None
                 self.notes.append(f"on_delta raised {type(error).__name__}: {error}; the answer went on without it.")
 
-        return self.router._clients.complete(step.candidate, step.call, step.deadlines, on_text)
+        on_text("")  # who looks on is told which model is being waited for
+        try:
+            return self.router._clients.complete(step.candidate, step.call, step.deadlines, on_text)
+        except Fault as fault:
+            usage = fault.usage
+            try:
+                self.guard.settle(self.router.pricing.cost(step.candidate, usage).amount if usage else Decimal(0))
+            except KeyboardInterrupt:  # what the call spent is recorded all the same
+                fault.kind = "interrupted"
+            raise
 
     # --- after ---
 
     def _finished(self, last: Attempt, first: Plan, step: Step | None) -> Answer:
         """Record the answer; ``step`` is the one whose answer may be cached, None for a weak one."""
         escalated_from = first.tier if TIERS.index(last.tier) > TIERS.index(first.tier) else None
-        wanted = (
-            first
-            if last.tier == first.tier
-            else plan(self.router.config, self.router._clients, self.request, last.tier)
-        )
-        preferred = wanted.steps[0].candidate if wanted.steps else last.candidate
+        bypasses = self.bypasses.get(last.tier)
         answer = self._answer(
             last,
             attempts=tuple(self.attempts),
             escalated_from=escalated_from,
-            fallback_from=str(preferred) if preferred != last.candidate else None,
+            fallback_from=str(bypasses[0][0]) if bypasses else None,
+            fallback_reason=bypasses[0][1].brief if bypasses else None,
         )
         key = None
         if (
@@ -543,18 +708,24 @@ class _Passage:
             key = escalated_key(first.cacheable[0].call.key()) if escalated_from else step.call.key()
         return self._record(answer, "ok", key)
 
-    def _unfinished(self, outcome: Outcome, current: Plan) -> Answer:
-        """Record a request that was interrupted or failed, with what had arrived."""
+    def _unfinished(self, outcome: Outcome, current: Plan, chain: Chain | None = None) -> Answer:
+        """Record a request that was interrupted or failed, with what had arrived.
+
+        ``chain`` tells why the candidates of the tier were not asked.
+        """
         last = next((a for a in reversed(self.attempts) if a.text), self.attempts[-1] if self.attempts else None)
         if last is None:  # nothing was sent: stopped while waiting, or all were left alone after faults
             stopped = outcome == "interrupted"
+            unasked = (
+                chain.bypasses[0][1].error if chain is not None and chain.bypasses else "cooling down after faults"
+            )
             last = Attempt(
                 tier=current.tier,
                 candidate=current.steps[0].candidate,
                 status="interrupted" if stopped else "error",
                 finish="interrupted" if stopped else None,
                 error_kind="interrupted" if stopped else "left_alone",
-                error="stopped by the person" if stopped else "left alone after faults",
+                error="stopped by the user" if stopped else f"not asked again: {unasked}",
             )
             self.attempts.append(last)
         return self._record(self._answer(last, attempts=tuple(self.attempts)), outcome)
@@ -569,12 +740,13 @@ class _Passage:
             cost=total([attempt.cost.amount for attempt in attempts]),
             usage=last.usage,
             cached=fields.pop("cached", False),
-            latency=time.monotonic() - self.started,
+            latency=sum(attempt.latency for attempt in attempts),
             finish=last.finish or "partial",
             classification=self.classification,
             attempts=attempts,
             first_token=last.first_token,
-            notes=tuple(self.notes),
+            thinking=last.thinking,
+            notes=tuple(map(self.router.hide, self.notes)),
             **fields,
         )
 

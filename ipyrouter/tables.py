@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 
 from ipyrouter.notebook import sanitise
@@ -41,11 +40,8 @@ def markdown(table: Table) -> str:
 
 
 def escaped(words: str) -> str:
-    """Return words for HTML: one line, no markup, and no $, which front ends take for maths.
-
-    Some look for it in the finished page: what it stands in wants NO_MATHS.
-    """
-    return html.escape(line(words)).replace("$", "&#36;")
+    """Return words for HTML: one line, no markup. What it stands in wants NO_MATHS."""
+    return sanitise.inert(words)
 
 
 def html_table(table: Table) -> str:

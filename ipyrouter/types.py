@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 TierName = Literal["fast", "mid", "power"]
 CacheMode = Literal["use", "refresh", "off"]
@@ -15,6 +16,7 @@ Status = Literal["ok", "cached", "weak", "refused", "error", "partial", "interru
 
 TIERS: tuple[TierName, ...] = get_args(TierName)
 """Cheapest first: a tier's index is its rank."""
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer. ``attempt`` counts from 1; when it grows, the answer starts anew."""
+    """A piece of a streamed answer, or "" when a model has been asked.
+
+    ``attempt`` counts from 1; when it grows, the answer starts anew.
+    """
 
     text: str
     tier: TierName
@@ -112,15 +117,39 @@ class Delta:
         return self.text
 
 
+class RouteOptions(TypedDict, total=False):
+    """The options of :func:`ipyrouter.route`, which are those of :meth:`ipyrouter.Router.route`."""
+
+    system: str | None
+    history: Sequence[Message]
+    tier: TierName | None
+    model: str | None
+    max_output_tokens: int | None
+    temperature: float | None
+    cache: CacheMode
+    escalate: bool | None
+    yes: bool
+    on_delta: Callable[[Delta], None] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What one provider answered to one call. ``first_token`` is the seconds until its first text."""
+    """What one provider answered to one call, and the seconds until its first words and in all.
+
+    ``thinking`` is what the model wrote on its way to ``text``, where the provider shows it; ``first_token`` the
+    seconds until the first of either. ``billed`` is the provider's own figure in dollars, where it is known to bill by
+    it. ``notes`` say what was sent differently because the server refuses it.
+    """
 
     text: str
     usage: Usage
     finish: Finish
     model: str
     first_token: float | None = None
+    latency: float = 0.0
+    thinking: str = ""
+    billed: Decimal | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +166,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one candidate: what it gave, took (seconds) and cost (dollars)."""
+    """One try of one candidate: what it gave, what the call took (seconds, without set-up) and cost (dollars).
+
+    ``thinking`` is not logged.
+    """
 
     tier: TierName
     candidate: Candidate
@@ -150,6 +182,7 @@ class Attempt:
     text: str = ""
     error_kind: str | None = None
     error: str | None = None
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +190,11 @@ class Answer:
     """A routed answer.
 
     ``cost`` is what this request cost in dollars, every attempt included, and None where a price is not known;
-    ``cost_saved`` what a cached answer would have cost. ``latency`` is in seconds; ``created`` is in UTC.
+    ``cost_saved`` what a cached answer would have cost. ``fallback_from`` is the model that should have answered, and
+    ``fallback_reason`` why it did not. ``latency`` is the seconds that the calls took, those of failed attempts
+    included, but neither set-up (a session's first call imports an SDK) nor waiting between them; of a cached answer it
+    is the look-up and, where the same question was in flight, the wait for it. ``created`` is in UTC. ``thinking`` is
+    what the model wrote before the text, where the provider shows it; a cached answer has none.
     """
 
     id: str
@@ -178,6 +215,8 @@ class Answer:
     first_token: float | None = None
     notes: tuple[str, ...] = ()
     created: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    fallback_reason: str | None = None
+    thinking: str = ""
 
     @property
     def content(self) -> str:
@@ -197,6 +236,19 @@ class Answer:
 
     def __str__(self) -> str:
         return self.text
+
+    # As `%load_ext ipyrouter` shows it, where the extension is not loaded.
+
+    def _repr_markdown_(self) -> str:
+        return self._bundle()["text/markdown"]
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  an answer holds no other
+        printer.text(self._bundle()["text/plain"])
+
+    def _bundle(self) -> dict[str, str]:
+        from ipyrouter.notebook import formats, render
+
+        return render.answer_bundle(self, formats.Shown(self.text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def weakness(request: Request, completion: Completion, tier: TierName) -> str | 
         return None
     text = completion.text.strip()
     if not text:
-        return "empty answer"
+        return _empty(completion)
     if completion.finish == "length":
         # A limit that the person set would cut the next tier's answer off as well.
         return "cut off at the token limit" if request.max_output_tokens is None else None
@@ -47,6 +47,14 @@ def weakness(request: Request, completion: Completion, tier: TierName) -> str | 
     if _WANTS_CODE.search(request.prompt):
         return _broken_python(text)
     return None
+
+
+def _empty(completion: Completion) -> str:
+    if not completion.thinking:
+        return "empty answer"
+    if completion.finish == "length":
+        return f"empty answer: thinking took all of the {completion.usage.output_tokens:,} output tokens"
+    return "empty answer: the model only thought"
 
 
 def _holds_json(text: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -17,12 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipyrouter.errors import BudgetError
-from ipyrouter.router import Router
+from ipyrouter import budget
+from ipyrouter.errors import BudgetError, Interrupted, RouteError
+from ipyrouter.plan import plan
+from ipyrouter.router import Router, make_request
 from ipyrouter.store.base import Claim, Limit, Refusal, Reservation
 from ipyrouter.store.owners import machine, new_owner
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Session
+from ipyrouter.types import Candidate, Session, Usage
 from tests.faults.server import TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
@@ -67,10 +70,41 @@ def test_a_cheaper_candidate_of_the_chain_is_taken(make_router: MakeRouter) -> N
 
 
 def test_an_unknown_price_keeps_no_budget(make_router: MakeRouter, requests: list[Any]) -> None:
+    """The error names the one remedy that helps; a larger budget, fewer tokens or another tier do not."""
     router = make_router(budget={"day": 1}, prices={"other/x": {"input": 1, "output": 1}}, mid=["o/ok@free"])
-    with pytest.raises(BudgetError, match="no price is known for o/ok@free"):
+    with pytest.raises(BudgetError) as caught:
         router.route("Explain closures", tier="mid", model="o/ok@free")
+    assert str(caught.value) == (
+        "Nothing was sent: no price is known for o/ok@free, so no budget can be kept with it. "
+        'Add [prices."o/ok@free"] with input and output in $ per million tokens.'
+    )
     assert not requests
+    router.configure({"prices": {"o/ok@free": {"input": 1, "output": 10}}})
+    assert router.route("Explain closures", model="o/ok@free").text == TEXT
+
+
+def test_each_budgets_remedy_is_named(make_router: MakeRouter) -> None:
+    prices = {"a/ok": {"input": 100, "output": 1000}}
+    router = make_router(mid=["o/ok", "a/ok"], budget={"day": 1, "action": "block"}, prices=prices)
+    with pytest.raises(BudgetError, match=r'Add \[prices\."o/ok"\].*Raise that budget'):
+        router.route("Explain closures")
+
+
+def test_a_stranger_that_answered_keeps_no_budget() -> None:
+    """A gateway answered as a model without a price: what it bills is unknown, so the next call is refused."""
+    settings = {"openrouter": {"sdk": "openai", "base_url": "https://openrouter.ai/api/v1"}}
+    router = Router({"providers": settings, "budget": {"day": 1}})
+    named = Candidate("openrouter", "openai/gpt-4o-mini")
+    request = make_request("Explain closures", model=str(named))
+    step = plan(router.config, router._clients, request, "mid").steps[0]
+    assert router.guard("owner").refuse(step, request) is None
+    router.store.release("owner")
+    assert router.pricing.cost(named, Usage(10, 10), "acme/unheard-of").amount is None
+    assert router.guard().refuse(step, request) == (
+        "openrouter/openai/gpt-4o-mini was answered by 'acme/unheard-of', for which no price is known, "
+        "so no budget can be kept with it"
+    )
+    router.close()
 
 
 def test_what_is_free_is_never_refused(make_router: MakeRouter) -> None:
@@ -92,9 +126,172 @@ def test_reservations_end_with_the_request(make_router: MakeRouter) -> None:
     assert router.guard().left()["today"] == Decimal("0.01") - spent(router)
 
 
+def test_a_failed_candidate_gives_its_reservation_back(make_router: MakeRouter, requests: list[Any]) -> None:
+    """Each worst case is $0.041: both together exceed the budget, and the first spent nothing."""
+    for span in ("call", "session", "day"):
+        router = make_router(mid=["o/status-503", "a/ok"], budget={span: 0.05, "action": "block"})
+        answer = router.route(f"Explain closures within a {span}")
+        assert (answer.provider, answer.fallback_from) == ("a", "o/status-503")
+    assert len(requests) == 6
+
+
+def test_a_candidate_that_broke_off_holds_what_it_spent(make_router: MakeRouter, requests: list[Any]) -> None:
+    prices = {"o/stream-reset": {"input": 1, "output": 10}, "a/ok": {"input": 1, "output": 10}}
+    router = make_router(mid=["o/stream-reset", "a/ok"], budget={"call": 0.0413, "action": "block"}, prices=prices)
+    with pytest.raises(RouteError, match=r"a/ok could cost \$0\.041, and \$0\.04\d is left of the budget of \$0\.041"):
+        router.route("Explain closures, and the scope of a name inside and outside of a function " * 4)
+    assert len(requests) == 1
+    router = make_router(mid=["o/stream-reset", "a/ok"], budget={"call": 0.06, "action": "block"}, prices=prices)
+    assert router.route("Explain closures").provider == "a"
+
+
+def test_a_budget_that_refuses_the_healthy_candidate_is_named(make_router: MakeRouter) -> None:
+    prices = {"a/ok": {"input": 100, "output": 1000}, "o/status-503": {"input": 1, "output": 10}}
+    router = make_router(mid=["o/status-503", "a/ok"], budget={"day": 1, "action": "block"}, prices=prices)
+    with pytest.raises(RouteError) as caught:
+        router.route("Explain closures")
+    first, second, remedy = str(caught.value).splitlines()
+    assert first == "o/status-503: 503 Unavailable"
+    assert second.startswith("  a/ok could cost $4.")
+    assert second.endswith("is left of the budget of $1.00 for today")
+    assert remedy.startswith("  Raise that budget in your config")
+
+
+def test_a_weak_answer_holds_what_it_spent(make_router: MakeRouter) -> None:
+    router = make_router(mid=["o/empty"], power=["a/ok"], budget={"call": 0.1, "action": "block"})
+    answer = router.route("Explain closures")  # worst cases: $0.041 and $0.082
+    assert (answer.provider, answer.escalated_from) == ("a", "mid")
+
+
+class Pauses:
+    """Stands in for the time module of the budget: tells when a call begins to wait for others."""
+
+    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.began = threading.Event()
+        self._sleep = sleep
+        self.monotonic = time.monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.began.set()
+        self._sleep(seconds)
+
+
+def never(_: float) -> None:
+    raise AssertionError("waited")
+
+
+def stopped(_: float) -> None:
+    raise KeyboardInterrupt
+
+
+PATIENT = {"connect": 5, "first_byte": 60, "idle": 60, "total": 120}
+
+
+def test_a_call_waits_for_the_money_of_calls_in_flight(
+    make_router: MakeRouter, server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two worst cases exceed the budget, two answers are far from it."""
+    pauses = Pauses()
+    monkeypatch.setattr(budget, "time", pauses)
+    server.release.clear()
+    router = make_router(mid=["o/stream-held"], budget={"day": 0.05, "action": "block"}, deadlines=PATIENT)
+
+    def ask(number: int) -> str:
+        return router.route(f"Question {number}").text
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, 1)
+        while not requests:
+            time.sleep(0.01)
+        second = pool.submit(ask, 2)
+        assert pauses.began.wait(60)
+        assert len(requests) == 1
+        server.release.set()
+        assert (first.result(60), second.result(60)) == (TEXT, TEXT)
+    assert len(requests) == 2
+    assert spent(router) < Decimal("0.001")
+
+
+def test_a_call_waits_for_another_kernels_call(
+    make_router: MakeRouter, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"""
+import pathlib
+from ipyrouter.store.owners import new_owner
+from ipyrouter.store.sqlite import SQLiteStore
+from tests.test_budget import SESSION
+store, owner = SQLiteStore(pathlib.Path({str(home)!r})), new_owner()
+store.reserve(40_000_000_000, [], SESSION, owner, 600)
+print("held", flush=True)
+input()
+store.release(owner)
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    pauses = Pauses()
+    monkeypatch.setattr(budget, "time", pauses)
+
+    def let_go() -> None:
+        pauses.began.wait(60)
+        other.communicate("\n", timeout=60)
+
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    router = make_router(budget={"month": 0.05, "action": "block"}, deadlines=PATIENT)
+    assert router.route("Explain closures").text == TEXT
+    thread.join()
+    assert pauses.began.is_set()
+
+
+def test_no_call_waits_where_the_money_is_spent(
+    make_router: MakeRouter, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = make_router(budget={"session": 1, "day": 0.0415, "action": "block"}, deadlines=PATIENT)
+    for number in range(2):
+        router.route(f"Question {number}")
+    router.store.reserve(10**12, [], router.session_value(), "another", 600)  # a call in flight holds all of the session's budget
+    monkeypatch.setattr(budget, "time", Pauses(never))
+    with pytest.raises(BudgetError, match=r"is left of the budget of \$0\.042 for today"):
+        router.route("Explain closures")
+
+
+def test_waiting_ends_with_the_requests_deadline(make_router: MakeRouter, requests: list[Any]) -> None:
+    deadlines = {"connect": 0.2, "first_byte": 0.2, "idle": 0.2, "total": 0.3}
+    router = make_router(budget={"day": 0.05, "action": "block"}, deadlines=deadlines)
+    router.store.reserve(40_000_000_000, [], SESSION, "another", 600)
+    with pytest.raises(BudgetError, match=r"\(\$0\.04\d* is reserved for calls in flight\)"):
+        router.route("Explain closures")
+    assert not requests
+
+
+def test_waiting_can_be_stopped(make_router: MakeRouter, requests: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    router = make_router(budget={"day": 0.05, "action": "block"}, deadlines=PATIENT)
+    router.store.reserve(40_000_000_000, [], SESSION, "another", 600)
+    monkeypatch.setattr(budget, "time", Pauses(stopped))
+    with pytest.raises(Interrupted):
+        router.route("Explain closures")
+    assert not requests
+    assert list(router.log()["status"]) == ["interrupted"]
+    assert spent(router) == 0
+    router.store.release("another")
+    assert router.guard().left()["today"] == Decimal("0.05")  # nothing stays reserved
+
+
+def test_a_dry_run_waits_for_nobody(make_router: MakeRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = make_router(budget={"day": 0.05}, deadlines=PATIENT)
+    router.store.reserve(40_000_000_000, [], SESSION, "another", 600)
+    monkeypatch.setattr(budget, "time", Pauses(never))
+    (note,) = router.preview("Explain closures").notes
+    assert note.startswith("A budget forbids this call: o/ok could cost $0.041")
+
+
 def test_ten_threads_cannot_overspend(make_router: MakeRouter) -> None:
-    budget = Decimal("0.006")
-    router = make_router(budget={"day": float(budget), "action": "block"})
+    most = Decimal("0.006")
+    router = make_router(budget={"day": float(most), "action": "block"})
 
     def ask(number: int) -> bool:
         try:
@@ -106,14 +303,16 @@ def test_ten_threads_cannot_overspend(make_router: MakeRouter) -> None:
     with ThreadPoolExecutor(10) as pool:
         answered = sum(pool.map(ask, range(60)))
     assert 0 < answered < 60
-    assert 0 < spent(router) <= budget
+    assert 0 < spent(router) <= most
     assert len(router.log()) == answered
 
 
 def test_two_kernels_cannot_overspend(make_router: MakeRouter, server: FaultServer) -> None:
     code = f"""
-from ipyrouter.errors import BudgetError
-from ipyrouter.router import Router
+from ipyrouter import budget
+from ipyrouter.errors import BudgetError, Interrupted, RouteError
+from ipyrouter.plan import plan
+from ipyrouter.router import Router, make_request
 from tests.conftest import server_config
 class Server: url = {server.url!r}
 import sys
@@ -131,6 +330,7 @@ for number in range(20):
     assert 0 < spent(make_router()) <= Decimal("0.006")
 
 
+@pytest.mark.slow
 @given(amounts=st.lists(st.integers(1, 40), min_size=1, max_size=40), most=st.integers(0, 200))
 @settings(max_examples=25, deadline=None)
 def test_promises_never_exceed_the_limit(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import fnmatch
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ipyrouter import config
 from ipyrouter.config import Config
 from ipyrouter.errors import ConfigError, UsageError
-from ipyrouter.types import Candidate
+from ipyrouter.types import TIERS, Candidate
 
 
 def write(path: Path, text: str) -> Path:
@@ -98,10 +101,191 @@ def test_an_unknown_variable_is_an_error() -> None:
         config.load(environ={"IPYROUTER_BUDGT__DAY": "1"})
 
 
-def test_a_project_may_not_say_where_keys_go() -> None:
-    write(Path("ipyrouter.toml"), "[providers.openai]\nsdk = 'openai'\nbase_url = 'https://evil.example'\n")
-    with pytest.raises(ConfigError, match="where keys are sent"):
-        config.load()
+def leaves(schema: Any, path: str = "") -> list[str]:
+    if not isinstance(schema, dict):
+        return [path]
+    return [leaf for key, inner in schema.items() for leaf in leaves(inner, f"{path}.{key}".strip("."))]
+
+
+def test_every_setting_has_a_rule_for_projects_and_the_first_that_fits_is_its_own() -> None:
+    for leaf in leaves(config._SCHEMA):
+        assert any(fnmatch.fnmatchcase(leaf, pattern) for pattern in config._PROJECT), leaf
+    assert all(reason for _, reason in config._PROJECT.values())
+
+
+def project(home: Path, user: str, text: str) -> Config:
+    write(home / "config.toml", user)
+    write(Path("ipyrouter.toml"), text)
+    return config.load(home=home)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "held"),
+    [
+        ("[budget]\nday = 1000000", "budget.day", 1.0),
+        ("[budget]\naction = 'downgrade'", "budget.action", "block"),
+        ("[routing]\nconfirm_tokens = 999999", "routing.confirm_tokens", 50000),
+        ("[log]\ncontent = true", "log.content", False),
+        ("[log]\ncontent = false", "log.content", False),
+        ("[validation]\nescalate = false", "validation.escalate", True),
+        ("[cache]\nenabled = false\nttl_days = 900\nmax_mb = 9999", "cache.ttl_days", 30),
+        ("[display]\nformat = 'text'", "display.format", "markdown"),
+        ('[prices."local/smollm2"]\ninput = 9\noutput = 0', "prices.local/smollm2.input", 0),
+        ('[aliases]\n"claude-haiku-3" = "gpt-6.1-sol"', "aliases.claude-haiku-3", "claude-3-haiku-20240307"),
+        ("[retired]\nmymodel = 2020-01-01", "retired.mymodel", None),
+        ("[successors]\nmymodel = 'gpt-6-luna'", "successors.mymodel", None),
+        ("[providers.openai]\nbase_url = 'https://evil.example'", "providers.openai.base_url", None),
+        ("[providers.openai]\nkey = 'OTHER_SECRET'", "providers.openai.key", "OPENAI_API_KEY"),
+        ("[trust]\nprojects = ['/']", "trust.projects", None),
+    ],
+)
+def test_a_project_may_not_loosen(home: Path, text: str, key: str, held: Any) -> None:
+    user = "[budget]\nday = 1.0\naction = 'block'\n[log]\ncontent = false\n"
+    loaded = project(home, user, text)
+    assert loaded.values.get(key) == held
+    assert len(loaded.warnings) == 1
+    assert loaded.warnings == loaded.project_warnings
+    assert key in loaded.warnings[0]
+    assert str(home / "config.toml") in loaded.warnings[0]
+    assert "evil" not in loaded.warnings[0]  # the value may be anything
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "held"),
+    [
+        ("[budget]\nday = 0.5", "budget.day", 0.5),
+        ("[budget]\nday = 1.0", "budget.day", 1.0),
+        ("[budget]\nmonth = 7", "budget.month", 7),
+        ("[budget]\naction = 'block'", "budget.action", "block"),
+        ("[routing]\nconfirm_tokens = 10", "routing.confirm_tokens", 10),
+        ("[tiers.mid]\nchain = ['gpt-6-luna']", "tiers.mid.chain", ["gpt-6-luna"]),
+        ("[tiers.mid]\nmax_output_tokens = 9000", "tiers.mid.max_output_tokens", 9000),
+        ("preset = 'article'", "preset", "article"),
+        ("[routing]\nmode = 'rules'", "routing.mode", "rules"),
+    ],
+)
+def test_a_project_may_tighten_and_choose_chains(home: Path, text: str, key: str, held: Any) -> None:
+    loaded = project(home, "[budget]\nday = 1.0\n", text)
+    assert loaded.values[key] == held
+    assert loaded.warnings == ()
+    assert loaded.origins[key] == str(Path.cwd() / "ipyrouter.toml")
+
+
+def test_the_environment_and_arguments_are_the_users_own(home: Path) -> None:
+    write(home / "config.toml", "[budget]\nday = 1.0\n")
+    loaded = config.load({"budget": {"month": 99}}, home=home, environ={"IPYROUTER_BUDGET__DAY": "50"})
+    assert (str(loaded.budget.day), str(loaded.budget.month)) == ("50", "99")
+
+
+LOOSE = "[budget]\nday = 50\n[providers.acme]\nsdk = 'openai'\nbase_url = 'https://acme.example'\n"
+
+
+@pytest.mark.parametrize("around", [True, False], ids=["a folder around it", "itself"])
+def test_a_trusted_project_may_set_all(home: Path, around: bool) -> None:
+    folder = Path.cwd().parent if around else Path.cwd()
+    loaded = project(home, f'[budget]\nday = 1.0\n[trust]\nprojects = ["{folder}"]\n', LOOSE)
+    assert str(loaded.budget.day) == "50"
+    assert "acme" in loaded.providers
+    assert loaded.warnings == ()
+
+
+def test_trust_is_of_folders_and_not_of_names_that_begin_alike(home: Path) -> None:
+    loaded = project(home, f'[budget]\nday = 1.0\n[trust]\nprojects = ["{str(Path.cwd())[:-1]}"]\n', LOOSE)
+    assert str(loaded.budget.day) == "1.0"
+    assert "acme" not in loaded.providers
+
+
+def test_trust_follows_links_to_where_a_project_really_is(home: Path, tmp_path: Path) -> None:
+    inside, outside = tmp_path / "good" / "link", tmp_path / "bad"
+    write(outside / "ipyrouter.toml", LOOSE)
+    inside.parent.mkdir()
+    inside.symlink_to(outside)
+    user = '[budget]\nday = 1.0\n[trust]\nprojects = ["{}"]\n'
+    write(home / "config.toml", user.format(inside.parent))
+    assert str(config.load(home=home, folder=inside).budget.day) == "1.0"
+    write(home / "config.toml", user.format(inside))
+    assert str(config.load(home=home, folder=outside).budget.day) == "50"
+
+
+def test_trust_stands_in_the_users_file_only(home: Path) -> None:
+    for settings, environ in (({"trust": {"projects": ["/"]}}, {}), (None, {"IPYROUTER_TRUST__PROJECTS": "['/']"})):
+        with pytest.raises(ConfigError, match="in your own config file, where alone it counts"):
+            config.load(settings, home=home, environ=environ)
+    write(home / "config.toml", "[trust]\nprojects = ['work']\n")
+    with pytest.raises(ConfigError, match="a list of whole paths"):
+        config.load(home=home)
+
+
+SECRET = "sk-proj-CANARYcanary0123456789"
+
+
+@pytest.mark.parametrize("secret", [SECRET, "A1b2C3d4E5f6G7h8i9"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda key: {"preset": key},
+        lambda key: {key: 1},
+        lambda key: {"budget": key},
+        lambda key: {"budget": {"day": key}},
+        lambda key: {"budget": {"action": key}},
+        lambda key: {"budget": {key: 1}},
+        lambda key: {"budget": {"day": [key]}},
+        lambda key: {"log": {"content": key}},
+        lambda key: {"providers": key},
+        lambda key: {"providers": {key: {"base_url": "https://a.example"}}},
+        lambda key: {"providers": {key: {"sdk": "openai"}}},
+        lambda key: {"providers": {"acme": key}},
+        lambda key: {"providers": {"acme": {"sdk": key}}},
+        lambda key: {"providers": {"acme": {"sdk": "openai", "base_url": key}}},
+        lambda key: {"providers": {"acme": {"sdk": "openai", "base_url": f"ftp://u:{key}@a.example"}}},
+        lambda key: {"providers": {"openai": {"key": key}}},
+        lambda key: {"providers": {"openai": {"stream": key}}},
+        lambda key: {"providers": {"openai": {key: "x"}}},
+        lambda key: {"tiers": {"mid": {"chain": [key]}}},
+        lambda key: {"tiers": {"mid": {"chain": key}}},
+        lambda key: {"tiers": {"mid": {"chain": [f"{key}/m"]}}},
+        lambda key: {"tiers": {"mid": {"chain": [f"local/{key}"]}}},
+        lambda key: {"tiers": {key: {"chain": ["gpt-4o"]}}},
+        lambda key: {"prices": {key: {"input": 1}}},
+        lambda key: {"prices": {"m": {"input": key, "output": 1}}},
+        lambda key: {"retired": {"m": key}},
+        lambda key: {"routing": {"mode": key}},
+        lambda key: {"routing": {"mode": f"the {key}"}},
+    ],
+)
+def test_a_key_in_a_wrong_place_is_not_shown(home: Path, settings: Any, secret: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(settings(secret))
+    assert secret not in str(caught.value)
+    assert secret not in repr(caught.value)
+    (table, inner), *_ = settings(secret).items()
+    leaf = inner if isinstance(inner, str) else next(iter(inner.values())) if isinstance(inner, dict) else inner
+    if isinstance(inner, dict) and isinstance(leaf, str) and table.isascii():
+        with pytest.raises(ConfigError) as caught:  # the same from the environment
+            config.load(environ={f"IPYROUTER_{table}__{next(iter(inner))}".upper(): leaf})
+        assert secret not in str(caught.value)
+
+
+def test_a_key_in_a_file_that_is_no_toml_is_not_shown(home: Path) -> None:
+    for text in (f"key = {SECRET}", f"{SECRET}", f"[{SECRET}\n", f'"{SECRET}" = 1\n"{SECRET}" = 2'):
+        write(home / "config.toml", text)
+        with pytest.raises(ConfigError) as caught:
+            config.load(home=home)
+        assert SECRET not in str(caught.value)
+
+
+ADDRESS = "https://ada:CANARY@a.example/v1?api_key=CANARY2&api-version=2026-01-01"
+
+
+def test_an_address_shows_neither_password_nor_key() -> None:
+    loaded = config.load({"providers": {"acme": {"sdk": "openai", "base_url": ADDRESS}}})
+    provider = loaded.providers["acme"]
+    for text in (repr(loaded), repr(provider), str(provider.base_url), f"{provider.address()}", repr(loaded.values),
+                 str(dict(loaded.data)), repr(copy.deepcopy(provider)), str(pickle.dumps(loaded))):  # fmt: skip
+        assert "CANARY" not in text
+    assert "a.example" in repr(provider)
+    assert "api-version=2026-01-01" in repr(provider)
+    assert "".join(provider.address()) == ADDRESS  # who sends a request sees it
 
 
 def test_http_to_a_stranger_warns() -> None:
@@ -146,3 +330,36 @@ def test_a_choice_that_is_none_names_the_nearest_one() -> None:
 def test_the_embedded_server_has_one_model() -> None:
     with pytest.raises(UsageError, match=r"Unknown model 'other' of local\. It has one: local/smollm2\."):
         config.load({}).candidate("local/other")
+
+
+def test_deadlines_follow_the_tier() -> None:
+    tiers = config.load(environ={}).tiers
+    assert [tiers[tier].deadlines.first_byte for tier in TIERS] == [30, 120, 300]
+    assert all(t.deadlines.total >= 2 * t.deadlines.first_byte for t in tiers.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "first_byte", "setting"),
+    [
+        ({}, 300, "tiers.power.deadlines.first_byte"),
+        (
+            {"deadlines": {"first_byte": 7}},
+            7,
+            "deadlines.first_byte",
+        ),  # the user's own wins over our default of the tier
+        ({"tiers": {"power": {"deadlines": {"first_byte": 8}}}}, 8, "tiers.power.deadlines.first_byte"),
+        (
+            {"deadlines": {"first_byte": 7}, "tiers": {"power": {"deadlines": {"first_byte": 8}}}},
+            8,
+            "tiers.power.deadlines.first_byte",
+        ),
+        ({"deadlines": {"total": 500}}, 300, "tiers.power.deadlines.first_byte"),
+    ],
+)
+def test_a_deadline_and_the_setting_that_it_comes_from(
+    settings: dict[str, Any], first_byte: float, setting: str
+) -> None:
+    for loaded in (config.load(settings, environ={}), config.override(config.load(environ={}), settings, "%config")):
+        assert loaded.tiers["power"].deadlines.first_byte == first_byte
+        assert loaded.deadline_setting("power", "first_byte") == setting
+    assert config.load(settings, environ={}).deadline_setting("fast", "idle") == "deadlines.idle"

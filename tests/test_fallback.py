@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +16,14 @@ from ipyrouter import config, fallback
 from ipyrouter.config import Deadlines
 from ipyrouter.errors import RouteError
 from ipyrouter.fallback import Fallback, Outcome
+from ipyrouter.notebook import render
 from ipyrouter.plan import Step
 from ipyrouter.pricing import Pricing
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Call, Fault
 from ipyrouter.router import Router
 from ipyrouter.types import Candidate, Completion, Message, Usage
-from tests.faults.server import TEXT
+from tests.faults.server import TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
 
@@ -49,7 +51,7 @@ def test_a_cooled_candidate_is_not_asked_while_another_is_healthy(make_router: M
     assert [body["model"] for _, _, body in requests] == ["status-429-30", "ok", "ok"]
     assert second.fallback_from == "o/status-429-30"  # the badge says so although it was not asked
     ((name, reason, left),) = router.status()
-    assert (name, reason) == ("o/status-429-30", "Rate limit reached")
+    assert (name, reason) == ("o/status-429-30", "429 Rate limit reached")
     assert left is not None
     assert 20 < left <= 30
     router.reset()
@@ -108,7 +110,7 @@ def test_the_last_candidate_is_tried_twice(make_router: MakeRouter, requests: li
 
 def test_no_wait_that_the_total_deadline_does_not_leave(make_router: MakeRouter, requests: list[Any]) -> None:
     with pytest.raises(RouteError):
-        make_router(mid=["o/status-429-30"]).route("Explain closures")  # the fixture's total deadline is 5 s
+        make_router(mid=["o/status-429-30"]).route("Explain closures")  # the fixture's total deadline is 20 s
     assert len(requests) == 1
 
 
@@ -124,8 +126,104 @@ def test_a_weak_answer_is_kept_where_the_next_tier_fails(make_router: MakeRouter
     router = make_router(mid=["o/empty"], power=["a/status-401"])
     answer = router.route("Explain closures")
     assert answer.text == ""
-    assert "The weak answer is kept: the tier power could not be reached." in answer.notes
+    assert answer.notes[-1].startswith(
+        "The weak answer is kept: the tier power could not be reached (a/status-401: 401 Incorrect API key provided"
+    )
     assert list(router.log()["status"]) == ["weak", "error"]
+
+
+@pytest.fixture
+def openai(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault server stands in for OpenAI."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-by-one-letter")
+
+
+CHECK = "openai/status-401: 401 Incorrect API key provided — check OPENAI_API_KEY."
+
+
+def test_the_second_error_says_no_less_than_the_first(
+    make_router: MakeRouter, openai: None, requests: list[Any]
+) -> None:
+    """And nothing of another tier's models, whatever has happened to them."""
+    router = make_router(fast=["a/status-404"], mid=["openai/status-401", "o/status-503"], power=["a/status-403"])
+    for tier in ("fast", "power"):
+        with pytest.raises(RouteError):
+            router.route("Explain closures", tier=tier)
+    errors = []
+    for _ in range(2):
+        with pytest.raises(RouteError) as caught:
+            router.route("Explain closures")
+        errors.append(str(caught.value).splitlines())
+    assert errors[0] == [CHECK, "  o/status-503: 503 Unavailable"]
+    assert errors[1] == [
+        f"{CHECK} (not asked again)",
+        "  o/status-503: 503 Unavailable",
+        "  Fix the cause, then run %router reset; a changed key counts at once.",
+    ]
+    alone = make_router(mid=["openai/status-401", "claude-opus-5-5"])
+    for _ in range(2):
+        with pytest.raises(RouteError) as caught:
+            alone.route("Explain closures")
+    assert str(caught.value).splitlines() == [
+        f"{CHECK} (not asked again)",
+        "  anthropic/claude-opus-5-5 skipped: ANTHROPIC_API_KEY is not set.",
+        "  Fix the cause, then run %router reset; a changed key counts at once.",
+    ]
+    assert "check OPENAI_API_KEY" in router.log()["error"].iloc[-1]
+
+
+def test_a_fallback_gives_its_reason_with_every_answer(make_router: MakeRouter, openai: None) -> None:
+    router = make_router(mid=["openai/status-401", "a/ok"])
+    words = "fell back from openai/status-401: 401, check OPENAI_API_KEY"
+    for number in range(3):
+        answer = router.route(f"Explain closures {number}")
+        assert answer.notes == (f"{words} (Incorrect API key provided)",)
+        assert answer.fallback_from == "openai/status-401"
+        assert words in render.badge_text(answer)
+        assert f"{words}." in render.badge_sentence(answer)
+    assert router.preview("Explain generators").notes == (
+        "falls back from openai/status-401: 401, check OPENAI_API_KEY (Incorrect API key provided)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "first", "later"),
+    [
+        ("status-503", "503 Unavailable", r"cooling down for \d+(\.\d)? (s|ms) after 503 Unavailable"),
+        ("status-429-quota", "429, out of credit", r"cooling down for [\d,]+ s after 429, out of credit"),
+        ("status-404", "404, is the model's name right?", r"404, is the model's name right\?"),
+        ("hang", "no answer within 3 s", r"cooling down for [\d.]+ s after no answer within 3 s"),
+    ],
+)
+def test_a_cooling_candidate_gives_its_reason_too(
+    make_router: MakeRouter, requests: list[Any], behaviour: str, first: str, later: str
+) -> None:
+    deadlines = {"connect": 5, "first_byte": 3, "idle": 5, "total": 20}
+    router = make_router(mid=[f"o/{behaviour}", "a/ok"], deadlines=deadlines)
+    assert router.route("One").notes[0].startswith(f"fell back from o/{behaviour}: {first}")
+    second = router.route("Two")
+    assert re.match(rf"fell back from o/{behaviour}: {later}", second.notes[0]), second.notes
+    assert len(requests) == 3
+    assert re.search(rf"fell back from o/{behaviour}: {later}", render.badge_text(second))
+
+
+def test_every_candidate_before_the_answer_gives_its_reason(make_router: MakeRouter) -> None:
+    answer = make_router(mid=["o/status-503", "o/status-401", "o/ok", "a/ok"]).route("Explain closures")
+    assert [note.partition(" (")[0] for note in answer.notes] == [
+        "fell back from o/status-503: 503 Unavailable",
+        "fell back from o/status-401: 401, the server wants a key: set 'key' in your config file",
+        "fell back from o/ok: 401, the server wants a key: set 'key' in your config file",  # the same key
+    ]
+    assert answer.fallback_from == "o/status-503"
+
+
+def test_a_candidate_that_a_budget_forbids_is_told(make_router: MakeRouter) -> None:
+    prices = {"a/ok": {"input": 100, "output": 1000}, "o/ok": {"input": 1, "output": 10}}
+    router = make_router(mid=["a/ok", "o/ok"], budget={"day": 1}, prices=prices)
+    answer = router.route("Explain closures")
+    assert (answer.provider, answer.fallback_from) == ("o", "a/ok")
+    assert answer.notes[0].startswith("fell back from a/ok: could cost $4.10, and $1.00 is left of the budget")
 
 
 def test_escalation_goes_one_tier_at_a_time(make_router: MakeRouter, requests: list[Any]) -> None:
@@ -243,4 +341,5 @@ class Policy(RuleBasedStateMachine):
 
 
 TestPolicy = Policy.TestCase
+TestPolicy.pytestmark = [pytest.mark.slow]
 TestPolicy.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)

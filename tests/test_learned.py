@@ -43,6 +43,7 @@ def test_plain_cases(prompt: str, tier: str) -> None:
     assert classify(prompt, LOADED).tier == tier
 
 
+@pytest.mark.slow
 @given(st.text(max_size=400))
 @settings(max_examples=200, deadline=None)
 def test_any_text_gets_a_difficulty_and_reasons(prompt: str) -> None:

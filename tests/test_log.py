@@ -144,3 +144,13 @@ def test_texts_beyond_sqlites_longest_are_read_in_parts(make_router: MakeRouter)
     router.store._database._connections.use(lambda one: one.sql.setlimit(*limit))  # type: ignore[attr-defined]
     pd.testing.assert_frame_equal(router.log(), whole)
     assert len(whole) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("day", "Use since= and until="), ("date", "Use since= and until="), ("teir", "'tier'?")]
+)
+def test_an_unknown_condition_names_the_right_one(make_router: Callable[..., Router], name: str, hint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        make_router().log(**{name: "2026-11-23"})
+    assert f"cost_log() has no condition {name!r}." in str(raised.value)
+    assert hint in str(raised.value)

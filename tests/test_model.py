@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +117,43 @@ def test_reasons_are_words_of_the_prompt(prompt: str) -> None:
     told = [word.strip("“” ") for word in words.split("”, “")]
     assert told
     assert all(word in prompt.lower() and len(word) < len(prompt) / 2 for word in told)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 288), (13, 64, 288), (14, 64, 288), (1000, 64, 288), (128, 166), (700, 64)])
+def test_a_product_in_slices_is_the_product(shape: tuple[int, ...]) -> None:
+    chance = np.random.default_rng(2)
+    left = chance.normal(size=shape[:2]).astype(np.float32)
+    right = chance.normal(size=shape[1:]).astype(np.float32)
+    np.testing.assert_allclose(model.serial_product(left, right), left @ right, rtol=1e-4, atol=1e-4)
+
+
+CLASSIFY = """
+import os, time
+from ipyrouter.classifier import model
+
+def ticks():
+    used = {}
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        used[int(task)] = int(fields[11]) + int(fields[12])
+    return used
+
+model.classify("warm up " * 500)
+before = ticks()
+began = time.process_time()
+while time.process_time() - began < 1:
+    model.classify("Explain why this merge has more rows than either table, step by step. " * 60)
+after = ticks()
+others = sum(count - before.get(task, 0) for task, count in after.items() if task != os.getpid())
+print(len(after), others, after[os.getpid()] - before[os.getpid()])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads each thread's processor time from /proc")
+def test_no_other_thread_computes() -> None:
+    """A BLAS library's threads wait for each other: on a busy machine a classification took 70 ms instead of .1."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "4"}
+    done = subprocess.run([sys.executable, "-c", CLASSIFY], env=environment, capture_output=True, text=True, check=True)
+    _, others, main = map(int, done.stdout.split())
+    assert main > 20 * others

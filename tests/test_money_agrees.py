@@ -25,6 +25,7 @@ SOON = {"connect": 1, "first_byte": 1, "idle": 1, "total": 1}  # no long wait be
 PROMPTS = ("What is {}?", "Design a system architecture for {}", "Return only JSON for {}", "Explain merging {0} " * 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_all_sums_agree(make_router: MakeRouter, seed: int) -> None:
     chance = random.Random(seed)

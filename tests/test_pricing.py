@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import genai_prices
 import pytest
+from genai_prices.data_snapshot import DataSnapshot, get_snapshot, set_custom_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ipyrouter import config
+from ipyrouter import pricing as pricing_module
 from ipyrouter.money import age, dollars, seconds
 from ipyrouter.pricing import Pricing, at_rates
+from ipyrouter.router import Router
 from ipyrouter.types import Candidate, Usage
 
 
@@ -111,9 +116,8 @@ def test_unknown_is_unknown() -> None:
 
 def test_an_address_that_genai_prices_knows_is_priced() -> None:
     own = {"providers": {"groq": {"sdk": "openai", "base_url": "https://api.groq.com/openai/v1"}}}
-    found = pricing(**own)._look_up("groq", "llama-3.1-8b-instant")
-    assert found is not None
-    assert found.provider.id == "groq"
+    cost = pricing(**own).cost(Candidate("groq", "llama-3.1-8b-instant"), Usage(1, 1))
+    assert cost.price_id == "groq/llama-3.1-8b-instant"
 
 
 def test_the_configs_price_wins_and_says_so() -> None:
@@ -129,6 +133,144 @@ def test_the_configs_price_wins_and_says_so() -> None:
 def test_the_model_that_answered_is_the_one_that_is_billed() -> None:
     cost = pricing().cost(Candidate("openai", "gpt-4o"), Usage(1000, 0), "gpt-4o-mini")
     assert cost.price_id == "openai/gpt-4o-mini"
+
+
+def price(name: str, provider: str = "openai", **settings: Any) -> tuple[Decimal | None, str | None]:
+    cost = pricing(**settings).cost(Candidate(provider, name), Usage(1_000_000, 1_000_000))
+    return cost.amount, cost.price_id
+
+
+@pytest.mark.parametrize("edition", ["-2026-10-01", "-20261001", "-1001", "-latest", "@20261001", "-preview-10-2026"])
+@pytest.mark.parametrize("candidate", sorted(PRESET_MODELS, key=str), ids=str)
+def test_a_dated_form_is_the_model(candidate: Candidate, edition: str) -> None:
+    assert price(candidate.model + edition, candidate.provider) == price(candidate.model, candidate.provider)
+
+
+def test_an_edition_of_its_own_has_its_own_price() -> None:
+    assert price("gpt-4o-2024-05-13") == price("gpt-4o-20240513") != price("gpt-4o")
+    assert price("gpt-3.5-turbo-0613") != price("gpt-3.5-turbo")
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        *((f"{candidate.model}-{variant}", candidate.provider)
+          for candidate in sorted(PRESET_MODELS, key=str)
+          for variant in ("pro", "fast", "ultra", "audio-preview", "thinking", "2029-01-01-search", "v2", "32k")),
+        ("claude-opus-6", "anthropic"), ("claude-haiku-9", "anthropic"), ("gpt-7", "openai"), ("o9-mini", "openai"),
+        ("gpt-4o-mini-fast-2029-01-01", "openai"), ("xclaude-3-haiku", "anthropic"), ("gpt", "openai"),
+    ],
+)  # fmt: skip
+def test_a_name_that_nobody_has_priced_is_unknown(name: str, provider: str) -> None:
+    """Even where genai-prices takes whatever begins like a model: "claude-opus-4-6-fast"."""
+    if name in {model.id for known in get_snapshot().providers if known.id == provider for model in known.models}:
+        return  # gpt-5.4-pro is a model of its own
+    assert price(name, provider) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "provider", [p for p in get_snapshot().providers if p.id != "openai-decisions"], ids=lambda p: p.id
+)
+def test_every_model_of_genai_prices_has_its_own_price(provider: Any) -> None:
+    """No name is lost or taken for another: each id means the model whose id it is."""
+    for model in provider.models:
+        known = _look_up_at(provider, model.id)
+        assert known is not None, model.id
+        assert known.model.id.lower() == model.id.lower()
+
+
+def _look_up_at(provider: Any, name: str) -> Any:
+    """Look a name up at a provider by its own list, as at its address."""
+    own = dataclasses.replace(provider, api_pattern="https://own\\.example")
+    set_custom_snapshot(DataSnapshot(providers=[own], from_auto_update=False))
+    try:
+        return pricing_module._look_up("https://own.example/v1", name)
+    finally:
+        set_custom_snapshot(None)
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "price_id"),
+    [
+        ("https://openrouter.ai/api/v1", "openai/gpt-4o-2024-08-06", "openrouter/openai/gpt-4o"),
+        ("https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1", "us.amazon.nova-lite-v1:0",
+         "aws/amazon.nova-lite-v1:0"),
+        ("https://my.openai.azure.com/openai/v1", "gpt-4.1-mini-2025-04-14", "azure/gpt-4.1-mini"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "models/gemini-2.5-pro-preview-06-05",
+         "google/gemini-2.5-pro"),
+        ("https://api.moonshot.cn/v1", "kimi-k2.6", "moonshotai/kimi-k2.6"),
+        ("https://api.openai.com/v1", "ft:gpt-4o-mini-2024-07-18:acme::abc123", "openai/ft:gpt-4o-mini"),
+        ("https://api.openai.com.proxy.example/v1", "gpt-4o", None),
+        ("https://api.openai.com@127.0.0.1/v1", "gpt-4o", None),
+        ("http://127.0.0.1:11434/v1", "gpt-4o", None),
+        ("https://eu.api.openai.com/v1", "gpt-4o", None),
+    ],
+)  # fmt: skip
+def test_an_address_decides_whose_prices_hold(
+    address: str, name: str, price_id: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"providers": {"acme": {"sdk": "openai", "base_url": address}}}
+    assert price(name, "acme", **own)[1] == price_id
+    monkeypatch.setenv("OPENAI_BASE_URL", address)  # the entry "openai" is priced by where it goes, not by its name
+    assert price(name, "openai")[1] == price_id
+
+
+def test_anthropics_address_moves_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert price("claude-opus-5-5", "anthropic")[1] == "anthropic/claude-opus-5-5"
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:8000")
+    assert price("claude-opus-5-5", "anthropic") == (None, None)
+
+
+def test_an_address_that_changes_while_the_router_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    priced, candidate = pricing(), Candidate("openai", "gpt-4o")
+    assert priced.at(candidate, 1, 1) is not None
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    assert priced.at(candidate, 1, 1) is None
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert priced.at(candidate, 1, 1) is not None
+
+
+def test_prices_follow_a_new_config(make_router: Callable[..., Router]) -> None:
+    """An unknown price at one address is no unknown price at the next."""
+    router = Router({"providers": {"acme": {"sdk": "openai", "base_url": "http://127.0.0.1:1/v1"}}})
+    candidate = Candidate("acme", "llama-3.1-8b-instant")
+    assert router.pricing.at(candidate, 1, 1) is None
+    router.configure({"providers": {"acme": {"sdk": "openai", "base_url": "https://api.groq.com/openai/v1"}}})
+    assert router.pricing.at(candidate, 1, 1) is not None
+    router.configure({})
+    assert router.pricing.at(candidate, 1, 1) is None
+    router.close()
+
+
+OPENROUTER = {"providers": {"openrouter": {"sdk": "openai", "base_url": "https://openrouter.ai/api/v1"}}}
+FREE = "google/gemini-2.0-flash-exp:free"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "price_id"),
+    [
+        (FREE, FREE, f"openrouter/{FREE}"),
+        (FREE, None, f"openrouter/{FREE}"),
+        (FREE, "maker/a-model-nobody-priced", None),  # never the 0 of the model that was asked
+        (FREE, "google/gemini-2.0-flash-exp", None),
+        (FREE, "openai/gpt-4o-mini", "openrouter/openai/gpt-4o-mini"),
+        ("openai/gpt-4o-mini", "maker/a-model-nobody-priced", None),
+        ("openai/gpt-4o-mini", "openai/gpt-4o-mini-2031-01-01", "openrouter/openai/gpt-4o-mini"),
+        ("openai/gpt-4o-mini", "GPT-4o-mini", "openrouter/openai/gpt-4o-mini"),
+        ("openai/gpt-4o-mini-latest", "gpt-4o-mini-2031-01-01", "openrouter/openai/gpt-4o-mini"),
+    ],
+)
+def test_what_answered_is_billed_and_a_stranger_is_unknown(
+    asked: str, answered: str | None, price_id: str | None
+) -> None:
+    cost = pricing(**OPENROUTER).cost(Candidate("openrouter", asked), Usage(687, 187), answered)
+    assert cost.price_id == price_id
+    assert (cost.amount is None) == (price_id is None)
+
+
+def test_the_configs_price_holds_whoever_answered() -> None:
+    priced = pricing(prices={"gpt-6-luna": {"input": 7, "output": 9}})
+    assert priced.cost(Candidate("openai", "gpt-6-luna"), Usage(1_000_000, 0), "qwen3:8b").amount == 7
 
 
 def test_a_tier_without_a_price_is_told_with_file_and_key() -> None:

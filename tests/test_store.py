@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,11 +45,19 @@ def test_a_home_that_cannot_be_made_costs_no_answer(make_router: MakeRouter, mon
     assert len(router.log()) == 3
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A working folder that every user can reach: pytest's own are its user's, and it sees to that at each start."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="rights work differently there")
-def test_a_home_that_is_read_only(home: Path, server_url: str) -> None:
+def test_a_home_that_is_read_only(open_folder: Path, server_url: str) -> None:
     """In a process without root's power to write anywhere."""
-    home.mkdir()
-    home.chmod(0o555)
+    home = open_folder / "home"
+    home.mkdir(mode=0o555)
     code = f"""
 import os, pathlib
 from ipyrouter.router import Router
@@ -64,8 +74,6 @@ answer = router.route("Explain closures")
 assert "in memory" in answer.notes[0], answer.notes
 assert len(router.log()) == 1
 """
-    for folder in (home.parent, home.parent.parent, home.parent.parent.parent):
-        folder.chmod(0o755)
     run_python(code)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from training import data
 
+pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parent.parent / "training"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ipyrouter.types import Completion, Finish, Request, TierName, Usage
@@ -52,6 +54,13 @@ def test_weak(prompt: str, text: str, tier: TierName, said: str) -> None:
 )
 def test_good(prompt: str, text: str, tier: TierName) -> None:
     assert check(prompt, text, tier) is None
+
+
+def test_an_answer_that_is_all_thinking() -> None:
+    thought = Completion("", Usage(1, 1024), "stop", "m", thinking="two and two")
+    assert weakness(Request("Hi"), thought, "mid") == "empty answer: the model only thought"
+    cut = replace(thought, finish="length")
+    assert weakness(Request("Hi"), cut, "mid") == "empty answer: thinking took all of the 1,024 output tokens"
 
 
 def test_cut_off() -> None:

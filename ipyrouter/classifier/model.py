@@ -12,13 +12,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ipyrouter.classifier.pieces import BEGINNING, split, words_of
 from ipyrouter.classifier.request import RequestText, has_choices, request_of
 from ipyrouter.types import Classification, TierName
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
 HEADS = ("mid", "power", "gain", "exam")
@@ -27,11 +30,34 @@ HEADS = ("mid", "power", "gain", "exam")
 FAST_BELOW, POWER_ABOVE = 0.35, 0.70
 """The difficulties at which the tiers meet, where a config sets nothing else."""
 
+# Multiply-adds of one product. OpenBLAS splits a matrix product above 262,144 of them, and one with a vector above
+# 9,216, among threads (interface/gemm.c, gemv.c), which on a busy machine wait for each other longer than they compute.
+_SERIAL_MATRIX, _SERIAL_VECTOR = 250_000, 9_000
+
 _NO_REASON = {"that", "this", "with", "from", "into", "have", "they", "them", "than", "then", "your", "will"}
 
 
 def _sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-max(min(value, 60.0), -60.0)))
+
+
+def serial_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``left @ right``, computed in slices of rows that a BLAS library does on this thread alone.
+
+    Args:
+        left: A matrix, n x m.
+        right: A matrix, m x k, or a vector of m values.
+
+    Returns:
+        The product: n x k, or n values.
+    """
+    rows = max((_SERIAL_MATRIX if right.ndim == 2 else _SERIAL_VECTOR) // right.size, 1)
+    if len(left) <= rows:
+        return left @ right
+    product = np.empty((len(left), *right.shape[1:]), np.float32)
+    for start in range(0, len(left), rows):
+        np.matmul(left[start : start + rows], right, out=product[start : start + rows])
+    return product
 
 
 def figures_of(request: RequestText, pieces: int) -> tuple[float, ...]:
@@ -87,20 +113,22 @@ class Model:
         pieces = [number for numbers in split_words for number in numbers] or [0]
         vectors = self._table[pieces] * self._scale
         # Each window is a piece and its two neighbours: one product for all three places, then moved and added.
-        moved = vectors @ self._window
+        moved = serial_product(vectors, self._window)
         size = len(self._window_bias)
         windows = moved[:, size : 2 * size] + self._window_bias
         windows[1:] += moved[:-1, :size]
         windows[:-1] += moved[1:, 2 * size :]
         np.maximum(windows, 0, out=windows)
-        features = np.concatenate((vectors, windows), axis=1)
-        pooled = features.sum(axis=0) * np.float32(0.5 / math.sqrt(len(pieces)))
+        summed = np.concatenate((vectors.sum(axis=0), windows.sum(axis=0)))
+        pooled = summed * np.float32(0.5 / math.sqrt(len(pieces)))
         entered = np.concatenate((pooled, np.array(figures_of(request, len(pieces)), dtype=np.float32)))
-        hidden = np.maximum(self._inner @ entered + self._inner_bias, 0)
+        hidden = np.maximum(serial_product(self._inner, entered) + self._inner_bias, 0)
         heads = self._outer @ hidden + self._outer_bias
         # How the first two heads change with each piece: their slope, times what the piece brings.
-        slope = ((self._outer[0] + self._outer[1]) * (hidden > 0)) @ self._inner[:, : features.shape[1]]
-        pushes = self._pushes(words, split_words, (features @ slope).tolist())
+        slope = serial_product(self._inner[:, : len(summed)].T, (self._outer[0] + self._outer[1]) * (hidden > 0))
+        own = vectors.shape[1]
+        by_piece = serial_product(vectors, slope[:own]) + serial_product(windows, slope[own:])
+        pushes = self._pushes(words, split_words, by_piece.tolist())
         return Reading(tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), pushes)
 
     def _pushes(

@@ -1,6 +1,7 @@
-"""The panel's charts as SVG that takes its text colour from the page, so that it fits every theme.
+"""The panel's charts as a picture: of SVG, a JupyterLab that does not trust the notebook leaves nothing but the words.
 
-Figures are drawn without pyplot, which would keep every one of them.
+It is dark on white, because a picture cannot know its reader's theme. Figures are drawn without pyplot, which would
+keep every one of them.
 """
 
 from __future__ import annotations
@@ -9,20 +10,17 @@ import datetime as dt
 import io
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from ipyrouter.money import dollars
 from ipyrouter.notebook.render import COLOURS
 from ipyrouter.types import TIERS, TierName
 
-_TEXT = "#010203"  # stands for the page's own text colour until the SVG is written
+INCHES, DPI = (8, 2.1), 160
+_COLOURS = 32  # and the shades between them and white
 _STYLE = {
-    "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
-    "text.color": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "axes.edgecolor": _TEXT,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.parse_math": False,
@@ -30,16 +28,17 @@ _STYLE = {
 _TIMES = ["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"]  # years to seconds
 
 
-def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals: Sequence[float]) -> str:
-    """Return an SVG of two charts: dollars per tier, and dollars spent up to each of the times (UTC)."""
+def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals: Sequence[float]) -> bytes:
+    """Return a PNG of two charts: dollars per tier, and dollars spent up to each of the times (UTC)."""
     from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
+    from PIL import Image  # matplotlib brings it
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(8, 2.1), layout="constrained")
-        FigureCanvasSVG(figure)
+        figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
         bars, line = figure.subplots(1, 2, width_ratios=(2, 3))
         values = [tiers.get(tier, 0.0) for tier in TIERS]
         drawn = bars.barh(TIERS, values, color=[COLOURS[tier] for tier in TIERS], height=0.6)
@@ -59,7 +58,8 @@ def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals:
         locator = AutoDateLocator(minticks=2, maxticks=6)
         line.xaxis.set_major_locator(locator)
         line.xaxis.set_major_formatter(ConciseDateFormatter(locator, formats=_TIMES, zero_formats=_TIMES))
-        written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = written.getvalue()
-    return svg[svg.index("<svg") :].replace(_TEXT, "currentColor")
+        canvas.draw()
+        drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    written = io.BytesIO()
+    drawn.quantize(_COLOURS).save(written, format="png", optimize=True)  # a fifth of what all colours would take
+    return written.getvalue()

@@ -9,12 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.config import LOCAL_MODEL
+from ipyrouter.config import LOCAL_MODEL, NO_KEY, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.money import age, at_least, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
 from ipyrouter.store.base import Feedback, LastCall, LogFilter
-from ipyrouter.types import TIERS, Answer
+from ipyrouter.types import STATUSES, TIERS, Answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,10 +24,28 @@ if TYPE_CHECKING:
     from ipyrouter.router import Router
 
 
+def _status_name(text: str) -> str:
+    if text not in STATUSES:
+        raise UsageError(f"Unknown status {text!r}.", did_you_mean(text, STATUSES))
+    return text
+
+
 _SPANS = (
     Option(("--week",), "the week of the day, from Monday"),
     Option(("--month",), "the month of the day"),
     Option(("--all",), "the whole log"),
+)
+_NO_CONTENT = Option(("--no-content",), "leave prompts and answers out")
+_FORGET = (
+    Option(("--before",), "all answers before this date (UTC), such as 2026-11-23", "DATE"),
+    Option(("--content",), "only prompts and answers, of the whole log unless told otherwise; costs stay"),
+)
+_FILTERS = (
+    Option(("--since",), "rows from this day or time (UTC) on", "DATE"),
+    Option(("--until",), "rows before this day or time", "DATE"),
+    Option(("--tier",), "rows of this tier", "TIER", as_tier, TIERS),
+    Option(("--model",), "rows of this model, without its provider", "NAME"),
+    Option(("--status",), "ok, cached, weak, refused, partial, interrupted or error", "STATUS", _status_name, STATUSES),
 )
 _RESET = Option(("--reset",), "forget what was learned")
 
@@ -65,14 +83,14 @@ def run(
 
     Raises UsageError with the nearest name for an unknown subcommand.
     """
-    name, _, rest = text.strip().partition(" ")
+    name, rest = (*text.split(maxsplit=1), "", "")[:2]
     if name in ("", "-h", "--help", "help"):
         print(overview())
         return None
     if name not in COMMANDS:
         raise UsageError(f"Unknown subcommand {name!r}.", did_you_mean(name, COMMANDS))
     command = COMMANDS[name]
-    parsed = parse(rest, (*command.options, HELP))
+    parsed = _parsed(rest, (*command.options, HELP))
     if parsed.help:
         print(
             help_text(
@@ -80,7 +98,19 @@ def run(
             )
         )
         return None
+    if parsed.rest and " " not in command.usage:
+        raise UsageError(f"%router {name} takes no {parsed.rest[:60]!r}.", f"Write %router {name} alone.")
     return command.run(Line(router(), parsed, namespace, chats, panel))
+
+
+def _parsed(text: str, options: tuple[Option, ...]) -> Parsed:
+    """Read options in front of the words and behind them, as a shell does; a file's name may stand in quotes."""
+    front = parse(text, options)
+    words, dash, tail = front.rest.partition(" -")
+    if not dash or words.startswith(("'", '"')):
+        return front
+    behind = parse(f"-{tail}", options)
+    return Parsed({**front.values, **behind.values}, f"{words.strip()} {behind.rest}".strip())
 
 
 def overview() -> str:
@@ -134,7 +164,7 @@ def _models(line: Line) -> pd.DataFrame:
     for tier in TIERS:
         for place, candidate in enumerate(config.tiers[tier].chain, 1):
             rates = pricing.rates(candidate)
-            retires = config.retired_on(candidate.model)
+            retires = config.retired_on(candidate)
             state = left_alone.get(str(candidate)) or left_alone.get(candidate.provider)
             if state is None and retires is not None and retires <= today():
                 state = "retired: skipped"
@@ -155,7 +185,7 @@ def _models(line: Line) -> pd.DataFrame:
             )
     none_ready = config.chains_are_ours and not any(row["state"] == "ready" for row in rows)
     if none_ready and line.router.ready(LOCAL_MODEL):
-        print(f"No key is set: {LOCAL_MODEL} answers.")
+        print(f"{NO_KEY}; {LOCAL_MODEL} answers in every tier.")
     frame = pd.DataFrame(rows).set_index(["tier", "place"])
     frame["context"] = frame["context"].astype("Int64")
     return frame
@@ -180,8 +210,11 @@ def _config(line: Line) -> pd.DataFrame:
 
     config = line.router.config
     for warning in (*config.warnings, *line.router.pricing.unpriced()):
-        print(warning)
-    rows = [(key, _shown(value), config.origins.get(key, "default")) for key, value in sorted(config.values.items())]
+        print(line.router.hide(warning))
+    rows = [
+        (key, line.router.hide(_shown(value)), config.origins.get(key, "default"))
+        for key, value in sorted(config.values.items())
+    ]
     return pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
 
 
@@ -241,9 +274,31 @@ def _export(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
     path = _path(line)
-    from ipyrouter.log import frames
+    from ipyrouter.log import frames, moment
 
-    print(f"Wrote {count(export(frames(line.router.store, LogFilter()), path), 'row')} to {path}")
+    chosen = {option.dest: line.parsed.values.get(option.dest) for option in _FILTERS}
+    times = {name: moment(chosen.pop(name)) for name in ("since", "until")}
+    parts = frames(line.router.store, LogFilter(**times, **chosen), content="no_content" not in line.parsed.values)
+    print(f"Wrote {count(export(parts, path), 'row')} to {path}")
+
+
+def _forget(line: Line) -> None:
+    before, content = line.parsed.before, bool(line.parsed.content)
+    if not line.rest and before is None and not content:
+        raise UsageError(
+            "%router forget needs to know what.", "Write %router forget ANSWER, --before 2026-11-23 or --content."
+        )
+    if len(line.rest.split()) > 1:
+        raise UsageError("%router forget takes one answer.", "Write %router forget --content ANSWER.")
+    answer = line.namespace.get(line.rest)
+    chosen = answer if isinstance(answer, Answer) else line.rest or None
+    number = line.router.forget(chosen, before=before, content=content)
+    what = f"the texts of {count(number, 'answer')}; their costs stay" if content else count(number, "answer")
+    print(f"Forgot {what}. Log, cache and their files hold no byte of it.")
+    path = Path(line.router.store.health().path)
+    damaged = sorted(file.name for file in path.parent.glob(f"{path.name}.corrupt-*"))
+    if damaged:
+        print(f"Damaged copies of the database may still hold it: delete {', '.join(damaged)} in {path.parent}.")
 
 
 def _path(line: Line) -> Path:
@@ -271,13 +326,13 @@ def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
     """
     import pandas as pd
 
-    from ipyrouter.export import WRITERS
+    from ipyrouter.export import WRITERS, write
 
     if path.suffix.lower() not in WRITERS:
         what = f"Unknown format {path.suffix!r}." if path.suffix else f"{path} has no ending that tells the format."
         raise UsageError(what, f"Known: {', '.join(WRITERS)}.")
     try:
-        return WRITERS[path.suffix.lower()]([log] if isinstance(log, pd.DataFrame) else log, path)
+        return write([log] if isinstance(log, pd.DataFrame) else log, path)
     except ImportError:
         raise UsageError(
             "Parquet needs pyarrow.", "Install it: pip install pyarrow. Or export to .csv or .json."
@@ -299,7 +354,13 @@ COMMANDS: dict[str, Command] = {
     "good": Command(_good, "good [ANSWER]", "mark the last answer (or that variable's) as good; %router learn uses it"),
     "bad": Command(_bad, "bad [ANSWER]", "mark the last answer (or that variable's) as bad"),
     "learn": Command(_learn, "learn", "fit the classifier to your own log, on top of the shipped weights", (_RESET,)),
-    "export": Command(_export, "export FILE", "write the whole log to a .csv, .json or .parquet file"),
+    "export": Command(
+        _export,
+        "export FILE",
+        "write the log, or some of its rows, to a .csv, .json or .parquet file",
+        (*_FILTERS, _NO_CONTENT),
+    ),
+    "forget": Command(_forget, "forget [ANSWER]", "delete answers from log and cache, or only their texts", _FORGET),
     "rebuild-log": Command(
         _rebuild_log, "rebuild-log FILE.ipynb", "put the costs that a saved notebook keeps back into the log"
     ),

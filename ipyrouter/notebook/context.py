@@ -5,19 +5,27 @@ Each piece is a code block, so that the classifier takes it for what it is: past
 
 from __future__ import annotations
 
+import collections
+import csv
+import dataclasses
 import inspect
+import io
+import itertools
+import math
 import os
 import re
 import reprlib
 import sys
 import textwrap
 import traceback
-from collections.abc import Mapping
+import types
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ipyrouter import redact as removal
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.notebook.variables import nearest
 
@@ -26,29 +34,11 @@ _LONGEST = 1_000_000  # characters that are searched for keys before they are cu
 _TITLE = 200
 _ROWS = 5  # of a table
 _COLUMNS = 40
+_REMOVED = "[removed]"
+_ITEMS = 50  # of a list or dict
 _FRAMES = 20  # innermost frames of a traceback
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL)", re.IGNORECASE)
-_SECRETS = re.compile(
-    # OpenAI, Anthropic, Stripe; Groq, xAI, Perplexity, NVIDIA, Replicate, GitLab, npm, Google
-    r"\b(?:(?:sk|pk|rk)[-_]|(?:gsk|r8|npm)_|(?:xai|pplx|nvapi|glpat)-|ya29\.)[\w-]{8,}"
-    r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}|\bhf_[A-Za-z0-9]{16,}|\bxox[abpr]-[\w-]{10,}"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"
-    r"|(?<=[Bb]earer )[\w.~+/=-]{8,}|(?<=[Bb]asic )[A-Za-z0-9+/=]{8,}"
-    r"|(?<=://)[^\s/@:]*:[^\s/]+(?=@)"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-    re.DOTALL,
-)
-# password = "…", 'api_key': '…': the name says what it is; key="…" may be anything, unless it looks like a key.
-_NAMED = re.compile(
-    r"""((?:api|access|private|secret|auth|account|client)[_-]?(?:key|token|secret)|passw(?:or)?d|passphrase)"""
-    r"""(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[^"'\n]{4,}\3""",
-    re.IGNORECASE,
-)
-_LIKELY = re.compile(
-    r"""(key|token|secret)(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[\w.~+/=-]{20,}\3""",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +103,7 @@ def redact(text: str) -> str:
     secrets = {value: name for name, value in os.environ.items() if len(value) >= 8 and _is_secret(name)}
     for value in sorted(secrets, key=len, reverse=True):  # one may begin with another
         text = text.replace(value, f"[{secrets[value]} removed]")
-    text = _SECRETS.sub("[key removed]", text)
-    for named in (_NAMED, _LIKELY):
-        text = named.sub(r"\1\2\3[removed]\3", text)
+    text = removal.content(removal.hide(text, _configured()))
     for home in {str(Path.home()), str(Path.home().resolve())}:
         if len(home) > 1:
             text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
@@ -132,6 +120,14 @@ def _is_secret(name: str) -> bool:
     )
 
 
+def _configured() -> list[str]:
+    """Return the keys of the default router's providers, and the passwords in their addresses."""
+    import ipyrouter
+
+    providers = (provider for router in ipyrouter._default for provider in router.config.providers.values())
+    return [secret for provider in providers for secret in provider.secrets()]
+
+
 def _own_frames(error: BaseException) -> Any:
     """Return the traceback from the cell's own frame on: IPython's frames above it say nothing."""
     frames = error.__traceback__
@@ -144,6 +140,12 @@ def _piece(name: str, value: Any) -> Piece:
     module = type(value).__module__.partition(".")[0]
     if module == "pandas" and hasattr(value, "dtypes"):
         title, body, language = _table(value)
+    elif (module == "polars" and hasattr(value, "rows")) or (module == "pyarrow" and hasattr(value, "num_rows")):
+        title, body, language = _columnar(module, value)
+    elif module == "polars" and hasattr(value, "collect_schema"):  # a LazyFrame, of which no row is computed
+        title, body, language = f"polars {type(value).__name__}", str(dict(value.collect_schema())), ""
+    elif hasattr(value, "dtype") and removal.secret_name(getattr(value, "name", None)):  # an Index, a polars Series
+        title, body, language = f"{type(value).__name__} {value.name!r}, {value.dtype}", _REMOVED, ""
     elif isinstance(value, ModuleType):
         title, body, language = "module", (value.__doc__ or value.__name__).strip(), ""
     elif inspect.isroutine(value) or isinstance(value, type):
@@ -151,7 +153,8 @@ def _piece(name: str, value: Any) -> Piece:
     elif module == "matplotlib" and hasattr(value, "get_axes"):
         title, body, language = "matplotlib figure", _figure(value), ""
     elif hasattr(value, "shape") and hasattr(value, "dtype"):
-        title, body, language = f"{type(value).__name__}, shape {tuple(value.shape)}, {value.dtype}", repr(value), ""
+        title = f"{type(value).__name__}, shape {tuple(value.shape)}, {value.dtype}"
+        body, language = _array(value), ""
     elif isinstance(value, str):
         title, body, language = f"text of {len(value):,} characters", value, ""
     else:
@@ -165,15 +168,82 @@ def _table(value: Any) -> tuple[str, str, str]:
     rows, columns = frame.shape
     kept = frame.iloc[:, :_COLUMNS]
     missing = kept.isna().sum()
+    head = _mask(kept.head(_ROWS))
     lines = [
         f"{column}: {dtype}" + (f", {missing.iloc[i]:,} missing" if missing.iloc[i] else "")
-        for i, (column, dtype) in enumerate(kept.dtypes.items())
+        for i, (column, dtype) in enumerate(zip(head.columns, kept.dtypes, strict=True))
     ]
     if columns > _COLUMNS:
         lines.append(f"… and {columns - _COLUMNS:,} more columns")
-    head = kept.head(_ROWS).to_csv().rstrip()
     what = "DataFrame" if hasattr(value, "columns") else "Series"
-    return f"pandas {what}, {rows:,} rows × {columns:,} columns", "\n".join([*lines, "", head]), ""
+    return (
+        f"pandas {what}, {rows:,} rows × {columns:,} columns",
+        "\n".join([*lines, "", removal.fields(head.to_csv().rstrip())]),
+        "",
+    )
+
+
+def _mask(head: Any) -> Any:
+    """Return the first rows without the values of columns, rows and index levels whose names are those of secrets."""
+    import pandas as pd
+
+    hidden = _secret_labels(head.columns)
+    rows = _secret_labels(head.index)
+    masked = head.astype(object)
+    for place in range(masked.shape[1]):
+        column = masked.iloc[:, place]
+        cells = [_REMOVED if hidden[place] or rows[row] else _cell(value) for row, value in enumerate(column.to_list())]
+        masked.isetitem(place, pd.Series(cells, index=masked.index, dtype=object))
+    for axis in ("index", "columns"):
+        labels = getattr(masked, axis)
+        secret = [removal.secret_name(level) for level in labels.names]
+        if any(secret):
+            levels = [
+                [_REMOVED] * len(labels) if hide else labels.get_level_values(place)
+                for place, hide in enumerate(secret)
+            ]
+            several = len(levels) > 1
+            made = pd.MultiIndex.from_arrays(levels, names=labels.names) if several else pd.Index(levels[0])
+            setattr(masked, axis, made.set_names(labels.names))
+    return masked
+
+
+def _secret_labels(labels: Any) -> list[bool]:
+    """Tell for each label, at any level of it, whether it is the name of a secret."""
+    return [any(map(removal.secret_name, label if isinstance(label, tuple) else (label,))) for label in labels]
+
+
+def _cell(value: Any) -> Any:
+    return _repr(value) if isinstance(value, list | tuple | dict | set) or _has_fields(value) else value
+
+
+def _columnar(module: str, value: Any) -> tuple[str, str, str]:
+    """Describe a polars or pyarrow table as pandas' are: names and types, then the first rows."""
+    if module == "polars":
+        names, types, rows = value.columns, value.dtypes, value.height
+        head = value.head(_ROWS).rows()
+    else:
+        names, types, rows = value.schema.names, value.schema.types, value.num_rows
+        head = list(zip(*(column.to_pylist() for column in value.slice(0, _ROWS).columns), strict=True))
+    lines = [f"{name}: {kind}" for name, kind in zip(names[:_COLUMNS], types, strict=False)]
+    if len(names) > _COLUMNS:
+        lines.append(f"… and {len(names) - _COLUMNS:,} more columns, up to {names[-1]}")
+    hidden = [removal.secret_name(name) for name in names[:_COLUMNS]]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names[:_COLUMNS])
+    for row in head:
+        writer.writerow(_REMOVED if hide else _cell(cell) for cell, hide in zip(row, hidden, strict=False))
+    what = f"{module} {type(value).__name__}, {rows:,} rows × {len(names):,} columns"
+    return what, "\n".join([*lines, "", removal.fields(text.getvalue().rstrip())]), ""
+
+
+def _array(array: Any) -> str:
+    """Return an array's repr, a structured one's without its secret fields."""
+    names = getattr(array.dtype, "names", None) or ()
+    hidden = [name for name in names if removal.secret_name(name)]
+    shown = array[[name for name in names if name not in hidden]] if hidden else array
+    return "\n".join([removal.fields(_cut(repr(shown))), *(f"{name}: {_REMOVED}" for name in hidden)])
 
 
 def _source(value: Any) -> tuple[str, str, str]:
@@ -201,13 +271,86 @@ def _repr(value: Any) -> str:
     """Return a value's repr without building that of a million items first."""
     if isinstance(value, bytes | bytearray) and len(value) > _MOST:
         return f"{bytes(value[:_MOST])!r}, the first {_MOST:,} of {len(value):,} bytes"
-    if not isinstance(value, list | tuple | dict | set | frozenset):
-        return repr(value)
-    short = reprlib.Repr()
-    short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdict = 50
-    short.maxstring = short.maxother = 500
-    short.maxlevel = 4
-    return short.repr(value)
+    short = _Short()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return short.repr_int(value, 1)
+    if _has_fields(value):
+        return removal.fields(short.repr(value))
+    views = isinstance(value, KeysView | ValuesView | ItemsView)
+    if not views and not isinstance(value, dict | list | tuple | set | frozenset | collections.deque):
+        return removal.fields(_cut(repr(value)))
+    if len(value) <= short.maxlist:
+        return f"{type(value).__name__}({short.repr(list(value))})" if views else removal.fields(short.repr(value))
+    items = value.items() if isinstance(value, dict) else value
+    first = list(itertools.islice(items, short.maxlist + 1))
+    begins = short.repr(dict(first) if isinstance(value, dict) else first)
+    return removal.fields(f"{type(value).__name__} of {len(value):,}: {begins}")
+
+
+class _Short(reprlib.Repr):
+    """Short reprs without the values of keys and fields whose names are those of secrets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = self.maxdeque = _ITEMS
+        self.maxstring = self.maxother = self.maxlong = 500
+        self.maxlevel = 4
+
+    def repr_int(self, x: int, level: int) -> str:  # reprlib's name
+        """Return an int; one of more digits than Python writes as roughly what it is."""
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            exponent = math.log10(abs(x))
+            size = f"{'-' if x < 0 else ''}{10 ** (exponent % 1):.3f}e{int(exponent)}"
+            return f"about {size}, an int of {int(exponent) + 1:,} digits that ends in {abs(x) % 10**12:012}"
+
+    def repr_dict(self, x: Any, level: int) -> str:
+        """Return a dict in its own order."""
+        return f"{{{self._pairs(x.items(), len(x), ': ', level)}}}"
+
+    def repr_tuple(self, x: Any, level: int) -> str:
+        """Return a tuple; the text in a pair with the name of a secret, as of a dict's items, is one."""
+        if len(x) == 2 and removal.secret_name(x[0]) and isinstance(x[1], str | bytes):
+            return f"({x[0]!r}, {_REMOVED})"
+        return super().repr_tuple(x, level)
+
+    def repr_str(self, x: str, level: int) -> str:
+        """Take keys out before the text is cut: half of one is not known any more."""
+        return super().repr_str(redact(_cut(x)) if len(x) > self.maxstring else x, level)
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """Return what has fields, and dicts of other classes, field by field."""
+        if isinstance(x, dict):
+            return f"{type(x).__name__}({self.repr_dict(x, level)})"
+        if (fields := _fields(x)) is not None:
+            return f"{type(x).__qualname__}({self._pairs(fields.items(), len(fields), '=', level)})"
+        return super().repr_instance(x, level)
+
+    def _pairs(self, items: Any, count: int, between: str, level: int) -> str:
+        if level <= 0 and count:
+            return self.fillvalue
+        pieces = []
+        for key, value in itertools.islice(items, self.maxdict):
+            name = key if between == "=" else self.repr1(key, level - 1)
+            shown = _REMOVED if removal.secret_name(key) and value is not None else self.repr1(value, level - 1)
+            pieces.append(f"{name}{between}{shown}")
+        return ", ".join([*pieces, *([self.fillvalue] if count > self.maxdict else [])])
+
+
+def _has_fields(value: Any) -> bool:
+    return _fields(value) is not None
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a dataclass's, namedtuple's or namespace's instance that shows them itself, else None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and hasattr(type(value).__repr__, "__wrapped__"):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.repr}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return dict(value._asdict())
+    if isinstance(value, types.SimpleNamespace):
+        return dict(vars(value))
+    return None
 
 
 def _cut(text: str) -> str:

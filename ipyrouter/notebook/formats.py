@@ -12,6 +12,12 @@ from ipyrouter.notebook.sanitise import plain
 from ipyrouter.types import Answer
 
 FORMATS = ("markdown", "text", "code", "json", "html", "none")
+# What a model is told, at the end of the system prompt, so that the answer fits.
+_ASKS = {
+    "json": "Answer with JSON alone: no words before or after it, and no code fence.",
+    "code": "Answer with code alone, in one fenced code block that names its language: Python, if none is asked for.",
+    "html": "Answer with HTML source alone, in one fenced code block.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,11 @@ class Formatted:
     value: Any
     cell: str | None = None
     error: UsageError | None = None
+
+
+def instructed(system: str | None, fmt: str) -> str | None:
+    """Return the system prompt with what the format asks of the model."""
+    return "\n\n".join(filter(None, (system, _ASKS.get(fmt)))) or None
 
 
 def arriving(text: str, fmt: str) -> Shown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,9 +13,31 @@ from ipyrouter.store.base import LogFilter
 if TYPE_CHECKING:
     from ipyrouter.store.base import RequestLog
 
+_DISPENSABLE = ("saved", "took", "tokens")  # in a narrow terminal, in this order
+_CUT = {"prompt": 8, "model": 12}  # to no fewer characters
+
 
 class Readable(pd.DataFrame):
-    """A table whose texts mean themselves: a $ in a prompt is no maths."""
+    """A table whose texts mean themselves: a $ in a prompt is no maths. In a terminal it is as wide as that."""
+
+    def __repr__(self) -> str:
+        """Leave out what matters least, and name it: pandas would leave out what stands in the middle."""
+        if self.empty:
+            return super().__repr__()
+        width = shutil.get_terminal_size().columns
+        shown, absent = pd.DataFrame(self), []
+        for name in _DISPENSABLE:
+            if name in shown and _width(shown) > width:
+                shown = shown.drop(columns=name)
+                absent.append(name)
+        for name, least in _CUT.items():
+            if name in shown and (over := _width(shown) - width) > 0:
+                most = max(least, int(shown[name].str.len().max()) - over)
+                shown[name] = shown[name].map(
+                    lambda text, most=most: text if len(text) <= most else f"{text[: most - 1]}…"
+                )
+        more = [f"Not shown: {', '.join(absent)}. All of the log: ipyrouter.cost_log()"] if absent else []
+        return "\n".join([shown.to_string(index=False), *more])
 
     def _repr_html_(self) -> Any:
         with pd.option_context("display.html.use_mathjax", False):
@@ -27,3 +50,7 @@ def newest(store: RequestLog, wanted: LogFilter, rows: int) -> pd.DataFrame:
     Raises StoreError.
     """
     return Readable([logrows.words(row) for row in store.page(wanted, rows)], columns=list(logrows.COLUMNS))
+
+
+def _width(frame: pd.DataFrame) -> int:
+    return max(map(len, frame.to_string(index=False).split("\n")))

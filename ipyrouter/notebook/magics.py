@@ -6,7 +6,8 @@ import inspect
 import os
 import re
 import sys
-from pathlib import PurePath
+from dataclasses import replace
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -15,6 +16,8 @@ from ipyrouter.notebook import completion, questions
 from ipyrouter.notebook.settings import IPyRouter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
     from ipyrouter.notebook.chats import Chats
@@ -40,10 +43,12 @@ class RouterMagics(Magics):
         self._run = 0  # how many cells have run
         self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
         self._chats: Chats | None = None
+        self._added: dict[str, set[str]] = {}  # the codes of the cells that a cell has added, by its id
         self._router_set: Router | None = None
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
-        self.panel: Panel | None = None
+        self.panels: dict[str, Panel] = {}  # by the cell that shows each
+        self.unguard: Callable[[], None] = lambda: None  # what ends the guard of the cell that loads
 
     @no_var_expand
     @line_cell_magic
@@ -94,7 +99,8 @@ class RouterMagics(Magics):
           cities = %route -f json The three largest cities of France as a JSON list
           %route -n Draw up a migration plan from pandas 1 to pandas 3
         """
-        from ipyrouter.notebook import options
+        from ipyrouter.errors import UsageError
+        from ipyrouter.notebook import formats, options, variables
         from ipyrouter.notebook.chats import Turn
 
         parsed = options.parse(line, options.ROUTE)
@@ -102,9 +108,17 @@ class RouterMagics(Magics):
             print(inspect.getdoc(type(self).route))
             return None
         place = self.chats.place(name=parsed.chat, goes_on="continue" in parsed.values, cell=self._cell, run=self._run)
-        prompt, system, pieces = self._written(parsed, cell)
+        scope = variables.scope(self.shell.user_ns)  # type: ignore[union-attr]
+        if parsed.out in scope.local:
+            raise UsageError(
+                f"-o {parsed.out}: this is a variable of the function {scope.function}, which a magic cannot set.",
+                f"Write {parsed.out} = %route …",
+            )
+        prompt, system, pieces = self._written(parsed, cell, scope.variables)
+        router = self._router()
+        fmt = parsed.format or router.config.display_format
         asked = {
-            "system": system,
+            "system": formats.instructed(system, fmt),
             "history": place.history,
             "tier": parsed.tier,
             "model": parsed.model,
@@ -114,15 +128,19 @@ class RouterMagics(Magics):
             "escalate": False if parsed.no_escalate else None,
             "yes": bool(parsed.yes),
         }
-        router = self._router()
         if parsed.dry_run:
             self._preview(router, prompt, asked, pieces)
             return None
-        fmt = parsed.format or router.config.display_format
         answer, made = self._ask(router, prompt, asked, fmt, quiet=bool(parsed.quiet), bare=cell is None)
         if answer.text.strip():
             self.chats.keep(place, Turn(prompt, answer.text, self._cell, self._run))
-        return self._given(answer, made, parsed.out, bare=cell is None)
+        return self._given(answer, made, parsed.out, as_value=cell is None or bool(scope.function))
+
+    @no_var_expand
+    @line_magic(questions.MISPLACED)  # type: ignore[arg-type]  # IPython's types know no name here
+    def misplaced(self, line: str) -> None:
+        """Fail: `%%route` stands below other code."""
+        raise questions.misplaced(line)
 
     @no_var_expand
     @line_magic
@@ -145,11 +163,12 @@ class RouterMagics(Magics):
         """Return the names of the conversations."""
         return self._chats.names() if self._chats else []
 
-    def _written(self, parsed: Parsed, cell: str | None) -> tuple[str, str | None, list[Piece]]:
+    def _written(
+        self, parsed: Parsed, cell: str | None, namespace: Mapping[str, Any]
+    ) -> tuple[str, str | None, list[Piece]]:
         """Return prompt and system prompt, variables inserted, and what is sent along at the prompt's end."""
         from ipyrouter.notebook import context, variables
 
-        namespace: dict[str, Any] = self.shell.user_ns  # type: ignore[union-attr]
         prompt, system = _prompt(parsed, cell), parsed.system
         if not parsed.raw:
             prompt = variables.insert(prompt, namespace)
@@ -170,7 +189,8 @@ class RouterMagics(Magics):
                 self.settings.apply()
             self._router_set = router
         name = self.shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")  # type: ignore[union-attr]
-        router.notebook = PurePath(str(name)).name if name else None
+        # Windows' rules read both kinds of paths, and a kernel on Linux may serve a notebook from Windows.
+        router.notebook = PureWindowsPath(str(name)).name if name else None
         return router
 
     def _ask(
@@ -197,13 +217,36 @@ class RouterMagics(Magics):
         except BaseException:
             display.fail(0)
             raise
-        made = formatted(answer, fmt)
+        made = self._once(formatted(answer, fmt))
         display.finish(answer, Shown("") if bodiless and not made.error else made.shown)
         self._shown = answer.id
         return answer, made
 
-    def _given(self, answer: Answer, made: Formatted, name: str | None, *, bare: bool) -> Any:
-        """Return the cell's value, with the variable and the new cell that it may bring. Raises UsageError."""
+    def _once(self, made: Formatted) -> Formatted:
+        """Return what was made of an answer without a new cell, where this cell has added the same one before."""
+        if made.cell is None or self._cell is None:  # without cells, the code is typed ahead at the next prompt
+            return made
+        added = self._added.setdefault(self._cell, set())
+        if made.cell in added:
+            note = "An earlier run of this cell has added the cell with this code."
+            return replace(made, cell=None, shown=replace(made.shown, notes=(*made.shown.notes, note)))
+        added.add(made.cell)
+        return made
+
+    def _given(self, answer: Answer, made: Formatted, name: str | None, *, as_value: bool) -> Any:
+        """Return the magic's value, with the variable and the new cell that it may bring.
+
+        Args:
+            answer: What was answered.
+            made: The same in its format.
+            name: The variable that gets it, if any.
+            as_value: A line's value, or a function's, is used or shown by whoever reads it.
+
+        Raises:
+            UsageError: Where the answer does not fit its format.
+        """
+        from ipyrouter.notebook import display
+
         shell: Any = self.shell
         if made.error:
             shell.displayhook.update_user_ns(answer)
@@ -212,7 +255,8 @@ class RouterMagics(Magics):
             shell.set_next_input(made.cell, replace=False)
         if name:
             shell.push({name: made.value})
-        if not bare and (made.value is not answer or not hasattr(shell, "kernel")):
+        unseen = hasattr(shell, "kernel") and not display.is_captured(shell)  # a value that is shown leaves no trace
+        if not as_value and (made.value is not answer or not unseen):
             # What is shown already is not shown again as the cell's value: set _ and Out[n] alone.
             shell.displayhook.update_user_ns(made.value)
             return None
@@ -221,12 +265,9 @@ class RouterMagics(Magics):
     def _display(self, router: Router, fmt: str, *, quiet: bool) -> Display:
         from ipyrouter.notebook import display
 
-        stream = router.config.display_stream
         if quiet:
             return display.Quiet()
-        if hasattr(self.shell, "kernel"):
-            return display.NotebookDisplay(fmt, stream=stream)
-        return display.TerminalDisplay(fmt, stream=stream)
+        return display.choose(self.shell, fmt, stream=router.config.display_stream)  # type: ignore[arg-type]
 
     def _preview(self, router: Router, prompt: str, asked: dict[str, Any], pieces: list[Piece]) -> None:
         from IPython.display import display
@@ -234,15 +275,17 @@ class RouterMagics(Magics):
         from ipyrouter.notebook import render
 
         turns = len(asked["history"]) // 2
-        bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns)
+        bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns, asked["system"])
         if hasattr(self.shell, "kernel"):
             display(bundle, raw=True)  # type: ignore[no-untyped-call]
         else:
             print(bundle["text/plain"])
 
     def _show_panel(self) -> None:
+        from ipyrouter.notebook import display
+
         router = self._router()
-        if not hasattr(self.shell, "kernel"):
+        if display.client(self.shell) in ("terminal", "console"):  # type: ignore[arg-type]
             from ipyrouter.notebook import summary
             from ipyrouter.store.base import LogFilter
 
@@ -251,16 +294,18 @@ class RouterMagics(Magics):
             return
         from ipyrouter.notebook.panel import Panel
 
-        if self.panel is None or self.panel.router is not router:
-            self.close_panel()
-            self.panel = Panel(router)
-        self.panel.show()
+        if any(panel.router is not router for panel in self.panels.values()):
+            self.close_panels()
+        cell = self._cell or f"run {self._run}"  # run again, the cell shows its panel as it was
+        if cell not in self.panels:
+            self.panels[cell] = Panel(router)
+        self.panels[cell].show()
 
-    def close_panel(self) -> None:
-        """Take the panel's controls away."""
-        if self.panel is not None:
-            self.panel.close()
-            self.panel = None
+    def close_panels(self) -> None:
+        """Take the panels' controls away."""
+        for panel in self.panels.values():
+            panel.close()
+        self.panels.clear()
 
     # --- showing an Answer ---
 
@@ -273,7 +318,7 @@ class RouterMagics(Magics):
 
         shown = Shown(answer.text)
         if hasattr(self.shell, "kernel"):
-            display.NotebookDisplay("markdown", stream=False).finish(answer, shown)
+            display.WholeDisplay("markdown").finish(answer, shown)
         else:
             display.TerminalDisplay("markdown", stream=False).finish(answer, shown)
         return None
@@ -296,8 +341,9 @@ class RouterMagics(Magics):
         error = result.error_in_exec or result.error_before_exec
         if error is not None and not isinstance(error, IPyRouterError | Interrupted):
             self._failure = error, result.info.raw_cell if result.info else ""
-        if self.panel is not None:
-            self.panel.flush()
+        for panel in self.panels.values():
+            panel.flush()
+        self.unguard()
 
 
 def _prompt(parsed: Parsed, cell: str | None) -> str:
@@ -331,6 +377,7 @@ def load(shell: InteractiveShell) -> None:
     shell.configurables.append(magics.settings)  # type: ignore[arg-type]
     magics.matcher = completion.install(shell, magics.chat_names)
     questions.install(shell)
+    magics.unguard = questions.guard_help(shell)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -341,7 +388,7 @@ def unload(shell: InteractiveShell) -> None:
     if magics is None:
         return
     registered = shell.magics_manager.magics
-    for kind, names in (("line", ("route", "router")), ("cell", ("route",))):
+    for kind, names in (("line", ("route", "router", questions.MISPLACED)), ("cell", ("route",))):
         for name in names:
             registered[kind].pop(name, None)
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
@@ -349,6 +396,6 @@ def unload(shell: InteractiveShell) -> None:
     shell.events.unregister("post_run_cell", magics.end_cell)
     shell.configurables.remove(magics.settings)  # type: ignore[arg-type]
     completion.remove(shell, magics.matcher)
-    magics.close_panel()
+    magics.close_panels()
     questions.remove(shell)
     ipyrouter.use_router(None)

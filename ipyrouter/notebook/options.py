@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import keyword
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,12 @@ from ipyrouter.notebook.formats import FORMATS
 from ipyrouter.types import TIERS
 
 _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
+_NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df, d
+# As word processors, chats and web pages write them.
+_DASHES = "‐‑‒–—―−﹘﹣－"
+_PLAIN_DASHES = str.maketrans(dict.fromkeys(_DASHES, "-"))
+_QUOTED = re.compile(r"""\s*(?:“([^”]*)”|„([^“”]*)[“”]|‘([^’]*)’|«([^»]*)»)(?=\s|$)""")
+_QUOTES = "“”„‘’«»"
 
 
 def _positive(text: str) -> int:
@@ -57,6 +64,7 @@ class Option:
     metavar: str = ""
     convert: Callable[[str], Any] = str
     choices: tuple[str, ...] = ()
+    many: bool = False  # names with commas between them; given again, they add up
 
     @property
     def dest(self) -> str:
@@ -73,7 +81,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("-f", "--format"), f"how to show it: {', '.join(FORMATS)}", "FORMAT", _format, FORMATS),
     Option(("-c", "--continue"), "go on from the previous answer"),
     Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME", _name),
-    Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES"),
+    Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES", many=True),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
@@ -102,17 +110,18 @@ class Parsed:
 def parse(line: str, options: Sequence[Option]) -> Parsed:
     """Read the options in front of a line; what follows them, or "--", is the rest, untouched.
 
-    Raises UsageError for an unknown option, a missing value or one of the wrong type.
+    Raises:
+        UsageError: For an unknown option, a missing value or one of the wrong type.
     """
     table = {name: option for option in options for name in option.names}
     values: dict[str, Any] = {}
     position = 0
-    while match := re.compile(r"\s*(-\S*)").match(line, position):
-        word = match[1]
+    while match := re.compile(rf"\s*([-{_DASHES}]\S*)").match(line, position):
+        word = _plain(match[1], table)
         if word == "--":
             position = match.end()
             break
-        if word == "-":
+        if word in ("-", None):
             break
         name, equals, attached = word.partition("=")
         option = table.get(name)
@@ -123,7 +132,7 @@ def parse(line: str, options: Sequence[Option]) -> Parsed:
                 option = None
         if option is None:
             raise UsageError(
-                f"Unknown option {word!r}.", f"{did_you_mean(name, table)} Put -- before a prompt that begins with -."
+                f"Unknown option {match[1]!r}.", f"{_nearest(name, table)} Put -- before a prompt that begins with -."
             )
         if not option.metavar:
             if equals:
@@ -133,14 +142,46 @@ def parse(line: str, options: Sequence[Option]) -> Parsed:
             continue
         position = match.end() - len(attached) if equals else match.end()
         text, position = _value(line, position, name, option)
-        values[option.dest] = option.convert(text)
+        value = option.convert(text)
+        values[option.dest] = f"{values[option.dest]},{value}" if option.many and option.dest in values else value
     return Parsed(values, line[position:].strip())
 
 
+def _plain(word: str, table: Mapping[str, Option]) -> str | None:
+    """Return an option with the dashes of a keyboard; None for words that only begin with a dash of another kind."""
+    name, equals, attached = word.partition("=")
+    letters = name.lstrip(f"-{_DASHES}").translate(_PLAIN_DASHES)
+    dashes = name[: len(name) - len(letters)]
+    if not any(dash in _DASHES for dash in dashes):
+        return f"{dashes}{letters}{equals}{attached}"
+    plain = f"{'--' if len(letters) > 1 else '-'}{letters}"
+    # A prompt may begin with such a dash, as dialogues do, so that only what is all but an option is one.
+    meant = difflib.get_close_matches(plain, table, n=1, cutoff=0.8)
+    return f"{plain}{equals}{attached}" if meant else None
+
+
+def _nearest(name: str, table: Mapping[str, Option]) -> str:
+    """Return "Did you mean '--x'?": the option that begins so, or that is shortened so, comes before look-alikes."""
+    word = name.strip("-").replace("_", "-").lower()
+    shortened = re.compile(".*".join(map(re.escape, word)))
+    if len(word) > 1:
+        for fits in (lambda long: long.startswith(word), shortened.match):
+            near = [known for known in table if known.startswith("--") and fits(known[2:])]
+            if near:
+                return f"Did you mean {near[0]!r}?"
+    return did_you_mean(name, table)
+
+
 def _value(line: str, position: int, name: str, option: Option) -> tuple[str, int]:
+    if option.many and (names := _NAMES.match(line, position)):
+        return names[1], names.end()
+    if quoted := _QUOTED.match(line, position):
+        return next(text for text in quoted.groups() if text is not None), quoted.end()
     match = _TOKEN.match(line, position)
     if match is None:
         raise UsageError(f"{name} needs a value.", f"Write {name} {option.metavar}.")
+    if match[1][0] in _QUOTES:
+        raise UsageError(f"The quotes after {name} do not close.", 'Write plain quotes: "…".')
     try:
         return shlex.split(match[1])[0], match.end()
     except ValueError:

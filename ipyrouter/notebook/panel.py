@@ -22,7 +22,7 @@ from ipyrouter.notebook import logrows, summary
 from ipyrouter.notebook.commands import export
 from ipyrouter.notebook.sanitise import plain
 from ipyrouter.store.base import LogFilter, RowKey
-from ipyrouter.types import TIERS
+from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
     from ipyrouter.router import Router
@@ -31,19 +31,12 @@ if TYPE_CHECKING:
 _INTERVAL = 0.5  # seconds between two redraws
 _PAGE = 20  # rows
 _DAYS = 31  # days that the filter offers
-_STATUSES = ("ok", "cached", "weak", "refused", "partial", "interrupted", "error")
 _ALL, _SESSION = "all", "this session"
 _FALLBACK = "The log to browse and export is here while the kernel runs: run this cell again."
-_CLASSES = "ipyrouter-log mathjax_ignore tex2jax_ignore"  # a $ in a prompt is no maths
-_TABLE_STYLE = (
-    "<style>.ipyrouter-log{border-collapse:collapse;font-size:0.9em;line-height:1.6;white-space:nowrap}"
-    ".ipyrouter-log th,.ipyrouter-log td{text-align:left;padding:0.15em 0.8em 0.15em 0;"
-    "border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,0.4))}</style>"
-)
 
 
 class Panel:
-    """The panel of one router; shown as often as asked for, one state for all."""
+    """A panel of a router, with filters, page and figures of its own."""
 
     def __init__(self, router: Router) -> None:
         self.router = router
@@ -58,7 +51,7 @@ class Panel:
         self._when = _dropdown("when", [_ALL, _SESSION])
         self._tier = _dropdown("tier", [_ALL, *TIERS])
         self._model = _dropdown("model", [_ALL])
-        self._status = _dropdown("status", [_ALL, *_STATUSES])
+        self._status = _dropdown("status", [_ALL, *STATUSES])
         self._newer = widgets.Button(description="newer", disabled=True)
         self._older = widgets.Button(description="older", disabled=True)
         self._place = widgets.HTML(layout=widgets.Layout(margin="0 1em"))
@@ -94,7 +87,7 @@ class Panel:
             self.router.listeners.append(self._told)
         self._sums = summary.Sums(self.router.store, self._wanted())
         figures = self._figures()
-        self._handle = display(_bundle(figures, ""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        self._handle = display(_bundle(figures, b""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         controls = self.controls._repr_mimebundle_()
         display({**controls, "text/plain": _FALLBACK}, raw=True)  # type: ignore[no-untyped-call]
         self._draw(figures)
@@ -167,10 +160,9 @@ class Panel:
             rows = store.page(self._wanted(), _PAGE, skip=self._page * _PAGE)
         if rows and self._page == len(self._after) - 1:
             self._after.append(rows[-1].key)
-        table = logrows.html(rows, _CLASSES)
         # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
-        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{table}</div>'
-        self._table.value = _TABLE_STYLE + (region if rows else "<p>The log has no such row yet.</p>")
+        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{logrows.html(rows)}</div>'
+        self._table.value = region if rows else "<p>The log has no such row yet.</p>"
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
         self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
         overview = store.overview(_DAYS)
@@ -221,15 +213,15 @@ class Panel:
         return " · ".join(parts)
 
 
-def _charts(figures: summary.Figures) -> str:
+def _charts(figures: summary.Figures) -> bytes:
     from ipyrouter.notebook import charts  # matplotlib
 
     tiers = {tier: float(amount) for tier, amount in figures.tiers.items()}
     return charts.costs(tiers, figures.times, [float(total) for total in figures.totals])
 
 
-def _bundle(figures: summary.Figures, svg: str) -> dict[str, str]:
-    return {"text/html": summary.html(figures, svg), "text/plain": summary.text(figures)}
+def _bundle(figures: summary.Figures, png: bytes) -> dict[str, str]:
+    return {"text/html": summary.html(figures, png), "text/plain": summary.text(figures)}
 
 
 def _dropdown(name: str, options: list[str]) -> Any:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import html
-import re
+import textwrap
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.money import count, dollars, seconds
+from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
+from ipyrouter.money import at_least, count, dollars, seconds
 from ipyrouter.notebook import sanitise
 from ipyrouter.notebook.formats import Shown, arriving
 from ipyrouter.store import rows
-from ipyrouter.types import Answer, Preview, TierName
+from ipyrouter.types import Answer, Candidate, Preview, TierName
 
 if TYPE_CHECKING:
     from ipyrouter.notebook.context import Piece
@@ -22,7 +22,6 @@ COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#
 _ERROR = "#c62828"
 _CHIP = "color:#fff; padding:0 0.6em; margin-right:0.3em; border-radius:0.8em; background-color:"
 _QUIET = f'{sanitise.NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
-_LONGEST = 100_000  # characters: a longer Markdown, full of formulas, keeps a browser busy for minutes
 Bundle = dict[str, str]
 
 
@@ -46,11 +45,27 @@ def _incidents(answer: Answer) -> list[str]:
     }
     words = [
         "cached" if answer.cached else "",
-        f"fallback from {answer.fallback_from}" if answer.fallback_from else "",
+        _toy(answer),
+        _fallback(answer),
         f"escalated from {answer.escalated_from}" if answer.escalated_from else "",
         said.get(answer.finish, ""),
     ]
     return [word for word in words if word]
+
+
+def _toy(answer: Answer) -> str:
+    """Return what the badge says of the local model: that it is a toy, and why it answered if nobody chose it."""
+    if Candidate(answer.provider, answer.model) != LOCAL_MODEL:
+        return ""
+    return NO_KEY if NO_KEY in answer.notes else TOY
+
+
+def _fallback(answer: Answer) -> str:
+    if answer.fallback_from is None:
+        return ""
+    # The note below the badge has the server's words whole.
+    why = f": {textwrap.shorten(answer.fallback_reason, 90, placeholder=' …')}" if answer.fallback_reason else ""
+    return f"fell back from {answer.fallback_from}{why}"
 
 
 def badge_sentence(answer: Answer) -> str:
@@ -71,6 +86,10 @@ def _cost_words(answer: Answer) -> str:
         if answer.cost_saved is None:
             return "$0 · saving unknown"
         return "$0" if not answer.cost_saved else f"$0 · saved {dollars(answer.cost_saved)}"
+    costs = [attempt.cost.amount for attempt in answer.attempts]
+    known = [cost for cost in costs if cost is not None]
+    if answer.cost is None and known:
+        return at_least(sum(known, Decimal(0)), len(costs) - len(known))
     approximately = "about " if any(a.usage.estimated and a.cost.amount for a in answer.attempts) else ""
     return approximately + dollars(answer.cost)
 
@@ -87,8 +106,9 @@ def badge_markdown(answer: Answer) -> str:
 
 def _badge(tier: TierName, words: list[str], sentence: str) -> str:
     # As an "image" with this text, so that a screen reader says the sentence and not the parts as well.
-    inside = _chip(tier, COLOURS[tier]) + _escaped(" · ".join(words))
-    return f'<div role="img" aria-label="{_escaped(sentence)}" {_QUIET}>{inside}</div>'
+    inside = _chip(tier, COLOURS[tier]) + sanitise.inert(" · ".join(words))
+    label = sanitise.inert(sentence).replace('"', "&quot;")
+    return f'<div role="img" aria-label="{label}" {_QUIET}>{inside}</div>'
 
 
 def _chip(word: str, colour: str) -> str:
@@ -101,12 +121,7 @@ def _line(inside: str) -> str:
 
 def notes_markdown(notes: tuple[str, ...]) -> str:
     """Return notes as one quiet line each."""
-    return "\n".join(_line(_escaped(note)) for note in notes)
-
-
-def _escaped(text: str) -> str:
-    """Return text for inside an HTML block: one line, no markup, and no $, which front ends take for maths."""
-    return html.escape(" ".join(sanitise.plain(text).split())).replace("$", "&#36;")
+    return "\n".join(_line(sanitise.inert(note)) for note in notes)
 
 
 def answer_bundle(answer: Answer, shown: Shown) -> Bundle:
@@ -123,9 +138,9 @@ def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
     )
 
 
-def waiting_bundle() -> Bundle:
+def waiting_bundle(words: str) -> Bundle:
     """Return what stands there until the first text comes."""
-    return {"text/markdown": _line("routing …"), "text/plain": "routing …"}
+    return {"text/markdown": _line(sanitise.inert(words)), "text/plain": sanitise.plain(words)}
 
 
 def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
@@ -138,16 +153,10 @@ def _bundle(badge: str, badge_plain: str, shown: Shown, notes: tuple[str, ...]) 
     # The badge comes first: nothing that a model writes can swallow what stands before it.
     parts = [badge, notes_markdown(notes)] if notes else [badge]
     if shown.text:
-        verbatim = shown.language is not None or len(shown.text) > _LONGEST
-        parts.append(_block(shown.text, shown.language or "") if verbatim else sanitise.markdown(shown.text))
+        verbatim = shown.language is not None
+        parts.append(sanitise.code(shown.text, shown.language or "") if verbatim else sanitise.markdown(shown.text))
     plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(shown.text)]
     return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
-
-
-def _block(text: str, language: str) -> str:
-    """Return text as a code block, so that every character means itself."""
-    mark = "~" * max(8, 1 + max((len(run) for run in re.findall("~+", text)), default=0))
-    return sanitise.markdown(f"{mark}{language}\n{text}\n{mark}")
 
 
 def metadata(answer: Answer) -> dict[str, Any]:
@@ -178,7 +187,7 @@ def _number(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize(), "f")
 
 
-def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0) -> Bundle:
+def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0, system: str | None = None) -> Bundle:
     """Return a dry run: a table of what would be done, and all that would be sent along with the prompt."""
     classification = preview.classification
     if preview.cost_low is None or preview.cost_high is None:
@@ -200,6 +209,7 @@ def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 
         ),
         ("reasons", "; ".join(classification.reasons)),
         ("model", str(preview.candidate)),
+        *([("system", system)] if system else []),
         *([("history", count(turns, "earlier turn"))] if turns else []),
         *(("sent along", f"{piece.title}, {len(piece.body):,} characters") for piece in pieces),
         ("input", f"about {preview.input_tokens:,} tokens"),
@@ -232,6 +242,4 @@ def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
 
 def cell(text: str) -> str:
     """Return text for a cell of a Markdown table: one line, every mark meaning itself."""
-    line = " ".join(sanitise.plain(text).split())
-    escaped = "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>|!$~&#" else c for c in line)
-    return f"<span {sanitise.NO_MATHS}>{escaped}</span>"
+    return f"<span {sanitise.NO_MATHS}>{sanitise.inert(text)}</span>"

@@ -6,11 +6,13 @@ traitlets alone would pass it over.
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool, Enum, Float, TraitError
 from traitlets.config import Configurable
 
+from ipyrouter import redact
 from ipyrouter.errors import ConfigError, IPyRouterError, did_you_mean
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class IPyRouter(Configurable):
     stream = Bool(None, allow_none=True, help="show answers while they arrive").tag(config=True)
 
     def __getattr__(self, name: str) -> Any:
-        raise UnknownSettingError(f"IPyRouter has no setting {name!r}. {did_you_mean(name, _KEYS)}")
+        raise UnknownSettingError(f"IPyRouter has no setting {redact.name(name)!r}. {did_you_mean(name, _KEYS)}")
 
     def update_config(self, config: Loaded) -> None:
         """Take over what `%config` says, at once or not at all. Raises Refused with the reason."""
@@ -83,7 +85,20 @@ class IPyRouter(Configurable):
             with self.hold_trait_notifications():
                 for name, value in before.items():
                     setattr(self, name, value)
-            raise Refused(str(error)) from None
+            raise Refused(redact.message(self._refusal(config) or str(error))) from None
+
+    def _refusal(self, config: Loaded) -> str | None:
+        """Return which value its setting does not take, and what it takes; None where each is good by itself."""
+        for name, value in config.get(type(self).__name__, {}).items():
+            trait = self.traits().get(name)
+            if trait is None:  # an error of its own
+                continue
+            try:
+                trait._validate(self, value)
+            except (TraitError, OverflowError) as error:
+                reason = f"{error}; " if isinstance(error, OverflowError) else ""
+                return f"IPyRouter.{name} = {reprlib.repr(value)}: {reason}expected {_takes(trait)}, or None."
+        return None
 
     def apply(self) -> None:
         """Give the default router what is set here. Raises ConfigError where it does not go together."""
@@ -103,5 +118,14 @@ class IPyRouter(Configurable):
     def _load_config(self, cfg: Loaded, *args: Any, **kwargs: Any) -> None:
         for name in cfg.get(type(self).__name__, {}):
             if name not in _KEYS:
-                raise ConfigError(f"IPyRouter has no setting {name!r}.", did_you_mean(name, _KEYS))
+                raise ConfigError(f"IPyRouter has no setting {redact.name(name)!r}.", did_you_mean(name, _KEYS))
         super()._load_config(cfg, *args, **kwargs)
+
+
+def _takes(trait: Any) -> str:
+    """Return the values that a setting takes, in words."""
+    if isinstance(trait, Enum):
+        return f"any of {list(trait.values or ())}"
+    if isinstance(trait, Bool):
+        return "True or False"
+    return "a float from 0 to 1" if trait.max == 1 else "a float, in dollars, which should not be less than 0"

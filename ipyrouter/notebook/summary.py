@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from html import escape
 from typing import TYPE_CHECKING
 
 from ipyrouter import baseline
 from ipyrouter.money import at_least, count, dollars, from_pico
-from ipyrouter.notebook.sanitise import NO_MATHS, plain
+from ipyrouter.notebook.sanitise import MATHS_OFF, inert, plain
 from ipyrouter.store.base import LogFilter, Totals
 from ipyrouter.types import TIERS, TierName
 
@@ -131,36 +131,37 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     )
 
 
-# What a saved notebook shows: no reliance on a widget, a script or a style. The rule hides the line "model not found"
-# that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
+# What a saved notebook shows: no reliance on a widget, a script, a style or trust. The rule hides the line "model not
+# found" that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
 _STYLE = "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:not(:has(*)){display:none}</style>"
+_CHARTS = "display:block; width:48em; max-width:100%; height:auto; background-color:#fff; border-radius:0.3em"
 
 
-def html(figures: Figures, svg: str) -> str:
-    """Return the figures as HTML: totals, charts, and the charts' numbers as a table for those who cannot see them.
+def html(figures: Figures, png: bytes) -> str:
+    """Return the figures as HTML: totals, charts, and the charts' numbers in their description and as a table.
 
-    ``svg`` is "" while the charts are still being drawn.
+    ``png`` is empty while the charts are still being drawn.
     """
     cards = " ".join(
         f'<span style="display:inline-block; padding:0.2em 1.6em 0.2em 0">'
-        f'<span style="font-size:0.85em; opacity:0.75">{_text(what)}</span><br>'
-        f'<strong style="font-size:1.25em">{_text(value)}</strong></span>'
+        f'<span style="font-size:0.85em; opacity:0.75">{inert(what)}</span><br>'
+        f'<strong style="font-size:1.25em">{inert(value)}</strong></span>'
         for what, value in figures.cards()
     )
     numbers = "".join(
-        f'<tr><th scope="row">{tier}</th><td>{_text(dollars(figures.tiers[tier]))}</td>'
+        f'<tr><th scope="row">{tier}</th><td>{inert(dollars(figures.tiers[tier]))}</td>'
         f"<td>{figures.tier_calls[tier]:,}</td></tr>"
         for tier in TIERS
     )
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    charts = f'<img src="{source}" alt="{inert(_said(figures))}" style="{_CHARTS}">' if png else "drawing …"
     return (
-        f'{_STYLE}<div class="ipyrouter-figures" style="background:transparent">'
-        f"<div><strong>ipyrouter</strong> · <span {NO_MATHS}>{_text(figures.title)}</span></div>"
+        f'{_STYLE}<div class="ipyrouter-figures {MATHS_OFF}" style="background:transparent">'
+        f"<div><strong>ipyrouter</strong> · {inert(figures.title)}</div>"
         f"<div>{cards}</div>"
-        f'<figure style="margin:0" role="group" aria-label="{_text(_said(figures))}">'
-        f'<div aria-hidden="true" style="max-width:52em">{_fluid(svg)}</div>'
-        f"<details><summary>cost per tier as a table</summary>"
+        f"<div>{charts}</div>"
         f'<table><tr><th scope="col">tier</th><th scope="col">cost</th><th scope="col">calls</th></tr>{numbers}</table>'
-        "</details></figure></div>"
+        "</div>"
     )
 
 
@@ -177,16 +178,3 @@ def text(figures: Figures) -> str:
 def _said(figures: Figures) -> str:
     tiers = ", ".join(f"{tier} {dollars(figures.tiers[tier])}" for tier in TIERS)
     return f"Cost per tier: {tiers}. Spent over time: {dollars(figures.spent)} in all."
-
-
-def _fluid(svg: str) -> str:
-    """Return the SVG without its fixed size, so that it fits a narrow window."""
-    if not svg:
-        return "drawing …"
-    head, close, rest = svg.partition(">")
-    kept = " ".join(part for part in head.split() if not part.startswith(("width=", "height=")))
-    return f'{kept} style="width:100%; height:auto"{close}{rest}'
-
-
-def _text(value: str) -> str:
-    return escape(" ".join(plain(value).split())).replace("$", "&#36;")

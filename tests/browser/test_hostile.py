@@ -13,6 +13,7 @@ import pytest
 
 from tests.browser.lab import Cell, Lab, Notebook, expect
 
+pytestmark = pytest.mark.attack
 EVIL = "https://evil.example/x"
 RUN = "window.pwned=1"
 HOSTILE = {
@@ -98,5 +99,5 @@ def test_a_megabyte(lab: Lab, shared: Notebook) -> None:
 def test_these_tests_would_notice(lab: Lab, shared: Notebook) -> None:
     shared.run(f"from IPython.display import HTML\nHTML('<img src={EVIL}.png onerror={RUN}><b onclick={RUN}>')").wait()
     lab.page.wait_for_function("window.pwned === 1")
-    assert lab.fetched == [f"{EVIL}.png"]
+    assert set(lab.fetched) == {f"{EVIL}.png"}  # once more each time that JupyterLab renders the cell anew
     lab.fetched.clear()

@@ -2,6 +2,8 @@
 
 The model's name says what happens: "ok", "status-503", "hang", "stream-reset" … (see BEHAVIOURS). It answers whatever
 it is asked with TEXT ("echo" with the last message itself), and counts tokens as its own figures USAGE.
+
+A model with an entry in ``replies`` is answered by it instead; chat(), chunk() and sse() make bodies of such replies.
 """
 
 from __future__ import annotations
@@ -12,17 +14,17 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 TEXT = "Forty-two, and the reasons for it are many and well known."
 HALVES = "A face, in \ud83d\ude00 two pieces, and half of one: \ud83d."  # the first is cut by _pieces
 IN, CACHED, OUT = 120, 20, 30
 
 STATUS: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
-    "status-400": (400, {"message": "temperature is not supported", "type": "invalid_request_error"}, {}),
+    "status-400": (400, {"message": "messages: at least one is required", "type": "invalid_request_error"}, {}),
     "status-400-context": (
         400,
         {"message": "This model's maximum context length is 8 tokens.", "code": "context_length_exceeded"},
@@ -47,11 +49,20 @@ WHOLE = (
 )  # fmt: skip
 STREAM = (
     "stream-reset", "stream-end", "stream-stall", "stream-error", "stream-broken-line", "stream-drip", "stream-silent",
-    "stream-held",
+    "stream-held", "stream-thinks",
 )  # fmt: skip
 BEHAVIOURS = ("ok", *STATUS, *WHOLE, *STREAM)
 PLAIN = ("small", "medium", "large")  # names for pictures; they answer like "ok"
 HANG = 30.0  # seconds: longer than any deadline of the tests
+
+
+class Reply(NamedTuple):
+    """A reply as it goes out: a text or bytes as they are, anything else as JSON; ``whole`` tells a body cut short."""
+
+    body: Any = ""
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    whole: bool = True
 
 
 class FaultServer:
@@ -62,6 +73,7 @@ class FaultServer:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.replies: dict[str, Reply | Callable[[dict[str, Any]], Reply]] = {}
         self.delay = 0.0
         self.release = threading.Event()
         self._closing = threading.Event()
@@ -118,9 +130,12 @@ class _Handler(BaseHTTPRequestHandler):
         name = body["model"].split("@")[0]
         behaviour = "ok" if name in PLAIN else name
         text = body["messages"][-1]["content"] if behaviour == "echo" else _text(behaviour)
-        self.protocol = _Anthropic(text) if self.path.endswith("/messages") else _OpenAI(text)
+        self.protocol = _Anthropic(text) if self.path.partition("?")[0].endswith("/messages") else _OpenAI(text)
         if self.server_owner.delay:
             time.sleep(self.server_owner.delay)
+        if name in self.server_owner.replies:
+            reply = self.server_owner.replies[name]
+            return self._reply(reply if isinstance(reply, Reply) else reply(body))
         if behaviour in STATUS:
             return self._status(*STATUS[behaviour])
         if behaviour == "reset":
@@ -180,13 +195,18 @@ class _Handler(BaseHTTPRequestHandler):
             if index == half and behaviour in ("stream-broken-line", "malformed"):
                 self._chunk(b'data: {"choices": [{"del\n\n' if index else b"")
                 break
-            if index == half and behaviour == "stream-held":
-                self.server_owner.release.wait(HANG)
-            if behaviour == "stream-drip":
-                self.server_owner.wait(0.25)
+            self._wait(behaviour, index, half)
             self._chunk(event)
         self.wfile.write(b"0\r\n\r\n")
         return None
+
+    def _wait(self, behaviour: str, index: int, half: int) -> None:
+        if index == half and behaviour == "stream-held":
+            self.server_owner.release.wait(HANG)
+        if behaviour == "stream-drip":
+            self.server_owner.wait(0.25)
+        if index == 1 and behaviour == "stream-thinks":  # after the chunk that holds no text yet
+            self.server_owner.wait(2.5)
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
@@ -204,6 +224,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _reply(self, reply: Reply) -> None:
+        text = isinstance(reply.body, str | bytes)
+        data = reply.body if text else json.dumps(reply.body)
+        data = data.encode() if isinstance(data, str) else data
+        kind = "text/event-stream" if data[:5] in (b"data:", b"event") else "text/plain" if text else "application/json"
+        self.send_response(reply.status)
+        for name, value in {"Content-Type": kind, **reply.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data) + (0 if reply.whole else 1)))
+        self.end_headers()
+        self.wfile.write(data)
+        if not reply.whole:
+            self.close_connection = True
+
     def _send(self, data: bytes, kind: str) -> None:
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -217,6 +251,55 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
+
+
+def chat(content: Any = TEXT, finish: Any = "stop", usage: Any = None, **message: Any) -> dict[str, Any]:
+    """Return a whole answer of OpenAI's."""
+    message = {"role": "assistant", "content": content, **message}
+    return {
+        "id": "x", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": IN, "completion_tokens": OUT, "total_tokens": IN + OUT} if usage is None else usage,
+    }  # fmt: skip
+
+
+def chunk(content: Any = None, finish: Any = None, **more: Any) -> dict[str, Any]:
+    """Return a chunk of OpenAI's; ``delta`` replaces the delta, other names stand beside the choices."""
+    delta = more.pop("delta", {"content": content})
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
+
+
+def sse(*chunks: Any, done: bool = True) -> str:
+    """Return chunks as a stream; events of Anthropic's, which have a type, under their names."""
+    named = [_sse(piece, piece.get("type", "")).decode() for piece in chunks]
+    return "".join(named) + ("data: [DONE]\n\n" if done else "")
+
+
+def claude(*deltas: Any, stop: Any = "end_turn", start: Any = None, usage: Any = None, end: bool = True) -> str:
+    """Return a stream of Anthropic's; a delta may be a text."""
+    message = {"id": "x", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None}
+    block = {"type": "text", "text": ""}
+    texts = [{"type": "text_delta", "text": delta} if isinstance(delta, str) else delta for delta in deltas]
+    last = {"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}}
+    return sse(
+        {"type": "message_start", "message": {**message, "usage": start or {"input_tokens": IN, "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in texts),
+        {"type": "content_block_stop", "index": 0},
+        {**last, "usage": {"output_tokens": OUT} if usage is None else usage},
+        *([{"type": "message_stop"}] if end else []),
+        done=False,
+    )
+
+
+def claude_whole(*content: Any, stop: Any = "end_turn", usage: Any = None) -> dict[str, Any]:
+    """Return a whole message of Anthropic's; content may be texts."""
+    blocks = [{"type": "text", "text": block} if isinstance(block, str) else block for block in content]
+    return {
+        "id": "x", "type": "message", "role": "assistant", "model": "m", "content": blocks, "stop_reason": stop,
+        "usage": {"input_tokens": IN, "output_tokens": OUT} if usage is None else usage,
+    }  # fmt: skip
 
 
 def _text(behaviour: str) -> str:

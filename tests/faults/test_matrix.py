@@ -40,7 +40,7 @@ FAULTS: dict[str, tuple[set[str], set[str]]] = {
     "none-content": ({"malformed"}, {"malformed"}),
     "tool-calls": ({"malformed"}, {"malformed"}),
     "stream-reset": ({"broken_stream"}, {"broken_stream"}),
-    "stream-end": ({"broken_stream"}, {"broken_stream"}),
+    "stream-end": ({"broken_stream"}, set()),
     "stream-stall": ({"timeout"}, {"timeout"}),
     "stream-silent": ({"timeout"}, set()),
     "stream-drip": ({"timeout"}, set()),
@@ -58,11 +58,16 @@ PARTIAL = (
     "stream-broken-line",
 )
 BOTH = [("o", "a"), ("a", "o")]
-SOON = {"connect": 1, "first_byte": 0.4, "idle": 0.4, "total": 0.9}
+# Short where a deadline is what is tested, and yet long enough for the second candidate on a busy machine.
+SOON: dict[str, dict[str, float]] = {
+    **{name: {"first_byte": 2, "idle": 2, "total": 4} for name in ("hang", "stream-stall", "stream-silent")},
+    "stream-drip": {"first_byte": 20, "idle": 20, "total": 1.5},
+}
 
 
 def faulty(make_router: MakeRouter, behaviour: str, first: str, second: str, stream: bool) -> Router:
-    return make_router(mid=[f"{first}/{behaviour}", f"{second}/ok"], stream=stream, deadlines=SOON)
+    deadlines = {"deadlines": {"connect": 10, **SOON[behaviour]}} if behaviour in SOON else {}
+    return make_router(mid=[f"{first}/{behaviour}", f"{second}/ok"], stream=stream, **deadlines)
 
 
 CASES = [
@@ -91,11 +96,11 @@ def test_the_next_candidate_answers(
     assert list(log["model"]) == [behaviour, "ok"]
     assert log["error_kind"][0] in kinds
     assert log["error"][0]
-    partial = behaviour == "stream-end" or (stream and behaviour in PARTIAL)
+    partial = stream and behaviour in PARTIAL
     assert list(log["status"]) == ["partial" if partial else "error", "ok"]
     if partial:  # what was spent on it is logged, as the estimate that it is
         assert log["cost_pico"][0] > 0
-        assert log["estimated"][0] == stream  # a whole answer brings its usage along
+        assert log["estimated"][0]
         assert TEXT.startswith(log["text"][0])
         assert "".join(d.text for d in deltas if d.attempt == 1) == log["text"][0]
     assert answer.cost is not None
@@ -111,7 +116,7 @@ def test_a_plain_400_is_the_requests_own_fault(
     make_router: MakeRouter, requests: list[Any], first: str, second: str, stream: bool
 ) -> None:
     router = faulty(make_router, "status-400", first, second, stream)
-    with pytest.raises(RouteError, match="400 temperature is not supported"):
+    with pytest.raises(RouteError, match="400 messages: at least one is required"):
         router.route("Explain closures")
     assert len(requests) == 1
     assert list(router.log()["status"]) == ["error"]
@@ -185,9 +190,7 @@ def test_no_message_of_a_server_shows_the_key(
     monkeypatch.setitem(STATUS, "echo", (STATUS[behaviour][0], {"message": "no such key: sk-echoed-secret"}, {}))
     monkeypatch.setenv("ECHO_API_KEY", "sk-echoed-secret")
     provider = {"sdk": "openai", "base_url": f"{server.url}/v1", "key": "ECHO_API_KEY"}
-    router = Router(
-        {"providers": {"e": provider}, "tiers": {"mid": {"chain": ["e/echo"]}}, "deadlines": {"total": 0.4}}
-    )
+    router = Router({"providers": {"e": provider}, "tiers": {"mid": {"chain": ["e/echo"]}}, "deadlines": {"total": 20}})
     with pytest.raises(RouteError) as caught:
         router.route("Explain closures")
     assert "no such key: …" in str(caught.value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,31 +32,57 @@ class Reply:
     def markdown(self) -> str:
         return str(self.displays[-1]["data"]["text/markdown"])
 
+    @property
+    def text(self) -> str:
+        """All that a client without Markdown shows, updates applied."""
+        return "\n".join([self.out, *(shown["data"].get("text/plain", "") for shown in self.displays + self.results)])
+
 
 class Kernel:
     """Runs cells and collects what they show."""
 
     def __init__(self, manager: KernelManager) -> None:
         self.manager = manager
+        self._replies: dict[str, Reply] = {}
         self.client = manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
 
-    def run(self, code: str, timeout: float = 120) -> Reply:
-        return self.collect(self.client.execute(code), timeout)
+    def run(self, code: str, timeout: float = 120, *, cell: str | None = "") -> Reply:
+        """Run code and return what it gave; ``cell`` as in :meth:`send`."""
+        return self.collect(self.send(code, cell=cell), timeout)
 
-    def collect(self, message_id: str, timeout: float = 120) -> Reply:
-        reply = Reply("?")
-        while True:
-            message = self.client.get_iopub_msg(timeout=timeout)
-            if message["parent_header"].get("msg_id") != message_id:
-                continue
+    def send(self, code: str, *, cell: str | None = "", stdin: bool = True) -> str:
+        """Send code as the notebook's cell of this id and return the request's id, for :meth:`collect`.
+
+        Without an id it is a cell of its own; None: no cell, as consoles send it. ``stdin``: the client can be asked
+        for input, which those that run whole notebooks cannot.
+        """
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": stdin}
+        metadata = {} if cell is None else {"cellId": cell or uuid.uuid4().hex}
+        message = self.client.session.msg("execute_request", content, metadata=metadata)
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def collect(self, message_id: str, timeout: float = 120, *, until: str = "") -> Reply:
+        """Return what a request gave, or what it gave until it showed a text; the rest can be collected later."""
+        reply = self._replies.setdefault(message_id, Reply("?"))
+        while not (until and until in reply.text):
+            message = _answer_to(message_id, self.client.get_iopub_msg, timeout)
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                content = _answer_to(message_id, self.client.get_shell_msg, timeout)["content"]
+                reply.status, reply.payload = content["status"], content.get("payload", [])
                 break
             _take(reply, message["msg_type"], message["content"])
-        content = self.client.get_shell_msg(timeout=timeout)["content"]
-        reply.status, reply.payload = content["status"], content.get("payload", [])
         return reply
+
+
+def _answer_to(message_id: str, get: Callable[..., dict[str, Any]], timeout: float) -> dict[str, Any]:
+    """Return the channel's next message that belongs to the request; a slow start leaves others in the queue."""
+    while True:
+        message = get(timeout=timeout)
+        if message["parent_header"].get("msg_id") == message_id:
+            return message
 
 
 def _take(reply: Reply, kind: str, content: dict[str, Any]) -> None:
@@ -87,4 +114,4 @@ def kernel() -> Iterator[Kernel]:
         yield running
     finally:
         running.client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        manager.shutdown_kernel()  # not now=True, which kills it before it has written what it covered

@@ -46,6 +46,31 @@ def test_a_figure_is_described(shell: Shell, requests: list[Any]) -> None:
     assert "line 'growth': 3 points" in sent(requests[0])
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("10**10_000 + 7", "about 1.000e10000, an int of 10,001 digits that ends in 000000000007"),
+        ("-(10**10_000)", "about -1.000e10000, an int of 10,001 digits"),
+        ("[1, 10**10_000]", "[1, about 1.000e10000, an int of 10,001 digits that ends in 000000000000]"),
+        ("10**20", "100000000000000000000"),
+        ("True", "True"),
+        ("{'a': 1}.values()", "dict_values([1])"),
+        ("dict.fromkeys(range(10**6)).keys()", "dict_keys of 1,000,000: [0, 1, 2, "),
+        ("dict.fromkeys(range(10**6)).items()", "dict_items of 1,000,000: [(0, None), "),
+        ("collections.deque(range(10**6))", "deque of 1,000,000: [0, 1, 2, "),
+        ("collections.Counter(range(10**6))", "Counter of 1,000,000: {0: 1, 1: 1, "),
+        ("set(range(10**6))", "set of 1,000,000: [0, 1, "),
+        ("[Loud()] * 10**6", "list of 1,000,000: [<Loud instance at "),
+    ],
+)
+def test_numbers_and_collections_of_any_size_are_sent(shell: Shell, requests: list[Any], value: str, text: str) -> None:
+    shell.run(f"import collections\nclass Loud:\n    def __repr__(self): 1 / 0\nvalue = {value}")
+    ran = shell.run("%%route -q --with value\nIs it even?")
+    assert ran.error is None, ran.out + ran.err
+    assert text in sent(requests[0])
+    assert len(sent(requests[0])) < 4000
+
+
 def test_with_is_bounded_and_shown_in_the_dry_run(shell: Shell, requests: list[Any]) -> None:
     shell.ip.user_ns["long"] = "x" * 100_000 + "END"
     shell.ip.user_ns["wide"] = pd.DataFrame([range(200)])
@@ -168,6 +193,7 @@ def test_keys_of_the_environment_are_removed(monkeypatch: pytest.MonkeyPatch) ->
     assert context.redact("open sesame") == "[ACME_LOGIN removed]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["-eyJ", "eyJ", "://a:", "sk-", "key='", "-----BEGIN PRIVATE KEY-----", "/home/", "Bearer "]
 )
@@ -194,6 +220,7 @@ def test_what_raises_is_an_error_in_one_line(shell: Shell, requests: list[Any], 
     assert not requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     ["x" * 20_000_000, b"x" * 20_000_000, list(range(5_000_000)), np.zeros(2, [(f"f{n}", int) for n in range(3000)])],
@@ -204,6 +231,7 @@ def test_what_is_huge_is_bounded(value: Any) -> None:
     assert len(str(piece)) < 7000
 
 
+@pytest.mark.slow
 def test_a_huge_error_is_bounded() -> None:
     (piece,) = context.failure(ValueError("x" * 20_000_000), None)
     assert len(str(piece)) < 7000

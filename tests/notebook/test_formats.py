@@ -73,6 +73,7 @@ def test_nested_brackets_are_no_way_to_hang() -> None:
         find_json("[" * 100_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [
@@ -99,6 +100,31 @@ def test_fences_close_what_is_no_longer_than_they() -> None:
     assert code_blocks("```\nx") == []
 
 
+@pytest.mark.parametrize(
+    ("answer", "blocks"),
+    [
+        ("```x = 1``` is inline.\n```py\ny\n```", [("py", "y\n")]),
+        ("```py\nx\n``` closes nothing\ny\n```", [("py", "x\n``` closes nothing\ny\n")]),
+        ("~~~ a `b`\nx\n~~~", [("a", "x\n")]),
+        ("> ```py\n> x\n> ```\n> - ```\n>   y\n>   ```", [("py", "x\n"), ("", "y\n")]),
+        ("1. a\n   ```py\n   x\n\n     y\n   ```", [("py", "x\n\n  y\n")]),
+        ("- a\n  - ```sql\n    SELECT 1\n    ```\n  - b", [("sql", "SELECT 1\n")]),
+        ("```Py\r\nx\r\n```\r\n", [("py", "x\n")]),
+        ("<div>\n```py\nx\n```\n</div>", [("py", "x\n")]),  # HTML is shown as text, with the block inside
+        ("```{python}\nx\n```   ", [("", "x\n")]),
+        ("    ```\n    x\n    ```", []),
+        ("- ```\n  x", []),
+        ("> ```\n> x\n\n```\ny\n```", [("", "y\n")]),
+        ("```py\n```", [("py", "")]),
+        ("```py", []),
+        ("```py\nx\n", []),
+        ("~~~\n````\n```\nx\n```", [("", "x\n")]),
+    ],
+)
+def test_fences_are_commonmarks(answer: str, blocks: list[tuple[str, str]]) -> None:
+    assert code_blocks(answer) == blocks
+
+
 def test_what_can_be_read_but_not_written_is_no_json(monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
     deep: list[Any] = []
     for _ in range(5000):
@@ -114,6 +140,50 @@ def test_a_new_cell_holds_what_is_shown(shell: Shell, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shell.ip, "set_next_input", lambda text, replace: inputs.append(text))
     shell.run("%%route -m o/echo -f code\n```python\nx = 1  # \u202e evil \x1b[31m\n```")
     assert inputs == ["x = 1  #  evil "]
+
+
+@pytest.mark.parametrize(
+    ("fmt", "words"), [("json", "JSON alone"), ("code", "code alone"), ("html", "HTML source alone")]
+)
+def test_the_model_is_told_what_the_format_needs(shell: Shell, requests: list[Any], fmt: str, words: str) -> None:
+    ask = f"-q -t mid -f {fmt}"
+    shell.run(f"%%route {ask}\nThe three largest cities")
+    shell.run(f"%%route {ask} --raw -s 'Be {{{{brief}}}}.'\nThe three largest cities")
+    first, second = (request[2]["messages"] for request in requests)
+    assert [turn["role"] for turn in first] == ["system", "user"]
+    assert words in first[0]["content"]
+    assert second[0]["content"] == f"Be {{{{brief}}}}.\n\n{first[0]['content']}"
+    assert first[1]["content"] == "The three largest cities"
+    assert first[0]["content"] in " ".join(shell.run(f"%%route -n {ask}\nThe three largest cities").out.split())
+    shell.run("%%route -q -t mid\nThe three largest cities")  # another question, with another place in the cache
+    assert [turn["role"] for turn in requests[2][2]["messages"]] == ["user"]
+
+
+@pytest.mark.parametrize("fmt", ["markdown", "text", "none"])
+def test_other_formats_ask_for_nothing(shell: Shell, requests: list[Any], fmt: str) -> None:
+    shell.run(f"%%route -q -f {fmt}\nThe three largest cities")
+    assert [turn["role"] for turn in requests[0][2]["messages"]] == ["user"]
+
+
+def test_a_cell_adds_its_code_once(home: Any, server: Any) -> None:
+    mid_chain(home, server, '["o/echo"]')
+
+    def ask(cell: str | None, code: str, *more: str) -> list[str]:
+        reply = running.run(f"%%route -m o/echo -f code {' '.join(more)}\n```python\n{code}\n```", cell=cell)
+        assert reply.status == "ok", reply.error
+        assert ("has added the cell with this code" in reply.text) == (not reply.payload)
+        return [payload["text"] for payload in reply.payload]
+
+    with kernel() as running:
+        running.run("%load_ext ipyrouter")
+        assert ask("a", "x = 1") == ["x = 1"]
+        assert ask("a", "x = 1") == []
+        assert ask("a", "x = 1", "--refresh") == []
+        assert ask("a", "x = 2") == ["x = 2"]
+        assert ask("b", "x = 1") == ["x = 1"]  # another cell
+        assert ask("b", "x = 1") == []
+        for _ in range(2):  # a console's next prompt, which is used up
+            assert ask(None, "x = 1") == ["x = 1"]
 
 
 def test_code_goes_into_a_new_cell(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -96,12 +97,15 @@ def test_an_error_fails_the_cell_so_that_run_all_stops(home: Path, server: Fault
 
 
 def test_streaming_updates_at_most_ten_times_a_second(home: Path, server: FaultServer) -> None:
-    mid_chain(home, server, '["o/ok", "o/stream-drip"]')
+    mid_chain(home, server, '["o/echo", "o/stream-drip"]')
     with kernel() as running:
         running.run("%load_ext ipyrouter")
-        quick = running.run("%%route\nExplain closures")  # all its pieces arrive at once
-        assert TEXT in quick.markdown
-        assert quick.updates <= 3
+        text = "many words " * 500  # arrives in a hundred pieces, all at once
+        started = time.monotonic()
+        quick = running.run(f"%%route\n{text}")
+        taken = time.monotonic() - started
+        assert text.strip() in quick.markdown
+        assert quick.updates <= 2 + 11 * taken  # with a second's word on what is being waited for
         slow = running.run("%%route -m o/stream-drip\nExplain closures")
         assert slow.updates >= 4
         assert TEXT in slow.markdown

@@ -11,10 +11,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 import ipyrouter
 from ipyrouter.errors import IPyRouterError, NoModelError, RouteError, UsageError
-from ipyrouter.notebook import options
+from ipyrouter.notebook import options, render
+from ipyrouter.notebook.formats import Shown
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import Answer
@@ -53,7 +55,7 @@ def test_line_magic_returns_the_answer(shell: Shell) -> None:
     [
         "print({'foo': 'bar'})",
         "{os.environ['HOME']} and {1+1} and $HOME and $x and ${x}",
-        "100% of %s and %(name)s, {{x.y}} {{x[0]}} {{1+1}} {{ }}",
+        "100% of %s and %(name)s, {{u.v}} {{u[0]}} {{1+1}} {{0}} {{ }} {{ not a name }}",
         "'single' \"double\" `tick` \\n \\\\ !ls ?help",
         "%time in the second line\n!echo hi\n  indented",
         "null \x00 byte",
@@ -179,6 +181,29 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%router export log.xls", "Unknown format '.xls'. Known: .csv, .json, .parquet."),
         ("%router export nowhere/log.csv", "cannot be written"),
         ("%router report yesterdayy", "'yesterdayy' is no date."),
+        ("%%route --tmp 0.5\nx", "Unknown option '--tmp'. Did you mean '--temperature'?"),
+        ("%%route --temp 0.5\nx", "Did you mean '--temperature'?"),
+        ("%%route --max_tokens 5\nx", "Did you mean '--max-tokens'?"),
+        ("%%route --sys 'Be brief.'\nx", "Did you mean '--system'?"),
+        ("%%route —no-cahce\nx", "Unknown option '—no-cahce'. Did you mean '--no-cache'?"),
+        ("%%route -s “Be brief.\nx", "The quotes after -s do not close. Write plain quotes"),
+        ('%%route -s "Be brief.”\nx', "The quotes after -s do not close."),
+        ("%%route -m openai/\nx", "Unknown model 'openai/': a name is missing. Write provider/model"),
+        ("%%route -m /ok\nx", "Unknown model '/ok': a name is missing."),
+        ("%%route -m ''\nx", "Unknown model '': a name is missing."),
+        ("%%route --with\nx", "--with needs a value. Write --with NAMES."),
+        ("%router status now", "%router status takes no 'now'. Write %router status alone."),
+        ("%router panel big", "%router panel takes no 'big'."),
+        ("%router compare all", "%router compare takes no 'all'."),
+        ("%router models o", "%router models takes no 'o'."),
+        ("%router config budget", "%router config takes no 'budget'."),
+        ("%router clear-cache now", "%router clear-cache takes no 'now'."),
+        ("%router learn all", "%router learn takes no 'all'."),
+        ("%router export log.csv --tier fats", "Unknown tier 'fats'."),
+        ("%router export log.csv --status okay", "Unknown status 'okay'. Did you mean 'ok'?"),
+        ("%router export log.csv --since yesterdayy", "'yesterdayy' is no date."),
+        ("%router export log.csv --day 2026-11-23", "Unknown option '--day'."),
+        ("%router log 5 6", "'5 6' is no number of rows."),
     ],
 )
 def test_bad_input_fails_the_cell_in_one_line(shell: Shell, requests: list[Any], cell: str, said: str) -> None:
@@ -190,6 +215,49 @@ def test_bad_input_fails_the_cell_in_one_line(shell: Shell, requests: list[Any],
     assert "Traceback" not in shown
     assert "\n" not in shown
     assert not requests
+
+
+@pytest.mark.parametrize(
+    ("line", "system"),
+    [
+        ("—no-cache -s “Be brief.”", "Be brief."),
+        ("––no-cache –s „Be brief.“", "Be brief."),
+        ("--no‑cache —system «Be brief.»", "Be brief."),
+        ("--no-cache\u00a0-s\u00a0‘Be brief.’", "Be brief."),
+        ("--no-cache —system=“Don’t say "+'"hi"'+".”", 'Don’t say "hi".'),
+        ("-s “” --no-cache", None),
+    ],
+)  # fmt: skip
+def test_dashes_quotes_and_blanks_as_a_web_page_writes_them(
+    shell: Shell, requests: list[Any], line: str, system: str | None
+) -> None:
+    for cell in (f"%%route {line}\nhello", f"%route {line} hello"):
+        ran = shell.run(cell)
+        assert ran.error is None, ran.out + ran.err
+        *before, prompt = requests[-1][2]["messages"]
+        assert (prompt["content"], [turn["content"] for turn in before]) == ("hello", [system] if system else [])
+
+
+@pytest.mark.parametrize(
+    "prompt", ["— what is this dash?", "–5 apples", "—Hola, ¿qué tal?", "“Quoted” words", "−1 < 0"]
+)
+def test_a_prompt_may_begin_with_any_mark(shell: Shell, requests: list[Any], prompt: str) -> None:
+    shell.run(f"%route -q {prompt}")
+    assert prompt_of(requests[0]) == prompt
+
+
+@pytest.mark.parametrize(
+    "names", ["--with a --with b", "--with a, b", "--with a ,b", "--with a , b", "--with=a,b", "--with 'a, b'"]
+)
+def test_names_of_with_add_up(shell: Shell, requests: list[Any], names: str) -> None:
+    shell.run("a, b = 'first', 'second'")
+    for cell in (f"%%route -q --no-cache {names}\nhello", f"%route -q --no-cache {names} hello"):
+        ran = shell.run(cell)
+        assert ran.error is None, ran.out + ran.err
+        assert re.sub(r"\W+", " ", prompt_of(requests[-1])) == (
+            "hello a text of 5 characters first b text of 6 characters second "
+        )
+    assert shell.run("%%route -q --with a, b,\nhello").error is None
 
 
 def test_a_prompt_may_begin_with_a_dash(shell: Shell, requests: list[Any]) -> None:
@@ -271,6 +339,38 @@ def test_router_subcommands(shell: Shell) -> None:
     assert "Forgot 1 cached answer." in shell.run("%router clear-cache").out
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
+def test_the_log_fits_the_terminal_with_cost_and_status(
+    shell: Shell, make_router: MakeRouter, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    ipyrouter.use_router(make_router(mid=["o/ok", "o/small@a-model-with-a-long-name-2026-11-23"]))
+    shell.run("%%route -q\nWhat is the longest river of all rivers in the world and elsewhere?")
+    shell.run("%%route -q -m o/small@a-model-with-a-long-name-2026-11-23\nWhat is the longest river of all rivers?")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    head, first, second, *more = shell.run("%router log").out.strip().splitlines()[-4 + (columns == 200) :]
+    assert "status" in head
+    assert "cost" in head
+    for line in (first, second):
+        assert " ok " in line
+        assert "$0.00041" in line
+        assert len(line) <= columns
+    absent = "Not shown: saved, took, tokens. All of the log: ipyrouter.cost_log()"
+    assert more == ([absent] if columns < 200 else [])
+    assert "a-model-with-a-long-name" in shell.run("%router log").value._repr_html_()
+
+
+def test_an_answer_shows_as_one_without_the_extension(make_router: MakeRouter) -> None:
+    answer = make_router(mid=["o/echo"]).route("<script>alert(1)</script> \x1b[31m**bold**")
+    formatter = InteractiveShell().display_formatter
+    shown, _ = formatter.format(answer)
+    assert shown == render.answer_bundle(answer, Shown(answer.text))
+    assert "<script" not in shown["text/markdown"]
+    assert "**bold**" in shown["text/markdown"]
+    assert shown["text/plain"].startswith("[mid] o/echo · $")
+    assert "\x1b" not in shown["text/plain"]
+    assert answer.text in repr(answer) or repr(answer.text) in repr(answer)  # repr() keeps all fields
+
+
 def test_report_spans(shell: Shell) -> None:
     shell.run("%%route\nExplain closures")
     for span in ("--week", "--month", "--all"):
@@ -305,20 +405,49 @@ def test_models_tell_prices_windows_and_what_was_last_seen(shell: Shell, make_ro
     assert models.loc["o/unpriced", rates].isna().all()
 
 
+def test_models_tell_that_the_toy_answers(shell: Shell) -> None:
+    ipyrouter.use_router(Router())  # no key in sight
+    assert (
+        "toy model (SmolLM2-135M): no key is set; local/smollm2 answers in every tier."
+        in shell.run("%router models").out
+    )
+
+
+def test_the_comparison_says_at_least(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(power=["a/ok"], prices={"o/ok": {"input": 1, "output": 10}}))
+    shell.run("%%route\nExplain closures")
+    shell.run("%%route -t power\nExplain closures")
+    table = shell.run("%router compare").value
+    assert table["cost"].tolist() == [
+        "unknown, 2 calls unpriced", "$0.00084", "at least $0.00042, 1 call unpriced",
+        "at least $0.00042, 1 call unpriced",
+    ]  # fmt: skip
+    assert list(table.columns) == ["model", "cost", "latency", "calls"]
+
+
+def test_the_log_table_marks_estimates(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(mid=["o/no-usage"]))
+    shell.run("%%route\nExplain closures")
+    shell.run("%%route -m o/ok\nExplain closures")
+    certain, estimate = shell.run("%router log").value["cost"]
+    assert certain.startswith("$")
+    assert estimate.startswith("about $")
+
+
 def test_a_model_that_was_left_alone_was_last_seen_before(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-401"]))
     for _ in range(2):
         assert isinstance(shell.run("%%route\nExplain closures").error, RouteError)
     models = shell.run("%router models").value.reset_index().set_index("model")
     assert models.loc["o/status-401", "last seen"].startswith("401 Incorrect API key provided")
-    assert models.loc["o/status-401", "state"].startswith("Incorrect API key")
+    assert models.loc["o/status-401", "state"].startswith("401 Incorrect API key")
 
 
 def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/ok"]))
     shell.run("%%route\nExplain closures")
     told = shell.run("%router status").out
-    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: Rate limit reached", told)
+    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: 429 Rate limit reached", told)
 
 
 def test_status_tells_what_is_left_of_a_budget(shell: Shell, make_router: MakeRouter) -> None:
@@ -342,6 +471,27 @@ def test_export(shell: Shell, suffix: str) -> None:
     frame = readers[suffix](path)
     assert list(frame["prompt"]) == ["Explain closures"]
     assert list(frame["cost_pico"]) == [410_000_000]
+
+
+@pytest.mark.parametrize(
+    ("filters", "models"),
+    [
+        ("", ["ok", "ok", "echo"]),
+        ("--tier power", ["echo"]),
+        ("--status cached", ["ok"]),
+        ("--model ok --status ok", ["ok"]),
+        ("--since 2020-01-01 --until 2021-01-01", []),
+        ("--since yesterday", ["ok", "ok", "echo"]),
+    ],
+)
+@pytest.mark.parametrize("order", ["{file} {filters}", "{filters} {file}"])
+def test_export_of_some_rows(shell: Shell, filters: str, models: list[str], order: str) -> None:
+    shell.run("%%route -q\nExplain closures")
+    shell.run("%%route -q\nExplain closures")
+    shell.run("%%route -q -t power -m o/echo\nExplain closures")
+    ran = shell.run(f"%router export {order.format(file='log.json', filters=filters)}")
+    assert ran.error is None, ran.out + ran.err
+    assert [row["model"] for row in json.loads(Path("log.json").read_text())] == models
 
 
 def test_help(shell: Shell) -> None:

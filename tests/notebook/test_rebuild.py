@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 import ipyrouter
 from ipyrouter.router import Router
@@ -20,6 +18,9 @@ from tests.notebook.test_kernel import mid_chain
 def test_a_lost_log_is_rebuilt(
     shell: Shell, home: Path, server: FaultServer, make_router: Callable[..., Router]
 ) -> None:
+    import nbformat  # late: four seconds
+    from nbclient import NotebookClient
+
     mid_chain(home, server, '["o/status-500", "o/ok"]')
     with (home / "config.toml").open("a") as file:
         file.write('[prices."o/ok"]\ninput = 1\noutput = 10\n')

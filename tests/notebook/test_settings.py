@@ -36,7 +36,14 @@ def test_a_budget_set_here_holds(shell: Shell, requests: list[Any]) -> None:
     ("line", "said"),
     [
         ("max_us = 1", "ConfigError: IPyRouter has no setting 'max_us'. Did you mean 'max_usd'?"),
-        ("max_usd = -1", "should not be less than 0"),
+        (
+            "max_usd = -1",
+            "IPyRouter.max_usd = -1: expected a float, in dollars, which should not be less than 0, or None.",
+        ),
+        ("max_usd_day = 'x' * 5000", "IPyRouter.max_usd_day = 'xxxx"),
+        ("fast_below = 2", "IPyRouter.fast_below = 2: expected a float from 0 to 1, or None."),
+        ("cache = 'maybe'", "IPyRouter.cache = 'maybe': expected True or False, or None."),
+        ("mode = 'x'", "IPyRouter.mode = 'x': expected any of ['learned', 'rules', 'hybrid'], or None."),
         ("max_usd = float('inf')", "must be a number of at most"),
         ("max_usd = 10**400", "too large"),
         ("max_usd = 'much'", "expected a float"),
@@ -81,3 +88,22 @@ def test_what_configure_was_given_stays(shell: Shell, make_router: Any) -> None:
     ipyrouter.use_router(router)
     shell.run("%route -q Explain closures")
     assert router.config.budget.day == Decimal("0.5")
+
+
+@pytest.mark.parametrize("key", ["sk-proj-CANARYcanary0123", "A1b2C3d4E5f6G7h8"])
+@pytest.mark.parametrize(
+    "line",
+    ["%config IPyRouter.mode = {!r}", "%config IPyRouter.max_usd = {!r}", "%config IPyRouter.cache = [{!r}]",
+     "%%route -m {}/m\nx", "%%route -m {}\nx", "%%route -t {}\nx"],
+)  # fmt: skip
+def test_a_key_in_a_wrong_place_is_not_shown(shell: Shell, line: str, key: str) -> None:
+    ran = shell.run(line.format(key))
+    assert ran.error is not None
+    assert key not in str(ran.error) + repr(ran.error) + ran.out + ran.err
+
+
+@pytest.mark.parametrize("line", ["%router report {}", "%router log {}", "%%route {}\nx", "%%route --max-tokens {}\nx"])
+def test_what_begins_like_a_key_is_not_shown(shell: Shell, line: str) -> None:
+    ran = shell.run(line.format("sk-proj-CANARYcanary0123"))
+    assert ran.error is not None
+    assert "CANARY" not in str(ran.error) + repr(ran.error) + ran.out + ran.err

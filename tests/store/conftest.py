@@ -108,10 +108,11 @@ def of_attempts(
 
 
 def random_record(chance: random.Random, name: str, **fields: Any) -> Record:
-    """A request with one to four attempts: escalations, faults, unknown prices, long contexts, answers from the cache."""
+    """A request with up to four attempts: escalations, faults, unknown prices, long contexts, or one from the cache."""
 
     def cost() -> Cost:
-        amount = chance.choice([None, Decimal(0), Decimal(chance.randrange(10**12)).scaleb(-12), Decimal("0.000000000001")])
+        amounts = [None, Decimal(0), Decimal(chance.randrange(10**12)).scaleb(-12), Decimal("0.000000000001")]
+        amount = chance.choice(amounts)
         return Cost(amount, "config:x", (("input", Decimal(1)), ("output", Decimal(10))))
 
     def attempt(status: str, tier: str) -> Attempt:
@@ -137,4 +138,5 @@ def random_record(chance: random.Random, name: str, **fields: Any) -> Record:
         attempts = tuple(map(attempt, statuses, tiers))
         if chance.random() < 0.3:
             fields["fallback_from"] = "o/first"
-    return of_attempts(name, attempts, prompt=chance.choice(["a prompt", None, "日本語\x00 \"quoted\", 'x'\r\n"]), **fields)
+    prompt = chance.choice(["a prompt", None, "日本語\x00 \"quoted\", 'x'\r\n"])
+    return of_attempts(name, attempts, prompt=prompt, **fields)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import random
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 
-import pytest
-
-from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Store
+from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Store, Unavailable
 from ipyrouter.store.owners import new_owner
-from ipyrouter.types import Cost, Session, Usage
-from tests.store.conftest import DAY, NOON, SESSION, ManualClock, a_record, random_record
+from ipyrouter.types import Session, Usage
+from tests.store.conftest import DAY, NOON, SESSION, ManualClock, a_record
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 DOLLAR = 10**12
@@ -35,7 +31,9 @@ def claim(store: Store, owner: str, seconds: float = 60) -> str | None:
     return looked.owner if isinstance(looked, Claim) else None
 
 
-def reserve(store: Store, dollars: str, *limits: Limit, session: Session = SESSION, owner: str = "", seconds: float = 60):
+def reserve(
+    store: Store, dollars: str, *limits: Limit, session: Session = SESSION, owner: str = "", seconds: float = 60
+) -> Reservation | Refusal | Unavailable:
     return store.reserve(int(Decimal(dollars) * DOLLAR), limits, session, owner or new_owner(), seconds)
 
 

@@ -25,51 +25,75 @@ def handler_comes_back() -> Iterator[None]:
 
 def test_it_comes_after_the_block() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), deferred():
-        interrupt()
-        done.append(1)
+
+    def work() -> None:
+        with deferred():
+            interrupt()
+            done.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == [1]
 
 
 def test_it_comes_after_the_block_once() -> None:
-    with pytest.raises(KeyboardInterrupt), deferred():
-        interrupt()
-        interrupt()
+    def work() -> None:
+        with deferred():
+            interrupt()
+            interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     with deferred():
         pass
 
 
 def test_it_comes_after_a_block_that_failed_and_keeps_the_failure() -> None:
-    with pytest.raises(KeyboardInterrupt) as caught, deferred():
-        interrupt()
-        raise ValueError("the failure")
+    def work() -> None:
+        with deferred():
+            interrupt()
+            raise ValueError("the failure")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        work()
     assert isinstance(caught.value.__context__, ValueError)
 
 
 def test_the_outermost_block_decides() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), deferred():
-        with deferred() as inner:
-            interrupt()
-            with inner.allowed():
-                done.append("inner")
-        done.append("outer")
+
+    def work() -> None:
+        with deferred():
+            with deferred() as inner:
+                interrupt()
+                with inner.allowed():
+                    done.append("inner")
+            done.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == ["inner", "outer"]
 
 
 def test_it_is_let_through_where_that_is_allowed() -> None:
     done = []
-    with deferred() as block:
-        with pytest.raises(KeyboardInterrupt), block.allowed():
+
+    def work() -> None:
+        with deferred() as block:
+            try:
+                with block.allowed():
+                    interrupt()
+                    done.append("never")
+            except KeyboardInterrupt:
+                done.append("let through")
             interrupt()
-            done.append("never")
-        interrupt_again = pytest.raises(KeyboardInterrupt)
-        with interrupt_again:
-            interrupt()  # held back again
-            done.append("held")
-            with block.allowed():  # delivers it
+            done.append("held back again")
+            with block.allowed():
                 done.append("never")
-    assert done == ["held"]
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["let through", "held back again"]
 
 
 def test_the_handler_that_was_there_is_called() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import stat
 import threading
 import time
 import weakref
@@ -42,6 +43,7 @@ class Database:
         self._warnings: list[str] = []
         self._warned: set[str] = set()
         self._overflow: sqlite3.Connection | None = None
+        self._rights_are_known = False
         self._moves = 0  # how often memory has moved to the disk
         self._lock = threading.Lock()  # one writer at a time, so that no thread waits for another in vain; the overflow
         _databases.add(self)
@@ -63,6 +65,35 @@ class Database:
                 self._drop_overflow()
             self._busy = _BUSY
             return result
+
+    def erase(self, work: Work[T]) -> T:
+        """Run work, which deletes, on the disk and let no byte of it stay there. Raises StoreError."""
+
+        def step(connection: Connection) -> T:
+            connection.sql.execute("PRAGMA secure_delete = ON")
+            return self._transaction(connection, work)
+
+        with interrupts.deferred(), self._lock:
+            try:
+                result = self._on_disk(step)
+            except TROUBLES as error:
+                if isinstance(error, StoreError):
+                    raise
+                raise StoreError(
+                    f"{self.path} cannot be written ({error}); nothing was deleted.", "Try again."
+                ) from None
+            if self._overflow is not None:
+                self._drop_overflow()
+            try:
+                reason = self._on_disk(_wipe)
+            except TROUBLES as error:
+                reason = str(error)
+        if reason:
+            raise StoreError(
+                f"The rows are deleted, but their bytes may still be in {self.path} or its -wal file ({reason}).",
+                "Run %router forget again when no other kernel uses the log.",
+            )
+        return result
 
     def read(self, work: Work[list[T]]) -> list[T]:
         """Return the rows that work gives on the disk and in memory. Raises StoreError for a newer schema."""
@@ -126,7 +157,7 @@ class Database:
         until, damages = time.monotonic() + self._busy, 0
         while True:
             try:
-                return self._connections.use(step)
+                result = self._connections.use(step)
             except _ReplacedError:
                 continue
             except StepError as failed:
@@ -138,6 +169,9 @@ class Database:
                     self._set_aside(failed)
                 elif trouble is not Trouble.BUSY or time.monotonic() >= until:
                     raise failed.error from None
+            else:
+                self._look_at_rights()
+                return result
             time.sleep(random.uniform(0.001, 0.01))  # noqa: S311  so that waiting processes do not go in step
 
     def _transaction(self, connection: Connection, work: Work[T]) -> T:
@@ -150,6 +184,16 @@ class Database:
         if self._connections.file() != connection.file:  # set aside or deleted meanwhile: nobody would find it there
             raise _ReplacedError
         return result
+
+    def _look_at_rights(self) -> None:
+        """Warn, once, if others have access to the folder; the files themselves are the user's alone."""
+        if self._rights_are_known or os.name != "posix":
+            return
+        self._rights_are_known = True
+        folder = self.path.parent
+        rights = stat.S_IMODE(folder.stat().st_mode)
+        if rights & 0o077:
+            self._warn(f"Others may look into {folder} (rights {rights:04o}). Run: chmod 700 {folder}", "rights")
 
     def _set_aside(self, failed: StepError) -> None:
         self._connections.close()
@@ -218,6 +262,13 @@ class Database:
         if self._overflow is not None:
             _of_parents.append(self._overflow)
             self._overflow = None
+
+
+def _wipe(connection: Connection) -> str:
+    """Write the file anew without free pages and empty its journal; return why bytes may be left, or ""."""
+    connection.sql.execute("VACUUM")  # rows that were replaced earlier left bytes in free pages
+    busy, *_ = connection.sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return "another kernel is reading it" if busy else ""
 
 
 class _ReplacedError(Exception):

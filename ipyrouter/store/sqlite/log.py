@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 from collections.abc import Callable, Sequence
 
@@ -11,6 +12,7 @@ from ipyrouter.store import rows
 from ipyrouter.store.base import Feedback, Record, microseconds
 from ipyrouter.store.sqlite import cache
 from ipyrouter.store.sqlite.database import Database
+from ipyrouter.store.sqlite.forget import forget
 from ipyrouter.store.sqlite.ledger import release
 
 _MB = 1_000_000
@@ -63,6 +65,14 @@ class LogWriter:
             return new
 
         return self._database.write(write)
+
+    def forget(self, answer_id: str | None, before: dt.datetime | None, *, content: bool) -> int:
+        """Delete an answer, those before a moment, or all, or with ``content`` only their texts; return how many.
+
+        Cached completions of theirs go, too, and no bytes of any of it stay in the files. Raises StoreError.
+        """
+        moment = None if before is None else microseconds(before)
+        return self._database.erase(lambda sql: forget(sql, answer_id, moment, content=content))
 
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
         """Store what the user thought of an answer; False if there is no such answer."""

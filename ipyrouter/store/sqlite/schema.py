@@ -165,9 +165,9 @@ def triggers() -> Iterator[str]:
     # The attempts go first, because their request tells which of them answered.
     gone = "DELETE FROM attempts WHERE answer_id = old.id"
     yield f"CREATE TRIGGER answers_removed BEFORE DELETE ON answers BEGIN {gone}; END"
-    # What was spent stays spent where its row is deleted, so that nobody empties a budget by forgetting an answer.
-    counts = "WHEN new.restored = 0 AND new.cost_pico != 0"
-    yield f"CREATE TRIGGER spent_added AFTER INSERT ON attempts {counts} BEGIN {_spend('new', 1)}; END"
+    for name, when, row, sign in (("added", "INSERT", "new", 1), ("removed", "DELETE", "old", -1)):
+        counts = f"WHEN {row}.restored = 0 AND {row}.cost_pico != 0"
+        yield f"CREATE TRIGGER spent_{name} AFTER {when} ON attempts {counts} BEGIN {_spend(row, sign)}; END"
     changed = f"{_spend('old', -1)}; {_spend('new', 1)}"
     yield (
         "CREATE TRIGGER spent_changed AFTER UPDATE OF time, session, cost_pico, restored ON attempts"
@@ -203,7 +203,7 @@ def total(value: str) -> str:
 
 
 def recount(connection: sqlite3.Connection) -> None:
-    """Compute the budgets' counters from the log; what was spent on rows that are gone since stays, where it is known.
+    """Compute the budgets' counters from the log; one that knows of more, from a file that was set aside, stays.
 
     Only damage makes this necessary.
     """

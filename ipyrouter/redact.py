@@ -1,0 +1,301 @@
+"""Taking keys and passwords out of text. Pure functions: what is secret comes as an argument or shows by its looks."""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+
+REMOVED = "[key removed]"
+GONE = "REMOVED"  # stands for a password or key in an address, which stays one that can be parsed
+MARK = "…"  # stands for a known key in a message
+
+_SHORTEST = 8  # characters: a shorter key ("EMPTY", "one") is an ordinary word, and a shorter part betrays little
+_MASK = re.compile(r"\*{2,}|•{2,}|…+|\.{3,}|[xX]{4,}")  # what servers put into the middle of a key they quote
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# The names of secrets, word by word: "input_tokens", "keyboard" and "author" are none.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SECRET_WORDS = _words(
+    "password passwords passwd passwds pwd pwds passphrase passcode passwort kennwort secret secrets credential"
+    " credentials creds apikey apikeys authkey authtoken accesskey accesstoken privatekey secretkey authorization"
+    " bearer jwt"
+)
+_LAST_WORDS = frozenset({"token", "auth"})
+_OWNED = {  # a last word that is a secret only after one of these
+    "key": _words(
+        "api access private secret auth account client encryption decryption signing master ssh service session app"
+        " application admin server license bot webhook openai anthropic aws azure gcp google github gitlab groq"
+        " mistral gemini huggingface hf stripe"
+    ),
+    "tokens": _words("access api auth bearer refresh secret"),
+    "pass": _words("db database user smtp mail ftp login admin root"),
+}
+_OWNED["keys"] = _OWNED["key"]
+_NO_TOKEN = _words(
+    "eos bos pad unk sep cls mask special next prev previous max min num n per first last every each start end stop"
+    " input output prompt completion word sub"
+)
+_ABOUT = _words(  # "password_length" and "has_password" tell of a secret, and are none
+    "length len count strength policy type name id changed updated at age date expires expiry required min max"
+)
+_FLAGS = frozenset({"is", "has", "needs", "uses", "no", "n", "num"})
+
+_PREFIXES = re.compile(
+    r"(?:sk|pk|rk)[-_]|(?:gsk|r8|npm|hf|ghp|gho|ghu|ghs|ghr|github_pat)_|(?:xai|pplx|nvapi|glpat)-|ya29\.|xox[abpr]-"
+    r"|AKIA|ASIA|AIza|eyJ|Bearer |Basic ",
+)
+_LOOKS = re.compile(
+    # OpenAI, Anthropic, Stripe; Groq, xAI, Perplexity, NVIDIA, Replicate, GitLab, npm, Google
+    r"\b(?:(?:sk|pk|rk)[-_]|(?:gsk|r8|npm)_|(?:xai|pplx|nvapi|glpat)-|ya29\.)[\w-]{8,}"
+    r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}|\bhf_[A-Za-z0-9]{16,}|\bxox[abpr]-[\w-]{10,}"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"
+    r"|(?<=[Bb]earer )[\w.~+/=-]{8,}|(?<=[Bb]asic )[A-Za-z0-9+/=]{8,}"
+    r"|(?<=://)[^\s/@:]*:[^\s/]+(?=@)"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
+)
+# password = "…", 'api_key': '…': the name says what it is; key="…" may be anything, unless it looks like a key.
+_NAMED = re.compile(
+    r"""((?:api|access|private|secret|auth|account|client)[_-]?(?:key|token|secret)|passw(?:or)?d|passphrase)"""
+    r"""(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[^"'\n]{4,}\3""",
+    re.IGNORECASE,
+)
+_LIKELY = re.compile(
+    r"""(key|token|secret)(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[\w.~+/=-]{20,}\3""",
+    re.IGNORECASE,
+)
+# A field in a repr: name=value or 'name': value, the value quoted or up to the next comma or bracket.
+_FIELD = re.compile(
+    r"""(?P<before>(?P<quote>["']?)(?<![\w.-])(?P<name>[A-Za-z_][\w.-]{0,80})(?P=quote)\s{0,3}[=:]\s{0,3})"""
+    r"""(?P<value>[rbfu]{0,2}(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")|[^\s,()\[\]{}'"]+)"""
+)
+_QUERY = re.compile(r"(?<=[?&])([\w.~%-]{1,80})=([^&#\s'\"<>]+)")
+
+
+# --- what is known ---
+
+
+def hide(text: str, secrets: Iterable[str], *, parts: bool = False) -> str:
+    """Return the text without the secrets, as they are or escaped, URL-encoded or in base64, whatever stands around.
+
+    Args:
+        text: What is shown, logged or raised.
+        secrets: The keys and passwords; those shorter than 8 characters are ordinary words and stay.
+        parts: Remove every run of 8 characters of a secret, too, and keys with a masked middle ("sk-abcd****wxyz").
+    """
+    known = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
+    if not known or not text:
+        return text
+    forms = sorted({form for secret in known for form in _forms(secret)}, key=len, reverse=True)
+    for form in forms:
+        text = text.replace(form, MARK)
+    if not parts:
+        return text
+    for secret in known:
+        text = _without_masked(text, secret)
+    grams = {form[i : i + _SHORTEST] for form in forms for i in range(len(form) - _SHORTEST + 1)}
+    return _without_runs(text, grams)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield what a secret looks like in messages, bodies and headers."""
+    quoted = (quote(secret, safe=""), quote(secret), quote_plus(secret))
+    yield from (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret)[1:-1].replace("/", "\\/"))
+    yield from (html.escape(secret), *quoted, *(re.sub(r"%..", lambda m: m[0].lower(), form) for form in quoted))
+    data = secret.encode("utf-8", "surrogatepass")
+    for before in range(3):  # where it begins within base64's groups of three bytes
+        text = base64.b64encode(bytes(before) + data).decode()
+        # Only the characters that hold nothing but the secret's bits.
+        whole = text[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6]
+        if len(whole) >= _SHORTEST:
+            yield from (whole, whole.replace("+", "-").replace("/", "_"))
+
+
+def _without_masked(text: str, secret: str) -> str:
+    """Remove the secret's beginning and end around a mask, where both together are long enough."""
+    pieces: list[str] = []
+    done = 0
+    for mask in _MASK.finditer(text):
+        if mask.start() < done:
+            continue
+        sizes = range(len(secret), 0, -1)
+        head = next((k for k in sizes if text.endswith(secret[:k], done, mask.start())), 0)
+        tail = next((k for k in sizes if text.startswith(secret[-k:], mask.end())), 0)
+        if head + tail >= _SHORTEST:
+            pieces += [text[done : mask.start() - head], MARK]
+            done = mask.end() + tail
+    return "".join([*pieces, text[done:]])
+
+
+def _without_runs(text: str, grams: set[str]) -> str:
+    pieces: list[str] = []
+    end = 0  # of the last run
+    for place in range(len(text) - _SHORTEST + 1):
+        if text[place : place + _SHORTEST] in grams:
+            if place > end or not pieces:
+                pieces += [text[end:place], MARK]
+            end = place + _SHORTEST
+    return "".join([*pieces, text[end:]])
+
+
+def keys_of(environ: Mapping[str, str]) -> list[str]:
+    """Return the values of environment variables whose names are those of keys; paths to keys are none."""
+    return [
+        value.strip()
+        for variable, value in environ.items()
+        if (secret_name(variable) or variable.upper().endswith(("_KEY", "_TOKEN")))
+        and not value.startswith(("/", "~", "."))
+    ]
+
+
+# --- what shows by its looks ---
+
+
+def scrub(text: str) -> str:
+    """Return the text without passwords and keys in addresses, and without what looks like the key of a service."""
+    return _without_queries(_LOOKS.sub(REMOVED, text))
+
+
+def content(text: str) -> str:
+    """Return what is sent along without what looks like a key, and without quoted values whose name says it is one."""
+    text = scrub(text)
+    for named in (_NAMED, _LIKELY):
+        text = named.sub(r"\1\2\3[removed]\3", text)
+    return text
+
+
+def fields(text: str) -> str:
+    """Return a repr without the values of fields whose names are those of secrets."""
+
+    def without(field: re.Match[str]) -> str:
+        return f"{field['before']}[removed]" if secret_name(field["name"]) else field[0]
+
+    return _FIELD.sub(without, text)
+
+
+def secret_name(name: object) -> bool:
+    """Tell whether a column, field or query parameter of this name holds a secret."""
+    if not isinstance(name, str):
+        return False
+    words = [word.lower() for word in _WORD.findall(name)]
+    if not words or words[0] in _FLAGS or words[-1] in _ABOUT:
+        return False
+    *_, before, last = ["", *words]
+    if last in _OWNED:
+        return before in _OWNED[last]
+    if last == "token" and before in _NO_TOKEN:
+        return False
+    return last in _LAST_WORDS or not _SECRET_WORDS.isdisjoint(words) or _compound(words)
+
+
+def _compound(words: list[str]) -> bool:
+    """Tell whether api_key and the like stand anywhere in a name: api_key_2, old_private_key_pem."""
+    pairs = itertools.pairwise(words)
+    return any(second in ("key", "token") and first in _OWNED["key"] for first, second in pairs)
+
+
+def like_secret(text: str) -> bool:
+    """Tell whether a value could be a key: it begins like one, or is a long mix of letters and digits."""
+    if _PREFIXES.match(text.strip()) or _LOOKS.search(text):
+        return True
+    words = re.findall(r"[A-Za-z0-9]{12,}", text)
+    return any(re.search(r"\d", word) and re.search(r"[A-Za-z]", word) for word in words)
+
+
+def excerpt(value: object) -> str:
+    """Return what an error may show of a value that is wrong: itself where it is short and plain, else its kind."""
+    if isinstance(value, str):
+        plain = len(value) <= 40 and not like_secret(value)
+        return repr(value) if plain else f"a text of {len(value):,} characters"
+    if value is None or isinstance(value, bool | int | float):
+        text = repr(value)
+        return text if len(text) <= 20 else f"a number of {len(text):,} digits"
+    return f"a value of the type {type(value).__name__}"
+
+
+def message(text: str) -> str:
+    """Return another library's words without what could be a key, wherever it stands in them."""
+    return re.sub(r"[^\s'\"]{8,}", lambda word: "[hidden]" if like_secret(word[0]) else word[0], scrub(text))
+
+
+def name(word: str) -> str:
+    """Return a name as an error may show it; where a key was written in its place, that is not shown."""
+    return word if len(word) <= 80 and not like_secret(word) else "[hidden]"
+
+
+# --- addresses ---
+
+
+class Address(str):
+    """An address that is itself for whoever opens it, but shows no password and no key when it is printed or pickled.
+
+    ``str()``, ``repr()`` and f-strings give what may be shown; concatenation and URL parsers see the real characters.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return public(self)
+
+    def __repr__(self) -> str:
+        return repr(public(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(public(self), spec)
+
+    def __copy__(self) -> Address:
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Address:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Address, (public(self),)
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+
+def public(address: str) -> str:
+    """Return an address without its password and the values of parameters that are secrets."""
+    real = "".join(address)  # of an Address, the characters themselves
+    scheme, there, rest = real.partition("://")
+    if not there:
+        return _without_queries(real)
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        authority = f"{GONE}@{authority.rpartition('@')[2]}"
+    return _without_queries(f"{scheme}://{authority}{slash}{path}")
+
+
+def _without_queries(text: str) -> str:
+    def without(parameter: re.Match[str]) -> str:
+        named = unquote(parameter[1])
+        hidden = named.lower() in ("key", "sig", "signature", "code") or secret_name(named) or like_secret(parameter[2])
+        return f"{parameter[1]}={GONE}" if hidden else parameter[0]
+
+    return _QUERY.sub(without, text)
+
+
+def secrets_in(address: str) -> list[str]:
+    """Return the password and the keys that stand in an address, decoded and as they are written."""
+    try:
+        parts = urlsplit("".join(address))
+        user, password = parts.username or "", parts.password or ""
+    except ValueError:
+        return []
+    found = [password, unquote(password), *([user] if user and not password else [])]
+    for parameter, value in parse_qsl(parts.query):
+        if public(f"?{parameter}={quote(value)}") != f"?{parameter}={quote(value)}":
+            found += [value, quote(value, safe="")]
+    return [secret for secret in dict.fromkeys(found) if secret]

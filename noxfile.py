@@ -1,0 +1,164 @@
+"""The project's sessions: `nox` runs the fast ones, `nox -l` lists them all, `nox -s NAME -- ARGUMENTS` runs one.
+
+Each has an environment of its own, with the versions of requirements/dev.txt. `.ci/run` needs none of this.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", f"tests-{sys.version_info.major}.{sys.version_info.minor}"]
+
+LOCK = Path("requirements", "dev.txt")
+MUTATED = ("budget", "ledger", "fallback", "pricing", "money", "context", "sanitise")  # modules, wherever they lie
+BESIDE_MODULES = {  # what else the wheel holds
+    "ipyrouter/py.typed",
+    "ipyrouter/defaults.toml",
+    "ipyrouter/classifier/weights.npz",
+}
+MEGABYTE = 1 << 20
+
+
+def install(session: nox.Session, package: str = "-e.") -> None:
+    """Install the locked versions of all that a contributor needs, and this package, or a built one."""
+    session.install("--require-hashes", "-r", str(LOCK))
+    session.install("--no-deps", package)
+
+
+def empty_folder(session: nox.Session) -> Path:
+    """Return a folder of the session's own, empty."""
+    folder = Path(session.create_tmp()).resolve()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return folder
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check rules and format with ruff."""
+    install(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the package with mypy, and uses of its public interface with mypy and pyright."""
+    install(session)
+    session.run("mypy")
+    session.run("mypy", "--strict", "tests/typing/accepted.py")
+    session.run("pyright", "tests/typing/accepted.py")
+    session.run("pytest", "-n0", "tests/typing")  # and what must be rejected, line by line
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def tests(session: nox.Session) -> None:
+    """Run the fast tests, or those that the arguments say: `nox -s tests-3.11 -- -m kernel`."""
+    install(session)
+    session.run("pytest", *(session.posargs or ["-m", "unit or wire"]))
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build sdist and wheel, look into them, and test the wheel where no source is: installed, beside the tests."""
+    folder = empty_folder(session)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(folder))  # the wheel is built from the sdist
+    (sdist,), (built,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    if sdist.stat().st_size > 3 * MEGABYTE:
+        session.error(f"{sdist.name} has over 3 MB: exclude in pyproject.toml what nobody builds with.")
+    names = set(zipfile.ZipFile(built).namelist())
+    strange = {name for name in names - BESIDE_MODULES if not (name.endswith(".py") or ".dist-info/" in name)}
+    if strange or BESIDE_MODULES - names:
+        session.error(f"{built.name}: not expected {sorted(strange)}, missing {sorted(BESIDE_MODULES - names)}")
+    install(session, str(built))
+    shutil.copytree("tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy("pyproject.toml", folder)  # pytest's and mypy's settings
+    with session.chdir(folder):
+        code = "import ipyrouter; print(ipyrouter.__file__); assert 'site-packages' in ipyrouter.__file__"
+        session.run("python", "-c", code, env={"PYTHONPATH": ""})
+        arguments = session.posargs or ["-m", "not browser"]
+        session.run("python", "-m", "pytest", *arguments, env={"PYTHONPATH": ""})
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure branches in this process, in kernels and on the command line."""
+    install(session)
+    session.run("coverage", "erase")
+    # -n0, because pytest-xdist kills workers that take long to write what they measured.
+    session.run("coverage", "run", "-m", "pytest", "-n0", *(session.posargs or ["-m", "not browser"]))
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Change our code in many small ways, and fail if tests do not notice one in twenty.
+
+    Arguments are modules, and the tests that should notice: `nox -s mutation -- pricing money tests/test_pricing.py`.
+    By default these are the modules that guard money and secrets, and all tests that are unit or wire: hours.
+    """
+    install(session)
+    tests = [name for name in session.posargs if name.startswith("tests")]
+    modules = [name for name in session.posargs if name not in tests] or MUTATED
+    settings = {
+        "source_paths": ["ipyrouter"],
+        "only_mutate": [f"*/{name}.py" for name in modules],
+        "also_copy": ["tests"],
+        "pytest_add_cli_args": ["-n0", "-m", "unit or wire", "--ignore=tests/browser"],
+        "pytest_add_cli_args_test_selection": tests or ["tests"],
+    }
+    folder = empty_folder(session)
+    for name in session.run("git", "ls-files", external=True, silent=True).splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, folder / name)
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write("\n[tool.mutmut]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+    with session.chdir(folder):
+        session.run("mutmut", "run")
+        session.run("mutmut", "results")
+        session.run("mutmut", "export-cicd-stats", silent=True)
+        counts = json.loads(Path("mutants", "mutmut-cicd-stats.json").read_text("utf-8"))
+    alive, every = counts["survived"] + counts["no_tests"], counts["total"]
+    session.log(f"{alive} of {every} mutants live ({alive / every:.1%}); see one with `mutmut show NAME` in {folder}.")
+    if not every or alive / every > 0.05:
+        session.error("Too many mutants live.")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write requirements/dev.txt anew; `nox -s lock -- --upgrade` takes the newest versions."""
+    compile_lock(session, LOCK, *session.posargs)
+
+
+@nox.session(name="lock-check")
+def lock_check(session: nox.Session) -> None:
+    """Fail if requirements/dev.txt is not what pyproject.toml asks for, or names where packages come from."""
+    again = Path(session.create_tmp(), LOCK.name)
+    shutil.copy(LOCK, again)  # versions that still fit stay
+    compile_lock(session, again)
+    if again.read_text("utf-8") != LOCK.read_text("utf-8"):
+        session.error(f"{LOCK} is out of date: run `nox -s lock`.")
+    if "://" in LOCK.read_text("utf-8"):
+        session.error(f"{LOCK} holds an address.")
+
+
+def compile_lock(session: nox.Session, path: Path, *arguments: str) -> None:
+    """Write the versions and hashes of everything, for all our Pythons and platforms, without any index's address."""
+    session.install("uv")
+    session.run(
+        "uv", "pip", "compile", "pyproject.toml", "--extra=dev", "--universal", "--python-version=3.11",
+        "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-annotate",
+        "--custom-compile-command=nox -s lock", "--quiet", f"--output-file={path}", *arguments,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Front ends' Markdown renderers, and texts to try them with."""

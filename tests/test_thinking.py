@@ -1,0 +1,89 @@
+"""Thinking between tags is no part of an answer; tags that an answer speaks of are."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipyrouter.thinking import Separator, split_thinking
+
+FENCE = "```html\n<think>a</think>\n```\nThat is how it looks."
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "thinking"),
+    [
+        ("Paris.", "Paris.", ""),
+        ("\n Paris.\n", "\n Paris.\n", ""),
+        (" \n", " \n", ""),
+        ("", "", ""),
+        ("<think>\nA city.\n</think>\n\nParis.", "Paris.", "A city."),
+        ("\n\n<THINK>A city.</Think>Paris.", "Paris.", "A city."),
+        ("<thinking>A city.</thinking> Paris.", "Paris.", "A city."),
+        ("<thought>A city.</thought>\nParis.", "Paris.", "A city."),
+        ("<reasoning>A city.</reasoning>\nParis.", "Paris.", "A city."),
+        ("<think>A city", "", "A city"),
+        ("<think>", "", ""),
+        ("<think></think>\n\nParis.", "Paris.", ""),
+        ("</think>\n\nParis.", "Paris.", ""),
+        ("A city of France.\n</think>\n\nParis.", "Paris.", "A city of France."),
+        ("A city.</think>Paris.", "Paris.", "A city."),
+        ("<think>See `</thinking>` and ```x\n</think>Paris.", "Paris.", "See `</thinking>` and ```x"),
+        ("<think>One.</think>Paris.\n<think>Two.</think>\nOr Lyon.", "Paris.\n\nOr Lyon.", "One.\nTwo."),
+        ("<think>One.</think>\n<think>Two.</think>\nParis.", "Paris.", "One.\nTwo."),
+        # text, because the answer speaks of the tags
+        ("R1 writes `<think>` first.", "R1 writes `<think>` first.", ""),
+        ("Close it with `</think>`.", "Close it with `</think>`.", ""),
+        ("Close it with ``a ` </think>``.", "Close it with ``a ` </think>``.", ""),
+        ("It stands between <think> and </think>.", "It stands between <think> and </think>.", ""),
+        ("The answer:\n<think> is a tag.", "The answer:\n<think> is a tag.", ""),
+        ("<think>x</think>The tag </think> closes.", "The tag </think> closes.", "x"),
+        (FENCE, FENCE, ""),
+        ("> ~~~\n> <think>\n> ~~~~\n", "> ~~~\n> <think>\n> ~~~~\n", ""),
+        ("```\n``` no end\n</think>\n```", "```\n``` no end\n</think>\n```", ""),
+        ("```a```\nso far\n</think>\nParis.", "Paris.", "```a```\nso far"),
+        ("A lone ` here.\n</think>\nParis.", "Paris.", "A lone ` here."),
+        ("a < b, <thin> and </thinner>", "a < b, <thin> and </thinner>", ""),
+        ("ends with <", "ends with <", ""),
+    ],
+)
+def test_the_thinking_is_put_aside(answer: str, text: str, thinking: str) -> None:
+    assert split_thinking(answer) == (text, thinking)
+    letters = Separator()  # the same, a letter at a time
+    shown = [letters.feed(letter) for letter in answer] + [letters.finish()]
+    assert (letters.text, letters.thinking) == (text, thinking)
+    assert "".join(shown).endswith(text)
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["<think>", "</think>", "<", "think>", "</", "`", "```", "~~~", "\n", " ", "> ", "word", "<thinking>"]
+    ),
+    max_size=25,
+)
+
+
+@given(PIECES, st.data())
+def test_the_cuts_of_a_stream_change_nothing(pieces: list[str], data: st.DataObject) -> None:
+    answer = "".join(pieces)
+    separator = Separator()
+    rest = answer
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        separator.feed(rest[:size])
+        rest = rest[size:]
+    separator.finish()
+    assert (separator.text, separator.thinking) == split_thinking(answer)
+
+
+@given(st.text(alphabet="ab \n.<>/`", max_size=60))
+def test_an_answer_without_tags_is_not_changed(answer: str) -> None:
+    assert split_thinking(answer) == (answer, "")
+
+
+@pytest.mark.parametrize("unit", ["\n", "`", "<think>", "</think>", "<", "` <think>", "```\n", "~", "</think>\n"])
+def test_a_monster_is_read(unit: str) -> None:
+    """200,000 tags: where the work grew with the square of the length, this would not end."""
+    text, thinking = split_thinking(unit * 200_000)
+    assert len(text) + len(thinking) <= len(unit) * 200_000

@@ -1,0 +1,42 @@
+"""Uses of the public interface that every type checker must reject: exactly the lines marked "wrong". Not run."""
+
+from __future__ import annotations
+
+import ipyrouter
+from ipyrouter import Message, Router
+from ipyrouter.types import RouteOptions
+
+ipyrouter.route("x", teir="fast")  # wrong
+ipyrouter.route("x", tier="fats")  # wrong
+ipyrouter.route("x", tier="Fast")  # wrong
+ipyrouter.route("x", cache="maybe")  # wrong
+ipyrouter.route("x", cache=False)  # wrong
+ipyrouter.route("x", max_tokens=5)  # wrong
+ipyrouter.route("x", max_output_tokens="many")  # wrong
+ipyrouter.route("x", temperature="hot")  # wrong
+ipyrouter.route("x", history=[{"role": "user", "content": "Hello"}])  # wrong
+ipyrouter.route("x", history=Message("user", "Hello"))  # wrong
+ipyrouter.route("x", on_delta=lambda: None)  # wrong
+ipyrouter.route("x", "fast")  # wrong
+ipyrouter.route(None)  # wrong
+ipyrouter.route()  # wrong
+
+options: RouteOptions = {"tier": "fats"}  # wrong
+misspelt: RouteOptions = {"teir": "fast"}  # wrong
+
+ipyrouter.cost_log(sinc="2026-11-01")  # wrong
+ipyrouter.cost_log(since=20261101)  # wrong
+ipyrouter.cost_log(day="2026-11-01")  # wrong
+ipyrouter.cost_log(tier="fats")  # wrong
+ipyrouter.cost_log(status="okay")  # wrong
+ipyrouter.cost_log("2026-11-01")  # wrong
+
+ipyrouter.classify(None)  # wrong
+ipyrouter.daily_report(23)  # wrong
+ipyrouter.use_router("article")  # wrong
+Message("system", "x")  # wrong
+print(ipyrouter.route("x").txt)  # wrong
+print(ipyrouter.route("x").cost + 1)  # wrong
+ipyrouter.rout("x")  # wrong
+Router().route("x", teir="fast")  # wrong
+Router(hom="folder")  # wrong
