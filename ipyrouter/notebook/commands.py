@@ -277,8 +277,14 @@ def _export(line: Line) -> None:
     from ipyrouter.log import frames, moment
 
     chosen = {option.dest: line.parsed.values.get(option.dest) for option in _FILTERS}
-    times = {name: moment(chosen.pop(name)) for name in ("since", "until")}
-    parts = frames(line.router.store, LogFilter(**times, **chosen), content="no_content" not in line.parsed.values)
+    wanted = LogFilter(
+        moment(chosen["since"]),
+        moment(chosen["until"]),
+        tier=chosen["tier"],
+        model=chosen["model"],
+        status=chosen["status"],
+    )
+    parts = frames(line.router.store, wanted, content="no_content" not in line.parsed.values)
     print(f"Wrote {count(export(parts, path), 'row')} to {path}")
 
 

@@ -59,7 +59,8 @@ class Column:
 
     ``attempt`` and ``request`` give the value of a row in each of the two tables that hold the column, from a _Source.
     ``meaning`` documents a column of the log; without one the tables alone have it. ``notebook`` is the name under
-    which a saved notebook keeps the value, which must then come from the attempt alone.
+    which a saved notebook keeps the value, which must then come from the attempt alone. ``later`` marks a column that
+    is never NULL and that files of an older version do not have: there it is 0.
     """
 
     name: str
@@ -69,12 +70,13 @@ class Column:
     request: Callable[[Any], Any] | None = None
     null: bool = False
     notebook: str | None = None
+    later: bool = False
 
     def sql(self) -> str:
         """Return the column's definition."""
-        # A file of an older version has rows without a flag that came later.
-        default = " DEFAULT 0" if self.kind is Kind.FLAG else ""
-        return f"{self.name} {self.kind.sql}{'' if self.null else ' NOT NULL'}{default}"
+        if self.null:
+            return f"{self.name} {self.kind.sql}"
+        return f"{self.name} {self.kind.sql} NOT NULL{' DEFAULT 0' if self.later else ''}"
 
 
 # --- values at the door: whatever was said, what is stored can be summed and read ---
@@ -257,7 +259,8 @@ COLUMNS = (
     Column("system", Kind.TEXT, request=lambda s: s.record.system, null=True),
     Column("reasons", Kind.TEXT, request=lambda s: _lines(s.answer.classification.reasons if s.content else ())),
     Column("notes", Kind.TEXT, request=lambda s: _lines(s.answer.notes)),
-    Column("restored", Kind.FLAG, attempt=lambda s: s.restored, request=lambda s: s.restored),
+    Column("restored", Kind.FLAG, attempt=lambda s: s.restored, request=lambda s: s.restored,
+           later=True),
     _figure("head"),
     _figure("answered"),
     _figure("calls"),
