@@ -113,7 +113,7 @@ def _take(event: Event, collector: Collector) -> None:
 def _take_message(message: Any, collector: Collector) -> None:
     if not isinstance(message, dict):
         return
-    collector.model = str(message.get("model") or collector.model)
+    collector.name(message.get("model"))
     collector.count(message.get("usage"), _usage)
     content = message.get("content")
     if isinstance(content, list):

@@ -106,7 +106,7 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
         collector.count(usage, _usage)
         if bills and "cost" in usage:
             collector.bill(_cost(usage))
-    collector.model = str(piece.get("model") or collector.model)
+    collector.name(piece.get("model"))
     for choice in choices[:1] if isinstance(choices, list) else ():
         _take_choice(choice, collector)
     if event.whole:

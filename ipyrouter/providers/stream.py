@@ -125,6 +125,11 @@ class Collector:
             self.finish = _FINISH.get(word)
             self._broken_off = "" if self.finish else str(reason)[:60]
 
+    def name(self, model: Any) -> None:
+        """Take the name of the model that answers."""
+        if isinstance(model, str) and model:
+            self.model = model
+
     def bill(self, dollars: Any) -> None:
         """Take what the provider says that it bills; what is no amount of money is not taken."""
         self.billed = _amount(dollars)
