@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from ipyrouter.errors import IPyRouterError
-    from ipyrouter.report import Report
+    from ipyrouter.reporting.report import Report
     from ipyrouter.router import Router
     from ipyrouter.types import Answer, Classification, Message, RouteOptions, Status, TierName
 
@@ -126,7 +126,7 @@ def cost_log(
         content: False leaves prompts and answers out, which halves time and memory.
 
     Returns:
-        The columns that :func:`ipyrouter.log.log_frame` lists; ``cost`` is in dollars.
+        The columns that :func:`ipyrouter.reporting.log.log_frame` lists; ``cost`` is in dollars.
 
     Raises:
         UsageError: A date is not valid.

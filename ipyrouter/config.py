@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
-from ipyrouter import redact
 from ipyrouter.errors import ConfigError, UsageError, did_you_mean
+from ipyrouter.text import redact
 from ipyrouter.types import TIERS, Candidate, TierName
 
 EMBEDDED = "embedded"

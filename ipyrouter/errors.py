@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ipyrouter import redact
+from ipyrouter.text import redact
 
 if TYPE_CHECKING:
     from ipyrouter.types import Answer, Attempt
@@ -31,7 +31,7 @@ class IPyRouterError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Show one line instead of a traceback; IPython calls this for the error that fails a cell."""
-        from ipyrouter.notebook.sanitise import plain  # a server's or model's name may bring terminal escapes along
+        from ipyrouter.text.sanitise import plain  # a server's or model's name may bring terminal escapes along
 
         return [plain(f"{type(self).__name__}: {self}")]
 

@@ -17,21 +17,24 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, cast, get_args
 
-from ipyrouter import classifier, redact, tokens
+from ipyrouter import classifier
 from ipyrouter import config as configuration
-from ipyrouter.budget import BudgetGuard
 from ipyrouter.classifier.lessons import Lessons
 from ipyrouter.config import Config
 from ipyrouter.errors import BudgetError, Interrupted, NoModelError, UsageError, did_you_mean
-from ipyrouter.fallback import Bypass, Fallback, all_failed
-from ipyrouter.fallback import Outcome as Chain
-from ipyrouter.plan import Plan, Step, by_price, nearest_plan, no_model, plan
-from ipyrouter.pricing import Pricing
+from ipyrouter.pricing import tokens
+from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Fault
+from ipyrouter.routing.budget import BudgetGuard
+from ipyrouter.routing.chain import Bypass, Fallback, all_failed
+from ipyrouter.routing.chain import Outcome as Chain
+from ipyrouter.routing.planner import Plan, Step, by_price, nearest_plan, no_model, plan
+from ipyrouter.routing.validation import weakness
 from ipyrouter.store.base import CachedAnswer, Feedback, Outcome, Record, Store
 from ipyrouter.store.ledger import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.text import redact
 from ipyrouter.types import (
     TIERS,
     Answer,
@@ -48,13 +51,12 @@ from ipyrouter.types import (
     TierName,
     total,
 )
-from ipyrouter.validate import weakness
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ipyrouter.classifier.learn import Lesson
-    from ipyrouter.report import Report
+    from ipyrouter.reporting.report import Report
 
 OnDelta = Callable[[Delta], None]
 _CACHE_MODES = ("use", "refresh", "off")
@@ -192,8 +194,8 @@ class Router:
     # --- looking back ---
 
     def log(self, **conditions: Any) -> pd.DataFrame:
-        """Return the log, one row an attempt; see :func:`ipyrouter.log.log_frame` for columns and conditions."""
-        from ipyrouter.log import log_frame
+        """Return the log, one row an attempt; see :func:`~ipyrouter.reporting.log.log_frame`."""
+        from ipyrouter.reporting.log import log_frame
 
         return log_frame(self.store, **conditions)
 
@@ -203,7 +205,7 @@ class Router:
         Totals, tiers, models, faults, escalations, and the dearest and slowest requests. Raises UsageError for a date
         or span that is none, StoreError for a database of a newer version.
         """
-        from ipyrouter import report
+        from ipyrouter.reporting import report
 
         return report.report(self.store, day, span)
 
@@ -229,7 +231,7 @@ class Router:
             UsageError: Nothing is chosen, or the answer is not in the log.
             StoreError: The database could not be written.
         """
-        from ipyrouter.log import moment
+        from ipyrouter.reporting.log import moment
 
         if answer is None and before is None and not content:
             raise UsageError("Nothing is chosen to be forgotten.", "Give an answer, before=DATE or content=True.")
@@ -244,9 +246,9 @@ class Router:
     def compare(self) -> pd.DataFrame:
         """Return what one's own log would have cost: all power, all mid, the router, the router with its cache.
 
-        See :func:`ipyrouter.compare.compare` for columns and assumptions.
+        See :func:`ipyrouter.reporting.compare.compare` for columns and assumptions.
         """
-        from ipyrouter import compare
+        from ipyrouter.reporting import compare
 
         return compare.compare(self.store, self.config, self.pricing)
 

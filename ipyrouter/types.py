@@ -232,7 +232,8 @@ class Answer:
         printer.text(self._bundle()["text/plain"])
 
     def _bundle(self) -> dict[str, str]:
-        from ipyrouter.notebook import formats, render
+        from ipyrouter.notebook import formats
+        from ipyrouter.notebook import rendering as render
 
         return render.answer_bundle(self, formats.Shown(self.text))
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipyrouter import budget
 from ipyrouter.errors import BudgetError, Interrupted, RouteError
-from ipyrouter.plan import plan
 from ipyrouter.router import Router, make_request
+from ipyrouter.routing import budget
+from ipyrouter.routing.planner import plan
 from ipyrouter.store.ledger import Limit, Refusal, new_owner
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import Candidate, Usage
@@ -310,9 +310,9 @@ def test_ten_threads_cannot_overspend(make_router: MakeRouter) -> None:
 
 def test_two_kernels_cannot_overspend(make_router: MakeRouter, server: FaultServer) -> None:
     code = f"""
-from ipyrouter import budget
+from ipyrouter.routing import budget
 from ipyrouter.errors import BudgetError, Interrupted, RouteError
-from ipyrouter.plan import plan
+from ipyrouter.routing.planner import plan
 from ipyrouter.router import Router, make_request
 from tests.conftest import server_config
 class Server: url = {server.url!r}

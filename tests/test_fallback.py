@@ -12,16 +12,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ipyrouter import config, fallback
+from ipyrouter import config
 from ipyrouter.config import Deadlines
 from ipyrouter.errors import RouteError
-from ipyrouter.fallback import Fallback, Outcome
-from ipyrouter.notebook import render
-from ipyrouter.plan import Step
-from ipyrouter.pricing import Pricing
+from ipyrouter.notebook import rendering as render
+from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Call, Fault
 from ipyrouter.router import Router
+from ipyrouter.routing import chain as fallback
+from ipyrouter.routing.chain import Fallback, Outcome
+from ipyrouter.routing.planner import Step
 from ipyrouter.types import Candidate, Completion, Message, Usage
 from tests.faults.server import TEXT, FaultServer
 

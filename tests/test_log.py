@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ipyrouter import log
 from ipyrouter.errors import UsageError
+from ipyrouter.reporting import log
 from ipyrouter.router import Router
 from ipyrouter.store import columns
 

@@ -16,7 +16,7 @@ import ipyrouter
 from ipyrouter import config
 from ipyrouter.config import NO_KEY
 from ipyrouter.errors import Interrupted, NoModelError, UsageError
-from ipyrouter.notebook import render
+from ipyrouter.notebook import rendering as render
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import TIERS, Answer, Candidate, Delta, Message

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from ipyrouter.routing.validation import weakness
 from ipyrouter.types import Completion, Finish, Request, TierName, Usage
-from ipyrouter.validate import weakness
 
 LONG = "please " * 31
 GOOD = "A good and complete answer that is longer than fifty characters in all."

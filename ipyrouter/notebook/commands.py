@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.money import age, at_least, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
 from ipyrouter.store.base import Feedback, LogFilter, Seen
+from ipyrouter.text.amounts import age, at_least, count, dollars, seconds
 from ipyrouter.types import STATUSES, TIERS, Answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ipyrouter.notebook.chats import Chats
-    from ipyrouter.report import Report
+    from ipyrouter.notebook.prompt.chats import Chats
+    from ipyrouter.reporting.report import Report
     from ipyrouter.router import Router
 
 
@@ -132,7 +132,7 @@ def _log(line: Line) -> pd.DataFrame:
         if not line.rest.isdecimal() or len(line.rest) > 9:
             raise UsageError(f"{line.rest!r} is no number of rows.", "Write %router log 50.")
         rows = int(line.rest)
-    from ipyrouter.notebook.logtable import newest
+    from ipyrouter.notebook.panel.log_table import newest
 
     return newest(line.router.store, LogFilter(), rows)
 
@@ -161,7 +161,7 @@ def _compare(line: Line) -> pd.DataFrame:
 def _models(line: Line) -> pd.DataFrame:
     import pandas as pd
 
-    from ipyrouter.plan import today
+    from ipyrouter.routing.planner import today
 
     config, pricing = line.router.config, line.router.pricing
     left_alone = {name: reason for name, reason, _ in line.router.status()}
@@ -198,7 +198,7 @@ def _models(line: Line) -> pd.DataFrame:
 
 
 def _last_seen(last: Seen | None) -> str:
-    from ipyrouter.tables import line
+    from ipyrouter.text.tables import line
 
     if last is None:
         return "never"
@@ -312,7 +312,7 @@ def _path(line: Line) -> Path:
 
 
 def _rebuild_log(line: Line) -> None:
-    from ipyrouter.notebook.rebuild import records
+    from ipyrouter.reporting.rebuild import records
 
     if not line.rest:
         raise UsageError("%router rebuild-log needs a notebook.", "Write %router rebuild-log FILE.ipynb.")

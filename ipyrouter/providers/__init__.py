@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from ipyrouter import redact
 from ipyrouter.config import Config, Deadlines, Provider, read_key
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.providers import local
 from ipyrouter.providers.base import Call, Change, Client, Fault, Parameter, bare
+from ipyrouter.text import redact
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:

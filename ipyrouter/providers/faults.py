@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ipyrouter import redact
 from ipyrouter.config import Provider
 from ipyrouter.providers.base import Deadline, Fault, Sent
 from ipyrouter.providers.transport import Watch, certificates, plain_address, proxy_of
 from ipyrouter.providers.wire import InBandError
 from ipyrouter.providers.words import Words, is_final, is_of_address, kind_of, read_words, refused_parameter, short
+from ipyrouter.text import redact
 
 _DEADLINES: dict[str | None, Deadline] = {"idle": "idle", "total": "total"}
 

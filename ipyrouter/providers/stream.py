@@ -13,12 +13,12 @@ from typing import Any
 
 import httpx2
 
-from ipyrouter import tokens
 from ipyrouter.config import Deadlines
+from ipyrouter.pricing import tokens
 from ipyrouter.providers.base import Call, Fault, FaultKind, Sent, bare
 from ipyrouter.providers.faults import fault_of, timed_out
 from ipyrouter.providers.transport import Transport, Watch
-from ipyrouter.thinking import Separator
+from ipyrouter.text.thinking import Separator
 from ipyrouter.types import Completion, Finish, Usage
 
 _MOST_TOKENS = 10**12  # of one call: more is no count

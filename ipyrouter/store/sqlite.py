@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from ipyrouter.errors import StoreError
-from ipyrouter.money import from_pico, to_pico
 from ipyrouter.store import forget, overview
 from ipyrouter.store.base import CachedAnswer, Feedback, Health, LogFilter, LogTable, Record, Seen
 from ipyrouter.store.database import Database
 from ipyrouter.store.filters import microseconds
 from ipyrouter.store.ledger import LEDGER_SCHEMA, Ledger, settle
+from ipyrouter.text.amounts import from_pico, to_pico
 from ipyrouter.types import Answer, Finish, Usage
 
 _DAY_US = 86_400_000_000

@@ -15,7 +15,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import ipyrouter
 from ipyrouter.errors import IPyRouterError, NoModelError, RouteError, UsageError
-from ipyrouter.notebook import options, render
+from ipyrouter.notebook import options
+from ipyrouter.notebook import rendering as render
 from ipyrouter.notebook.formats import Shown
 from ipyrouter.providers import local
 from ipyrouter.router import Router

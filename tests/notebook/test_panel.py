@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyrouter.notebook import summary
-from ipyrouter.notebook.panel import Panel
+from ipyrouter.notebook.panel import figures as summary
+from ipyrouter.notebook.panel.panel import Panel
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
 from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, TierName, Usage

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, Config, Deadlines, Tier
 from ipyrouter.errors import NoModelError
-from ipyrouter.pricing import Pricing
+from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Call
 from ipyrouter.providers.local import INSTALL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ipyrouter.blocks import PYTHON, code_blocks, find_json, syntax_error
+from ipyrouter.text.blocks import PYTHON, code_blocks, find_json, syntax_error
 from ipyrouter.types import Completion, Request, TierName
 
 _SHORT_ANSWER = 50  # characters

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from ipyrouter import money
 from ipyrouter.config import Config
 from ipyrouter.errors import RouteError
-from ipyrouter.plan import Step
-from ipyrouter.pricing import Pricing, as_billed
+from ipyrouter.pricing.prices import Pricing, as_billed
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Fault, FaultKind, Parameter
+from ipyrouter.routing.planner import Step
+from ipyrouter.text import amounts as money
 from ipyrouter.types import Attempt, Candidate, Completion, Cost, Status, Usage
 
 _COOL: dict[FaultKind, float] = {

@@ -9,14 +9,14 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from ipyrouter import tables
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.log import exact, log_frame, models, moment
-from ipyrouter.money import at_least, count, dollars, seconds
-from ipyrouter.notebook.render import cell
-from ipyrouter.notebook.sanitise import NO_MATHS
-from ipyrouter.plan import today
+from ipyrouter.reporting.log import exact, log_frame, models, moment
+from ipyrouter.routing.planner import today
 from ipyrouter.store.base import Store
+from ipyrouter.text import tables
+from ipyrouter.text.amounts import at_least, count, dollars, seconds
+from ipyrouter.text.sanitise import NO_MATHS
+from ipyrouter.text.tables import cell
 
 Span = Literal["day", "week", "month", "all"]
 SPANS: tuple[Span, ...] = get_args(Span)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.plan import today
+from ipyrouter.routing.planner import today
 from ipyrouter.store.base import LogFilter, Store
 from ipyrouter.types import TIERS
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from ipyrouter.config import Config
-from ipyrouter.plan import without_retired
-from ipyrouter.pricing import Pricing, at_rates
+from ipyrouter.pricing.prices import Pricing, at_rates
+from ipyrouter.routing.planner import without_retired
 from ipyrouter.types import Candidate, TierName, Usage
 
 

@@ -6,13 +6,13 @@ import datetime as dt
 import time
 from decimal import Decimal
 
-from ipyrouter import tokens
 from ipyrouter.config import Budget
-from ipyrouter.money import dollars, from_pico, to_pico
-from ipyrouter.plan import Step
-from ipyrouter.pricing import Pricing
+from ipyrouter.pricing import tokens
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.routing.planner import Step
 from ipyrouter.store.base import Store
 from ipyrouter.store.ledger import Limit, Refusal
+from ipyrouter.text.amounts import dollars, from_pico, to_pico
 from ipyrouter.types import Request
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from ipyrouter.errors import IPyRouterError
-from ipyrouter.money import count
-from ipyrouter.notebook import summary
 from ipyrouter.notebook.commands import export
-from ipyrouter.notebook.sanitise import plain
+from ipyrouter.notebook.panel import figures as summary
 from ipyrouter.store.base import LogFilter
+from ipyrouter.text.amounts import count
+from ipyrouter.text.sanitise import plain
 from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Panel:
 
     def _fill(self) -> None:
         """Fill the table with the current page, and the filters with what there is to choose."""
-        from ipyrouter.notebook.logtable import html, newest  # pandas
+        from ipyrouter.notebook.panel.log_table import html, newest  # pandas
 
         store = self.router.store
         pages = max(1, -(-self._rows // _PAGE))
@@ -214,7 +214,7 @@ class Panel:
 
 
 def _charts(figures: summary.Figures) -> bytes:
-    from ipyrouter.notebook import charts  # matplotlib
+    from ipyrouter.notebook.panel import charts  # matplotlib
 
     tiers = {tier: float(amount) for tier, amount in figures.tiers.items()}
     return charts.costs(tiers, figures.times, [float(total) for total in figures.totals])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ipyrouter import baseline
 from ipyrouter.config import Config
-from ipyrouter.log import exact, log_frame, models
-from ipyrouter.money import at_least, count
-from ipyrouter.pricing import Pricing
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.reporting import baseline
+from ipyrouter.reporting.log import exact, log_frame, models
 from ipyrouter.store.base import ANSWERED, SUMMARY_COLUMNS, LogFilter, Store
+from ipyrouter.text.amounts import at_least, count
 from ipyrouter.types import Candidate, TierName
 
 _EVER = 10**18  # microseconds: one bucket of time for the whole log

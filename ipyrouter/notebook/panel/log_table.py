@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ipyrouter.money import dollars, from_pico, seconds
-from ipyrouter.notebook.sanitise import plain
 from ipyrouter.store.base import NEWEST_COLUMNS, LogFilter
+from ipyrouter.text.amounts import dollars, from_pico, seconds
+from ipyrouter.text.sanitise import plain
 
 if TYPE_CHECKING:
     from ipyrouter.store.base import Store
