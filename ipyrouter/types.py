@@ -39,8 +39,17 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """Whose requests these are, and since when (UTC): what session budgets count and the log names."""
+
+    id: str
+    started: dt.datetime
+    notebook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asks, before any decision is taken.
+    """What a user asks, before any decision is taken.
 
     ``yes`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
     """
@@ -115,6 +124,7 @@ class RouteOptions(TypedDict, total=False):
     cache: CacheMode
     escalate: bool | None
     yes: bool
+    session: Session | None
     on_delta: Callable[[Delta], None] | None
 
 

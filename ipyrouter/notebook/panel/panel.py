@@ -203,7 +203,7 @@ class Panel:
             until=day + dt.timedelta(days=1) if day else None,
             tier=_chosen(self._tier),
             model=_chosen(self._model),
-            session=self.router.session if when == _SESSION else None,
+            session=self.router.session.id if when == _SESSION else None,
             status=_chosen(self._status),
         )
 
