@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, Unpack
 
 from ipyrouter import classifier
 from ipyrouter import config as configuration
@@ -31,7 +31,17 @@ from ipyrouter.routing.requests import check_string, make_request
 from ipyrouter.routing.single_flight import SingleFlight
 from ipyrouter.store.base import Feedback, Store
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Answer, Candidate, Classification, Delta, Message, Preview, Session
+from ipyrouter.types import (
+    Answer,
+    Candidate,
+    Classification,
+    Delta,
+    LogConditions,
+    Message,
+    Preview,
+    RouteOptions,
+    Session,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +142,7 @@ class Router:
         temperature: float | None = None,
         cache: str = "use",
         escalate: bool | None = None,
-        yes: bool = False,
+        allow_large: bool = False,
         session: Session | None = None,
         on_delta: OnDelta | None = None,
         **unknown: Never,
@@ -152,7 +162,7 @@ class Router:
             temperature: 0 to 2; sent only when given.
             cache: "use", "refresh" (ask anew and replace) or "off".
             escalate: False keeps a weak answer instead of asking the next tier up.
-            yes: Confirms a very large prompt.
+            allow_large: Confirms a very large prompt.
             session: Whose request this is, where it is not the router's own session.
             on_delta: Gets the text as it arrives, after an empty Delta for each model that is asked.
             unknown: Any other argument is an error that names the one that was meant.
@@ -169,24 +179,25 @@ class Router:
         """
         request = make_request(
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
-            temperature=temperature, cache=cache, escalate=escalate, yes=yes, **unknown,
+            temperature=temperature, cache=cache, escalate=escalate, allow_large=allow_large, **unknown,
         )  # fmt: skip
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 
-    async def aroute(self, prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Answer:
+    async def aroute(self, prompt: str, **options: Unpack[RouteOptions]) -> Answer:
         """Answer a prompt without blocking the event loop; arguments and errors as in :meth:`route`.
 
         Up to 64 requests are under way at once, under the same deadlines, budgets and log. Cancelling the task ends the
         call at once and records what it had spent. ``on_delta`` is called on the event loop.
         """
-        session = options.pop("session", None) or self.session
+        session, on_delta = options.pop("session", None), options.pop("on_delta", None)
         loop = asyncio.get_running_loop()
 
         def relay(delta: Delta) -> None:
             if on_delta is not None:
                 loop.call_soon_threadsafe(on_delta, delta)
 
-        run = RequestRun(make_request(prompt, **options), session, self._clock, relay if on_delta else None)
+        request = make_request(prompt, **options)
+        run = RequestRun(request, session or self.session, self._clock, relay if on_delta else None)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="ipyrouter-aroute")
         answering = loop.run_in_executor(self._threads, self._pipeline.run, run)
@@ -199,13 +210,20 @@ class Router:
                 await answering
             raise
 
-    def preview(self, prompt: str, **options: Any) -> Preview:
-        """Return what :meth:`route` would do with the same arguments. Nothing is sent, nothing is written."""
+    def preview(self, prompt: str, **options: Unpack[RouteOptions]) -> Preview:
+        """Return what :meth:`route` would do with the same arguments. Nothing is sent, nothing is written.
+
+        Raises:
+            UsageError: An argument is not valid.
+            NoModelError: No candidate can be called.
+        """
+        for name in ("session", "on_delta"):  # of a run, which this is not
+            options.pop(name, None)  # type: ignore[misc]  # a literal name is required
         return self._pipeline.preview(make_request(prompt, **options))
 
     # --- looking back ---
 
-    def log(self, **conditions: Any) -> pd.DataFrame:
+    def log(self, **conditions: Unpack[LogConditions]) -> pd.DataFrame:
         """Return the log, one row an attempt; see :func:`~ipyrouter.reporting.log.log_frame`."""
         from ipyrouter.reporting.log import log_frame
 

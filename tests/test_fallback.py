@@ -7,19 +7,19 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ipyrouter import config
+from ipyrouter import config, errors
 from ipyrouter.config import Config, Deadlines
 from ipyrouter.errors import RouteError
 from ipyrouter.notebook import rendering as render
 from ipyrouter.pricing.prices import Pricing
-from ipyrouter.providers.base import Call, Change, Fault
+from ipyrouter.providers.base import Call, Change, Fault, FaultKind
 from ipyrouter.providers.stream import Collector
 from ipyrouter.router import Router
 from ipyrouter.routing import chain as chain_module
@@ -29,7 +29,7 @@ from ipyrouter.routing.chain import Chain, ChainResult
 from ipyrouter.routing.planner import Step
 from ipyrouter.routing.recorder import RequestRun
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Candidate, Completion, Message, Request, Session, Usage
+from ipyrouter.types import Attempt, Candidate, Completion, Message, Prompt, Request, Session, Usage
 from tests.faults.server import TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
@@ -49,6 +49,53 @@ def test_the_most_actionable_error_leads(make_router: MakeRouter) -> None:
     ]
     assert len(caught.value.attempts) == 4
     assert len(router.log()) == 4
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        ("status-401", errors.AuthError),
+        ("status-403", errors.PermissionDeniedError),
+        ("status-404", errors.ModelNotFoundError),
+        ("status-429-30", errors.RateLimitError),
+        ("status-429-quota", errors.QuotaError),
+        ("status-400-context", errors.ContextTooLongError),
+        ("status-503", errors.ServerError),
+        ("malformed", errors.ServerError),
+        ("hang", errors.DeadlineError),
+    ],
+)
+def test_each_fault_is_an_error_of_its_own(
+    make_router: MakeRouter, behaviour: str, kind: type[errors.RouteError]
+) -> None:
+    deadlines = {"connect": 1, "first_byte": 1, "idle": 1, "total": 2}
+    with pytest.raises(errors.RouteError) as caught:
+        make_router(mid=[f"o/{behaviour}"], deadlines=deadlines).route("Explain closures")
+    assert type(caught.value) is kind
+    fault = caught.value.attempts[0].fault
+    assert type(fault) is kind
+    assert str(fault).startswith(f"o/{behaviour}: ")
+    assert fault.attempts == caught.value.attempts[:1]
+
+
+def test_the_error_is_of_the_most_actionable_fault(make_router: MakeRouter) -> None:
+    router = make_router(mid=["o/status-503", "a/status-401"])
+    with pytest.raises(errors.AuthError) as caught:
+        router.route("Explain closures")
+    assert [type(attempt.fault) for attempt in caught.value.attempts] == [errors.ServerError, errors.AuthError]
+    with pytest.raises(errors.AuthError):
+        router.route("Explain closures")  # and again, where it is not asked any more
+
+
+def test_every_kind_of_fault_has_an_error() -> None:
+    of_no_call = {"interrupted"}
+    for kind in set(get_args(FaultKind)) - of_no_call:
+        assert errors.error_of(kind) is not errors.RouteError, kind
+    assert make_answer_attempt().fault is None
+
+
+def make_answer_attempt() -> Attempt:
+    return Attempt("mid", Candidate("o", "ok"), "ok", text="An answer")
 
 
 def test_a_cooled_candidate_is_not_asked_while_another_is_healthy(make_router: MakeRouter, requests: list[Any]) -> None:
@@ -293,7 +340,7 @@ def run_chain(
 ) -> tuple[ChainResult, RequestRun]:
     pricing = Pricing(loaded)
     session = Session("test", clock.now())
-    run = RequestRun(Request("x"), session, clock)
+    run = RequestRun(Request(Prompt.of("x")), session, clock)
     budget = Budget(loaded.budget, pricing, SQLiteStore(Path("not-used")), clock, session)
     chain = Chain(loaded, script, pricing, breaker or Breaker(loaded, clock))
     return chain.run(steps, run, budget), run

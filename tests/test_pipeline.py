@@ -156,7 +156,8 @@ def test_a_cancelled_request_is_recorded(make_router: MakeRouter) -> None:
             mid=["o/stream-stall"], deadlines={"connect": 5, "first_byte": 60, "idle": 60, "total": 60}
         )
         arrived = asyncio.Event()
-        task = asyncio.create_task(router.aroute("Explain closures", on_delta=lambda delta: delta.text and arrived.set()))
+        asked = router.aroute("Explain closures", on_delta=lambda delta: delta.text and arrived.set())
+        task = asyncio.create_task(asked)
         await asyncio.wait_for(arrived.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -299,7 +299,7 @@ def test_a_huge_prompt_asks_first(make_router: MakeRouter, requests: list[Any]) 
     with pytest.raises(UsageError, match=r"about 2,500,008 tokens to o/ok for up to \$2\.\d\d.*--yes"):
         router.route(prompt, tier="mid")
     assert not requests
-    assert router.route(prompt, tier="mid", yes=True).text == TEXT
+    assert router.route(prompt, tier="mid", allow_large=True).text == TEXT
 
 
 def test_no_key_and_no_local_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ class RouterMagics(Magics):
             "temperature": parsed.temperature,
             "cache": "off" if parsed.no_cache else "refresh" if parsed.refresh else "use",
             "escalate": False if parsed.no_escalate else None,
-            "yes": bool(parsed.yes),
+            "allow_large": bool(parsed.yes),
         }
         if parsed.dry_run:
             self._preview(router, prompt, asked, pieces)

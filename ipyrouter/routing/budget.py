@@ -131,7 +131,7 @@ class Budget:
         return {limit.name: from_pico(max(limit.pico - self._store.used(limit), 0)) for limit in self._spans()}
 
     def _worst(self, step: Step, request: Request) -> Decimal | None:
-        longest = tokens.bound_input(request.prompt, request.system, request.history)
+        longest = tokens.bound_input(request.prompt.text, request.system, request.history)
         return self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
 
     def _reserve(

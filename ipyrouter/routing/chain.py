@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from ipyrouter.config import Config, Deadlines
-from ipyrouter.errors import RouteError
+from ipyrouter.errors import RouteError, error_of
 from ipyrouter.pricing.prices import Pricing, as_billed
 from ipyrouter.providers.base import Call, Change, Fault, FaultKind, Parameter
 from ipyrouter.providers.stream import Collector
@@ -226,10 +226,13 @@ def all_failed(result: ChainResult, key_notes: tuple[str, ...] = (), remedy: str
     attempted = [(attempt.error_kind, f"{attempt.candidate}: {attempt.error}") for attempt in result.attempts]
     unasked = [(reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in result.bypasses]
     ranks: dict[str | None, int] = {kind: rank for rank, kind in enumerate(_ACTIONABLE)}
-    ranked = [line for _, line in sorted((*attempted, *unasked), key=lambda line: ranks.get(line[0], len(ranks)))]
-    lines = dict.fromkeys((*ranked, *(refusal.reason for _, refusal in result.refused), *key_notes))
+    ranked = sorted((*attempted, *unasked), key=lambda fault: ranks.get(fault[0], len(ranks)))
+    lines = dict.fromkeys(
+        (*(line for _, line in ranked), *(refusal.reason for _, refusal in result.refused), *key_notes)
+    )
     if unasked:
         key = any(reason.kind in ("auth", "forbidden") for _, reason in result.bypasses)
         how = "Fix the cause, then run %router reset" + ("; a changed key counts at once." if key else ".")
         remedy = f"{how} {remedy}".rstrip()
-    return RouteError("\n  ".join(lines), remedy, result.attempts)
+    error = error_of(ranked[0][0]) if ranked else RouteError
+    return error("\n  ".join(lines), remedy, result.attempts)

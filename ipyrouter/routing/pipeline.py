@@ -43,7 +43,7 @@ class Pipeline:
         """
         with self.recorder.open(run):
             self._make_encodable(run)
-            run.classification = self.classify(run.request.prompt)
+            run.classification = self.classify(run.request.prompt.text)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
             plan = self.planner.plan(run.request, run.request.tier or run.classification.tier)
             escalates = self._escalates(run.request)
@@ -70,7 +70,7 @@ class Pipeline:
 
     def preview(self, request: Request) -> Preview:
         """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or written."""
-        classification = self.classify(request.prompt)
+        classification = self.classify(request.prompt.text)
         wanted = request.tier or classification.tier
         plan = self.planner.counted_by_price(request, self.planner.plan(request, wanted))
         hit = self.flight.look_up(request, plan.first, escalates=self._escalates(request))
@@ -81,8 +81,8 @@ class Pipeline:
         if hit is None and plan.missing is None:
             step, tier, found = self._next_step(request, plan)
             notes += found
-        count = tokens.estimate_input(request.prompt, request.system, request.history)
-        if hit is None and count > self.config.confirm_tokens and not request.yes:
+        count = tokens.estimate_input(request.prompt.text, request.system, request.history)
+        if hit is None and count > self.config.confirm_tokens and not request.allow_large:
             notes.append("This prompt is so large that it needs --yes.")
         provider = self.config.providers[step.candidate.provider]
         return Preview(
@@ -120,14 +120,14 @@ class Pipeline:
         run.note(*self.unseen(tier.notes), *tier.standing)
 
     def _confirm(self, request: Request, step: Step) -> None:
-        count = tokens.estimate_input(request.prompt, request.system, request.history)
-        if request.yes or count <= self.config.confirm_tokens:
+        count = tokens.estimate_input(request.prompt.text, request.system, request.history)
+        if request.allow_large or count <= self.config.confirm_tokens:
             return
         dollars = self.pricing.at(step.candidate, count, step.call.max_output_tokens)
         cost = "at an unknown price" if dollars is None else f"for up to ${dollars:.2f}"
         raise UsageError(
             f"This prompt is large: about {count:,} tokens to {step.candidate} {cost}. Nothing was sent.",
-            "Add --yes to send it (yes=True from Python), or raise routing.confirm_tokens.",
+            "Add --yes to send it (allow_large=True from Python), or raise routing.confirm_tokens.",
         )
 
     # --- the chain, and the next tier where the answer is weak ---

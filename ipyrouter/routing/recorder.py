@@ -244,7 +244,7 @@ class Recorder:
         record = Record(
             run.answer,
             run.outcome,
-            prompt=run.request.prompt if content else None,
+            prompt=run.request.prompt.text if content else None,
             system=run.request.system if content else None,
             session=run.session.id,
             notebook=run.session.notebook,

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 from ipyrouter import config as configuration
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.text import redact
-from ipyrouter.types import CacheMode, Message, Request, Role
+from ipyrouter.types import CacheMode, Message, Prompt, Request, Role, TextPart
 
 _CACHE_MODES = get_args(CacheMode)
 _OPTIONS = tuple(name for name in Request.__slots__ if name != "prompt")
@@ -19,6 +19,7 @@ _MEANT = {
     "max_tokens": "max_output_tokens",
     "max_completion_tokens": "max_output_tokens",
     "messages": "history",
+    "yes": "allow_large",  # as the magic's option
     "instructions": "system",
     "system_prompt": "system",
 }
@@ -56,7 +57,7 @@ def make_request(
     if temperature is not None and not 0 <= temperature <= 2:
         raise UsageError(f"temperature must lie between 0 and 2, not {temperature:g}.", "Most models know 0 to 1.")
     named = configuration.as_tier(tier) if tier is not None else None
-    return Request(prompt, history=_turns(history), tier=named, cache=cast(CacheMode, cache), **rest)
+    return Request(Prompt.of(prompt), history=_turns(history), tier=named, cache=cast(CacheMode, cache), **rest)
 
 
 def check_string(prompt: object) -> None:
@@ -82,7 +83,7 @@ def _turns(history: object) -> tuple[Message, ...]:
 def _turn(turn: object) -> Message:
     role, text = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
     if isinstance(turn, Message):
-        role, text = turn.role, turn.text
+        return turn
     if role not in get_args(Role) or not isinstance(text, str):
         raise UsageError(
             f"history holds {reprlib.repr(turn)}, which is not a turn of a conversation.",
@@ -98,9 +99,12 @@ def encodable(request: Request) -> Request:
     def whole(text: str) -> str:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
+    def clean(prompt: Prompt) -> Prompt:
+        return Prompt(tuple(TextPart(whole(part.text)) for part in prompt.parts))
+
     return replace(
         request,
-        prompt=whole(request.prompt),
+        prompt=clean(request.prompt),
         system=whole(request.system) if request.system else None,
-        history=tuple(replace(message, text=whole(message.text)) for message in request.history),
+        history=tuple(Message(message.role, clean(message.content)) for message in request.history),
     )
