@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks import models, workload
 from benchmarks.timing import ROOT
 from ipyrouter.config import load
-from ipyrouter.pricing import Pricing
+from ipyrouter.pricing.prices import Pricing
 from ipyrouter.router import Router
 from ipyrouter.types import TIERS, Answer
 

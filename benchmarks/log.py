@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ipyrouter.log import frames
 from ipyrouter.notebook import summary
 from ipyrouter.notebook.commands import export
+from ipyrouter.reporting.log import frames
 from ipyrouter.router import Router
 from ipyrouter.store.base import Limit, LogFilter
 from ipyrouter.store.sqlite import SQLiteStore, schema
@@ -56,7 +56,7 @@ def main() -> None:
 def _budget(router: Router) -> None:
     """Reserve for a call under the budgets of the day and of the month in which the log's last rows are."""
     limits = [Limit("today", 10**15, "day"), Limit("this month", 10**15, "month")]
-    session = router.session_value()
+    session = router.session
 
     def reserve() -> None:
         for _ in range(100):
@@ -76,7 +76,9 @@ def _panel(router: Router, rows: int) -> None:
     for name, wanted in (("", LogFilter()), (" of the faults", LogFilter(status="error"))):
         _say(f"page 1{name}", lambda wanted=wanted: router.store.page(wanted, 20))
         skip = (rows if not name else rows // 14) - 100
-        _say(f"page {skip // 20:,}{name}, found by its number", lambda w=wanted, s=skip: router.store.page(w, 20, skip=s))
+        _say(
+            f"page {skip // 20:,}{name}, found by its number", lambda w=wanted, s=skip: router.store.page(w, 20, skip=s)
+        )
         place = router.store.page(wanted, 20, skip=skip)[-1].key
         _say("the page after it", lambda w=wanted, p=place: router.store.page(w, 20, before=p))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ipyrouter.config import NO_KEY, TOY
 from ipyrouter.errors import IPyRouterError
-from ipyrouter.money import count
+from ipyrouter.text.amounts import count
 from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:
@@ -188,8 +188,8 @@ def _config_findings(router: Router) -> Iterator[Finding]:
 
 
 def _key_findings(router: Router) -> Iterator[Finding]:
-    from ipyrouter.plan import without_retired
     from ipyrouter.providers import local
+    from ipyrouter.routing.planner import without_retired
 
     tiers = router.config.tiers.values()
     for provider in router.config.providers.values():
@@ -238,7 +238,7 @@ def _folder_findings(folder: Path) -> Iterator[Finding]:
 
 
 def _model_findings(router: Router) -> Iterator[Finding]:
-    from ipyrouter.plan import retirement_of, today
+    from ipyrouter.routing.planner import retirement_of, today
 
     for tier in router.config.tiers.values():
         for candidate in tier.chain:

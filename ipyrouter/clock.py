@@ -1,30 +1,40 @@
-"""What time it is: given to whoever asks, so that tests can set it."""
+"""What time it is, and waiting: given from outside, so that tests pass days in no time."""
 
 from __future__ import annotations
 
+import datetime as dt
+import threading
 import time
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """A clock on the wall, which a user may set, and one that only goes forward."""
+    """Tells the time, and waits."""
 
-    def microseconds(self) -> int:
-        """Return the time in microseconds since 1970 (UTC)."""
+    def now(self) -> dt.datetime:
+        """Return the time in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since some moment that is the same for all processes of this machine until it restarts."""
+        """Return seconds that never go back, from an arbitrary beginning."""
+        ...
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Return after so many seconds, or as soon as ``stop`` is set."""
         ...
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's own clock."""
 
-    def microseconds(self) -> int:
-        """Return the time in microseconds since 1970 (UTC)."""
-        return time.time_ns() // 1000
+    def now(self) -> dt.datetime:
+        """Return the time in UTC."""
+        return dt.datetime.now(dt.UTC)
 
     def monotonic(self) -> float:
-        """Return the seconds since the machine started, or about that."""
+        """Return seconds that never go back, from an arbitrary beginning."""
         return time.monotonic()
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Return after so many seconds, or as soon as ``stop`` is set."""
+        stop.wait(seconds)

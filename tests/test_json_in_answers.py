@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipyrouter.blocks import find_json
+from ipyrouter.text.blocks import find_json
 
 
 @pytest.mark.parametrize(

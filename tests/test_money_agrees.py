@@ -10,12 +10,12 @@ from decimal import Decimal
 import pytest
 
 from ipyrouter.errors import NoModelError, RouteError
-from ipyrouter.log import exact
-from ipyrouter.money import dollars
-from ipyrouter.notebook import summary
-from ipyrouter.pricing import at_rates
+from ipyrouter.notebook.panel import figures as summary
+from ipyrouter.pricing.prices import at_rates
+from ipyrouter.reporting.log import exact
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter
+from ipyrouter.text.amounts import dollars
 from ipyrouter.types import TIERS, Answer, Attempt
 
 MakeRouter = Callable[..., Router]

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipyrouter import config
-from ipyrouter import pricing as pricing_module
-from ipyrouter.money import age, dollars, seconds
-from ipyrouter.pricing import Pricing, at_rates
+from ipyrouter.pricing import prices as pricing_module
+from ipyrouter.pricing.prices import Pricing, at_rates
 from ipyrouter.router import Router
+from ipyrouter.text.amounts import age, dollars, seconds
 from ipyrouter.types import Candidate, Usage
 
 

@@ -8,8 +8,8 @@ import string
 
 import pytest
 
-from ipyrouter import redact
 from ipyrouter.errors import LocalModelError, UsageError
+from ipyrouter.text import redact
 
 
 def test_a_key_is_found_in_any_base64_at_any_place() -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ipyrouter.notebook.sanitise import code, markdown, plain
-from ipyrouter.notebook.tex import formula
+from ipyrouter.text.sanitise import code, markdown, plain
+from ipyrouter.text.tex import formula
 from tests.conftest import ROOT
 
 try:
@@ -324,7 +324,7 @@ def calls(work: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_twice_the_text_is_twice_the_work(shape: str) -> None:
-    from ipyrouter.blocks import code_blocks
+    from ipyrouter.text.blocks import code_blocks
 
     for work in (markdown, code_blocks):
         work("```\n```")

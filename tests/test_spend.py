@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ipyrouter.errors import Interrupted, RouteError
-from ipyrouter.notebook import render
+from ipyrouter.notebook import rendering as render
 from ipyrouter.router import Router
 from tests.conftest import run_python
 from tests.faults.server import STATUS, TEXT, FaultServer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipyrouter.thinking import Separator, split_thinking
+from ipyrouter.text.thinking import Separator, split_thinking
 
 FENCE = "```html\n<think>a</think>\n```\nThat is how it looks."
 

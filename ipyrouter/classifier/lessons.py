@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.money import count
 from ipyrouter.store.base import LogFilter, RequestLog
+from ipyrouter.text.amounts import count
 from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:

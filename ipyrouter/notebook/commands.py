@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.money import age, at_least, count, dollars, seconds
 from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
 from ipyrouter.store.base import Feedback, LastCall, LogFilter
+from ipyrouter.text.amounts import age, at_least, count, dollars, seconds
 from ipyrouter.types import STATUSES, TIERS, Answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ipyrouter.notebook.chats import Chats
-    from ipyrouter.report import Report
+    from ipyrouter.notebook.prompt.chats import Chats
+    from ipyrouter.reporting.report import Report
     from ipyrouter.router import Router
 
 
@@ -126,7 +126,7 @@ def _log(line: Line) -> pd.DataFrame:
         if not line.rest.isdecimal() or len(line.rest) > 9:
             raise UsageError(f"{line.rest!r} is no number of rows.", "Write %router log 50.")
         rows = int(line.rest)
-    from ipyrouter.notebook.logtable import newest
+    from ipyrouter.notebook.panel.log_table import newest
 
     return newest(line.router.store, LogFilter(), rows)
 
@@ -155,7 +155,7 @@ def _compare(line: Line) -> pd.DataFrame:
 def _models(line: Line) -> pd.DataFrame:
     import pandas as pd
 
-    from ipyrouter.plan import today
+    from ipyrouter.routing.planner import today
 
     config, pricing = line.router.config, line.router.pricing
     left_alone = {name: reason for name, reason, _ in line.router.status()}
@@ -192,7 +192,7 @@ def _models(line: Line) -> pd.DataFrame:
 
 
 def _last_seen(last: LastCall | None) -> str:
-    from ipyrouter.tables import line
+    from ipyrouter.text.tables import line
 
     if last is None:
         return "never"
@@ -223,7 +223,7 @@ def _shown(value: Any) -> str:
 
 
 def _status(line: Line) -> None:
-    print(f"session {line.router.session}; database {line.router.store.health().path}")
+    print(f"session {line.router.session.id}; database {line.router.store.health().path}")
     for span, rest in line.router.guard().left().items():
         print(f"  budget for {span}: {'nobody knows what is' if rest is None else dollars(rest)} left")
     entries = line.router.status()
@@ -239,7 +239,7 @@ def _reset(line: Line) -> None:
         return
     line.chats.forget()
     line.router.reset()
-    print(f"New session {line.router.session}: faults and conversations are forgotten. Log and cache stay.")
+    print(f"New session {line.router.session.id}: faults and conversations are forgotten. Log and cache stay.")
 
 
 def _clear_cache(line: Line) -> None:
@@ -274,7 +274,7 @@ def _export(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
     path = _path(line)
-    from ipyrouter.log import frames, moment
+    from ipyrouter.reporting.log import frames, moment
 
     chosen = {option.dest: line.parsed.values.get(option.dest) for option in _FILTERS}
     wanted = LogFilter(
@@ -315,12 +315,12 @@ def _path(line: Line) -> Path:
 
 
 def _rebuild_log(line: Line) -> None:
-    from ipyrouter.notebook.rebuild import records
+    from ipyrouter.reporting.rebuild import records
 
     if not line.rest:
         raise UsageError("%router rebuild-log needs a notebook.", "Write %router rebuild-log FILE.ipynb.")
     path = _path(line)
-    found = records(path, line.router.session_value())
+    found = records(path, line.router.session)
     added = line.router.store.restore(found)
     print(f"{count(len(found), 'answer')} in {path}, {added:,} of them new to the log (costs only, no texts).")
 
@@ -332,7 +332,7 @@ def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
     """
     import pandas as pd
 
-    from ipyrouter.export import WRITERS, write
+    from ipyrouter.reporting.export import WRITERS, write
 
     if path.suffix.lower() not in WRITERS:
         what = f"Unknown format {path.suffix!r}." if path.suffix else f"{path} has no ending that tells the format."

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ipyrouter.notebook import render, sanitise
+from ipyrouter.notebook import rendering as render
 from ipyrouter.notebook.formats import Shown
+from ipyrouter.text import sanitise
 from ipyrouter.types import Answer, Delta
 
 if TYPE_CHECKING:

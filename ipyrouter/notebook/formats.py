@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ipyrouter.blocks import find_code, find_html, find_json
 from ipyrouter.errors import UsageError
-from ipyrouter.notebook.sanitise import plain
+from ipyrouter.text.blocks import find_code, find_html, find_json
+from ipyrouter.text.sanitise import plain
 from ipyrouter.types import Answer
 
 FORMATS = ("markdown", "text", "code", "json", "html", "none")

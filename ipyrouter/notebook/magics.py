@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from ipyrouter.notebook import completion, questions
+from ipyrouter.notebook import completion
+from ipyrouter.notebook import input_transforms as questions
 from ipyrouter.notebook.settings import IPyRouter
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-    from ipyrouter.notebook.chats import Chats
-    from ipyrouter.notebook.context import Piece
     from ipyrouter.notebook.display import Display
     from ipyrouter.notebook.formats import Formatted
     from ipyrouter.notebook.options import Parsed
-    from ipyrouter.notebook.panel import Panel
+    from ipyrouter.notebook.panel.panel import Panel
+    from ipyrouter.notebook.prompt.attachments import Piece
+    from ipyrouter.notebook.prompt.chats import Chats
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer
+    from ipyrouter.types import Answer, Session
 
 _ANSWER = "ipyrouter.types.Answer"
 
@@ -100,8 +101,9 @@ class RouterMagics(Magics):
           %route -n Draw up a migration plan from pandas 1 to pandas 3
         """
         from ipyrouter.errors import UsageError
-        from ipyrouter.notebook import formats, options, variables
-        from ipyrouter.notebook.chats import Turn
+        from ipyrouter.notebook import formats, options
+        from ipyrouter.notebook.prompt import variables
+        from ipyrouter.notebook.prompt.chats import Turn
 
         parsed = options.parse(line, options.ROUTE)
         if parsed.help:
@@ -126,7 +128,7 @@ class RouterMagics(Magics):
             "temperature": parsed.temperature,
             "cache": "off" if parsed.no_cache else "refresh" if parsed.refresh else "use",
             "escalate": False if parsed.no_escalate else None,
-            "yes": bool(parsed.yes),
+            "allow_large": bool(parsed.yes),
         }
         if parsed.dry_run:
             self._preview(router, prompt, asked, pieces)
@@ -154,7 +156,7 @@ class RouterMagics(Magics):
     def chats(self) -> Chats:
         """The conversations of this kernel."""
         if self._chats is None:
-            from ipyrouter.notebook.chats import Chats
+            from ipyrouter.notebook.prompt.chats import Chats
 
             self._chats = Chats()
         return self._chats
@@ -167,7 +169,8 @@ class RouterMagics(Magics):
         self, parsed: Parsed, cell: str | None, namespace: Mapping[str, Any]
     ) -> tuple[str, str | None, list[Piece]]:
         """Return prompt and system prompt, variables inserted, and what is sent along at the prompt's end."""
-        from ipyrouter.notebook import context, variables
+        from ipyrouter.notebook.prompt import attachments as context
+        from ipyrouter.notebook.prompt import variables
 
         prompt, system = _prompt(parsed, cell), parsed.system
         if not parsed.raw:
@@ -188,10 +191,13 @@ class RouterMagics(Magics):
             if self.settings.chosen():  # with nothing chosen, what the person gave configure() stays
                 self.settings.apply()
             self._router_set = router
+        return router
+
+    def _session(self, router: Router) -> Session:
+        """Return the router's session with the name of this notebook, where the front end gives it."""
         name = self.shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")  # type: ignore[union-attr]
         # Windows' rules read both kinds of paths, and a kernel on Linux may serve a notebook from Windows.
-        router.notebook = PureWindowsPath(str(name)).name if name else None
-        return router
+        return replace(router.session, notebook=PureWindowsPath(str(name)).name if name else None)
 
     def _ask(
         self, router: Router, prompt: str, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
@@ -199,7 +205,7 @@ class RouterMagics(Magics):
         """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
         from ipyrouter.errors import Interrupted, RouteError
         from ipyrouter.notebook.formats import Shown, arriving, formatted
-        from ipyrouter.router import make_request
+        from ipyrouter.routing.requests import make_request
 
         make_request(prompt, **asked)  # what is wrong already needs no display
         if asked["model"]:
@@ -207,7 +213,7 @@ class RouterMagics(Magics):
         bodiless = bare and fmt == "json"  # the object is the line's value, and not shown here as well
         display = self._display(router, "none" if bodiless else fmt, quiet=quiet)
         try:
-            answer = router.route(prompt, **asked, on_delta=display.delta)
+            answer = router.route(prompt, **asked, session=self._session(router), on_delta=display.delta)
         except Interrupted as stopped:
             display.finish(stopped.answer, arriving(stopped.answer.text, fmt))
             raise
@@ -272,7 +278,7 @@ class RouterMagics(Magics):
     def _preview(self, router: Router, prompt: str, asked: dict[str, Any], pieces: list[Piece]) -> None:
         from IPython.display import display
 
-        from ipyrouter.notebook import render
+        from ipyrouter.notebook import rendering as render
 
         turns = len(asked["history"]) // 2
         bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns, asked["system"])
@@ -286,13 +292,13 @@ class RouterMagics(Magics):
 
         router = self._router()
         if display.client(self.shell) in ("terminal", "console"):  # type: ignore[arg-type]
-            from ipyrouter.notebook import summary
+            from ipyrouter.notebook.panel import figures as summary
             from ipyrouter.store.base import LogFilter
 
             sums = summary.Sums(router.store, LogFilter())
             print(summary.text(summary.gather(router, sums, "all of the log")))
             return
-        from ipyrouter.notebook.panel import Panel
+        from ipyrouter.notebook.panel.panel import Panel
 
         if any(panel.router is not router for panel in self.panels.values()):
             self.close_panels()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Bool, Enum, Float, TraitError
 from traitlets.config import Configurable
 
-from ipyrouter import redact
 from ipyrouter.errors import ConfigError, IPyRouterError, did_you_mean
+from ipyrouter.text import redact
 
 if TYPE_CHECKING:
     from traitlets.config.loader import Config as Loaded

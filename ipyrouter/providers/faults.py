@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ipyrouter import redact
 from ipyrouter.config import Provider
 from ipyrouter.providers.base import Deadline, Fault, Sent
 from ipyrouter.providers.transport import Watch, certificates, plain_address, proxy_of
 from ipyrouter.providers.wire import InBandError
 from ipyrouter.providers.words import Words, is_final, is_of_address, kind_of, read_words, refused_parameter, short
+from ipyrouter.text import redact
 
 _DEADLINES: dict[str | None, Deadline] = {"idle": "idle", "total": "total"}
 
@@ -59,7 +59,10 @@ def timed_out(watch: Watch) -> Fault:
 def _from_status(error: Any, sent: Sent, watch: Watch) -> Fault:
     status: int = error.status_code
     if 300 <= status < 400:
-        return Fault("connect", "the server redirects; set base_url to the address that answers", status=status)
+        there = error.response.next_request
+        place = f" to {plain_address(str(there.url))}" if there is not None else ""
+        message = short(f"the server redirects{place}; set base_url to the address that answers")
+        return Fault("connect", message, status=status)
     try:
         words = read_words(error.response.text)
     except httpx2.HTTPError:  # the connection broke amid the error

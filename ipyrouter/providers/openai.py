@@ -43,10 +43,9 @@ class OpenAIClient:
         _ = self._sdk.chat.completions  # the SDK imports it now, and not in the time of the first call
 
     def complete(
-        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None], changes: Changes
+        self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
     ) -> Completion:
-        """Return the completion; hand over text as it arrives. Raises Fault."""
-        collector = Collector(call, on_text)
+        """Return the completion; the collector takes what arrives. Raises Fault."""
         body = _body(provider, call, changes, collector.notes)
         return run(
             lambda watch, collector: self._send(body, watch, collector),
@@ -106,7 +105,7 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
         collector.count(usage, _usage)
         if bills and "cost" in usage:
             collector.bill(_cost(usage))
-    collector.model = str(piece.get("model") or collector.model)
+    collector.name(piece.get("model"))
     for choice in choices[:1] if isinstance(choices, list) else ():
         _take_choice(choice, collector)
     if event.whole:

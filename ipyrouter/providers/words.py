@@ -19,7 +19,7 @@ from ipyrouter.providers.base import Change, FaultKind
 _LONGEST = 300  # characters of a server's message that are kept
 _MOST_READ = 10_000  # characters of it that are looked at
 _DEEPEST = 8  # objects inside objects that are looked into
-_MOST_CODES = 40
+_MOST_CODES = 40  # and parameters
 _ENVELOPES = ("error", "message", "msg", "detail", "errors", "error_message", "error_msg", "errorMessage", "Message")
 _LAST_RESORTS = ("error_description", "description", "faultstring", "fault", "title", "reason")
 _CODES = ("code", "type", "status", "error_code", "error_type", "reason")
@@ -118,7 +118,7 @@ def _of_object(value: dict[str, Any], depth: int) -> Iterator[str]:
 def _gather(value: Any, found: dict[str, list[str]], depth: int = 0) -> None:
     """Collect codes and names of parameters, wherever they stand."""
     value = _decoded(value)
-    if depth > _DEEPEST or len(found["codes"]) > _MOST_CODES:
+    if depth > _DEEPEST or len(found["codes"]) + len(found["parameter"]) > _MOST_CODES:
         return
     if isinstance(value, list):
         for item in value[:5]:
@@ -126,9 +126,9 @@ def _gather(value: Any, found: dict[str, list[str]], depth: int = 0) -> None:
     elif isinstance(value, dict):
         for name, item in value.items():
             if name == "loc" and isinstance(item, list):
-                found["parameter"].append(".".join(str(part) for part in item))
+                found["parameter"].append(".".join(str(part) for part in item[:10])[:200])
             elif name in ("param", "parameter") and isinstance(item, str):
-                found["parameter"].append(item)
+                found["parameter"].append(item[:200])
             elif (name in _CODES or name == "error") and isinstance(item, str | int):
                 found["codes"].append(str(item)[:200])
             _gather(item, found, depth + 1)
@@ -155,7 +155,7 @@ _KEY = _pattern(
     r"(api.?key|auth\w* (token|header|credentials)|\bcredentials|access token|x-api-key)",
     r"api_key_invalid|unauthenticated|unauthori[sz]ed|authentication_error|account\W.{0,20}(deactivated|suspended)",
 )
-_RATE = _pattern(r"rate.?limit|too.?many.?requests|throttl|resource_exhausted|requests? per (minute|day)|rpm|tpm")
+_RATE = _pattern(r"rate.?limit|too.?many.?requests|throttl|resource_exhausted|requests? per (minute|day)|\b[rt]pm\b")
 _CONTEXT = _pattern(
     r"context.{0,3}(length|size|window|limit)|maximum context|n_ctx|exceed_context",
     r"too many (input |prompt )?tokens|request too large|maximum (input|prompt) (length|tokens)|range of input length",
@@ -279,7 +279,7 @@ _LIMIT = _pattern(
     r"max_(completion_|output_|new_)?tokens|maxOutputTokens|(completion|output) tokens|maximum tokens you requested"
 )
 _NOT_OF_OUTPUT = _pattern(r"prompt|(?<!extra )\binputs?\b(?! should)|messages\b|context (length|limit|size)|reduce the")
-_NUMBER = re.compile(r"(?<![\w.-])\d[\d,_]*(?![\w-]|\.\d)")
+_NUMBER = re.compile(r"(?<![\w.-])\d[\d,_]{0,12}(?![\w-]|\.\d)")
 _SYSTEM = _pattern(
     r"\bsystem\b.{0,40}(role|message|prompt|instruction)|\brole\b.{0,30}\bsystem\b|does not support 'system'",
     r"developer instruction|roles must alternate|only user and assistant roles",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipyrouter.money import to_pico
+from ipyrouter.text.amounts import to_pico
 from ipyrouter.types import TIERS, Answer, Attempt
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from nbclient import NotebookClient
 from ipyrouter import cli
 from ipyrouter.errors import NoModelError, RouteError
 from ipyrouter.notebook import commands
-from ipyrouter.notebook.chats import Chats
 from ipyrouter.notebook.commands import export
+from ipyrouter.notebook.prompt.chats import Chats
 from ipyrouter.router import Router
 from tests.faults.server import STATUS, TEXT, FaultServer
 from tests.faults.test_matrix import CASES

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ipyrouter.errors import RouteError
 from ipyrouter.providers.base import Change, Parameter
@@ -102,8 +104,40 @@ def test_words_are_read_to_some_depth_and_length() -> None:
     for _ in range(5000):
         deep = {"error": [deep]}
     assert read_words(deep).message == ""
-    assert len(read_words({"error": {"message": "x" * 10**6, "code": "y" * 10**6}}).all) < 20_000
+    long = {"message": "x" * 10**6, "code": "y" * 10**6, "param": "z" * 10**6, "loc": ["z" * 10**6] * 100}
+    assert len(read_words({"error": long}).all) < 20_000
+    assert len(read_words({"errors": [{"loc": ["z"], "code": 1}] * 1000}).all) < 20_000
     assert read_words("[" * 100_000).message
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["9" * 5000, "404"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["error", "message", "detail", "msg", "loc", "code", "type", "param", "metadata", "raw", "status"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON, st.sampled_from([None, 200, 400, 403, 404, 422, 429, 500]), st.sampled_from(["", "max_tokens too large "]))
+def test_whatever_a_server_says_is_some_fault(body: Any, status: int | None, more: str) -> None:
+    words = read_words([more, body] if more else body)
+    kind = kind_of(status, words)
+    refused_parameter(status, words, SENT)
+    is_final(status, kind, words)
+    is_of_address(status, words, "m")
 
 
 # --- along the chain ---

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import anthropic as anthropic_sdk
+import openai as openai_sdk
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ipyrouter.config import Deadlines, Provider
 from ipyrouter.errors import RouteError
+from ipyrouter.providers import anthropic as anthropic_client
+from ipyrouter.providers import openai as openai_client
+from ipyrouter.providers.base import Call, Fault, Sent
+from ipyrouter.providers.stream import Collector, run
+from ipyrouter.providers.transport import Transport
+from ipyrouter.providers.wire import Event
 from ipyrouter.router import Router
-from ipyrouter.types import Answer, Attempt, Delta
+from ipyrouter.types import Answer, Attempt, Delta, Message
 from tests.faults.server import IN, OUT, TEXT, FaultServer, Reply, chat, chunk, claude, claude_whole, sse
 
 MakeRouter = Callable[..., Router]
@@ -518,9 +531,58 @@ def test_200_with_an_error_inside(ask: Ask, provider: str, body: Any, kind: str,
 @STREAMS
 def test_an_answer_without_end_is_cut(ask: Ask, provider: str, stream: bool) -> None:
     """A megabyte of gzip can be a gigabyte of text."""
-    import gzip
-
     data = gzip.compress(b'{"choices": "' + b"A" * (65 * 1024 * 1024) + b'"}')
     answer = ask(Reply(data, headers={"Content-Encoding": "gzip"}), provider, then=("o/ok",), stream=stream)
     assert answer.attempts[0].error_kind == "malformed"
     assert "more than 64 MB" in str(answer.attempts[0].error)
+
+
+# --- whatever comes ---
+
+NAMES = [
+    "choices", "delta", "message", "content", "text", "type", "thinking", "reasoning_content", "finish_reason", "usage",
+    "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "cached_tokens", "cost", "is_byok",
+    "cost_details", "error", "code", "model", "x_groq", "content_block", "stop_reason", "input_tokens", "output_tokens",
+    "refusal", "index",
+]  # fmt: skip
+TYPES = [
+    "text",
+    "thinking",
+    "message_start",
+    "message_delta",
+    "content_block_delta",
+    "message_stop",
+    "error",
+    "stop",
+    "end_turn",
+]
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**20) | st.floats() | st.text(max_size=8) | st.sampled_from(TYPES),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=15,
+)
+
+
+SHARED = Transport()
+
+
+@given(st.lists(ODD, min_size=1, max_size=4), st.sampled_from(["o", "a"]), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_odd_json_is_an_answer_or_a_fault(values: list[Any], provider: str, whole: bool) -> None:
+    """No shape of a response gets past the faults that the fallback knows."""
+    call = Call("x", "openai", "", "m", None, (Message("user", "x"),), 100, None)
+    collector = Collector(call, lambda _: None)
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "stream": True}
+
+    def send(_: Any, collector: Collector) -> None:
+        for value in values:
+            event = Event(value, whole=whole)
+            if provider == "o":
+                openai_client._take(event, collector, bills=True)
+            else:
+                anthropic_client._take(event, collector)
+
+    sent = Sent(Provider("x", "openai", "http://127.0.0.1:9/v1"), call, body)
+    sdk = openai_sdk if provider == "o" else anthropic_sdk
+    with contextlib.suppress(Fault):
+        run(send, sent, collector, sdk=sdk, transport=SHARED, secret=str, deadlines=Deadlines(9, 9, 9, 9))

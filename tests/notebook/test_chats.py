@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ipyrouter.errors import UsageError
-from ipyrouter.notebook.chats import Chats, Turn
+from ipyrouter.notebook.prompt.chats import Chats, Turn
 from tests.faults.server import TEXT
 from tests.notebook.conftest import Shell
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import ipyrouter
-from ipyrouter.notebook import context
+from ipyrouter.notebook.prompt import attachments as context
 from ipyrouter.router import Router
 from tests.notebook.conftest import Shell
 

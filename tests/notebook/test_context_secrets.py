@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 import ipyrouter
-from ipyrouter.notebook import context
+from ipyrouter.notebook.prompt import attachments as context
 from ipyrouter.router import Router
 
 SECRET = "A1b2hunter22"

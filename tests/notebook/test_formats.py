@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ipyrouter.blocks import code_blocks, find_code, find_html, find_json, syntax_error
 from ipyrouter.errors import UsageError
+from ipyrouter.text.blocks import code_blocks, find_code, find_html, find_json, syntax_error
 from tests.notebook.conftest import Shell
 from tests.notebook.kernels import kernel
 from tests.notebook.test_kernel import mid_chain

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyrouter.notebook import summary
-from ipyrouter.notebook.panel import Panel
+from ipyrouter.notebook.panel import figures as summary
+from ipyrouter.notebook.panel.panel import Panel
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
 from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Session, TierName, Usage
@@ -226,7 +226,9 @@ def test_two_panels_have_filters_pages_and_figures_of_their_own(home: Path, serv
 def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
     router = make_router()
     hostile = answer(1, model="<img src=x onerror=alert(1)>\u202e\x1b[31m")
-    router.store.restore([Record(hostile, "ok", "<script>alert(1)</script> $x$ | `", None, replace(OLD, id="</table>"))])
+    router.store.restore(
+        [Record(hostile, "ok", "<script>alert(1)</script> $x$ | `", None, replace(OLD, id="</table>"))]
+    )
     shown = Panel(router)
     shown.show()
     shown._model.value = hostile.model

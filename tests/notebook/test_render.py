@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ipyrouter.notebook import render
+from ipyrouter.notebook import rendering as render
 from ipyrouter.notebook.formats import formatted
-from ipyrouter.notebook.sanitise import markdown, plain
+from ipyrouter.text.sanitise import markdown, plain
 from ipyrouter.types import Answer, Classification, Usage
 
 BASE = Answer(

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
-from ipyrouter import tables
-from ipyrouter.notebook import render, sanitise
-from ipyrouter.notebook.context import Piece
+from ipyrouter.notebook import rendering as render
 from ipyrouter.notebook.formats import Shown
+from ipyrouter.notebook.prompt.attachments import Piece
+from ipyrouter.text import sanitise, tables
 from ipyrouter.types import Answer, Classification, Usage
 from tests.renderers.hostile import Writer
 from tests.renderers.readers import JupyterLab, Page, readers

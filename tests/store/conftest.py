@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -28,11 +29,14 @@ class ManualClock:
         self.at = at
         self.since_boot = 1000.0
 
-    def microseconds(self) -> int:
-        return round(self.at.timestamp() * 1e6)
+    def now(self) -> dt.datetime:
+        return self.at
 
     def monotonic(self) -> float:
         return self.since_boot
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        self.pass_(seconds)
 
     def pass_(self, seconds: float) -> None:
         self.set(self.at + dt.timedelta(seconds=seconds))

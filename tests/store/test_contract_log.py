@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyrouter.log import frame_of
+from ipyrouter.reporting.log import frame_of
 from ipyrouter.store.base import LogFilter, RequestTotals, Store, Totals, moment
 from ipyrouter.types import TIERS, Candidate, Cost, Session, Usage
 from tests.store.conftest import NOON, ManualClock, a_record, of_attempts, random_record

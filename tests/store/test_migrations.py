@@ -17,10 +17,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyrouter.compare import compare
 from ipyrouter.errors import StoreError
-from ipyrouter.log import frame_of
-from ipyrouter.report import report
+from ipyrouter.reporting.compare import compare
+from ipyrouter.reporting.log import frame_of
+from ipyrouter.reporting.report import report
 from ipyrouter.router import Router
 from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal
 from ipyrouter.store.sqlite import SQLiteStore

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import ipyrouter
-from ipyrouter.log import log_frame
+from ipyrouter.reporting.log import log_frame
 from ipyrouter.types import RouteOptions
 from tests.conftest import ROOT
 

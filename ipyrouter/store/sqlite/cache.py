@@ -9,12 +9,12 @@ from typing import Any, cast, get_args
 
 from ipyrouter.clock import Clock
 from ipyrouter.errors import StoreError
-from ipyrouter.money import from_pico
 from ipyrouter.store import rows
-from ipyrouter.store.base import CachedAnswer, Claim
+from ipyrouter.store.base import CachedAnswer, Claim, microseconds
 from ipyrouter.store.sqlite import schema
 from ipyrouter.store.sqlite.database import Database
 from ipyrouter.store.sqlite.ledger import drop_lapsed, has_lapsed
+from ipyrouter.text.amounts import from_pico
 from ipyrouter.types import TIERS, Answer, Finish, Usage
 
 _TOUCH = schema.DAY  # a hit is noted at most once a day, so that reading stays reading
@@ -46,7 +46,7 @@ class Cache:
             return hit
         if held is not None:  # whoever waits looks often: only reading
             return held
-        now, monotonic = self._clock.microseconds(), self._clock.monotonic()
+        now, monotonic = microseconds(self._clock.now()), self._clock.monotonic()
 
         def write(sql: sqlite3.Connection) -> CachedAnswer | Claim:
             # Once more, now that nobody else can write: the answer may have come in between.
@@ -66,7 +66,7 @@ class Cache:
         self, keys: Sequence[bytes], claim: bytes | None, owner: str, max_age_days: float
     ) -> tuple[CachedAnswer | None, Claim | None]:
         """Return the cached answer, or the claim that another living owner has, in one reading step."""
-        now = self._clock.microseconds()
+        now = microseconds(self._clock.now())
 
         def look(sql: sqlite3.Connection) -> list[_Hit | Claim]:
             hits = _find(sql, keys, max_age_days, now)

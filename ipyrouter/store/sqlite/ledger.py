@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ipyrouter.clock import Clock
 from ipyrouter.store import rows
-from ipyrouter.store.base import Limit, Record, Refusal, Reservation, Unavailable
+from ipyrouter.store.base import Limit, Record, Refusal, Reservation, Unavailable, microseconds
 from ipyrouter.store.owners import lapsed
 from ipyrouter.store.sqlite import schema, spending
 from ipyrouter.store.sqlite.connections import NO_FILE
@@ -48,7 +48,7 @@ class Ledger:
         self, pico: int, limits: Sequence[Limit], session: Session, owner: str, seconds: float
     ) -> Reservation | Refusal | Unavailable:
         """Promise money to a call, or say which budget has not enough left, or is not known."""
-        now, monotonic = self._clock.microseconds(), self._clock.monotonic()
+        now, monotonic = microseconds(self._clock.now()), self._clock.monotonic()
         reservation = Reservation(uuid.uuid4().hex, pico)
         row = (reservation.id, owner, session.id, pico, now + int(seconds * 1e6), monotonic + seconds)
 
@@ -101,7 +101,7 @@ class Ledger:
 
         What neither tells is marked as lost, so that no budget begins again at zero.
         """
-        now = self._clock.microseconds()
+        now = microseconds(self._clock.now())
         spent, complete = spending.of_damaged(damaged)
         known = self._known.all()
         for name, pico in known.items():
@@ -136,7 +136,7 @@ class Ledger:
 
     def _spent(self, limit: Limit, session: Session, books: list[_Books | None], why: str) -> int | Unavailable:
         """Return what is spent of a budget: what the books say or, where the disk has none, the last known."""
-        now, file, total = self._clock.microseconds(), self._database.file(), 0
+        now, file, total = microseconds(self._clock.now()), self._database.file(), 0
         for counter in spending.counters(limit, session, now):
             if why:
                 spent = self._known.last(counter, empty=file == NO_FILE)
@@ -159,7 +159,7 @@ class Ledger:
 
     def _books(self, sql: sqlite3.Connection, limits: Sequence[Limit], session: Session) -> _Books | None:
         """Read what a database says of the budgets; None if damage that SQLite does not see has met its counters."""
-        now = self._clock.microseconds()
+        now = microseconds(self._clock.now())
         names = {counter.name for limit in limits for counter in spending.counters(limit, session, now)}
         asked = [*names, *(_LOST + name for name in names), _LOST_SESSIONS, schema.COUNTED]
         marks = ", ".join("?" * len(asked))

@@ -36,7 +36,7 @@ class LogWriter:
 
     def record(self, record: Record, cache_key: bytes | None, max_mb: float, max_age_days: float | None = None) -> None:
         """Write a request with its attempts and, if a key is given, the cache entry, in one transaction."""
-        now = rows.instant(self._clock.microseconds())
+        now = rows.instant(microseconds(self._clock.now()))
         request, attempts = rows.values(record, now, restored=False)
 
         def write(sql: sqlite3.Connection) -> None:

@@ -9,7 +9,7 @@ import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipyrouter.money import dollars
+from ipyrouter.text.amounts import dollars
 from ipyrouter.types import Candidate, Cost, Usage
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ipyrouter.notebook import logrows
+from ipyrouter.notebook.panel import log_rows
 from ipyrouter.store.base import LogFilter
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def newest(store: RequestLog, wanted: LogFilter, rows: int) -> pd.DataFrame:
 
     Raises StoreError.
     """
-    return Readable([logrows.words(row) for row in store.page(wanted, rows)], columns=list(logrows.COLUMNS))
+    return Readable([log_rows.words(row) for row in store.page(wanted, rows)], columns=list(log_rows.COLUMNS))
 
 
 def _width(frame: pd.DataFrame) -> int:

@@ -12,14 +12,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from ipyrouter import tables
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.log import moment
-from ipyrouter.money import at_least, count, dollars, from_pico, seconds
-from ipyrouter.notebook.render import cell
-from ipyrouter.notebook.sanitise import NO_MATHS
-from ipyrouter.plan import today
+from ipyrouter.reporting.log import moment
+from ipyrouter.routing.planner import today
 from ipyrouter.store.base import LogFilter, RequestLog, Totals
+from ipyrouter.text import tables
+from ipyrouter.text.amounts import at_least, count, dollars, from_pico, seconds
+from ipyrouter.text.sanitise import NO_MATHS
+from ipyrouter.text.tables import cell
 from ipyrouter.types import TIERS
 
 Span = Literal["day", "week", "month", "all"]

@@ -8,14 +8,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
-from ipyrouter.money import at_least, count, dollars, seconds
-from ipyrouter.notebook import sanitise
 from ipyrouter.notebook.formats import Shown, arriving
 from ipyrouter.store import rows
+from ipyrouter.text import sanitise
+from ipyrouter.text.amounts import at_least, count, dollars, seconds
+from ipyrouter.text.tables import cell
 from ipyrouter.types import Answer, Candidate, Preview, TierName
 
 if TYPE_CHECKING:
-    from ipyrouter.notebook.context import Piece
+    from ipyrouter.notebook.prompt.attachments import Piece
 
 # White on each of them can be read in any theme (4.5:1 and more), and front ends without styles show the bare word.
 COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
@@ -238,8 +239,3 @@ def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
         *(f"| {cell(name)} | {cell(value)} |" for name, value in rows),
     ]
     return {"text/markdown": "\n".join(lines), "text/plain": plain}
-
-
-def cell(text: str) -> str:
-    """Return text for a cell of a Markdown table: one line, every mark meaning itself."""
-    return f"<span {sanitise.NO_MATHS}>{sanitise.inert(text)}</span>"

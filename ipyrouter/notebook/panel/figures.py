@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from ipyrouter import baseline
-from ipyrouter.money import at_least, count, dollars, from_pico
-from ipyrouter.notebook.sanitise import MATHS_OFF, inert, plain
+from ipyrouter.reporting import baseline
 from ipyrouter.store.base import LogFilter, Totals
+from ipyrouter.text.amounts import at_least, count, dollars, from_pico
+from ipyrouter.text.sanitise import MATHS_OFF, inert, plain
 from ipyrouter.types import TIERS, TierName
 
 if TYPE_CHECKING:

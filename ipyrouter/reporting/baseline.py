@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from ipyrouter.config import Config
-from ipyrouter.plan import without_retired
-from ipyrouter.pricing import Pricing, at_rates
+from ipyrouter.pricing.prices import Pricing, at_rates
+from ipyrouter.routing.planner import without_retired
 from ipyrouter.store.base import Totals
 from ipyrouter.types import Candidate, TierName, Usage
 

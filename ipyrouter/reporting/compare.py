@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pandas as pd
 
-from ipyrouter import baseline
 from ipyrouter.config import Config
-from ipyrouter.money import at_least, count, from_pico
-from ipyrouter.pricing import Pricing
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.reporting import baseline
 from ipyrouter.store.base import LogFilter, RequestLog, Totals
+from ipyrouter.text.amounts import at_least, count, from_pico
 from ipyrouter.types import Candidate, TierName
 
 ASSUMPTION = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from ipyrouter.money import dollars, from_pico, seconds
-from ipyrouter.notebook.sanitise import plain
 from ipyrouter.store.base import LogRow
+from ipyrouter.text.amounts import dollars, from_pico, seconds
+from ipyrouter.text.sanitise import plain
 
 COLUMNS = ("at (UTC)", "tier", "model", "status", "cost", "saved", "tokens", "took", "prompt")
 _PROMPT = 40  # characters

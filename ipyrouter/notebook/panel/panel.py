@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from ipyrouter.errors import IPyRouterError
-from ipyrouter.money import count
-from ipyrouter.notebook import logrows, summary
 from ipyrouter.notebook.commands import export
-from ipyrouter.notebook.sanitise import plain
+from ipyrouter.notebook.panel import figures as summary
+from ipyrouter.notebook.panel import log_rows
 from ipyrouter.store.base import LogFilter, RowKey
+from ipyrouter.text.amounts import count
+from ipyrouter.text.sanitise import plain
 from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Panel:
         if rows and self._page == len(self._after) - 1:
             self._after.append(rows[-1].key)
         # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
-        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{logrows.html(rows)}</div>'
+        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{log_rows.html(rows)}</div>'
         self._table.value = region if rows else "<p>The log has no such row yet.</p>"
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
         self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
@@ -184,7 +185,7 @@ class Panel:
         wanted = self._wanted()
         path = Path(f"ipyrouter-log-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}.{self._kind.value}")
         try:
-            from ipyrouter.log import frames  # pandas
+            from ipyrouter.reporting.log import frames  # pandas
 
             rows = export(frames(self.router.store, wanted), path)
             said = f"Wrote {count(rows, 'row')} to {path.absolute()}"
@@ -203,7 +204,7 @@ class Panel:
             until=day + dt.timedelta(days=1) if day else None,
             tier=_chosen(self._tier),
             model=_chosen(self._model),
-            session=self.router.session if when == _SESSION else None,
+            session=self.router.session.id if when == _SESSION else None,
             status=_chosen(self._status),
         )
 
@@ -214,7 +215,7 @@ class Panel:
 
 
 def _charts(figures: summary.Figures) -> bytes:
-    from ipyrouter.notebook import charts  # matplotlib
+    from ipyrouter.notebook.panel import charts  # matplotlib
 
     tiers = {tier: float(amount) for tier, amount in figures.tiers.items()}
     return charts.costs(tiers, figures.times, [float(total) for total in figures.totals])

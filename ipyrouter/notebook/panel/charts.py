@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ipyrouter.money import dollars
-from ipyrouter.notebook.render import COLOURS
+from ipyrouter.notebook.rendering import COLOURS
+from ipyrouter.text.amounts import dollars
 from ipyrouter.types import TIERS, TierName
 
 INCHES, DPI = (8, 2.1), 160

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ipyrouter.notebook import sanitise
-from ipyrouter.notebook.render import cell
-from ipyrouter.notebook.sanitise import NO_MATHS
+from ipyrouter.text import sanitise
+from ipyrouter.text.sanitise import NO_MATHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +48,8 @@ def html_table(table: Table) -> str:
     head = "".join(f"<th>{escaped(name)}</th>" for name in table.head)
     body = "".join("<tr>" + "".join(f"<td>{escaped(word)}</td>" for word in row) + "</tr>" for row in table.rows)
     return f"<table {NO_MATHS}><caption>{escaped(table.title)}</caption><tr>{head}</tr>{body}</table>"
+
+
+def cell(text: str) -> str:
+    """Return text for a cell of a Markdown table: one line, every mark meaning itself."""
+    return f"<span {sanitise.NO_MATHS}>{sanitise.inert(text)}</span>"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.plan import today
+from ipyrouter.routing.planner import today
 from ipyrouter.store import rows
 from ipyrouter.store.base import LogFilter, LogTable, RequestLog
 from ipyrouter.store.rows import Kind

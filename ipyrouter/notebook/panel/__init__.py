@@ -1,0 +1,1 @@
+"""The widget panel: figures, charts and the table of the log."""

@@ -1,0 +1,1 @@
+"""What a cell adds to its prompt: variables, attachments and the conversation."""

@@ -1,0 +1,1 @@
+"""What the log tells: the DataFrame, the daily report, the comparison with other ways of routing."""

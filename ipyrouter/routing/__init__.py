@@ -1,0 +1,1 @@
+"""From a prompt to an answer: planner, single-flight, chain, breaker, budget, validation, recorder."""

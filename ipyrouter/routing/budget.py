@@ -1,0 +1,199 @@
+"""May this be spent? A call's worst case is held before it is made, and settled with what it really cost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from ipyrouter.clock import Clock
+from ipyrouter.config import Budget as Limits
+from ipyrouter.pricing import tokens
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.routing.interrupts import Interrupts
+from ipyrouter.routing.planner import Step
+from ipyrouter.store import base as store
+from ipyrouter.store.base import BudgetLedger, Limit, Period, Unavailable
+from ipyrouter.text.amounts import dollars, from_pico, to_pico
+from ipyrouter.types import Request, Session
+
+_MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks whether calls in flight have ended
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a budget forbids a call, in words; ``unpriced`` where no price is known to keep it with."""
+
+    reason: str
+    unpriced: bool = False
+
+
+@dataclass(slots=True)
+class Hold:
+    """Money that is held for one call. Whoever makes the call sets ``spent`` to its dollars; None: nobody knows."""
+
+    spent: Decimal | None = None
+
+
+@dataclass(slots=True)
+class Holdings:
+    """The reservations of one request, whose ``owner`` releases them, and their 1e-12 dollars: spent, or to spend."""
+
+    owner: str
+    reservations: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def picodollars(self) -> int:
+        """All that the request holds."""
+        return sum(self.reservations.values())
+
+
+class Budget:
+    """Keeps the budgets of one session. Without any budget it does nothing."""
+
+    def __init__(self, limits: Limits, pricing: Pricing, ledger: BudgetLedger, clock: Clock, session: Session) -> None:
+        self._limits = limits
+        self._pricing = pricing
+        self._ledger = ledger
+        self._clock = clock
+        self._session = session
+
+    @property
+    def active(self) -> bool:
+        """Tell whether any budget is set."""
+        limits = self._limits
+        return any(limit is not None for limit in (limits.call, limits.session, limits.day, limits.month))
+
+    @contextlib.contextmanager
+    def hold(
+        self, step: Step, request: Request, holdings: Holdings, interrupts: Interrupts, until: float
+    ) -> Iterator[Hold | Refusal]:
+        """Hold the worst case of a call for the block, and give back on leaving what it has not spent.
+
+        Args:
+            step: The call that is to be made.
+            request: What it is made for.
+            holdings: What the request holds already; the new reservation joins it until the request is recorded.
+            interrupts: Lets the user stop the wait for calls in flight that hold the money that is missing.
+            until: The end of that wait, in the clock's monotonic seconds.
+
+        Yields:
+            A Hold, or the Refusal of a budget; nothing may be sent then.
+        """
+        if not self.active:
+            yield Hold()
+            return
+        refusal = self.refusal(step, request, holdings.picodollars)
+        reservation = None
+        if refusal is None:
+            reserved = self._reserve(step, self._worst(step, request) or Decimal(0), holdings, interrupts, until)
+            if isinstance(reserved, Refusal):
+                refusal = reserved
+            else:
+                reservation = reserved
+        if refusal is not None or reservation is None:
+            yield refusal or Hold()
+            return
+        hold = Hold()
+        try:
+            yield hold
+        finally:
+            if hold.spent is not None:
+                holdings.reservations[reservation] = to_pico(hold.spent)
+                self._ledger.settle(reservation, holdings.reservations[reservation])
+
+    def refusal(self, step: Step, request: Request, held: int = 0) -> Refusal | None:
+        """Return why a call can never be allowed, whatever comes back from calls in flight; reads, writes nothing.
+
+        ``held`` is what its request holds already, in 1e-12 dollars.
+        """
+        if not self.active:
+            return None
+        worst = self._worst(step, request)
+        if worst is None:
+            return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
+        pico = to_pico(worst)
+        if (reason := self._exceeds_call(pico, held)) is not None:
+            return Refusal(f"{step.candidate} could cost {dollars(worst)}, {reason}")
+        return None
+
+    def shortage(self, step: Step, request: Request) -> Refusal | None:
+        """Return what a call would be refused for as things stand now; reads, writes nothing."""
+        if (refusal := self.refusal(step, request)) is not None or not self.active:
+            return refusal
+        worst = self._worst(step, request) or Decimal(0)
+        for limit in self._spans():
+            used = self._ledger.used(limit, self._session)
+            if isinstance(used, Unavailable):
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}")
+            if used + to_pico(worst) > limit.pico:
+                words = _shortage(store.Refusal(limit, used, used))
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
+        return None
+
+    def left(self) -> dict[str, Decimal | None]:
+        """Return the dollars left of each budget that spans more than a call; None where nobody knows."""
+        left: dict[str, Decimal | None] = {}
+        for limit in self._spans():
+            used = self._ledger.used(limit, self._session)
+            left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
+        return left
+
+    def _worst(self, step: Step, request: Request) -> Decimal | None:
+        longest = tokens.bound_input(request.prompt.text, request.system, request.history)
+        return self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
+
+    def _reserve(
+        self, step: Step, worst: Decimal, holdings: Holdings, interrupts: Interrupts, until: float
+    ) -> str | Refusal:
+        """Reserve the worst case, and return the reservation's id; wait for calls in flight where that may help."""
+        pico, pause = to_pico(worst), _FIRST_PAUSE
+        while True:
+            seconds = step.deadlines.total + _MARGIN
+            reserved = self._ledger.reserve(pico, self._spans(), self._session, holdings.owner, seconds)
+            if isinstance(reserved, store.Reservation):
+                holdings.reservations[reserved.id] = pico
+                return reserved.id
+            if isinstance(reserved, Unavailable):
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}")
+            left = until - self._clock.monotonic()
+            # What this very request holds is no other call's, and does not come back before its end.
+            if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}")
+            interrupts.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _exceeds_call(self, pico: int, held: int) -> str | None:
+        """Return why the budget for a call forbids so much more, or None."""
+        most = self._limits.call
+        if most is None or held + pico <= to_pico(most):
+            return None
+        if not held:
+            return f"more than the budget of {dollars(most)} for a call"
+        left = max(most - from_pico(held), Decimal(0))
+        return f"and {dollars(left)} is left of the budget of {dollars(most)} for a call"
+
+    def _spans(self) -> list[Limit]:
+        """Return the budgets that span more than a call."""
+        spans: tuple[tuple[str, Decimal | None, Period], ...] = (
+            ("this session", self._limits.session, "session"),
+            ("today", self._limits.day, "day"),
+            ("this month", self._limits.month, "month"),
+        )
+        return [Limit(name, to_pico(most), period) for name, most, period in spans if most is not None]
+
+
+def _unknown(unavailable: Unavailable) -> str:
+    limit = unavailable.limit
+    budget = f"the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
+    return f"and nobody knows what is left of {budget}: {unavailable.reason}"
+
+
+def _shortage(refusal: store.Refusal) -> str:
+    limit = refusal.limit
+    left = from_pico(max(limit.pico - refusal.used, 0))
+    words = f"and {dollars(left)} is left of the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
+    reserved = refusal.used - refusal.spent
+    return f"{words} ({dollars(from_pico(reserved))} is reserved for calls in flight)" if reserved else words

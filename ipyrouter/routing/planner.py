@@ -1,0 +1,272 @@
+"""From a request and a tier to the calls that may answer it, in order. No network, no SDK."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from ipyrouter.config import LOCAL_MODEL, NO_KEY, Config, Deadlines, Tier
+from ipyrouter.errors import NoModelError
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.providers.base import Call
+from ipyrouter.providers.local import INSTALL
+from ipyrouter.types import TIERS, Candidate, Message, Request, TierName
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One candidate of a tier with the complete call it would get."""
+
+    tier: TierName
+    candidate: Candidate
+    call: Call
+    deadlines: Deadlines
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """A tier's steps that can be taken now, those whose answers may be in the cache, and what the user should know.
+
+    ``notes`` are shown once a session, ``standing`` with every answer of these steps. ``key_notes`` names, a line each,
+    the chain's candidates that have no key.
+    """
+
+    tier: TierName
+    steps: tuple[Step, ...]
+    cacheable: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+    standing: tuple[str, ...] = ()
+    key_notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that one request may lead to: the tier that is asked first, and the others, weak to strong.
+
+    ``first`` has no steps where nothing can be called; ``missing`` is the error that says what to set then.
+    """
+
+    first: TierPlan
+    others: Mapping[TierName, TierPlan]
+    missing: NoModelError | None = None
+
+    def above(self, tier: TierName, answered: Candidate) -> TierPlan | None:
+        """Return the next tier up, if it would ask another candidate first than the one that answered."""
+        if tier == TIERS[-1] or not self.others:
+            return None
+        up = self.others[TIERS[TIERS.index(tier) + 1]]
+        return up if up.steps and up.steps[0].candidate != answered else None
+
+    def below(self, tier: TierName) -> TierPlan | None:
+        """Return the strongest of the cheaper tiers that can be called."""
+        cheaper = [self.others[name] for name in TIERS[: TIERS.index(tier)] if name in self.others]
+        return next((found for found in reversed(cheaper) if found.steps), None)
+
+
+class Planner:
+    """Plans requests for one config.
+
+    Args:
+        config: Tiers, chains and providers.
+        ready: Whether a candidate can be called: its key is there, or it needs none.
+        pricing: Places a named model that no chain holds among the tiers.
+    """
+
+    def __init__(self, config: Config, ready: Callable[[Candidate], bool], pricing: Pricing) -> None:
+        self.config = config
+        self._ready = ready
+        self._pricing = pricing
+
+    def plan(self, request: Request, tier: TierName) -> Plan:
+        """Return the plan of a request, with ``tier`` as the first to be asked, or else the nearest that can be.
+
+        Raises UsageError for a model that is not known.
+        """
+        if request.model is not None:
+            named = self._named(request, tier)
+            return Plan(named, {}, None if named.steps else no_model(self.config, request, named.tier))
+        tiers = {name: self._tier(request, name) for name in TIERS}
+        first = self._nearest(tiers, tier)
+        return Plan(first, tiers, None if first.steps else no_model(self.config, request, tier))
+
+    def _nearest(self, tiers: Mapping[TierName, TierPlan], tier: TierName) -> TierPlan:
+        """Return the tier's plan, or that of the nearest tier that can be called: stronger ones first."""
+        wanted, rank = tiers[tier], TIERS.index(tier)
+        for name in (tier, *TIERS[rank + 1 :], *reversed(TIERS[:rank])):
+            found = tiers[name]
+            if not found.steps:
+                continue
+            if name == tier:
+                return found
+            why = "; ".join(_lacks(self.config, self.config.tiers[tier].chain))
+            note = f"No model of the tier {tier} can be called ({why}); {name} answers instead."
+            return replace(found, cacheable=(*wanted.cacheable, *found.cacheable), standing=(*found.standing, note))
+        return wanted
+
+    def _named(self, request: Request, tier: TierName) -> TierPlan:
+        """Return the plan for a model that the user named.
+
+        It is asked, and counted, under the tier whose chain holds it: the one that is named too, else the cheapest.
+        Where no chain holds it, see :meth:`counted_by_price`.
+        """
+        config = self.config
+        named = config.candidate(request.model or "")
+        holding = self._holding(named)
+        if holding and request.tier not in holding:
+            tier = holding[0]
+        steps = _steps(config, request, tier, (named,))
+        day = config.retired_on(named)
+        retired = day is not None and day <= today()
+        note = f"{named} was retired on {day}; you named it, so it is asked."
+        return TierPlan(tier, steps if self._ready(named) else (), steps, (note,) if retired else ())
+
+    def counted_by_price(self, request: Request, plan: Plan) -> Plan:
+        """Return the plan with a named model that no chain holds counted under the tier that costs about as much.
+
+        A tier that was named too stays. Limits stay those of the tier that was planned. This may import the price
+        table, which a cached answer does not need.
+        """
+        first = plan.first
+        if request.model is None or request.tier is not None or not first.steps:
+            return plan
+        named = first.steps[0].candidate
+        if self._holding(named):
+            return plan
+        tier = self._tier_by_price(named, first.tier)
+        steps, cacheable = (tuple(replace(s, tier=tier) for s in group) for group in (first.steps, first.cacheable))
+        return replace(plan, first=replace(first, tier=tier, steps=steps, cacheable=cacheable))
+
+    def _holding(self, candidate: Candidate) -> list[TierName]:
+        return [name for name in TIERS if candidate in self.config.tiers[name].chain]
+
+    def _tier_by_price(self, named: Candidate, default: TierName) -> TierName:
+        """Return the tier whose first priced model has, by ratio, the nearest price for output tokens.
+
+        That is the cheapest tier for a model that is free, and ``default`` where a price is not known.
+        """
+        rate = self._pricing.rates(named).get("output")
+        if rate is None:
+            return default
+        ratios: dict[TierName, Decimal] = {}
+        for name, tier in self.config.tiers.items():
+            outputs = (self._pricing.rates(candidate).get("output") for candidate in tier.chain)
+            if (other := next(filter(None, outputs), None)) is not None:
+                ratios[name] = max(rate / other, other / rate) if rate else other
+        return min(ratios, key=lambda name: ratios[name], default=default)
+
+    def _tier(self, request: Request, tier: TierName) -> TierPlan:
+        config = self.config
+        chain, notes = without_retired(config, config.tiers[tier])
+        ready = tuple(candidate for candidate in chain if self._ready(candidate))
+        key_notes = tuple(
+            f"{candidate} skipped: {_lack(config, candidate)}." for candidate in chain if candidate not in ready
+        )
+        standing: tuple[str, ...] = ()
+        if ready:
+            notes = (*notes, *key_notes[: chain.index(ready[0])])
+        elif config.chains_are_ours and self._ready(LOCAL_MODEL) and not self._any_ready():
+            ready, standing = (LOCAL_MODEL,), (NO_KEY,)
+        cacheable = tuple(dict.fromkeys((*chain, *ready)))
+        return TierPlan(
+            tier,
+            _steps(config, request, tier, ready),
+            _steps(config, request, tier, cacheable),
+            notes,
+            standing,
+            key_notes,
+        )
+
+    def _any_ready(self) -> bool:
+        return any(self._ready(candidate) for tier in self.config.tiers.values() for candidate in tier.chain)
+
+
+def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
+    """Return the error that names what is missing."""
+    chain = (config.candidate(request.model),) if request.model else config.tiers[tier].chain
+    if any(config.providers[candidate.provider].embedded for candidate in chain):
+        return NoModelError("The local model is not installed.", f"Run: {INSTALL}")
+    owners = [config.providers[candidate.provider] for candidate in chain]
+    variables = list(dict.fromkeys(p.key for p in owners if p.key and not p.has_key()))
+    lacks = [_lack(config, chain[0])] if request.model else _lacks(config, chain)
+    message = f"No model can be called: {'; '.join(lacks)}."
+    if not variables:
+        return NoModelError(message, f"Put another model into tiers.{tier}.chain, or name one with -m.")
+    # Not with %env, which prints the key and saves it with the notebook.
+    which = f"{variables[0]}" if len(variables) == 1 else f"one of them, such as {variables[0]},"
+    remedy = (
+        f"Set {which} in the environment that starts Jupyter, or here: import os, getpass;"
+        f' os.environ["{variables[0]}"] = getpass.getpass()'
+    )
+    if request.model is None and config.chains_are_ours:
+        remedy += (
+            f". Or install the free local model: {INSTALL}, or add a provider to your config file"
+            " (`ipyrouter doctor` names it)."
+        )
+    return NoModelError(message, remedy)
+
+
+def _lack(config: Config, candidate: Candidate) -> str:
+    """Return what a candidate that cannot be called lacks."""
+    provider = config.providers[candidate.provider]
+    return "xllamacpp is not installed" if provider.embedded else f"{provider.key} is not set"
+
+
+def _lacks(config: Config, chain: tuple[Candidate, ...]) -> list[str]:
+    """Return why none of the candidates can be called: retired ones, missing keys, the local model."""
+    lacks = [f"{candidate} {retirement}" for candidate in chain if (retirement := retirement_of(config, candidate))]
+    owners = [config.providers[candidate.provider] for candidate in chain if not retirement_of(config, candidate)]
+    variables = list(dict.fromkeys(owner.key for owner in owners if owner.key and not owner.has_key()))
+    if variables:
+        lacks.append(f"{' and '.join(variables)} {'is' if len(variables) == 1 else 'are'} not set")
+    return lacks + ["xllamacpp is not installed"] * any(owner.embedded for owner in owners)
+
+
+def today() -> dt.date:
+    """Return the day in UTC."""
+    return dt.datetime.now(dt.UTC).date()
+
+
+def without_retired(config: Config, tier: Tier) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+    """Return a tier's candidates whose API still answers, and a line on each that is skipped."""
+    kept, notes = [], []
+    for candidate in tier.chain:
+        if retirement := retirement_of(config, candidate):
+            notes.append(f"{candidate} {retirement}.")
+        else:
+            kept.append(candidate)
+    return tuple(kept), tuple(notes)
+
+
+def retirement_of(config: Config, candidate: Candidate) -> str:
+    """Return in words when a candidate was retired, and its successor; empty while its service serves it."""
+    day = config.retired_on(candidate)
+    if day is None or day > today():
+        return ""
+    successor = config.successor(candidate)
+    return f"was retired on {day} and is skipped" + (f"; its successor is {successor}" if successor else "")
+
+
+def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[Candidate, ...]) -> tuple[Step, ...]:
+    settings = config.tiers[tier]
+    steps = []
+    for candidate in candidates:
+        provider = config.providers[candidate.provider]
+        deadlines = settings.deadlines
+        if provider.embedded:  # this machine computes: being slow is no sign of a fault
+            deadlines = replace(deadlines, first_byte=deadlines.total, idle=deadlines.total)
+        elif not provider.stream:  # the first byte comes with the last
+            deadlines = replace(deadlines, first_byte=deadlines.total)
+        call = Call(
+            provider=candidate.provider,
+            sdk=provider.sdk,
+            base_url=provider.address(),
+            model=candidate.model,
+            system=request.system,
+            messages=(*request.history, Message("user", request.prompt)),
+            max_output_tokens=request.max_output_tokens or settings.max_output_tokens,
+            temperature=request.temperature,
+        )
+        steps.append(Step(tier, candidate, call, deadlines))
+    return tuple(steps)
