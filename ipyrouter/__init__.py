@@ -98,7 +98,7 @@ def route(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
         UsageError: An option's value is not valid.
         NoModelError: No model of the tier can be called.
         BudgetError: The request could cost more than a budget leaves.
-        RouteError: Every candidate failed; its class is that of the most actionable fault.
+        RouteError: Every candidate failed; its ``fault`` is an AuthError, a RateLimitError, …
         Interrupted: Ctrl-C; it holds the partial answer.
     """
     return default_router().route(prompt, **options)

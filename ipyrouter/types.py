@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, TypedDict, get_args
 
-from ipyrouter.errors import RouteError, error_of
+from ipyrouter.errors import CallError, error_of
 
 TierName = Literal["fast", "mid", "power"]
 CacheMode = Literal["use", "refresh", "off"]
@@ -233,12 +233,12 @@ class Attempt:
     thinking: str = ""
 
     @property
-    def fault(self) -> RouteError | None:
-        """Why this attempt failed, as the error of a chain in which it is the only one; None where it did not fail."""
+    def fault(self) -> CallError | None:
+        """Why this attempt failed, as an error of its own class; None where it did not fail."""
         if self.error is None or self.status == "weak":
             return None
         message, _, remedy = self.error.partition(" — ")
-        return error_of(self.error_kind)(f"{self.candidate}: {message}", remedy, (self,))
+        return error_of(self.error_kind)(f"{self.candidate}: {message}", remedy)
 
 
 @dataclass(frozen=True, slots=True)
