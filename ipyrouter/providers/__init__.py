@@ -14,6 +14,7 @@ from ipyrouter.config import Config, Deadlines, Provider, read_key
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.providers import local
 from ipyrouter.providers.base import Call, Change, Client, Fault, Parameter, bare
+from ipyrouter.providers.collector import Collector
 from ipyrouter.text import redact
 from ipyrouter.types import Candidate, Completion
 
@@ -63,7 +64,7 @@ class Clients:
             if "stream" in changes:  # the first byte comes with the last
                 deadlines = replace(deadlines, first_byte=deadlines.total)
             try:
-                return client.complete(provider, call, deadlines, on_text, changes)
+                return client.complete(provider, call, deadlines, Collector(call, on_text), changes)
             except Fault as error:
                 fault = error
         # Here, where all words of servers, SDKs and pip come through, keys are taken out of them.

@@ -9,8 +9,10 @@ import anthropic
 
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.providers.base import Call, Changes, Sent, lowered, system_note, temperature_note
-from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of, run
-from ipyrouter.providers.transport import PLACEHOLDER, Transport, Watch
+from ipyrouter.providers.collector import Collector, bill_of_litellm, count_of
+from ipyrouter.providers.network import Watch
+from ipyrouter.providers.stream import run
+from ipyrouter.providers.transport import PLACEHOLDER, Transport
 from ipyrouter.providers.wire import Event, InBandError, read
 from ipyrouter.providers.words import read_words
 from ipyrouter.types import Completion, Usage
@@ -38,10 +40,9 @@ class AnthropicClient:
         )
 
     def complete(
-        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None], changes: Changes
+        self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
     ) -> Completion:
         """Return the completion; hand over text as it arrives. Raises Fault."""
-        collector = Collector(call, on_text)
         body = _body(provider, call, changes, collector.notes)
         return run(
             lambda watch, collector: self._send(body, watch, collector),

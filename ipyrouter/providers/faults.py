@@ -16,12 +16,13 @@ import httpx2
 
 from ipyrouter.config import Provider
 from ipyrouter.providers.base import Deadline, Fault, Sent
-from ipyrouter.providers.transport import Watch, certificates, plain_address, proxy_of
+from ipyrouter.providers.network import Watch, plain_address
+from ipyrouter.providers.transport import certificates, proxy_of
 from ipyrouter.providers.wire import InBandError
 from ipyrouter.providers.words import Words, is_final, is_of_address, kind_of, read_words, refused_parameter, short
 from ipyrouter.text import redact
 
-_DEADLINES: dict[str | None, Deadline] = {"idle": "idle", "total": "total"}
+_DEADLINES: dict[str | None, Deadline] = {"connect": "connect", "idle": "idle", "total": "total"}
 
 
 def fault_of(error: Exception, sdk: ModuleType, sent: Sent, watch: Watch) -> Fault:
@@ -34,8 +35,7 @@ def fault_of(error: Exception, sdk: ModuleType, sent: Sent, watch: Watch) -> Fau
     if isinstance(error, sdk.APIStatusError):
         return _from_status(error, sent, watch)
     if isinstance(error, sdk.APITimeoutError | httpx2.TimeoutException):
-        cause = error if isinstance(error, httpx2.TimeoutException) else error.__cause__
-        return _not_connected(watch) if isinstance(cause, httpx2.ConnectTimeout) else timed_out(watch)
+        return _not_connected(watch)  # the system gave up sooner than the deadline
     if isinstance(error, sdk.APIConnectionError | httpx2.TransportError | OSError):
         return _from_connection(error, watch)
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
@@ -47,8 +47,8 @@ def timed_out(watch: Watch) -> Fault:
     """Return the fault of a deadline that passed."""
     deadlines = watch.deadlines
     deadline: Deadline = _DEADLINES.get(watch.expired, "first_byte")
-    if watch.expired is None and deadlines.total <= deadlines.first_byte:  # httpx2 kept it
-        deadline = "total"
+    if deadline == "connect":
+        return _not_connected(watch)
     message = {
         "idle": f"silent for {deadlines.idle:g} s",
         "total": f"not finished within {deadlines.total:g} s",

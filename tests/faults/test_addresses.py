@@ -16,7 +16,8 @@ from ipyrouter.config import Deadlines, Provider
 from ipyrouter.errors import RouteError
 from ipyrouter.providers.base import Call, Sent
 from ipyrouter.providers.faults import fault_of
-from ipyrouter.providers.transport import Watch, is_private, plain_address, proxy_of
+from ipyrouter.providers.network import Watch, plain_address
+from ipyrouter.providers.transport import is_private, proxy_of
 from ipyrouter.router import Router
 from ipyrouter.types import Message
 from tests.faults.server import TEXT, FaultServer, Reply, chunk, sse
@@ -180,7 +181,7 @@ def test_a_certificate_that_is_not_known(monkeypatch: pytest.MonkeyPatch, variab
     if variable:
         monkeypatch.setenv(variable, "/nowhere")
     reason = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1006)"
-    watch = Watch(Deadlines(10, 20, 20, 20), lambda: "none", lambda: None)
+    watch = Watch(Deadlines(10, 20, 20, 20), lambda: "none")
     watch.url = "https://user:s3cret@gpu.example.com/v1/chat/completions"
     call = Call("x", "openai", "", "m", None, (Message("user", "x"),), 1, None)
     sent = Sent(Provider("x", "openai", "https://gpu.example.com/v1"), call, {})

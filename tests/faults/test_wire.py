@@ -20,7 +20,8 @@ from ipyrouter.errors import RouteError
 from ipyrouter.providers import anthropic as anthropic_client
 from ipyrouter.providers import openai as openai_client
 from ipyrouter.providers.base import Call, Fault, Sent
-from ipyrouter.providers.stream import Collector, run
+from ipyrouter.providers.collector import Collector
+from ipyrouter.providers.stream import run
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event
 from ipyrouter.router import Router
