@@ -13,7 +13,7 @@ from ipyrouter.providers.collector import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import run
 from ipyrouter.providers.transport import PLACEHOLDER, Transport
-from ipyrouter.providers.wire import Event, InBandError, read
+from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
 from ipyrouter.types import Completion, Usage
 
@@ -59,7 +59,7 @@ class AnthropicClient:
         create = cast(Callable[..., Any], self._sdk.messages.with_streaming_response.create)
         with create(**body, timeout=watch.timeout()) as answer:
             bill_of_litellm(answer.http_response.headers, collector)
-            for event in read(answer.http_response, watch.address):
+            for event in read(answer.http_response, watch.address, bounds(collector.call.max_output_tokens)):
                 _take(event, collector)
 
 

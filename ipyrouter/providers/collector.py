@@ -16,6 +16,7 @@ from typing import Any
 
 from ipyrouter.pricing import tokens
 from ipyrouter.providers.base import Call, Fault, FaultKind
+from ipyrouter.providers.words import short
 from ipyrouter.text.thinking import Separator
 from ipyrouter.types import Completion, Finish, Usage
 
@@ -23,6 +24,8 @@ _MOST_TOKENS = 10**12  # of one call: more is no count
 _MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed"})
 """Faults after which nobody knows whether the server worked on a request that it has got; the others say it did not."""
 _MOST_DOLLARS = Decimal(10_000)  # of one call: more is no bill
+
+_MOST_CHARACTERS, _CHARACTERS_PER_TOKEN = 1_000_000, 64  # of an answer; some servers think beyond the limit
 
 _FINISH: dict[str, Finish] = {
     **dict.fromkeys(  # OpenAI; Together; TGI and watsonx; Anthropic; Cohere; AI21; Baidu
@@ -63,17 +66,20 @@ class Collector:
         self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
         self.cancelled = False
-        self._call = call
+        self.call = call
         self._on_text = on_text
         self._started = time.monotonic()
         self._separator = Separator()
         self._thinking: list[str] = []
+        self._length = 0  # characters of text and thinking
+        self._most = _MOST_CHARACTERS + _CHARACTERS_PER_TOKEN * call.max_output_tokens
         self._half = ""  # the first half of a character whose second half is in the next piece
         self.sent = False
         self._unread: list[str] = []  # kinds of parts of the content that hold no text
         self._counts: dict[str, Any] = {}
         self._broken_off = ""  # a finish reason that is none of a finished answer
         self.on_begin: Callable[[], None] = lambda: None
+        self.choice: int | None = None  # the number of the choice that is read, of several
         self.accepted = False
         self.ended = False  # the server says that this is all
         self.usage: Usage | None = None
@@ -119,13 +125,26 @@ class Collector:
         """Take a piece of what the model thinks, which is no part of the answer."""
         if text := _flat(content):
             self._begin()
-            self._thinking.append(_whole_characters(text)[0])
+            self._thinking.append(self._room_for(_whole_characters(text)[0]))
+            self._check()
 
     def _write(self, text: str) -> None:
         text, self._half = _whole_characters(self._half + text)
         if text:
             self._begin()
-            self._show(self._separator.feed(text))
+            self._show(self._separator.feed(self._room_for(text)))
+            self._check()
+
+    def _room_for(self, text: str) -> str:
+        """Return the text as far as an answer of the call's limit can be long."""
+        room = max(self._most - self._length, 0)
+        self._length += len(text)
+        return text[:room]
+
+    def _check(self) -> None:
+        if self._length > self._most:
+            words = f"an answer of more than {self._most:,} characters"
+            raise Fault("malformed", f"{words}, which is more than the output limit explains")
 
     def _begin(self) -> None:
         if self.first_token is None:
@@ -180,8 +199,8 @@ class Collector:
             return None
         usage = _sound(self.usage or Usage())
         if usage.input_tokens == 0:  # not reported: no request has none
-            *history, prompt = self._call.messages
-            read = tokens.estimate_input(prompt.text, self._call.system, tuple(history))
+            *history, prompt = self.call.messages
+            read = tokens.estimate_input(prompt.text, self.call.system, tuple(history))
             usage = replace(usage, input_tokens=read, estimated=True)
         written = tokens.estimate(self.text + self.thinking)
         if (self.finish is None or usage.output_tokens == 0) and written > usage.output_tokens:
@@ -215,7 +234,7 @@ class Collector:
         if self.finish == "tool_calls" and not self.text:
             raise self.fault(Fault("malformed", "the model answered with tool calls only"))
         if self.finish == "stop" and not (self.saw_content or self.thinking):
-            parts = f" but {', '.join(dict.fromkeys(self._unread))}" if self._unread else ""
+            parts = f" but {short(', '.join(dict.fromkeys(self._unread)))}" if self._unread else ""
             raise self.fault(Fault("malformed", f"the answer has no content{parts}"))
         return Completion(
             self.text,

@@ -42,10 +42,11 @@ class Watch:
     that the whole request has left: from then on it may be billed.
     """
 
-    def __init__(self, deadlines: Deadlines, secret: Callable[[], str]) -> None:
+    def __init__(self, deadlines: Deadlines, secret: Callable[[], str], most_bytes: int) -> None:
         now = time.monotonic()
         self.deadlines = deadlines
         self.secret = secret
+        self.most_bytes = most_bytes
         self.url = ""
         self.expired: Phase | None = None
         self.cancelled = False

@@ -15,7 +15,7 @@ from ipyrouter.providers.collector import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import run
 from ipyrouter.providers.transport import PLACEHOLDER, Transport
-from ipyrouter.providers.wire import Event, InBandError, read
+from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
 from ipyrouter.types import Completion, Usage
 
@@ -65,7 +65,7 @@ class OpenAIClient:
         with create(**body, timeout=watch.timeout()) as answer:
             response: httpx2.Response = answer.http_response
             bills = bill_of_litellm(response.headers, collector) or self._openrouter
-            for event in read(response, watch.address):
+            for event in read(response, watch.address, bounds(collector.call.max_output_tokens)):
                 if event.done:
                     collector.ended = True
                     break
@@ -108,10 +108,20 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
         if bills and "cost" in usage:
             collector.bill(_cost(usage))
     collector.name(piece.get("model"))
-    for choice in choices[:1] if isinstance(choices, list) else ():
+    for choice in _first_choice(choices, collector):
         _take_choice(choice, collector)
     if event.whole:
         collector.ended = True
+
+
+def _first_choice(choices: Any, collector: Collector) -> list[Any]:
+    """Return the piece of the first choice in a chunk, if there is one: some servers send several, interleaved."""
+    if not isinstance(choices, list) or not choices:
+        return []
+    numbers = [choice.get("index", 0) if isinstance(choice, dict) else 0 for choice in choices]
+    if collector.choice is None:
+        collector.choice = min((number for number in numbers if type(number) is int), default=0)
+    return [choice for choice, number in zip(choices, numbers, strict=True) if number in (collector.choice, None)][:1]
 
 
 def _take_choice(choice: Any, collector: Collector) -> None:

@@ -13,6 +13,7 @@ from ipyrouter.providers.collector import Collector
 from ipyrouter.providers.faults import fault_of
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.transport import Transport
+from ipyrouter.providers.wire import bounds
 from ipyrouter.types import Completion
 
 
@@ -28,7 +29,7 @@ def run(
 ) -> Completion:
     """Send under the deadlines and return what was collected. Raises Fault, whatever went wrong."""
     fault: Fault | None = None
-    with transport.watch(deadlines, secret) as watch:
+    with transport.watch(deadlines, secret, bounds(sent.call.max_output_tokens).total) as watch:
         collector.on_begin = watch.answering
         collector.begin(watch.cancel)
         try:

@@ -17,10 +17,12 @@ import httpx2
 from ipyrouter.config import Deadlines
 from ipyrouter.errors import ConfigError
 from ipyrouter.providers.network import Calls, DeadlineBackend, Watch, plain_address
+from ipyrouter.providers.wire import too_large
 
 PLACEHOLDER = "the-transport-adds-the-key"
 """What the SDK clients hold instead of a key; the real one is put in when a request leaves, and kept in no object."""
 
+_MOST_OF_AN_ERROR = 256 * 1024  # bytes
 _PRIVATE = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -30,20 +32,43 @@ _PRIVATE = tuple(
 )  # fmt: skip
 
 
-class _GuardedStream(httpx2.SyncByteStream):
-    """A response's body that reports each chunk to the watch."""
+class _Body(httpx2.SyncByteStream):
+    """A response's body, unpacked: it tells the watch of each chunk and ends where there is more than can be.
 
-    def __init__(self, inner: httpx2.SyncByteStream, watch: Watch) -> None:
-        self._inner = inner
+    An error's body ends there in silence: SDKs read it whole, and its beginning says enough.
+    """
+
+    def __init__(self, response: httpx2.Response, stream: httpx2.SyncByteStream, watch: Watch) -> None:
+        self._raw = stream
         self._watch = watch
+        self._failed = response.status_code >= 300
+        # A response of its own unpacks, for the one that the SDK gets has no encoding any more.
+        headers = {"Content-Encoding": response.headers.pop("Content-Encoding", "identity")}
+        self._unpacked = httpx2.Response(200, headers=headers, stream=self._Raw(stream, watch))
+
+    class _Raw(httpx2.SyncByteStream):
+        def __init__(self, stream: httpx2.SyncByteStream, watch: Watch) -> None:
+            self._stream = stream
+            self._watch = watch
+
+        def __iter__(self) -> Iterator[bytes]:
+            for chunk in self._stream:
+                self._watch.touch()
+                yield chunk
 
     def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._inner:
-            self._watch.touch()
+        most = _MOST_OF_AN_ERROR if self._failed else self._watch.most_bytes
+        size = 0
+        for chunk in self._unpacked.iter_bytes():
+            size += len(chunk)
+            if size > most and not self._failed:
+                raise too_large(most)
             yield chunk
+            if size > most:
+                return
 
     def close(self) -> None:
-        self._inner.close()
+        self._raw.close()
 
 
 def _close(clients: dict[tuple[bool, bool], httpx2.Client]) -> None:
@@ -99,9 +124,9 @@ class Transport:
         return client
 
     @contextlib.contextmanager
-    def watch(self, deadlines: Deadlines, secret: Callable[[], str]) -> Iterator[Watch]:
-        """Watch over the call that this thread makes inside the block."""
-        watch = self._calls.watch = Watch(deadlines, secret)
+    def watch(self, deadlines: Deadlines, secret: Callable[[], str], most_bytes: int) -> Iterator[Watch]:
+        """Watch over the call that this thread makes inside the block; its answer may have so many bytes, unpacked."""
+        watch = self._calls.watch = Watch(deadlines, secret, most_bytes)
         try:
             yield watch
         finally:
@@ -125,7 +150,7 @@ class Transport:
         watch = self._calls.watch
         if watch is None or not isinstance(response.stream, httpx2.SyncByteStream):
             return
-        response.stream = _GuardedStream(response.stream, watch)
+        response.stream = _Body(response, response.stream, watch)
 
 
 def is_private(url: str) -> bool:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import anthropic as anthropic_sdk
+import httpx2
 import openai as openai_sdk
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from ipyrouter.providers.base import Call, Fault, Sent
 from ipyrouter.providers.collector import Collector
 from ipyrouter.providers.stream import run
 from ipyrouter.providers.transport import Transport
-from ipyrouter.providers.wire import Event
+from ipyrouter.providers.wire import Event, bounds, read
 from ipyrouter.router import Router
 from ipyrouter.types import Answer, Attempt, Delta, Message
 from tests.faults.server import IN, OUT, TEXT, FaultServer, Reply, chat, chunk, claude, claude_whole, sse
@@ -467,11 +468,73 @@ def test_a_stream_in_the_place_of_json(ask: Ask, provider: str) -> None:
         openai(TEXT, "stop", True).removesuffix("\n\n"),
         openai(TEXT, "stop", True).replace('"choices"', '\ndata: "choices"'),
         "id: 1\nretry: 3\n" + openai(TEXT, "stop", True),
+        "id: 1\n\n" + openai(TEXT, "stop", True),
+        "retry: 3000\n\n" + openai(TEXT, "stop", True).replace("\n\n", "\n\nretry: 3\n\n"),
+        "event: ping\n\n" + openai(TEXT, "stop", True),
+        "data:\n\ndata: \n\n" + openai(TEXT, "stop", True),
+        "data\n\n" + openai(TEXT, "stop", True),
     ],
-    ids=["crlf", "cr", "comment", "bom", "no-blank", "no-end", "two-lines", "other-fields"],
+    ids=[
+        "crlf",
+        "cr",
+        "comment",
+        "bom",
+        "no-blank",
+        "no-end",
+        "two-lines",
+        "other-fields",
+        "id-alone",
+        "retry-alone",
+        "event-alone",
+        "no-data",
+        "data-without-colon",
+    ],
 )
 def test_streams_as_the_standard_allows_them(ask: Ask, body: str) -> None:
     assert ask(Reply(body, headers={"Content-Type": "text/event-stream"})).text == TEXT
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("before", ["", "\ufeff", "\n\n\ufeff", " \r\n"], ids=["nothing", "bom", "lines-bom", "lines"])
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "stream"])
+def test_an_answer_s_beginning_in_pieces(before: str, cut: int, whole: bool) -> None:
+    data = (before + (json.dumps(chat()) if whole else openai(TEXT, "stop", True))).encode()
+    response = httpx2.Response(200, content=iter([data[:cut], data[cut:]]))
+    values = [event.value for event in read(response, "", bounds(100)) if not event.done]
+    assert values[0]["choices"][0]["message" if whole else "delta"]["content"] == TEXT
+
+
+def two(first: Any, second: Any, *, at: int = 1) -> dict[str, Any]:
+    """Return a chunk with the pieces of two choices."""
+    other = {"index": at, "delta": {"content": second}, "finish_reason": None}
+    return {**(piece := chunk(first)), "choices": [*piece["choices"], other]}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [two("It is ", "They are "), two("4.", "5.")],
+        [chunk("It is "), {**chunk(), "choices": [{"index": 1, "delta": {"content": "They"}, "finish_reason": "stop"}]},
+         chunk("4.")],
+        [{**(one := two("It is ", "They are ")), "choices": one["choices"][::-1]}, two("4.", "5.")],
+    ],
+    ids=["together", "in-turn", "backwards"],
+)  # fmt: skip
+def test_of_interleaved_choices_the_first_is_read(ask: Ask, pieces: list[Any]) -> None:
+    answer = ask(sse(*pieces, chunk(None, "stop", delta={})))
+    assert (answer.text, answer.finish) == ("It is 4.", "stop")
+
+
+def test_of_several_whole_choices_the_first_is_read(ask: Ask) -> None:
+    body = chat("It is 4.")
+    other = {"index": 1, "message": {"role": "assistant", "content": "They are 5."}, "finish_reason": "length"}
+    answer = ask({**body, "choices": [other, *body["choices"]]}, stream=False)
+    assert (answer.text, answer.finish) == ("It is 4.", "stop")
+
+
+def test_a_choice_under_another_number(ask: Ask) -> None:
+    choice = {"index": 3, "delta": {"content": TEXT}, "finish_reason": "stop"}
+    assert ask(sse({**chunk(), "choices": [choice]})).text == TEXT
 
 
 def test_line_separators_inside_json_end_no_line(ask: Ask) -> None:
@@ -535,7 +598,7 @@ def test_an_answer_without_end_is_cut(ask: Ask, provider: str, stream: bool) -> 
     data = gzip.compress(b'{"choices": "' + b"A" * (65 * 1024 * 1024) + b'"}')
     answer = ask(Reply(data, headers={"Content-Encoding": "gzip"}), provider, then=("o/ok",), stream=stream)
     assert answer.attempts[0].error_kind == "malformed"
-    assert "more than 64 MB" in str(answer.attempts[0].error)
+    assert "an answer of more than 4 MB, which is more than the output limit explains" in str(answer.attempts[0].error)
 
 
 # --- whatever comes ---
