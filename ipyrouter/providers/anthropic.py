@@ -100,7 +100,7 @@ def _take(event: Event, collector: Collector) -> None:
         collector.ended = True
     elif kind == "message_start":
         collector.accepted = True
-        _take_message(piece.get("message"), collector)
+        _take_message(_begun(piece.get("message"), collector), collector)
     elif kind in ("content_block_start", "content_block_delta"):
         _take_block(piece.get("content_block") or piece.get("delta"), collector)
     elif kind == "message_delta":
@@ -109,6 +109,16 @@ def _take(event: Event, collector: Collector) -> None:
         collector.end((delta.get("stop_reason") if isinstance(delta, dict) else None) or "")
     elif kind == "message_stop":
         collector.ended = True
+
+
+def _begun(message: Any, collector: Collector) -> Any:
+    """Return a message whose answer is still to be written, without its count of output tokens: that is none yet."""
+    usage = message.get("usage") if isinstance(message, dict) else None
+    if not isinstance(usage, Mapping):
+        return message
+    written = count_of(usage, "output_tokens")
+    collector.at_least = written if 0 < written <= collector.call.max_output_tokens else 0
+    return {**message, "usage": {name: count for name, count in usage.items() if name != "output_tokens"}}
 
 
 def _take_message(message: Any, collector: Collector) -> None:

@@ -20,7 +20,9 @@ from ipyrouter.providers.words import short
 from ipyrouter.text.thinking import Separator
 from ipyrouter.types import Completion, Finish, Usage
 
-_MOST_TOKENS = 10**12  # of one call: more is no count
+_WIDEST_WINDOW = 2_000_000  # tokens: what a model reads at most where its window is not known
+_UNCOUNTED = 65_536  # tokens that a model may think beyond the limit, where its server does not count them
+_LONGEST_TOKEN = 256  # characters: an answer of more for each of its tokens has more tokens
 _MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed"})
 """Faults after which nobody knows whether the server worked on a request that it has got; the others say it did not."""
 _MOST_DOLLARS = Decimal(10_000)  # of one call: more is no bill
@@ -59,10 +61,12 @@ class Collector:
     """The state of one answer while it arrives.
 
     Whoever makes it keeps, whatever becomes of the call, what arrived (:attr:`text`, :attr:`thinking`) and what it
-    spent (:meth:`spent`), and can end the call from another thread with :meth:`cancel`.
+    spent (:meth:`spent`), and can end the call from another thread with :meth:`cancel`. ``window`` is the tokens that
+    the model can read, None where that is not known.
     """
 
-    def __init__(self, call: Call, on_text: Callable[[str], None]) -> None:
+    def __init__(self, call: Call, on_text: Callable[[str], None], window: int | None = None) -> None:
+        self._window = window
         self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
         self.cancelled = False
@@ -83,6 +87,7 @@ class Collector:
         self.accepted = False
         self.ended = False  # the server says that this is all
         self.usage: Usage | None = None
+        self.at_least = 0  # output tokens that were counted before the answer was written
         self.finish: Finish | None = None
         self.model = call.model
         self.first_token: float | None = None
@@ -197,14 +202,18 @@ class Collector:
         """Return the tokens spent so far: the provider's figures, else an estimate; None before it accepted."""
         if not self.accepted:
             return None
-        usage = _sound(self.usage or Usage())
+        *history, prompt = self.call.messages
+        request = (prompt.text, self.call.system, tuple(history))
+        answer = self.text + self.thinking
+        written = max(tokens.estimate(answer), self.at_least)
+        most_read = max(self._window or _WIDEST_WINDOW, tokens.bound_input(*request))
+        most_written = max(self.call.max_output_tokens, tokens.bound_input(answer)) + _UNCOUNTED
+        usage = _sound(self.usage or Usage(), most_read, most_written)
         if usage.input_tokens == 0:  # not reported: no request has none
-            *history, prompt = self.call.messages
-            read = tokens.estimate_input(prompt.text, self.call.system, tuple(history))
-            usage = replace(usage, input_tokens=read, estimated=True)
-        written = tokens.estimate(self.text + self.thinking)
-        if (self.finish is None or usage.output_tokens == 0) and written > usage.output_tokens:
-            usage = replace(usage, output_tokens=written, estimated=True)
+            usage = replace(usage, input_tokens=tokens.estimate_input(*request), estimated=True)
+        if self.finish is None or usage.output_tokens * _LONGEST_TOKEN < len(answer):
+            written = max(written, usage.output_tokens)
+            usage = replace(usage, output_tokens=written, estimated=usage.estimated or written > usage.output_tokens)
         return usage
 
     def close(self) -> None:
@@ -335,14 +344,14 @@ def _whole_characters(text: str) -> tuple[str, str]:
     return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), half
 
 
-def _sound(usage: Usage) -> Usage:
-    """Return counts that can be priced and stored: what is none becomes 0, and the whole an estimate."""
+def _sound(usage: Usage, most_read: int, most_written: int) -> Usage:
+    """Return counts that can be priced and stored: what the call cannot explain becomes 0, the whole an estimate."""
 
-    def count(value: Any, most: int = _MOST_TOKENS) -> int:
+    def count(value: Any, most: int) -> int:
         return value if type(value) is int and 0 <= value <= most else 0
 
-    read = count(usage.input_tokens)
-    written = count(usage.output_tokens)
+    read = count(usage.input_tokens, most_read)
+    written = count(usage.output_tokens, most_written)
     cached = count(usage.cached_input_tokens, read)
     sound = Usage(
         input_tokens=read,

@@ -24,6 +24,8 @@ from ipyrouter.text import redact
 
 _DEADLINES: dict[str | None, Deadline] = {"connect": "connect", "idle": "idle", "total": "total"}
 
+_LONGEST_WAIT = 24 * 3600.0  # seconds
+
 
 def fault_of(error: Exception, sdk: ModuleType, sent: Sent, watch: Watch) -> Fault:
     """Return the fault behind an exception of the SDK, of httpx2 or of a JSON parser, or an error in a response."""
@@ -150,17 +152,18 @@ def _from_connection(error: Exception, watch: Watch) -> Fault:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return Retry-After in seconds, from milliseconds, seconds or an HTTP date (RFC 9110, 10.2.3)."""
+    """Return Retry-After in seconds, a day at most, from milliseconds, seconds or an HTTP date (RFC 9110, 10.2.3)."""
     if (text := headers.get("retry-after-ms")) is not None and _is_number(text):
-        return max(float(text) / 1000, 0.0)
+        return min(float(text) / 1000, _LONGEST_WAIT)
     if (text := headers.get("retry-after")) is None:
         return None
     if _is_number(text):
-        return max(float(text), 0.0)
+        return min(float(text), _LONGEST_WAIT)
     try:
-        return max(email.utils.parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
-    except ValueError:
+        seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError, TypeError):
         return None
+    return min(max(seconds, 0.0), _LONGEST_WAIT)
 
 
 def _is_number(text: str) -> bool:

@@ -22,6 +22,7 @@ from ipyrouter.providers import anthropic as anthropic_client
 from ipyrouter.providers import openai as openai_client
 from ipyrouter.providers.base import Call, Fault, Sent
 from ipyrouter.providers.collector import Collector
+from ipyrouter.providers.faults import retry_after
 from ipyrouter.providers.stream import run
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, bounds, read
@@ -249,7 +250,9 @@ READ, FRESH = {"cache_read_input_tokens": 41}, {"input_tokens": 9, "output_token
             (9, 16, 0, 0, 12, False),
             "0.00169",
         ),
-        (FRESH, {"output_tokens": 0}, (9, 1, 0, 0, 0, False), "0.00019"),
+        (FRESH, {"output_tokens": 0}, (9, 2, 0, 0, 0, True), "0.00029"),
+        (FRESH, {"output_tokens": None}, (9, 2, 0, 0, 0, True), "0.00029"),
+        ({**FRESH, "output_tokens": 7}, {}, (9, 7, 0, 0, 0, True), "0.00079"),
         (None, {"output_tokens": None, "input_tokens": "x"}, None, None),
     ],
 )
@@ -263,6 +266,54 @@ def test_the_counts_of_a_claude_stream(
     else:
         assert counts(answer) == expected
         assert answer.cost == Decimal(str(cost))
+
+
+FAR = [2_000_001, 10**11, 10**12, 2**63, 10**40, 1e11, 1e308, float("inf"), float("nan"), -1, -(10**12), True, "7", [7]]
+
+
+@pytest.mark.parametrize("far", FAR, ids=str)
+@pytest.mark.parametrize("provider", ["o", "a"])
+@STREAMS
+def test_counts_that_the_call_cannot_explain_are_estimated(ask: Ask, provider: str, far: Any, stream: bool) -> None:
+    usage: Any = {"input_tokens": far, "output_tokens": far}
+    if provider == "o":
+        usage = {"prompt_tokens": far, "completion_tokens": far, "total_tokens": far}
+        body: Any = sse(chunk(TEXT, "stop", usage=usage)) if stream else chat(usage=usage)
+    else:
+        body = claude(TEXT, start=usage, usage=usage) if stream else claude_whole(TEXT, usage=usage)
+    answer = ask(body, provider, stream=stream, prices=PRICES)
+    assert answer.usage.estimated
+    assert answer.usage.input_tokens < 100
+    assert answer.usage.output_tokens == -(-len(TEXT) // 4)
+    assert answer.cost
+    assert answer.cost < 1
+
+
+def test_output_beyond_the_limit_is_no_count(ask: Ask) -> None:
+    usage = {"prompt_tokens": 18, "completion_tokens": 1_000_000}
+    assert counts(ask(chat(usage=usage), stream=False)) == (18, -(-len(TEXT) // 4), 0, 0, 0, True)
+
+
+def test_too_few_tokens_for_a_text_are_no_count(ask: Ask) -> None:
+    usage = {"prompt_tokens": 18, "completion_tokens": 1}
+    assert counts(ask(chat("word " * 200, usage=usage), stream=False)) == (18, 250, 0, 0, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("30", 30), ("1.5", 1.5), (" 30 ", 30), ("0", 0), ("-5", None), ("nan", None), ("inf", None), ("1e3", None),
+        ("", None), ("soon", None), ("9" * 309, 86400), ("9" * 400, 86400), ("1000000000", 86400),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400), ("Mon, 01 Jan 0001 00:00:00 GMT", 0),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Fri, 99 Foo 2026 99:99:99 GMT", None),
+    ],
+)  # fmt: skip
+def test_retry_after_has_a_bound(value: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": value}) == seconds
+    if value.strip().isdigit():
+        assert retry_after({"retry-after-ms": value}) == min(float(value) / 1000, 86400)
 
 
 def test_the_thinking_tokens_of_a_whole_message(ask: Ask) -> None:
