@@ -64,7 +64,9 @@ class Clients:
             if "stream" in changes:  # the first byte comes with the last
                 deadlines = replace(deadlines, first_byte=deadlines.total)
             try:
-                return client.complete(provider, call, deadlines, Collector(call, on_text), changes)
+                done = client.complete(provider, call, deadlines, Collector(call, on_text), changes)
+                notes = tuple(map(self.hide, done.notes))
+                return replace(done, thinking=self.hide(done.thinking) if done.thinking else "", notes=notes)
             except Fault as error:
                 fault = error
         # Here, where all words of servers, SDKs and pip come through, keys are taken out of them.

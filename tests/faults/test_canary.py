@@ -26,7 +26,7 @@ from ipyrouter.notebook import commands
 from ipyrouter.notebook.commands import export
 from ipyrouter.notebook.prompt.chats import Chats
 from ipyrouter.router import Router
-from tests.faults.server import STATUS, TEXT, FaultServer
+from tests.faults.server import STATUS, TEXT, FaultServer, Reply, chat, claude_whole
 from tests.faults.test_matrix import CASES
 
 CANARY = "sk-proj-CaN/4rY+s1ngs'0ut-L0ud=="
@@ -176,6 +176,27 @@ def test_a_server_that_echoes_the_key(
         clean(text)
         for part in (CANARY[:7], CANARY[-4:] if "masked" in echo else CANARY[-8:]):
             assert part not in text
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_a_model_that_thinks_of_the_key(
+    server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch, sdk: str, echo: str
+) -> None:
+    thought = f"It is {ECHOES[echo]}."
+    if sdk == "openai":
+        server.replies["leak"] = Reply(chat(reasoning_content=thought))
+    else:
+        server.replies["leak"] = Reply(claude_whole({"type": "thinking", "thinking": thought}, TEXT))
+    monkeypatch.setenv("CANARY_LOGIN", CANARY)
+    router = Router(settings(server, sdk, "leak", stream=False))
+    answer = router.route("Explain closures")
+    assert answer.text == TEXT
+    assert answer.thinking.startswith("It is ")
+    for text in (answer.thinking, *answer.notes, answer.attempts[-1].thinking):
+        clean(text)
+        assert CANARY[:7] not in text
+    router.close()
 
 
 @pytest.mark.parametrize("key", [f"{CANARY}\n{CANARY}", f"{CANARY}\x07", f"{CANARY}é", f"a\r\nx-evil: {CANARY}"])
