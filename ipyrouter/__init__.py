@@ -25,6 +25,7 @@ __all__ = [
     "Message",
     "Router",
     "__version__",
+    "aroute",
     "classify",
     "cost_log",
     "daily_report",
@@ -88,7 +89,7 @@ def route(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
         prompt: What to ask; it is sent as it is.
         **options: As in :meth:`Router.route`: ``system``, ``history``, ``tier`` ("fast", "mid" or "power"), ``model``
             ("provider/model"), ``max_output_tokens``, ``temperature``, ``cache`` ("use", "refresh" or "off"),
-            ``escalate``, ``yes`` and ``on_delta``.
+            ``escalate``, ``allow_large``, ``session`` and ``on_delta``.
 
     Returns:
         The answer, after it and its costs were recorded.
@@ -96,10 +97,34 @@ def route(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
     Raises:
         UsageError: An option's value is not valid.
         NoModelError: No model of the tier can be called.
-        RouteError: Every candidate failed.
+        BudgetError: The request could cost more than a budget leaves.
+        RouteError: Every candidate failed; its class is that of the most actionable fault.
         Interrupted: Ctrl-C; it holds the partial answer.
     """
     return default_router().route(prompt, **options)
+
+
+async def aroute(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
+    """Answer a prompt as :func:`route` does, without blocking the event loop.
+
+    In a notebook: ``answer = await ipyrouter.aroute("…")``; many at once with :func:`asyncio.gather`. Up to 64 requests
+    are under way together, under the same deadlines, budgets and log. Cancelling the task ends the call at once, and
+    what it had spent is recorded.
+
+    Args:
+        prompt: What to ask.
+        **options: As in :func:`route`; ``on_delta`` is called on the event loop.
+
+    Returns:
+        The answer, after it and its costs were recorded.
+
+    Raises:
+        UsageError: An option's value is not valid.
+        NoModelError: No model of the tier can be called.
+        BudgetError: The request could cost more than a budget leaves.
+        RouteError: Every candidate failed.
+    """
+    return await default_router().aroute(prompt, **options)
 
 
 def cost_log(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -14,11 +13,11 @@ from ipyrouter.config import Config, Deadlines, Provider, read_key
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.providers import local
 from ipyrouter.providers.base import Call, Change, Client, Fault, Parameter, bare
-from ipyrouter.providers.collector import Collector
 from ipyrouter.text import redact
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:
+    from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
 
 
@@ -43,9 +42,7 @@ class Clients:
         provider = self.config.providers[candidate.provider]
         return local.available() if provider.embedded else provider.has_key()
 
-    def complete(
-        self, candidate: Candidate, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
-    ) -> Completion:
+    def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
         """Send the call to the candidate, without what its server has refused before. Raises Fault."""
         provider = self.config.providers[candidate.provider]
         if reason := provider.key_fault():
@@ -55,7 +52,7 @@ class Clients:
         try:
             client = self._client(provider, candidate.model)
         except KeyboardInterrupt:
-            fault = Fault("interrupted", "stopped by the person")
+            fault = Fault("interrupted", "stopped by the user")
         except IPyRouterError as error:
             fault = Fault("connect", str(error))
         except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
@@ -64,7 +61,7 @@ class Clients:
             if "stream" in changes:  # the first byte comes with the last
                 deadlines = replace(deadlines, first_byte=deadlines.total)
             try:
-                done = client.complete(provider, call, deadlines, Collector(call, on_text), changes)
+                done = client.complete(provider, call, deadlines, collector, changes)
                 notes = tuple(map(self.hide, done.notes))
                 return replace(done, thinking=self.hide(done.thinking) if done.thinking else "", notes=notes)
             except Fault as error:

@@ -9,9 +9,9 @@ import anthropic
 
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.providers.base import Call, Changes, Sent, lowered, system_note, temperature_note
-from ipyrouter.providers.collector import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.network import Watch
-from ipyrouter.providers.stream import run
+from ipyrouter.providers.run import run
+from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.transport import PLACEHOLDER, Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
@@ -42,7 +42,7 @@ class AnthropicClient:
     def complete(
         self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
     ) -> Completion:
-        """Return the completion; hand over text as it arrives. Raises Fault."""
+        """Return the completion; the collector takes what arrives. Raises Fault."""
         body = _body(provider, call, changes, collector.notes)
         return run(
             lambda watch, collector: self._send(body, watch, collector),

@@ -12,7 +12,7 @@ from ipyrouter.config import Deadlines, Provider
 from ipyrouter.types import Completion, Message, Usage
 
 if TYPE_CHECKING:
-    from ipyrouter.providers.collector import Collector
+    from ipyrouter.providers.stream import Collector
 
 _KEY_VERSION = 1
 
@@ -32,7 +32,6 @@ FaultKind = Literal[
     "broken_stream",
     "unfinished",
     "interrupted",
-    "budget",
 ]
 
 

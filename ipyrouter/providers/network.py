@@ -57,7 +57,7 @@ class Watch:
         self._limit = self._first
         self._asking = False  # the connection stands: what is sent is the request, and no longer a proxy's CONNECT
         self._answering = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may cancel what its own thread is beginning
         self._blocked: socket.socket | Callable[[], None] | None = None
 
     @property
@@ -135,9 +135,9 @@ class Watch:
         httpcore2's errors.
         """
         with self._lock:
+            self._blocked = blocked  # before the question: a handler may cancel the call between the two
             if self.cancelled:
                 raise httpcore2.ReadError("stopped")
-            self._blocked = blocked
         return self.left()
 
     def end(self) -> None:

@@ -20,8 +20,8 @@ import pytest
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.providers.anthropic import AnthropicClient
 from ipyrouter.providers.base import Call, Fault
-from ipyrouter.providers.collector import Collector
 from ipyrouter.providers.openai import OpenAIClient
+from ipyrouter.providers.stream import Collector
 from ipyrouter.providers.transport import Transport
 from ipyrouter.router import Router
 from ipyrouter.types import Message
@@ -242,7 +242,7 @@ def test_cancelled_while_the_headers_are_waited_for(cancelled: Any, sdk: str) ->
         closing.wait(60)
 
     with host(hold) as address:
-        fault = cancelled(sdk, f"http://{address}", reached, Collector.cancel)
+        fault = cancelled(sdk, f"http://{address}", reached, Collector.wake)
     assert (fault.kind, fault.text) == ("interrupted", "")
 
 
@@ -260,7 +260,7 @@ def test_cancelled_amid_the_answer(cancelled: Any, sdk: str) -> None:
     def stop(collector: Collector) -> None:
         while collector.text != "The first half":
             threading.Event().wait(0.01)
-        collector.cancel()
+        collector.wake()
 
     with host(hold) as address:
         fault = cancelled(sdk, f"http://{address}", reached, stop)
@@ -278,7 +278,7 @@ def test_cancelled_amid_a_tls_handshake(cancelled: Any, sdk: str) -> None:
         closing.wait(60)
 
     with host(hold) as address:
-        fault = cancelled(sdk, f"https://{address}", reached, Collector.cancel)
+        fault = cancelled(sdk, f"https://{address}", reached, Collector.wake)
     assert (fault.kind, fault.usage) == ("interrupted", None)
 
 
@@ -292,7 +292,7 @@ def test_cancelled_while_a_name_is_looked_up(cancelled: Any, monkeypatch: pytest
 
     monkeypatch.setattr(socket, "getaddrinfo", hold)
     try:
-        fault = cancelled("openai", "http://slow.invalid", reached, Collector.cancel)
+        fault = cancelled("openai", "http://slow.invalid", reached, Collector.wake)
     finally:
         answered.set()
     assert fault.kind == "interrupted"
@@ -303,7 +303,7 @@ def test_cancelled_before_it_began(cancelled: Any) -> None:
     reached.set()
     call = Call("x", "openai", "", "m", None, (Message("user", PROMPT),), 100, None)
     collector = Collector(call, lambda _: None)
-    collector.cancel()
+    collector.wake()
     transport = Transport()
     with host(silent) as address:
         base = f"http://{address}/v1"
@@ -324,7 +324,7 @@ def test_a_connection_back_in_the_pool_is_nobody_s(server: FaultServer, requests
     for _ in range(3):
         collector = Collector(call, lambda _: None)
         done = client.complete(Provider("x", "openai", base), call, Deadlines(60, 60, 60, 60), collector, {})
-        collector.cancel()
+        collector.wake()
         texts.append(done.text)
     transport.close()
     assert texts == [TEXT] * 3

@@ -9,7 +9,7 @@ import pytest
 
 from ipyrouter.errors import RouteError
 from ipyrouter.providers.base import Call
-from ipyrouter.providers.collector import Collector
+from ipyrouter.providers.stream import Collector
 from ipyrouter.router import Router
 from ipyrouter.types import Delta, Message, Usage
 from tests.faults.server import STATUS, TEXT, FaultServer

@@ -21,9 +21,9 @@ from ipyrouter.errors import RouteError
 from ipyrouter.providers import anthropic as anthropic_client
 from ipyrouter.providers import openai as openai_client
 from ipyrouter.providers.base import Call, Fault, Sent
-from ipyrouter.providers.collector import Collector
 from ipyrouter.providers.faults import retry_after
-from ipyrouter.providers.stream import run
+from ipyrouter.providers.run import run
+from ipyrouter.providers.stream import Collector
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, bounds, read
 from ipyrouter.router import Router
