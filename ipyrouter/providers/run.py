@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
+from typing import Any
 
 import httpx2
 
 from ipyrouter.config import Deadlines
-from ipyrouter.providers.base import Fault, Sent, bare
+from ipyrouter.providers.base import Backend, Fault, Sent, bare
 from ipyrouter.providers.faults import fault_of
-from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector
-from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import bounds
 from ipyrouter.types import Completion
 
 
-def run(
-    send: Callable[[Watch, Collector], None],
-    sent: Sent,
-    collector: Collector,
-    *,
-    sdk: ModuleType,
-    transport: Transport,
-    secret: Callable[[], str],
-    deadlines: Deadlines,
-) -> Completion:
-    """Send under the deadlines and return what was collected. Raises Fault, whatever went wrong."""
+def run(backend: Backend, body: dict[str, Any], sent: Sent, collector: Collector, deadlines: Deadlines) -> Completion:
+    """Send a body under the deadlines and return what was collected. Raises Fault, whatever went wrong."""
     fault: Fault | None = None
-    with transport.watch(deadlines, secret, bounds(sent.call.max_output_tokens).total) as watch:
+    most = bounds(sent.call.max_output_tokens).total
+    with backend.transport.watch(deadlines, backend.target.secret, most) as watch:
         collector.on_begin = watch.answering
         collector.begin(watch.cancel)
         try:
-            send(watch, collector)
+            backend.send(body, watch, collector)
             collector.close()
         except KeyboardInterrupt:
             fault = Fault("interrupted", "stopped by the user")
@@ -45,7 +34,7 @@ def run(
             elif collector.stopped:
                 fault = Fault("interrupted", "stopped by the user")
             else:
-                fault = fault_of(error, sdk, sent, watch)
+                fault = fault_of(error, backend, sent, watch)
         finally:
             collector.over()
     collector.sent = watch.sent

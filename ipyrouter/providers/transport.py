@@ -16,11 +16,9 @@ import httpx2
 
 from ipyrouter.config import Deadlines
 from ipyrouter.errors import ConfigError
+from ipyrouter.providers.base import PLACEHOLDER
 from ipyrouter.providers.network import Calls, DeadlineBackend, Watch, plain_address
 from ipyrouter.providers.wire import too_large
-
-PLACEHOLDER = "the-transport-adds-the-key"
-"""What the SDK clients hold instead of a key; the real one is put in when a request leaves, and kept in no object."""
 
 _MOST_OF_AN_ERROR = 256 * 1024  # bytes
 _PRIVATE = tuple(
@@ -142,8 +140,8 @@ class Transport:
         if watch is not None:
             request.extensions["trace"] = watch.trace
             watch.url = str(request.url)
-        for name in ("authorization", "x-api-key"):
-            if watch is not None and PLACEHOLDER in (value := request.headers.get(name, "")):
+        for name, value in request.headers.items():  # each SDK has a header of its own for the key
+            if watch is not None and PLACEHOLDER in value:
                 request.headers[name] = value.replace(PLACEHOLDER, watch.secret())
 
     def _guard(self, response: httpx2.Response) -> None:

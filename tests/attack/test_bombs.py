@@ -12,11 +12,11 @@ import pytest
 from ipyrouter.errors import RouteError
 from ipyrouter.router import Router
 from tests.conftest import run_python
-from tests.faults.server import TEXT, FaultServer, Reply, chat, chunk, claude, sse
+from tests.faults.server import TEXT, FaultServer, Reply, chat, chunk, claude, gemini, sse
 
 pytestmark = [pytest.mark.attack, pytest.mark.wire]
 MakeRouter = Callable[..., Router]
-BOTH = pytest.mark.parametrize("provider", ["o", "a"])
+BOTH = pytest.mark.parametrize("provider", ["o", "a", "g"])
 GZIP = {"Content-Encoding": "gzip", "Content-Type": "text/event-stream"}
 UNPACKED = 300 << 20  # bytes of a bomb: several times what a test's process may take more
 
@@ -39,6 +39,7 @@ def much(piece: bytes) -> tuple[bytes, int]:
 HEAD, TAIL = json.dumps(chat("@")).encode().split(b"@")
 CLAUDE = claude("@").encode()
 DELTA = sse(chunk("A fine answer. "), done=False).encode()
+GEMINI = sse(*gemini("A fine answer. ", finish=None), done=False).encode()
 CLAUDE_START, _, CLAUDE_REST = CLAUDE.partition(b"event: content_block_delta")
 CLAUDE_DELTA = b"event: content_block_delta" + CLAUDE_REST.partition(b"event: content_block_stop")[0]
 
@@ -95,6 +96,7 @@ def test_memory_stays(server: FaultServer, requests: list[Any], provider: str) -
     providers = {
         "o": {"sdk": "openai", "base_url": f"{server.url}/v1"},
         "a": {"sdk": "anthropic", "base_url": server.url},
+        "g": {"sdk": "google", "base_url": server.url},
     }
     run_python(CHILD.format(providers=providers, provider=provider, bombs=list(BOMBS)))
 
@@ -111,12 +113,14 @@ def ask(make_router: MakeRouter, server: FaultServer, requests: list[Any]) -> Ca
     return attempt
 
 
-@pytest.mark.parametrize(("provider", "body"), [("o", [much(DELTA)]), ("a", [CLAUDE_START, much(CLAUDE_DELTA)])])
+@pytest.mark.parametrize(
+    ("provider", "body"), [("o", [much(DELTA)]), ("a", [CLAUDE_START, much(CLAUDE_DELTA)]), ("g", [much(GEMINI)])]
+)
 def test_what_came_of_an_endless_answer_is_kept(ask: Any, provider: str, body: list[Any]) -> None:
     half = ask(packed(*body), provider)
     assert (half.status, half.error_kind) == ("partial", "malformed")
     assert "which is more than the output limit explains" in half.error
-    assert half.text.startswith("A fine answer. " if provider == "o" else "@")
+    assert half.text.startswith("@" if provider == "a" else "A fine answer. ")
     assert half.usage.estimated
     assert half.cost.amount
 
@@ -126,7 +130,8 @@ def test_a_long_text_that_a_limit_explains_is_whole(
     make_router: MakeRouter, server: FaultServer, requests: list[Any], provider: str
 ) -> None:
     text = "word " * 100_000
-    server.replies["first"] = Reply(sse(chunk(text, "stop")) if provider == "o" else claude(text))
+    bodies = {"o": sse(chunk(text, "stop")), "a": claude(text), "g": sse(*gemini(text), done=False)}
+    server.replies["first"] = Reply(bodies[provider])
     answer = make_router(mid=[f"{provider}/first"]).route("Explain closures", escalate=False)
     assert answer.text == text
 

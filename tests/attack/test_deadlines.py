@@ -18,20 +18,21 @@ from typing import Any
 import pytest
 
 from ipyrouter.config import Deadlines, Provider
-from ipyrouter.providers.anthropic import AnthropicClient
-from ipyrouter.providers.base import Call, Fault
-from ipyrouter.providers.openai import OpenAIClient
+from ipyrouter.providers.anthropic import AnthropicBackend
+from ipyrouter.providers.base import Call, Fault, Target
+from ipyrouter.providers.google import GoogleBackend
+from ipyrouter.providers.openai import OpenAIBackend
 from ipyrouter.providers.stream import Collector
 from ipyrouter.providers.transport import Transport
 from ipyrouter.router import Router
 from ipyrouter.types import Message
 from tests.attack.hosts import ROUNDS, dripping, host, provider, response, silent
-from tests.faults.server import TEXT, FaultServer, chat, chunk, claude, claude_whole, sse
+from tests.faults.server import TEXT, FaultServer, chat, chunk, claude, claude_whole, gemini, sse
 
 pytestmark = [pytest.mark.attack, pytest.mark.wire]
 MakeRouter = Callable[..., Router]
-CLIENTS: dict[str, Any] = {"openai": OpenAIClient, "anthropic": AnthropicClient}
-BOTH = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+CLIENTS: dict[str, Any] = {"openai": OpenAIBackend, "anthropic": AnthropicBackend, "google": GoogleBackend}
+BOTH = pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 LATE = "It came in the end."
 PROMPT = "Explain closures"
 LONG = 3600.0
@@ -40,11 +41,13 @@ HEADERS = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
 
 def whole(sdk: str) -> bytes:
-    return json.dumps(chat(LATE) if sdk == "openai" else claude_whole(LATE)).encode()
+    bodies = {"openai": chat(LATE), "anthropic": claude_whole(LATE), "google": gemini(LATE)[0]}
+    return json.dumps(bodies[sdk]).encode()
 
 
 def streamed(sdk: str) -> str:
-    return sse(chunk(LATE, "stop")) if sdk == "openai" else claude(LATE)
+    google = sse(*gemini(LATE), done=False)
+    return {"openai": sse(chunk(LATE, "stop")), "anthropic": claude(LATE), "google": google}[sdk]
 
 
 @pytest.fixture
@@ -211,7 +214,7 @@ def cancelled() -> Iterator[Callable[..., Fault]]:
         base = f"{url}/v1" if sdk == "openai" else url
         call = Call("x", sdk, base, "m", None, (Message("user", PROMPT),), 100, None)
         collector = Collector(call, lambda _: None)
-        client = CLIENTS[sdk](transport, base, base, lambda: "none", {})
+        client = CLIENTS[sdk](Target(base, base, lambda: "none"), transport)
         faults: list[Fault] = []
 
         def run() -> None:
@@ -249,7 +252,9 @@ def test_cancelled_while_the_headers_are_waited_for(cancelled: Any, sdk: str) ->
 @BOTH
 def test_cancelled_amid_the_answer(cancelled: Any, sdk: str) -> None:
     reached = threading.Event()
-    first = sse(chunk("The first half"), done=False) if sdk == "openai" else claude("The first half", end=False)
+    half = "The first half"
+    first = {"openai": sse(chunk(half), done=False), "anthropic": claude(half, end=False),
+             "google": sse(*gemini(half, finish=None), done=False)}[sdk]  # fmt: skip
 
     def hold(connection: socket.socket, closing: threading.Event) -> None:
         connection.recv(65536)
@@ -307,7 +312,7 @@ def test_cancelled_before_it_began(cancelled: Any) -> None:
     transport = Transport()
     with host(silent) as address:
         base = f"http://{address}/v1"
-        client = OpenAIClient(transport, base, base, lambda: "none", {})
+        client = OpenAIBackend(Target(base, base, lambda: "none"), transport)
         with pytest.raises(Fault) as caught:
             client.complete(Provider("x", "openai", base), call, Deadlines(LONG, LONG, LONG, LONG), collector, {})
     transport.close()
@@ -318,7 +323,7 @@ def test_a_connection_back_in_the_pool_is_nobody_s(server: FaultServer, requests
     """Cancelling a call that is over leaves the connection to the next one."""
     transport = Transport()
     base = f"{server.url}/v1"
-    client = OpenAIClient(transport, base, base, lambda: "none", {})
+    client = OpenAIBackend(Target(base, base, lambda: "none"), transport)
     call = Call("x", "openai", base, "ok", None, (Message("user", PROMPT),), 100, None)
     texts = []
     for _ in range(3):

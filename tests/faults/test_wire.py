@@ -9,20 +9,19 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-import anthropic as anthropic_sdk
 import httpx2
-import openai as openai_sdk
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.errors import RouteError
-from ipyrouter.providers import anthropic as anthropic_client
-from ipyrouter.providers import openai as openai_client
-from ipyrouter.providers.base import Call, Fault, Sent
+from ipyrouter.providers import anthropic as anthropic_backend
+from ipyrouter.providers import google as google_backend
+from ipyrouter.providers import openai as openai_backend
+from ipyrouter.providers.base import Call, Fault, Target
 from ipyrouter.providers.faults import retry_after
-from ipyrouter.providers.run import run
+from ipyrouter.providers.registry import backend_of
 from ipyrouter.providers.stream import Collector
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, bounds, read
@@ -681,23 +680,25 @@ ODD = st.recursive(
 SHARED = Transport()
 
 
-@given(st.lists(ODD, min_size=1, max_size=4), st.sampled_from(["o", "a"]), st.booleans())
-@settings(max_examples=150, deadline=None)
-def test_odd_json_is_an_answer_or_a_fault(values: list[Any], provider: str, whole: bool) -> None:
+@given(st.lists(ODD, min_size=1, max_size=4), st.sampled_from(["openai", "anthropic", "google"]), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_odd_json_is_an_answer_or_a_fault(values: list[Any], sdk: str, whole: bool) -> None:
     """No shape of a response gets past the faults that the fallback knows."""
-    call = Call("x", "openai", "", "m", None, (Message("user", "x"),), 100, None)
+    call = Call("x", sdk, "", "m", None, (Message("user", "x"),), 100, None)
+    address = "http://127.0.0.1:9/v1"
+
+    class Odd(backend_of(sdk)):  # type: ignore[misc]
+        def send(self, body: dict[str, Any], watch: Any, collector: Collector) -> None:
+            for value in values:
+                event = Event(value, whole=whole)
+                if sdk == "openai":
+                    openai_backend._take(event, collector, bills=True)
+                elif sdk == "anthropic":
+                    anthropic_backend._take(event, collector)
+                else:
+                    google_backend._take(value, event, collector)
+
+    backend = Odd(Target(address, address, str), SHARED)
     collector = Collector(call, lambda _: None)
-    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "stream": True}
-
-    def send(_: Any, collector: Collector) -> None:
-        for value in values:
-            event = Event(value, whole=whole)
-            if provider == "o":
-                openai_client._take(event, collector, bills=True)
-            else:
-                anthropic_client._take(event, collector)
-
-    sent = Sent(Provider("x", "openai", "http://127.0.0.1:9/v1"), call, body)
-    sdk = openai_sdk if provider == "o" else anthropic_sdk
     with contextlib.suppress(Fault):
-        run(send, sent, collector, sdk=sdk, transport=SHARED, secret=str, deadlines=Deadlines(9, 9, 9, 9))
+        backend.complete(Provider("x", sdk, address), call, Deadlines(9, 9, 9, 9), collector, {})
