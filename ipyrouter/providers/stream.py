@@ -23,7 +23,7 @@ from ipyrouter.types import Completion, Finish, Usage
 _WIDEST_WINDOW = 2_000_000  # tokens: what a model reads at most where its window is not known
 _UNCOUNTED = 65_536  # tokens that a model may think beyond the limit, where its server does not count them
 _LONGEST_TOKEN = 256  # characters: an answer of more for each of its tokens has more tokens
-_MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed"})
+_MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed", "unfinished"})
 """Faults after which nobody knows whether the server worked on a request that it has got; the others say it did not."""
 _MOST_DOLLARS = Decimal(10_000)  # of one call: more is no bill
 
@@ -149,7 +149,7 @@ class Collector:
     def _check(self) -> None:
         if self._length > self._most:
             words = f"an answer of more than {self._most:,} characters"
-            raise Fault("malformed", f"{words}, which is more than the output limit explains")
+            raise Fault("unfinished", f"{words}, which is more than the output limit explains")
 
     def _begin(self) -> None:
         if self.first_token is None:

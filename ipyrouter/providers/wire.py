@@ -18,6 +18,9 @@ from ipyrouter.providers.words import read_words, short
 
 _BREAK = re.compile(rb"\r\n|\n|\r")
 _FIELD = re.compile(rb"(data|event|id|retry)?:|(data|event|id|retry)[\r\n]")
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+(")?|[\[\]{}]', re.DOTALL)
+_HALF_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\(u[0-9a-fA-F]{0,3})?\Z")
+_CLOSING = {"[": "]", "{": "}"}
 _MB = 1 << 20
 _UNEXPLAINED = ", which is more than the output limit explains"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -77,8 +80,14 @@ def read(response: httpx2.Response, address: str, most: Bounds) -> Iterator[Even
         if start and not (len(start) <= len("retry") and start.isalpha()) and not _BYTE_ORDER_MARK.startswith(start):
             break
     if start[:1] in (b"{", b"["):
-        yield Event(_json(b"".join(_at_most(most.value, [start], chunks))), whole=True)
-    elif _FIELD.match(start):
+        body, whole = _joined(most.value, start, chunks)
+        if whole:
+            yield Event(_json(body), whole=True)
+            return
+        if (beginning := _closed(body)) is not None:
+            yield Event(beginning, whole=True)
+        raise too_large(most.value)
+    if _FIELD.match(start):
         yield from _events(most, [start], chunks)
     elif start:
         words = read_words(start[:_MB].decode("utf-8", "replace"))
@@ -87,17 +96,35 @@ def read(response: httpx2.Response, address: str, most: Bounds) -> Iterator[Even
 
 def too_large(size: int, what: str = "an answer") -> Fault:
     """Return the fault of something that has more bytes than the call's output limit explains."""
-    return Fault("malformed", f"{what} of more than {size >> 20} MB{_UNEXPLAINED}")
+    return Fault("unfinished", f"{what} of more than {size >> 20} MB{_UNEXPLAINED}")
 
 
-def _at_most(most: int, *parts: Iterable[bytes]) -> Iterator[bytes]:
-    size = 0
-    for part in parts:
-        for chunk in part:
-            size += len(chunk)
-            if size > most:
-                raise too_large(most)
-            yield chunk
+def _joined(most: int, start: bytes, chunks: Iterable[bytes]) -> tuple[bytes, bool]:
+    """Return the chunks as one, as far as they may be long, and whether that is all."""
+    pieces, size = [start], len(start)
+    for chunk in chunks:
+        pieces.append(chunk)
+        size += len(chunk)
+        if size > most:
+            return b"".join(pieces)[:most], False
+    return b"".join(pieces), True
+
+
+def _closed(body: bytes) -> Any:
+    """Return the value that the beginning of a JSON text would be if it ended where it is cut, None for no value."""
+    text = _HALF_ESCAPE.sub("", body.decode("utf-8", "ignore"))
+    open_brackets: list[str] = []
+    in_string = False
+    for token in _STRING_OR_BRACKET.finditer(text):
+        if token[0] in _CLOSING:
+            open_brackets.append(_CLOSING[token[0]])
+        elif token[0] in "]}" and open_brackets:
+            open_brackets.pop()
+        in_string = token[0][0] == '"' and token[1] is None
+    try:
+        return json.loads(text + '"' * in_string + "".join(reversed(open_brackets)))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _events(most: Bounds, *parts: Iterable[bytes]) -> Iterator[Event]:
@@ -106,7 +133,7 @@ def _events(most: Bounds, *parts: Iterable[bytes]) -> Iterator[Event]:
     data: list[bytes] = []
     for number, line in enumerate(_lines(most.value, *parts)):
         if number >= most.lines:
-            raise Fault("malformed", f"a stream of more than {most.lines:,} lines{_UNEXPLAINED}")
+            raise Fault("unfinished", f"a stream of more than {most.lines:,} lines{_UNEXPLAINED}")
         field, _, value = line.partition(b":")
         if field == b"event":
             name = value.decode("utf-8", "replace").strip()

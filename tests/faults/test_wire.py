@@ -19,6 +19,7 @@ from ipyrouter.errors import RouteError
 from ipyrouter.providers import anthropic as anthropic_backend
 from ipyrouter.providers import google as google_backend
 from ipyrouter.providers import openai as openai_backend
+from ipyrouter.providers import wire
 from ipyrouter.providers.base import Call, Fault, Target
 from ipyrouter.providers.faults import retry_after
 from ipyrouter.providers.registry import backend_of
@@ -554,6 +555,17 @@ def test_an_answer_s_beginning_in_pieces(before: str, cut: int, whole: bool) -> 
     assert values[0]["choices"][0]["message" if whole else "delta"]["content"] == TEXT
 
 
+@pytest.mark.parametrize(
+    "value", [{"a": [1, {"b": 'x "\\ \u00e9 \U0001f600 y'}], "c": {}}, [[], {"d": "[{"}], {"a": "\\\\"}]
+)
+def test_the_beginning_of_a_body_is_a_value_or_none(value: Any) -> None:
+    text = json.dumps(value)
+    assert wire._closed(text.encode()) == value
+    for cut in range(1, len(text)):
+        beginning = wire._closed(text[:cut].encode())
+        assert beginning is None or type(beginning) is type(value)
+
+
 def two(first: Any, second: Any, *, at: int = 1) -> dict[str, Any]:
     """Return a chunk with the pieces of two choices."""
     other = {"index": at, "delta": {"content": second}, "finish_reason": None}
@@ -647,7 +659,7 @@ def test_an_answer_without_end_is_cut(ask: Ask, provider: str, stream: bool) -> 
     """A megabyte of gzip can be a gigabyte of text."""
     data = gzip.compress(b'{"choices": "' + b"A" * (65 * 1024 * 1024) + b'"}')
     answer = ask(Reply(data, headers={"Content-Encoding": "gzip"}), provider, then=("o/ok",), stream=stream)
-    assert answer.attempts[0].error_kind == "malformed"
+    assert answer.attempts[0].error_kind == "unfinished"
     assert "an answer of more than 4 MB, which is more than the output limit explains" in str(answer.attempts[0].error)
 
 
