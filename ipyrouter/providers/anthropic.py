@@ -21,7 +21,6 @@ from ipyrouter.types import Usage
 class AnthropicBackend(Backend):
     """Sends calls through the anthropic SDK."""
 
-    address = "https://api.anthropic.com"
     limit_names = ("max_tokens",)
     paths = ("/v1/messages", "/messages", "/v1")
 

@@ -184,7 +184,7 @@ class Backend(ABC):
     """
 
     address: ClassVar[str] = ""
-    """Where its service answers when the config names no address; "" where the config must."""
+    """Where its service answers when the config names no address; "" where providers.toml or the config must say so."""
     limit_names: ClassVar[tuple[str, ...]] = ()
     """What its protocol calls the output limit; a server that refuses one name is sent the next."""
     paths: ClassVar[tuple[str, ...]] = ()

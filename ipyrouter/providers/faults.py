@@ -1,4 +1,4 @@
-"""From what an SDK raises to the fault that the fallback acts on. Both SDKs share their error classes' names."""
+"""From what an SDK raises to the fault that the fallback acts on."""
 
 from __future__ import annotations
 

@@ -33,7 +33,6 @@ _ROLES = {"user": "user", "assistant": "model"}
 class GoogleBackend(Backend):
     """Sends calls through the google-genai SDK."""
 
-    address = "https://generativelanguage.googleapis.com"
     limit_names = ("max_output_tokens",)
     paths = ("/v1/models", "/v1beta/models", "/v1beta", "/v1")
 
@@ -41,7 +40,7 @@ class GoogleBackend(Backend):
         super().__init__(target, transport)
         nothing = httpx2.AsyncClient(transport=httpx2.AsyncBaseTransport(), trust_env=False)
         options = genai.types.HttpOptions(
-            base_url=target.base_url or self.address,
+            base_url=target.base_url or target.address,
             httpx_client=_Sender(transport.client(target.address), target.query),
             httpx_async_client=nothing,  # else the SDK builds one of its own
         )

@@ -268,8 +268,12 @@ class _Stream(httpcore2.NetworkStream):
         """Return the connection with TLS on it. Raises httpcore2's errors."""
         if isinstance(self.get_extra_info("socket"), ssl.SSLSocket):
             return _Tunnel(self, ssl_context, server_hostname)
-        with self.get_extra_info("socket").dup() as handle:  # the handshake takes the socket itself over
-            inner = self._timed(self._inner.start_tls, ssl_context, server_hostname, timeout=timeout, handle=handle)
+        try:
+            with self.get_extra_info("socket").dup() as handle:  # the handshake takes the socket itself over
+                inner = self._timed(self._inner.start_tls, ssl_context, server_hostname, timeout=timeout, handle=handle)
+        except BaseException:
+            self.close()
+            raise
         return _Stream(inner, self._calls)
 
     def get_extra_info(self, info: str) -> Any:
@@ -302,9 +306,11 @@ class _Tunnel(httpcore2.NetworkStream):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
         try:
             self._run(self._tls.do_handshake)
-        except (OSError, httpcore2.NetworkError) as error:
+        except BaseException as error:
             self.close()
-            raise httpcore2.ConnectError(str(error)) from error
+            if isinstance(error, OSError | httpcore2.NetworkError):
+                raise httpcore2.ConnectError(str(error)) from error
+            raise
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002  the watch knows the time
         """Return the next bytes, b"" at the end. Raises httpcore2's errors."""

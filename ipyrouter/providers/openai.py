@@ -22,7 +22,6 @@ from ipyrouter.types import Usage
 class OpenAIBackend(Backend):
     """Sends calls through the openai SDK."""
 
-    address = "https://api.openai.com"
     limit_names = ("max_completion_tokens", "max_tokens")
     paths = ("/chat/completions", "/completions")
     version = "/v1"

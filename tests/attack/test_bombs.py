@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.attack, pytest.mark.wire]
 MakeRouter = Callable[..., Router]
 BOTH = pytest.mark.parametrize("provider", ["o", "a", "g"])
 GZIP = {"Content-Encoding": "gzip", "Content-Type": "text/event-stream"}
-UNPACKED = 300 << 20  # bytes of a bomb: several times what a test's process may take more
+UNPACKED = 240 << 20  # bytes of a bomb: several times what a test's process may take more
 
 
 def packed(*parts: bytes | tuple[bytes, int]) -> bytes:
