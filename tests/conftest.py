@@ -150,7 +150,7 @@ def requests(server: FaultServer) -> list[Any]:
 
 @pytest.fixture
 def make_router(server: FaultServer, requests: list[Any]) -> Iterator[Callable[..., Router]]:
-    """Build routers whose providers "o" (openai) and "a" (anthropic) are the fault server; "free" tiers by default."""
+    """Build routers whose providers "o" (openai), "a" (anthropic) and "g" (google) are the fault server."""
     made: list[Router] = []
 
     def make(*, clock: Clock | None = None, session: Session | None = None, **settings: Any) -> Router:
@@ -174,6 +174,7 @@ def server_config(server: FaultServer, *, stream: bool = True, **settings: Any) 
         "providers": {
             "o": {"sdk": "openai", "base_url": f"{server.url}/v1", "stream": stream},
             "a": {"sdk": "anthropic", "base_url": server.url, "stream": stream},
+            "g": {"sdk": "google", "base_url": server.url, "stream": stream},
         },
         "tiers": tiers,
         "deadlines": deadlines,

@@ -57,7 +57,7 @@ PARTIAL = (
     "stream-error",
     "stream-broken-line",
 )
-BOTH = [("o", "a"), ("a", "o")]
+BOTH = [("o", "a"), ("a", "o"), ("g", "o")]
 # Short where a deadline is what is tested, and yet long enough for the second candidate on a busy machine.
 SOON: dict[str, dict[str, float]] = {
     **{name: {"first_byte": 2, "idle": 2, "total": 4} for name in ("hang", "stream-stall", "stream-silent")},
@@ -79,7 +79,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("behaviour", "stream"), CASES)
-@pytest.mark.parametrize(("first", "second"), BOTH, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("first", "second"), BOTH, ids=["openai", "anthropic", "google"])
 def test_the_next_candidate_answers(
     make_router: MakeRouter, behaviour: str, first: str, second: str, stream: bool
 ) -> None:
@@ -110,7 +110,7 @@ def test_the_next_candidate_answers(
     assert (again.cached, again.text, again.model) == (True, TEXT, "ok")
 
 
-@pytest.mark.parametrize(("first", "second"), BOTH, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("first", "second"), BOTH, ids=["openai", "anthropic", "google"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_a_plain_400_is_the_requests_own_fault(
     make_router: MakeRouter, requests: list[Any], first: str, second: str, stream: bool
@@ -123,7 +123,7 @@ def test_a_plain_400_is_the_requests_own_fault(
     assert router.status() == []
 
 
-@pytest.mark.parametrize("provider", ["o", "a"])
+@pytest.mark.parametrize("provider", ["o", "a", "g"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize(
     ("behaviour", "finish", "status"),
@@ -140,7 +140,7 @@ def test_outcomes_that_are_no_faults(
     assert not router.route("Explain closures", escalate=False).cached
 
 
-@pytest.mark.parametrize("provider", ["o", "a"])
+@pytest.mark.parametrize("provider", ["o", "a", "g"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_missing_usage_is_estimated_and_marked(make_router: MakeRouter, provider: str, stream: bool) -> None:
     router = make_router(mid=[f"{provider}/no-usage"], stream=stream)
@@ -152,7 +152,7 @@ def test_missing_usage_is_estimated_and_marked(make_router: MakeRouter, provider
     assert router.log()["estimated"][0]
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize(
     ("url", "said"),
@@ -198,7 +198,7 @@ def test_no_message_of_a_server_shows_the_key(
     router.close()
 
 
-@pytest.mark.parametrize("provider", ["o", "a"])
+@pytest.mark.parametrize("provider", ["o", "a", "g"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_halves_of_characters_cost_no_answer(make_router: MakeRouter, provider: str, stream: bool) -> None:
     router = make_router(mid=[f"{provider}/halves"], stream=stream)
