@@ -1,0 +1,98 @@
+"""The documentation is true: its cells run, its settings are valid, its commands and paths exist."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ipyrouter
+from ipyrouter import cli, config
+from tests.docs.blocks import KINDS, PAGES, ROOT, Block, blocks_of, name_of
+from tests.notebook.conftest import Shell, shell  # noqa: F401  a fixture
+
+BLOCKS = [(path, block) for path in PAGES for block in blocks_of(path)]
+RUN = [path for path in PAGES if any(block.kind in ("", "python") for block in blocks_of(path))]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+
+
+def of_kind(*kinds: str) -> list[object]:
+    """Return the blocks of some kinds as parameters of a test."""
+    return [pytest.param(block, id=f"{name_of(path)}:{block.line}") for path, block in BLOCKS if block.kind in kinds]
+
+
+def test_there_are_pages() -> None:
+    folders = {path.parent.name for path in PAGES}
+    assert folders == {"docs", "tutorials", "how-to", "reference", "explanation", "contributing"}
+    assert len(RUN) >= 8
+
+
+@pytest.mark.parametrize("path", RUN, ids=name_of)
+def test_cells_run(path: Path, shell: Shell) -> None:  # noqa: F811
+    for block in blocks_of(path):
+        if block.kind not in ("", "python") or block.not_run or not is_there(block):
+            continue
+        error = shell.run(block.body.rstrip("\n")).error
+        assert (type(error).__name__ if error else "") == block.fails, f"{name_of(path)}:{block.line}: {error!r}"
+
+
+def is_there(block: Block) -> bool:
+    """Tell whether this version has what the block is about."""
+    return "ipyrouter.aroute" not in block.body or hasattr(ipyrouter, "aroute")
+
+
+@pytest.mark.parametrize("block", of_kind("toml"))
+def test_settings_are_valid(block: Block, home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text(block.body)
+    assert not config.load(home=home).warnings
+
+
+@pytest.mark.parametrize("block", of_kind("console"))
+def test_commands_exist(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in block.body.splitlines():
+        if match := re.match(r"\$ ipyrouter (.*)", line):
+            with pytest.raises(SystemExit) as ended:
+                cli.main([*match[1].split(), "--help"])  # an unknown command or option ends before the help
+            assert ended.value.code == 0, (line, capsys.readouterr().err)
+        for extra in re.findall(r"\[(\w+)\]", line):
+            assert extra in EXTRAS, line
+
+
+def test_every_block_is_of_a_known_kind() -> None:
+    assert [f"{name_of(path)}:{block.line}" for path, block in BLOCKS if block.kind not in KINDS] == []
+
+
+def test_few_cells_are_not_run() -> None:
+    cells = [block for _, block in BLOCKS if block.kind in ("", "python")]
+    assert len([block for block in cells if block.not_run]) <= len(cells) / 10
+
+
+def test_a_projects_file_may_set_what_its_page_shows(home: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "project-config.md"
+    first = next(block for block in blocks_of(page) if block.kind == "toml")
+    home.mkdir()
+    Path("ipyrouter.toml").write_text(first.body)
+    loaded = config.load(home=home)
+    assert not loaded.warnings
+    assert loaded.budget.action == "block"
+
+
+def test_the_configs_page_shows_a_whole_config(home: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "configure.md"
+    (block,) = [block for block in blocks_of(page) if block.kind == "toml"]
+    home.mkdir()
+    (home / "config.toml").write_text(block.body)
+    loaded = config.load(home=home)
+    assert str(loaded.tiers["fast"].chain[0]) == "acme/small"
+    assert tomllib.loads(block.body)["preset"] == loaded.preset
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_paths_exist(path: Path) -> None:
+    named = re.findall(
+        r"`((?:ipyrouter|tests|docs|notebooks|requirements|benchmarks|training)/[\w./-]*)`", path.read_text("utf-8")
+    )
+    assert [name for name in named if name != "docs/_build" and not (ROOT / name).exists()] == []
