@@ -17,7 +17,7 @@ html_theme = "furo"
 html_title = f"ipyrouter {version}"
 html_copy_source = False
 html_show_copyright = False
-highlight_language = "none"  # most blocks are prompts, which are no Python
+highlight_language = "none"  # most blocks are prompts, which are not Python
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -10,6 +10,10 @@ import pytest
 
 import ipyrouter
 from ipyrouter import cli, config
+from ipyrouter.notebook import commands, options
+from ipyrouter.notebook.formats import FORMATS
+from ipyrouter.notebook.settings import IPyRouter
+from ipyrouter.reporting import log
 from tests.docs.blocks import KINDS, PAGES, ROOT, Block, blocks_of, name_of
 from tests.notebook.conftest import Shell, shell  # noqa: F401  a fixture
 
@@ -96,3 +100,45 @@ def test_paths_exist(path: Path) -> None:
         r"`((?:ipyrouter|tests|docs|notebooks|requirements|benchmarks|training)/[\w./-]*)`", path.read_text("utf-8")
     )
     assert [name for name in named if name != "docs/_build" and not (ROOT / name).exists()] == []
+
+
+NOTEBOOK = (ROOT / "docs" / "reference" / "notebook.md").read_text("utf-8")
+
+
+def test_every_option_has_its_row() -> None:
+    for option in options.ROUTE:
+        assert option is options.HELP or f"| `{'`, `'.join(option.names)}"[:-1] in NOTEBOOK, option.names
+
+
+def test_every_format_has_its_row() -> None:
+    section = NOTEBOOK.partition("## Formats")[2].partition("## `%router")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(FORMATS)
+
+
+def test_every_subcommand_has_its_row() -> None:
+    rows = " ".join(re.findall(r"^\|([^|]*)\|", NOTEBOOK.partition("SUBCOMMAND`")[2], re.MULTILINE))
+    assert set(re.findall(r"`([a-z][\w-]*)", rows)) == set(commands.COMMANDS)
+
+
+def test_every_option_of_a_subcommand_is_there() -> None:
+    for name, command in commands.COMMANDS.items():
+        for option in command.options:
+            assert option.names[-1] in NOTEBOOK, (name, option.names)
+
+
+def test_every_setting_of_the_kernel_is_named() -> None:
+    page = (ROOT / "docs" / "how-to" / "configure.md").read_text("utf-8")
+    for name in IPyRouter.class_trait_names(config=True):
+        assert f"`{name}`" in page, name
+
+
+def test_every_column_of_the_log_has_its_row() -> None:
+    page = (ROOT / "docs" / "reference" / "log.md").read_text("utf-8")
+    rows = " ".join(re.findall(r"^\|([^|]*)\|", page, re.MULTILINE))
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(log.COLUMNS)
+
+
+def test_every_folder_of_the_package_is_in_the_layout() -> None:
+    layout = (ROOT / "docs" / "contributing" / "layout.md").read_text("utf-8")
+    folders = {path.parent.name for path in (ROOT / "ipyrouter").glob("*/__init__.py")}
+    assert {name for name in folders if f" {name}/" not in layout} == set()
