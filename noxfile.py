@@ -23,7 +23,7 @@ LOCK = Path("requirements", "dev.txt")
 MUTATED = ("budget", "ledger", "fallback", "pricing", "money", "context", "sanitise")  # modules, wherever they lie
 BESIDE_MODULES = {  # what else the wheel holds
     "ipyrouter/py.typed",
-    "ipyrouter/defaults.toml",
+    "ipyrouter/config/defaults.toml",
     "ipyrouter/classifier/weights.npz",
 }
 MEGABYTE = 1 << 20

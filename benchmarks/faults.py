@@ -64,7 +64,7 @@ def _ours(url: str, chain: list[str], repeats: int) -> list[float]:
         router.route("Explain closures", model="o/ok")
         taken = []
         for number in range(repeats):
-            router._fallback.reset()
+            router._breaker.reset()
             started = time.perf_counter()
             router.route(f"Explain closures {number}", tier="mid")
             taken.append((time.perf_counter() - started) * 1000)

@@ -1,4 +1,28 @@
-"""The error tree. Every error says in one line what is wrong and what to do about it."""
+"""The error tree. Every error says in one line what is wrong and what to do about it.
+
+::
+
+    IPyRouterError
+    ├── UsageError                an argument, an option or a name is not valid
+    ├── ConfigError               a setting is not valid
+    ├── NoModelError              no model of the tier can be called
+    ├── BudgetError               the request could cost more than a budget leaves
+    ├── LocalModelError           the model inside this process cannot be fetched or started
+    ├── StoreError                the database cannot be used
+    └── RouteError                every candidate failed; raised as the class of the most actionable fault:
+        ├── AuthError             401: the key is wrong
+        ├── PermissionDeniedError 403: the key may not use this model
+        ├── QuotaError            out of credit
+        ├── RateLimitError        429
+        ├── ModelNotFoundError    404, or retired
+        ├── ContextTooLongError   the prompt is longer than the model's context window
+        ├── RefusedError          the provider's content filter refused the request
+        ├── BadRequestError       400: the request is not valid
+        ├── ServerError           5xx, an answer that is malformed, broken or not whole
+        ├── DeadlineError         no answer in time
+        └── UnreachableError      no connection
+    Interrupted (a KeyboardInterrupt)
+"""
 
 from __future__ import annotations
 
@@ -19,7 +43,7 @@ def _without_keys(text: str) -> str:
 
 
 class IPyRouterError(Exception):
-    """Base of all of ipyrouter's errors: a cause, and the remedy that a person can apply."""
+    """Base of all of ipyrouter's errors: a cause, and the remedy that a user can apply."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         self.message = _without_keys(message)
@@ -37,7 +61,7 @@ class IPyRouterError(Exception):
 
 
 class UsageError(IPyRouterError):
-    """Something typed is not understood: an option, a tier, a model, a variable, a subcommand."""
+    """An argument, an option, a tier, a model, a variable or a subcommand is not valid."""
 
 
 class ConfigError(IPyRouterError):
@@ -71,8 +95,76 @@ class RouteError(IPyRouterError):
         return "\n  ".join(filter(None, (self.message, self.remedy)))
 
 
+class AuthError(RouteError):
+    """The provider does not accept the key."""
+
+
+class PermissionDeniedError(RouteError):
+    """The key may not use this model."""
+
+
+class QuotaError(RouteError):
+    """The account is out of credit."""
+
+
+class RateLimitError(RouteError):
+    """The provider takes no more requests for a while."""
+
+
+class ModelNotFoundError(RouteError):
+    """The provider does not serve a model of this name."""
+
+
+class ContextTooLongError(RouteError):
+    """The prompt is longer than the model's context window."""
+
+
+class RefusedError(RouteError):
+    """The provider's content filter refused the request."""
+
+
+class BadRequestError(RouteError):
+    """The provider calls the request invalid."""
+
+
+class ServerError(RouteError):
+    """The server failed, or its answer was malformed, broken off or not whole."""
+
+
+class DeadlineError(RouteError):
+    """No answer came in time."""
+
+
+class UnreachableError(RouteError):
+    """There was no connection to the server."""
+
+
+_BY_KIND: dict[str | None, type[RouteError]] = {
+    "auth": AuthError,
+    "forbidden": PermissionDeniedError,
+    "quota": QuotaError,
+    "rate_limit": RateLimitError,
+    "not_found": ModelNotFoundError,
+    "context": ContextTooLongError,
+    "refused": RefusedError,
+    "bad_request": BadRequestError,
+    "server": ServerError,
+    "malformed": ServerError,
+    "broken_stream": ServerError,
+    "unfinished": ServerError,
+    "timeout": DeadlineError,
+    "connect": UnreachableError,
+}
+"""The error of each kind of fault, as the log names it."""
+
+
+def error_of(kind: str | None) -> type[RouteError]:
+    """Return the class of errors that a kind of fault in the log belongs to; RouteError for any other kind."""
+    return _BY_KIND.get(kind, RouteError)
+
+
 class Interrupted(KeyboardInterrupt):
-    """The person stopped the request; ``answer`` holds what had arrived, and is logged. Shown without a traceback."""
+    """The user stopped the request; ``answer`` holds what had arrived, and is logged. Shown without a traceback."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.id)

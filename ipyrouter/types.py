@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, TypedDict, get_args
 
+from ipyrouter.errors import RouteError, error_of
+
 TierName = Literal["fast", "mid", "power"]
 CacheMode = Literal["use", "refresh", "off"]
 Role = Literal["user", "assistant"]
@@ -20,11 +22,48 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
+class TextPart:
+    """A string in a prompt."""
+
+    text: str
+
+
+Part = TextPart
+"""What a prompt is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one turn holds, in the order in which a model reads it."""
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Prompt:
+        """Return the prompt that is one string."""
+        return cls((TextPart(text),))
+
+    @property
+    def text(self) -> str:
+        """All text of the prompt: what is classified, validated and logged."""
+        return "\n\n".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Message:
     """One turn of a conversation."""
 
     role: Role
-    text: str
+    content: Prompt
+
+    def __init__(self, role: Role, content: str | Prompt) -> None:
+        object.__setattr__(self, "role", role)
+        object.__setattr__(self, "content", Prompt.of(content) if isinstance(content, str) else content)
+
+    @property
+    def text(self) -> str:
+        """The text of the turn."""
+        return self.content.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +78,22 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a person asks, before any decision is taken.
+class Session:
+    """Whose requests these are, and since when (UTC): what session budgets count and the log names."""
 
-    ``yes`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
+    id: str
+    started: dt.datetime
+    notebook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks, before any decision is taken.
+
+    ``allow_large`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
     """
 
-    prompt: str
+    prompt: Prompt
     system: str | None = None
     history: tuple[Message, ...] = ()
     tier: TierName | None = None
@@ -54,7 +102,7 @@ class Request:
     temperature: float | None = None
     cache: CacheMode = "use"
     escalate: bool | None = None
-    yes: bool = False
+    allow_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +162,22 @@ class RouteOptions(TypedDict, total=False):
     temperature: float | None
     cache: CacheMode
     escalate: bool | None
-    yes: bool
+    allow_large: bool
+    session: Session | None
     on_delta: Callable[[Delta], None] | None
+
+
+class LogConditions(TypedDict, total=False):
+    """What :func:`ipyrouter.cost_log` and :meth:`ipyrouter.Router.log` can be restricted to."""
+
+    since: dt.datetime | dt.date | str | None
+    until: dt.datetime | dt.date | str | None
+    tier: TierName | None
+    model: str | None
+    session: str | None
+    notebook: str | None
+    status: Status | None
+    content: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +231,14 @@ class Attempt:
     error_kind: str | None = None
     error: str | None = None
     thinking: str = ""
+
+    @property
+    def fault(self) -> RouteError | None:
+        """Why this attempt failed, as the error of a chain in which it is the only one; None where it did not fail."""
+        if self.error is None or self.status == "weak":
+            return None
+        message, _, remedy = self.error.partition(" — ")
+        return error_of(self.error_kind)(f"{self.candidate}: {message}", remedy, (self,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 import ipyrouter
+from ipyrouter.clock import Clock
 from ipyrouter.router import Router
+from ipyrouter.types import Session
 from tests.faults.server import FaultServer, serving
 
 ROOT = Path(__file__).parent.parent
@@ -152,8 +154,8 @@ def make_router(server: FaultServer, requests: list[Any]) -> Iterator[Callable[.
     """Build routers whose providers "o" (openai) and "a" (anthropic) are the fault server; "free" tiers by default."""
     made: list[Router] = []
 
-    def make(**settings: Any) -> Router:
-        router = Router(server_config(server, **settings))
+    def make(*, clock: Clock | None = None, session: Session | None = None, **settings: Any) -> Router:
+        router = Router(server_config(server, **settings), clock=clock, session=session)
         made.append(router)
         return router
 

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipyrouter.clock import SystemClock
 from ipyrouter.errors import BudgetError, Interrupted, RouteError
-from ipyrouter.router import Router, make_request
-from ipyrouter.routing import budget
-from ipyrouter.routing.planner import plan
+from ipyrouter.router import Router
+from ipyrouter.routing.planner import Planner
+from ipyrouter.routing.requests import make_request
 from ipyrouter.store.ledger import Limit, Refusal, new_owner
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import Candidate, Usage
@@ -93,12 +94,13 @@ def test_a_stranger_that_answered_keeps_no_budget() -> None:
     router = Router({"providers": settings, "budget": {"day": 1}})
     named = Candidate("openrouter", "openai/gpt-4o-mini")
     request = make_request("Explain closures", model=str(named))
-    step = plan(router.config, router._clients, request, "mid").steps[0]
+    (step,) = Planner(router.config, lambda _: True, router.pricing).plan(request, "mid").first.steps
     guard = router.guard()
-    assert guard.refuse(step, request) is None
-    router.store.release(None, "", guard.reservations)
+    assert guard.shortage(step, request) is None
     assert router.pricing.cost(named, Usage(10, 10), "acme/unheard-of").amount is None
-    assert router.guard().refuse(step, request) == (
+    refusal = guard.shortage(step, request)
+    assert refusal is not None
+    assert refusal.reason == (
         "openrouter/openai/gpt-4o-mini was answered by 'acme/unheard-of', for which no price is known, "
         "so no budget can be kept with it"
     )
@@ -161,38 +163,32 @@ def test_a_weak_answer_holds_what_it_spent(make_router: MakeRouter) -> None:
     assert (answer.provider, answer.escalated_from) == ("a", "mid")
 
 
-class Pauses:
-    """Stands in for the time module of the budget: tells when a call begins to wait for others."""
+class Pauses(SystemClock):
+    """A clock that tells when a request begins to wait for others, and may end the wait otherwise."""
 
-    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, instead: type[BaseException] | None = None) -> None:
         self.began = threading.Event()
-        self._sleep = sleep
-        self.monotonic = time.monotonic
+        self._instead = instead
 
-    def sleep(self, seconds: float) -> None:
+    def wait(self, stop: threading.Event, seconds: float) -> None:
         self.began.set()
-        self._sleep(seconds)
-
-
-def never(_: float) -> None:
-    raise AssertionError("waited")
-
-
-def stopped(_: float) -> None:
-    raise KeyboardInterrupt
+        if self._instead is not None:
+            raise self._instead
+        super().wait(stop, seconds)
 
 
 PATIENT = {"connect": 5, "first_byte": 60, "idle": 60, "total": 120}
 
 
 def test_a_call_waits_for_the_money_of_calls_in_flight(
-    make_router: MakeRouter, server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+    make_router: MakeRouter, server: FaultServer, requests: list[Any]
 ) -> None:
     """Two worst cases exceed the budget, two answers are far from it."""
     pauses = Pauses()
-    monkeypatch.setattr(budget, "time", pauses)
     server.release.clear()
-    router = make_router(mid=["o/stream-held"], budget={"day": 0.05, "action": "block"}, deadlines=PATIENT)
+    router = make_router(
+        clock=pauses, mid=["o/stream-held"], budget={"day": 0.05, "action": "block"}, deadlines=PATIENT
+    )
 
     def ask(number: int) -> str:
         text = router.route(f"Question {number}").text
@@ -212,9 +208,7 @@ def test_a_call_waits_for_the_money_of_calls_in_flight(
     assert spent(router) < Decimal("0.001")
 
 
-def test_a_call_waits_for_another_kernels_call(
-    make_router: MakeRouter, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_waits_for_another_kernels_call(make_router: MakeRouter, home: Path) -> None:
     code = f"""
 import pathlib
 from ipyrouter.store.sqlite import SQLiteStore
@@ -231,7 +225,6 @@ store.release(None, "", (held,))
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
     pauses = Pauses()
-    monkeypatch.setattr(budget, "time", pauses)
 
     def let_go() -> None:
         pauses.began.wait(60)
@@ -239,20 +232,19 @@ store.release(None, "", (held,))
 
     thread = threading.Thread(target=let_go)
     thread.start()
-    router = make_router(budget={"month": 0.05, "action": "block"}, deadlines=PATIENT)
+    router = make_router(clock=pauses, budget={"month": 0.05, "action": "block"}, deadlines=PATIENT)
     assert router.route("Explain closures").text == TEXT
     thread.join()
     assert pauses.began.is_set()
 
 
-def test_no_call_waits_where_the_money_is_spent(
-    make_router: MakeRouter, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    router = make_router(budget={"session": 1, "day": 0.0415, "action": "block"}, deadlines=PATIENT)
+def test_no_call_waits_where_the_money_is_spent(make_router: MakeRouter, home: Path) -> None:
+    router = make_router(
+        clock=Pauses(AssertionError), budget={"session": 1, "day": 0.0415, "action": "block"}, deadlines=PATIENT
+    )
     for number in range(2):
         router.route(f"Question {number}")
-    router.store.reserve(10**12, [], router.session, 600)  # a call in flight holds all of the session's budget
-    monkeypatch.setattr(budget, "time", Pauses(never))
+    router.store.reserve(10**12, [], router.session.id, 600)  # a call in flight holds all of the session's budget
     with pytest.raises(BudgetError, match=r"is left of the budget of \$0\.042 for today"):
         router.route("Explain closures")
 
@@ -266,10 +258,9 @@ def test_waiting_ends_with_the_requests_deadline(make_router: MakeRouter, reques
     assert not requests
 
 
-def test_waiting_can_be_stopped(make_router: MakeRouter, requests: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    router = make_router(budget={"day": 0.05, "action": "block"}, deadlines=PATIENT)
+def test_waiting_can_be_stopped(make_router: MakeRouter, requests: list[Any]) -> None:
+    router = make_router(clock=Pauses(KeyboardInterrupt), budget={"day": 0.05, "action": "block"}, deadlines=PATIENT)
     held = router.store.reserve(40_000_000_000, [], "another", 600)
-    monkeypatch.setattr(budget, "time", Pauses(stopped))
     with pytest.raises(Interrupted):
         router.route("Explain closures")
     assert not requests
@@ -280,12 +271,12 @@ def test_waiting_can_be_stopped(make_router: MakeRouter, requests: list[Any], mo
     assert router.guard().left()["today"] == Decimal("0.05")  # nothing stays reserved
 
 
-def test_a_dry_run_waits_for_nobody(make_router: MakeRouter, monkeypatch: pytest.MonkeyPatch) -> None:
-    router = make_router(budget={"day": 0.05}, deadlines=PATIENT)
+def test_a_dry_run_waits_for_nobody(make_router: MakeRouter) -> None:
+    router = make_router(clock=Pauses(AssertionError), budget={"day": 0.05}, deadlines=PATIENT)
     router.store.reserve(40_000_000_000, [], "another", 600)
-    monkeypatch.setattr(budget, "time", Pauses(never))
-    (note,) = router.preview("Explain closures").notes
-    assert note.startswith("A budget forbids this call: o/ok could cost $0.041")
+    downgrade, refusal = router.preview("Explain closures").notes
+    assert downgrade.endswith("fast would be asked instead of mid.")
+    assert refusal.startswith("A budget forbids this call: o/ok could cost $0.0")
 
 
 def test_ten_threads_cannot_overspend(make_router: MakeRouter) -> None:
@@ -310,10 +301,8 @@ def test_ten_threads_cannot_overspend(make_router: MakeRouter) -> None:
 
 def test_two_kernels_cannot_overspend(make_router: MakeRouter, server: FaultServer) -> None:
     code = f"""
-from ipyrouter.routing import budget
-from ipyrouter.errors import BudgetError, Interrupted, RouteError
-from ipyrouter.routing.planner import plan
-from ipyrouter.router import Router, make_request
+from ipyrouter.errors import BudgetError
+from ipyrouter.router import Router
 from tests.conftest import server_config
 class Server: url = {server.url!r}
 import sys

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ipyrouter import config
-from ipyrouter.config import Config
+from ipyrouter.config import Config, schema
 from ipyrouter.errors import ConfigError, UsageError
 from ipyrouter.types import TIERS, Candidate
 
@@ -101,16 +101,16 @@ def test_an_unknown_variable_is_an_error() -> None:
         config.load(environ={"IPYROUTER_BUDGT__DAY": "1"})
 
 
-def leaves(schema: Any, path: str = "") -> list[str]:
-    if not isinstance(schema, dict):
+def leaves(table: Any, path: str = "") -> list[str]:
+    if not isinstance(table, dict):
         return [path]
-    return [leaf for key, inner in schema.items() for leaf in leaves(inner, f"{path}.{key}".strip("."))]
+    return [leaf for key, inner in table.items() for leaf in leaves(inner, f"{path}.{key}".strip("."))]
 
 
 def test_every_setting_has_a_rule_for_projects_and_the_first_that_fits_is_its_own() -> None:
-    for leaf in leaves(config._SCHEMA):
-        assert any(fnmatch.fnmatchcase(leaf, pattern) for pattern in config._PROJECT), leaf
-    assert all(reason for _, reason in config._PROJECT.values())
+    for leaf in leaves(schema.SCHEMA):
+        assert any(fnmatch.fnmatchcase(leaf, pattern) for pattern in schema.PROJECT), leaf
+    assert all(reason for _, reason in schema.PROJECT.values())
 
 
 def project(home: Path, user: str, text: str) -> Config:

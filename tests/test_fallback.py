@@ -1,29 +1,35 @@
-"""The chain's policy: what is tried, in which order, what is left alone, and which error leads."""
+"""The chain's policy: what is tried, in which order, what cools down, and which error leads."""
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-import time
+import threading
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ipyrouter import config
-from ipyrouter.config import Deadlines
+from ipyrouter import config, errors
+from ipyrouter.config import Config, Deadlines
 from ipyrouter.errors import RouteError
 from ipyrouter.notebook import rendering as render
 from ipyrouter.pricing.prices import Pricing
-from ipyrouter.providers import Clients
-from ipyrouter.providers.base import Call, Fault
+from ipyrouter.providers.base import Call, Change, Fault, FaultKind
+from ipyrouter.providers.stream import Collector
 from ipyrouter.router import Router
-from ipyrouter.routing import chain as fallback
-from ipyrouter.routing.chain import Fallback, Outcome
+from ipyrouter.routing import chain as chain_module
+from ipyrouter.routing.breaker import Breaker
+from ipyrouter.routing.budget import Budget
+from ipyrouter.routing.chain import Chain, ChainResult
 from ipyrouter.routing.planner import Step
-from ipyrouter.types import Candidate, Completion, Message, Usage
+from ipyrouter.routing.recorder import RequestRun
+from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.types import Attempt, Candidate, Completion, Message, Prompt, Request, Session, Usage
 from tests.faults.server import TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
@@ -43,6 +49,53 @@ def test_the_most_actionable_error_leads(make_router: MakeRouter) -> None:
     ]
     assert len(caught.value.attempts) == 4
     assert len(router.log()) == 4
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        ("status-401", errors.AuthError),
+        ("status-403", errors.PermissionDeniedError),
+        ("status-404", errors.ModelNotFoundError),
+        ("status-429-30", errors.RateLimitError),
+        ("status-429-quota", errors.QuotaError),
+        ("status-400-context", errors.ContextTooLongError),
+        ("status-503", errors.ServerError),
+        ("malformed", errors.ServerError),
+        ("hang", errors.DeadlineError),
+    ],
+)
+def test_each_fault_is_an_error_of_its_own(
+    make_router: MakeRouter, behaviour: str, kind: type[errors.RouteError]
+) -> None:
+    deadlines = {"connect": 1, "first_byte": 1, "idle": 1, "total": 2}
+    with pytest.raises(errors.RouteError) as caught:
+        make_router(mid=[f"o/{behaviour}"], deadlines=deadlines).route("Explain closures")
+    assert type(caught.value) is kind
+    fault = caught.value.attempts[0].fault
+    assert type(fault) is kind
+    assert str(fault).startswith(f"o/{behaviour}: ")
+    assert fault.attempts == caught.value.attempts[:1]
+
+
+def test_the_error_is_of_the_most_actionable_fault(make_router: MakeRouter) -> None:
+    router = make_router(mid=["o/status-503", "a/status-401"])
+    with pytest.raises(errors.AuthError) as caught:
+        router.route("Explain closures")
+    assert [type(attempt.fault) for attempt in caught.value.attempts] == [errors.ServerError, errors.AuthError]
+    with pytest.raises(errors.AuthError):
+        router.route("Explain closures")  # and again, where it is not asked any more
+
+
+def test_every_kind_of_fault_has_an_error() -> None:
+    of_no_call = {"interrupted"}
+    for kind in set(get_args(FaultKind)) - of_no_call:
+        assert errors.error_of(kind) is not errors.RouteError, kind
+    assert make_answer_attempt().fault is None
+
+
+def make_answer_attempt() -> Attempt:
+    return Attempt("mid", Candidate("o", "ok"), "ok", text="An answer")
 
 
 def test_a_cooled_candidate_is_not_asked_while_another_is_healthy(make_router: MakeRouter, requests: list[Any]) -> None:
@@ -83,22 +136,14 @@ def test_a_provider_with_a_wrong_key_is_off_until_the_key_changes(
     router.close()
 
 
-def test_a_context_fault_goes_to_a_larger_window_only(make_router: MakeRouter, requests: list[Any]) -> None:
+def test_a_context_fault_goes_to_a_larger_window_only() -> None:
     """Windows come from genai-prices: gpt-3.5-turbo has 16,385 tokens, gpt-4o 128,000, claude-opus-5-5 1,000,000."""
-    pricing = Pricing(config.load())
-    ladder = Fallback(config.load(), pricing, Clients(config.load(), print))
     steps = [_step(Candidate("openai", "gpt-4o")), _step(Candidate("openai", "gpt-3.5-turbo"))]
     steps.append(_step(Candidate("anthropic", "claude-opus-5-5")))
-    asked: list[str] = []
-
-    def send(step: Step, _: int) -> Completion:
-        asked.append(step.candidate.model)
-        if step.candidate.model == "gpt-4o":
-            raise Fault("context", "too long")
-        return Completion("ok", Usage(1, 1), "stop", step.candidate.model)
-
-    assert ladder.run(tuple(steps), send).completion is not None
-    assert asked == ["gpt-4o", "claude-opus-5-5"]
+    script = Script(["context", None])
+    result, _ = run_chain(config.load(), script, tuple(steps), FakeClock())
+    assert result.completion is not None
+    assert [candidate.model for candidate in script.asked] == ["gpt-4o", "claude-opus-5-5"]
 
 
 def test_the_last_candidate_is_tried_twice(make_router: MakeRouter, requests: list[Any]) -> None:
@@ -239,7 +284,7 @@ def test_escalation_goes_one_tier_at_a_time(make_router: MakeRouter, requests: l
 # --- the state machine ---
 
 CANDIDATES = [Candidate("o", "a"), Candidate("o", "b"), Candidate("p", "c"), Candidate("q", "d")]
-KINDS = list(fallback._ACTIONABLE)
+KINDS = list(chain_module._ACTIONABLE)
 
 
 def _step(candidate: Candidate) -> Step:
@@ -247,24 +292,58 @@ def _step(candidate: Candidate) -> Step:
     return Step("mid", candidate, call, Deadlines(1, 1, 1, 60))
 
 
-class Clock:
-    """Stands in for the time module, so that hours pass at once."""
+class FakeClock:
+    """A clock on which hours pass at once."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept = 0
+        self.seconds = 1000.0
+        self.waits = 0
+
+    def now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self.seconds, dt.UTC)
 
     def monotonic(self) -> float:
-        return self.now
+        return self.seconds
 
-    def sleep(self, seconds: float) -> None:
+    def wait(self, stop: threading.Event, seconds: float) -> None:
         assert 0 <= seconds <= 60
-        self.slept += 1
+        assert not stop.is_set()
+        self.waits += 1
         self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
         """Go on in steps of 1/1024 s: their sums are exact, so that a bound is about the policy, not about floats."""
-        self.now += round(seconds * 1024) / 1024
+        self.seconds += round(seconds * 1024) / 1024
+
+
+class Script:
+    """Sends nothing: each call ends with the next kind of fault, or with an answer for None."""
+
+    def __init__(self, kinds: list[Any], retry_after: float | None = None) -> None:
+        self.kinds = kinds
+        self.retry_after = retry_after
+        self.asked: list[Candidate] = []
+
+    def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
+        kind = self.kinds[len(self.asked)]
+        self.asked.append(candidate)
+        if kind is None:
+            return Completion("ok", Usage(1, 1), "stop", candidate.model)
+        raise Fault(kind, "said", retry_after=self.retry_after if kind == "rate_limit" else None)
+
+    def change(self, candidate: Candidate, change: Change) -> None:
+        raise AssertionError("no fault of the script asks for a change")
+
+
+def run_chain(
+    loaded: Config, script: Script, steps: tuple[Step, ...], clock: FakeClock, breaker: Breaker | None = None
+) -> tuple[ChainResult, RequestRun]:
+    pricing = Pricing(loaded)
+    session = Session("test", clock.now())
+    run = RequestRun(Request(Prompt.of("x")), session, clock)
+    budget = Budget(loaded.budget, pricing, SQLiteStore(Path("not-used")), clock, session)
+    chain = Chain(loaded, script, pricing, breaker or Breaker(loaded, clock))
+    return chain.run(steps, run, budget), run
 
 
 class Policy(RuleBasedStateMachine):
@@ -272,16 +351,12 @@ class Policy(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = Clock()
-        fallback.time = self.clock  # type: ignore[assignment]
+        self.clock = FakeClock()
         providers = {name: {"sdk": "openai", "base_url": "http://127.0.0.1:1"} for name in "opq"}
-        loaded = config.load({"providers": providers}, environ={})
-        self.policy = Fallback(loaded, Pricing(loaded), Clients(loaded, print))
+        self.config = config.load({"providers": providers}, environ={})
+        self.breaker = Breaker(self.config, self.clock)
         self.off: set[str] = set()
         self.gone: set[Candidate] = set()
-
-    def teardown(self) -> None:
-        fallback.time = time  # type: ignore[assignment]
 
     @rule(seconds=st.floats(0, 5000))
     def wait(self, seconds: float) -> None:
@@ -289,7 +364,7 @@ class Policy(RuleBasedStateMachine):
 
     @rule()
     def reset(self) -> None:
-        self.policy.reset()
+        self.breaker.reset()
         self.off.clear()
         self.gone.clear()
 
@@ -299,20 +374,13 @@ class Policy(RuleBasedStateMachine):
         retry_after=st.one_of(st.none(), st.floats(0, 100)),
     )
     def route(self, chain: list[Candidate], plan: list[str | None], retry_after: float | None) -> None:
-        cooled = {name for name, _, _ in self.policy.status()}
-        asked: list[Candidate] = []
-        before = self.clock.slept
-
-        def send(step: Step, _: int) -> Completion:
-            kind = plan[len(asked)]
-            asked.append(step.candidate)
-            if kind is None:
-                return Completion("ok", Usage(1, 1), "stop", step.candidate.model)
-            raise Fault(kind, "said", retry_after=retry_after if kind == "rate_limit" else None)  # type: ignore[arg-type]
-
-        outcome = self.policy.run(tuple(map(_step, chain)), send)
-        self._check(outcome, chain, plan, asked, cooled)
-        assert self.clock.slept - before <= 1
+        cooled = {name for name, _, _ in self.breaker.status()}
+        before = self.clock.waits
+        script = Script(plan, retry_after)
+        result, _ = run_chain(self.config, script, tuple(map(_step, chain)), self.clock, self.breaker)
+        asked = script.asked
+        self._check(result, chain, plan, asked, cooled)
+        assert self.clock.waits - before <= 1
         for candidate, kind in zip(asked, plan, strict=False):
             if kind in ("auth", "forbidden"):
                 self.off.add(candidate.provider)
@@ -322,12 +390,17 @@ class Policy(RuleBasedStateMachine):
                 self.off.discard(candidate.provider)
 
     def _check(
-        self, outcome: Outcome, chain: list[Candidate], plan: list[str | None], asked: list[Candidate], cooled: set[str]
+        self,
+        result: ChainResult,
+        chain: list[Candidate],
+        plan: list[str | None],
+        asked: list[Candidate],
+        cooled: set[str],
     ) -> None:
         succeeded = [kind is None for kind in plan[: len(asked)]]
-        assert (outcome.completion is not None) == any(succeeded)
+        assert (result.completion is not None) == any(succeeded)
         assert not any(succeeded[:-1])  # nothing is asked after an answer
-        assert [attempt.candidate for attempt in outcome.attempts] == asked
+        assert [attempt.candidate for attempt in result.attempts] == asked
         assert len(asked) <= len(chain) + 1
         assert all(asked.count(candidate) <= 2 for candidate in chain)
         assert not {candidate.provider for candidate in asked} & self.off
@@ -338,7 +411,7 @@ class Policy(RuleBasedStateMachine):
 
     @invariant()
     def waits_are_bounded(self) -> None:
-        assert all(left is None or 0 < left <= 3600 for _, _, left in self.policy.status())
+        assert all(left is None or 0 < left <= 3600 for _, _, left in self.breaker.status())
 
 
 TestPolicy = Policy.TestCase

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -69,13 +70,13 @@ def test_a_row_says_what_the_answer_said(make_router: MakeRouter) -> None:
 )
 def test_texts_come_back_as_they_were(make_router: MakeRouter, prompt: str) -> None:
     router = make_router()
-    router.notebook = f"/home/{prompt.replace(chr(0), '')}.ipynb"
-    router.route("before")
-    router.route(prompt)
-    router.route("after")
+    session = replace(router.session, notebook=f"/home/{prompt.replace(chr(0), '')}.ipynb")
+    router.route("before", session=session)
+    router.route(prompt, session=session)
+    router.route("after", session=session)
     frame = router.log()
     assert list(frame["prompt"]) == ["before", prompt, "after"]
-    assert set(frame["notebook"]) == {router.notebook}
+    assert set(frame["notebook"]) == {session.notebook}
     without = make_router(log={"content": False})
     without.route("Nothing is kept")
     assert list(without.log()["prompt"]) == ["before", prompt, "after", None]
@@ -117,11 +118,10 @@ def test_order_and_every_row_beyond_one_stretch(make_router: MakeRouter, home: P
 
 def test_every_condition_is_applied_alone_and_together(make_router: MakeRouter) -> None:
     router = make_router(power=["a/ok"], mid=["o/status-503", "o/ok"])
-    router.notebook = "one.ipynb"
-    router.route("Explain closures")
-    router.notebook = "two.ipynb"
-    router.route("Explain generators", tier="power")
-    router.route("Explain generators", tier="power")
+    one, two = (replace(router.session, notebook=name) for name in ("one.ipynb", "two.ipynb"))
+    router.route("Explain closures", session=one)
+    router.route("Explain generators", tier="power", session=two)
+    router.route("Explain generators", tier="power", session=two)
     frame = router.log()
     for name in ("tier", "model", "session", "notebook", "status"):
         for value in frame[name].unique():

@@ -299,7 +299,7 @@ def test_a_huge_prompt_asks_first(make_router: MakeRouter, requests: list[Any]) 
     with pytest.raises(UsageError, match=r"about 2,500,008 tokens to o/ok for up to \$2\.\d\d.*--yes"):
         router.route(prompt, tier="mid")
     assert not requests
-    assert router.route(prompt, tier="mid", yes=True).text == TEXT
+    assert router.route(prompt, tier="mid", allow_large=True).text == TEXT
 
 
 def test_no_key_and_no_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,11 +434,11 @@ def test_the_toy_says_that_it_is_one(tier: str) -> None:
         ({"max_tokens": 5}, "route() has no argument 'max_tokens'. Did you mean 'max_output_tokens'?"),
         ({"teir": "fast"}, "route() has no argument 'teir'. Did you mean 'tier'?"),
         ({"messages": []}, "Did you mean 'history'?"),
-        ({"history": 5}, "history holds 5, which is no turn of a conversation."),
-        ({"history": "hi"}, "history holds 'hi', which is no turn of a conversation."),
+        ({"history": 5}, "history holds 5, which is not a turn of a conversation."),
+        ({"history": "hi"}, "history holds 'hi', which is not a turn of a conversation."),
         ({"history": [{"role": "system", "content": "x"}]}, "a system prompt goes into system=."),
         ({"history": [{"role": "user"}]}, "history holds {'role': 'user'}, which"),
-        ({"history": [{"role": "user", "content": ["x"]}]}, "which is no turn of a conversation."),
+        ({"history": [{"role": "user", "content": ["x"]}]}, "which is not a turn of a conversation."),
         ({"system": 5}, "system must be a string, not 5."),
         ({"model": 5}, "model must be a string, not 5."),
         ({"model": "openai/"}, "Unknown model 'openai/': a name is missing."),

@@ -185,7 +185,7 @@ def test_filters(make_router: MakeRouter) -> None:
     router.route("Explain closures", tier="power")
     assert list(router.log(tier="power")["provider"]) == ["a"]
     assert len(router.log(model="ok")) == 2
-    assert len(router.log(session=router.session)) == 2
+    assert len(router.log(session=router.session.id)) == 2
     assert len(router.log(session="another")) == 0
     assert len(router.log(since=dt.date(2020, 1, 1), until="2020-01-02")) == 0
     assert len(router.log(since="2020-01-01", status="ok")) == 2

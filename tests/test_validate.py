@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ipyrouter.routing.validation import weakness
-from ipyrouter.types import Completion, Finish, Request, TierName, Usage
+from ipyrouter.types import Completion, Finish, Prompt, Request, TierName, Usage
 
 LONG = "please " * 31
 GOOD = "A good and complete answer that is longer than fifty characters in all."
@@ -16,7 +16,9 @@ GOOD = "A good and complete answer that is longer than fifty characters in all."
 def check(
     prompt: str, text: str, tier: TierName = "mid", finish: Finish = "stop", limit: int | None = None
 ) -> str | None:
-    return weakness(Request(prompt, max_output_tokens=limit), Completion(text, Usage(1, 1), finish, "m"), tier)
+    return weakness(
+        Request(Prompt.of(prompt), max_output_tokens=limit), Completion(text, Usage(1, 1), finish, "m"), tier
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,9 +60,11 @@ def test_good(prompt: str, text: str, tier: TierName) -> None:
 
 def test_an_answer_that_is_all_thinking() -> None:
     thought = Completion("", Usage(1, 1024), "stop", "m", thinking="two and two")
-    assert weakness(Request("Hi"), thought, "mid") == "empty answer: the model only thought"
+    assert weakness(Request(Prompt.of("Hi")), thought, "mid") == "empty answer: the model only thought"
     cut = replace(thought, finish="length")
-    assert weakness(Request("Hi"), cut, "mid") == "empty answer: thinking took all of the 1,024 output tokens"
+    assert (
+        weakness(Request(Prompt.of("Hi")), cut, "mid") == "empty answer: thinking took all of the 1,024 output tokens"
+    )
 
 
 def test_cut_off() -> None:

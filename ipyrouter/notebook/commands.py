@@ -229,7 +229,7 @@ def _shown(value: Any) -> str:
 
 
 def _status(line: Line) -> None:
-    print(f"session {line.router.session}; database {line.router.store.health().path}")
+    print(f"session {line.router.session.id}; database {line.router.store.health().path}")
     for span, rest in line.router.guard().left().items():
         print(f"  budget for {span}: {dollars(rest)} left")
     entries = line.router.status()
@@ -245,7 +245,7 @@ def _reset(line: Line) -> None:
         return
     line.chats.forget()
     line.router.reset()
-    print(f"New session {line.router.session}: faults and conversations are forgotten. Log and cache stay.")
+    print(f"New session {line.router.session.id}: faults and conversations are forgotten. Log and cache stay.")
 
 
 def _clear_cache(line: Line) -> None:
@@ -317,7 +317,7 @@ def _rebuild_log(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router rebuild-log needs a notebook.", "Write %router rebuild-log FILE.ipynb.")
     path = _path(line)
-    found = records(path, line.router.session)
+    found = records(path, line.router.session.id)
     added = line.router.store.restore(found)
     print(f"{count(len(found), 'answer')} in {path}, {added:,} of them new to the log (costs only, no texts).")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ipyrouter.notebook.prompt.attachments import Piece
     from ipyrouter.notebook.prompt.chats import Chats
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer
+    from ipyrouter.types import Answer, Session
 
 _ANSWER = "ipyrouter.types.Answer"
 
@@ -128,7 +128,7 @@ class RouterMagics(Magics):
             "temperature": parsed.temperature,
             "cache": "off" if parsed.no_cache else "refresh" if parsed.refresh else "use",
             "escalate": False if parsed.no_escalate else None,
-            "yes": bool(parsed.yes),
+            "allow_large": bool(parsed.yes),
         }
         if parsed.dry_run:
             self._preview(router, prompt, asked, pieces)
@@ -191,10 +191,13 @@ class RouterMagics(Magics):
             if self.settings.chosen():  # with nothing chosen, what the person gave configure() stays
                 self.settings.apply()
             self._router_set = router
+        return router
+
+    def _session(self, router: Router) -> Session:
+        """Return the router's session with the name of this notebook, where the front end gives it."""
         name = self.shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")  # type: ignore[union-attr]
         # Windows' rules read both kinds of paths, and a kernel on Linux may serve a notebook from Windows.
-        router.notebook = PureWindowsPath(str(name)).name if name else None
-        return router
+        return replace(router.session, notebook=PureWindowsPath(str(name)).name if name else None)
 
     def _ask(
         self, router: Router, prompt: str, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
@@ -202,7 +205,7 @@ class RouterMagics(Magics):
         """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
         from ipyrouter.errors import Interrupted, RouteError
         from ipyrouter.notebook.formats import Shown, arriving, formatted
-        from ipyrouter.router import make_request
+        from ipyrouter.routing.requests import make_request
 
         make_request(prompt, **asked)  # what is wrong already needs no display
         if asked["model"]:
@@ -210,7 +213,7 @@ class RouterMagics(Magics):
         bodiless = bare and fmt == "json"  # the object is the line's value, and not shown here as well
         display = self._display(router, "none" if bodiless else fmt, quiet=quiet)
         try:
-            answer = router.route(prompt, **asked, on_delta=display.delta)
+            answer = router.route(prompt, **asked, session=self._session(router), on_delta=display.delta)
         except Interrupted as stopped:
             display.finish(stopped.answer, arriving(stopped.answer.text, fmt))
             raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -18,6 +17,7 @@ from ipyrouter.text import redact
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:
+    from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
 
 
@@ -42,9 +42,7 @@ class Clients:
         provider = self.config.providers[candidate.provider]
         return local.available() if provider.embedded else provider.has_key()
 
-    def complete(
-        self, candidate: Candidate, call: Call, deadlines: Deadlines, on_text: Callable[[str], None]
-    ) -> Completion:
+    def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
         """Send the call to the candidate, without what its server has refused before. Raises Fault."""
         provider = self.config.providers[candidate.provider]
         if reason := provider.key_fault():
@@ -54,7 +52,7 @@ class Clients:
         try:
             client = self._client(provider, candidate.model)
         except KeyboardInterrupt:
-            fault = Fault("interrupted", "stopped by the person")
+            fault = Fault("interrupted", "stopped by the user")
         except IPyRouterError as error:
             fault = Fault("connect", str(error))
         except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
@@ -63,7 +61,7 @@ class Clients:
             if "stream" in changes:  # the first byte comes with the last
                 deadlines = replace(deadlines, first_byte=deadlines.total)
             try:
-                return client.complete(provider, call, deadlines, on_text, changes)
+                return client.complete(provider, call, deadlines, collector, changes)
             except Fault as error:
                 fault = error
         # Here, where all words of servers, SDKs and pip come through, keys are taken out of them.

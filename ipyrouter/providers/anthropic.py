@@ -38,10 +38,9 @@ class AnthropicClient:
         )
 
     def complete(
-        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None], changes: Changes
+        self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
     ) -> Completion:
-        """Return the completion; hand over text as it arrives. Raises Fault."""
-        collector = Collector(call, on_text)
+        """Return the completion; the collector takes what arrives. Raises Fault."""
         body = _body(provider, call, changes, collector.notes)
         return run(
             lambda watch, collector: self._send(body, watch, collector),

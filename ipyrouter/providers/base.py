@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.types import Completion, Message, Usage
+
+if TYPE_CHECKING:
+    from ipyrouter.providers.stream import Collector
 
 _KEY_VERSION = 1
 
@@ -29,7 +32,6 @@ FaultKind = Literal[
     "broken_stream",
     "unfinished",
     "interrupted",
-    "budget",
 ]
 
 
@@ -154,7 +156,7 @@ class Client(Protocol):
     """Sends a call through one SDK."""
 
     def complete(
-        self, provider: Provider, call: Call, deadlines: Deadlines, on_text: Callable[[str], None], changes: Changes
+        self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
     ) -> Completion:
-        """Return the completion; hand over text as it arrives. Raises Fault."""
+        """Return the completion; the collector takes what arrives. Raises Fault."""
         ...

@@ -9,17 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from types import ModuleType
-from typing import Any
-
-import httpx2
+from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import Deadlines
 from ipyrouter.pricing import tokens
 from ipyrouter.providers.base import Call, Fault, FaultKind, Sent, bare
-from ipyrouter.providers.faults import fault_of, timed_out
-from ipyrouter.providers.transport import Transport, Watch
 from ipyrouter.text.thinking import Separator
 from ipyrouter.types import Completion, Finish, Usage
+
+if TYPE_CHECKING:
+    from ipyrouter.providers.transport import Transport, Watch
 
 _MOST_TOKENS = 10**12  # of one call: more is no count
 _MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed"})
@@ -60,11 +59,13 @@ class Collector:
     def __init__(self, call: Call, on_text: Callable[[str], None]) -> None:
         self._call = call
         self._on_text = on_text
-        self._started = time.monotonic()
+        self._started: float | None = None
+        self._stop: Callable[[], None] = lambda: None
         self._separator = Separator()
         self._thinking: list[str] = []
         self._half = ""  # the first half of a character whose second half is in the next piece
         self.sent = False
+        self.stopped = False  # another thread wants no more of it
         self._unread: list[str] = []  # kinds of parts of the content that hold no text
         self._counts: dict[str, Any] = {}
         self._broken_off = ""  # a finish reason that is none of a finished answer
@@ -78,6 +79,18 @@ class Collector:
         self.saw_content = False
         self.billed: Decimal | None = None
         self.notes: list[str] = []
+
+    def begin(self, stop: Callable[[], None]) -> None:
+        """Note that the call begins now; ``stop`` ends it from another thread."""
+        self._started = time.monotonic()
+        self._stop = stop
+        if self.stopped:
+            stop()
+
+    def wake(self) -> None:
+        """End the call from another thread."""
+        self.stopped = True
+        self._stop()
 
     def add(self, content: Any) -> None:
         """Take a piece of the answer, a text or parts of one; None is no content, an empty text is."""
@@ -104,7 +117,7 @@ class Collector:
 
     def _begin(self) -> None:
         if self.first_token is None:
-            self.first_token = time.monotonic() - self._started
+            self.first_token = self.latency
             self.on_begin()
 
     def _show(self, text: str) -> None:
@@ -146,8 +159,8 @@ class Collector:
 
     @property
     def latency(self) -> float:
-        """Seconds since the call began."""
-        return time.monotonic() - self._started
+        """Seconds since the call began; 0 where it has not."""
+        return 0.0 if self._started is None else time.monotonic() - self._started
 
     def spent(self) -> Usage | None:
         """Return the tokens spent so far: the provider's figures, else an estimate; None before it accepted."""
@@ -174,6 +187,13 @@ class Collector:
         fault.text, fault.usage, fault.first_token = self.text, self.spent(), self.first_token
         fault.latency = self.latency
         return fault
+
+    def whole(self) -> Completion | None:
+        """Return the completion if all of it has come."""
+        try:
+            return self.complete()
+        except Fault:
+            return None
 
     def complete(self) -> Completion:
         """Return the completion. Raises Fault for an answer that is cut short or holds nothing."""
@@ -321,14 +341,19 @@ def run(
     deadlines: Deadlines,
 ) -> Completion:
     """Send under the deadlines and return what was collected. Raises Fault, whatever went wrong."""
+    import httpx2
+
+    from ipyrouter.providers.faults import fault_of, timed_out  # a cached answer needs neither
+
     fault: Fault | None = None
     with transport.watch(deadlines, secret) as watch:
         collector.on_begin = watch.answering
+        collector.begin(watch.expire)
         try:
             send(watch, collector)
             collector.close()
         except KeyboardInterrupt:
-            fault = Fault("interrupted", "stopped by the person")
+            fault = Fault("interrupted", "stopped by the user")
         except Fault as error:
             fault = error
         except Exception as error:  # noqa: BLE001  whatever an SDK raises on a stranger's bytes is a fault
@@ -337,6 +362,8 @@ def run(
         else:
             if watch.expired is not None and collector.finish is None:
                 fault = timed_out(watch)
+    if collector.stopped and collector.finish is None:
+        fault = Fault("interrupted", "stopped by the user")
     collector.sent = watch.sent
     # Raised outside the except block and bare: no traceback leads into frames that saw the request's headers.
     if fault is not None:

@@ -1,128 +1,184 @@
-"""May this be spent? A call's worst case is reserved before it is made, and settled with what it really cost."""
+"""May this be spent? A call's worst case is held before it is made, and settled with what it really cost."""
 
 from __future__ import annotations
 
-import datetime as dt
-import time
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from decimal import Decimal
 
-from ipyrouter.config import Budget
+from ipyrouter.clock import Clock
+from ipyrouter.config import Budget as Limits
 from ipyrouter.pricing import tokens
 from ipyrouter.pricing.prices import Pricing
+from ipyrouter.routing.interrupts import Interrupts
 from ipyrouter.routing.planner import Step
+from ipyrouter.store import ledger
 from ipyrouter.store.base import Store
-from ipyrouter.store.ledger import Limit, Refusal
 from ipyrouter.text.amounts import dollars, from_pico, to_pico
-from ipyrouter.types import Request
+from ipyrouter.types import Request, Session
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks whether calls in flight have ended
 
 
-class BudgetGuard:
-    """Reserves money for the calls of one request. Without any budget it does nothing."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a budget forbids a call, in words; ``unpriced`` where no price is known to keep it with."""
 
-    def __init__(self, budget: Budget, pricing: Pricing, store: Store, session: str, started: dt.datetime) -> None:
-        self._budget = budget
-        self._pricing = pricing
-        self._store = store
-        self._session = session
-        self._started = started
-        self._holds: dict[str, int] = {}  # reservations and their 1e-12 dollars: what the request spent, and may spend
+    reason: str
+    unpriced: bool = False
+
+
+@dataclass(slots=True)
+class Hold:
+    """Money that is held for one call. Whoever makes the call sets ``spent`` to its dollars; None: nobody knows."""
+
+    spent: Decimal | None = None
+
+
+@dataclass(slots=True)
+class Holdings:
+    """The reservations of one request and their 1e-12 dollars: what it has spent, and may spend."""
+
+    reservations: dict[str, int] = field(default_factory=dict)
 
     @property
-    def reservations(self) -> tuple[str, ...]:
-        """The reservations that the request holds now."""
-        return tuple(self._holds)
+    def picodollars(self) -> int:
+        """All that the request holds."""
+        return sum(self.reservations.values())
+
+
+class Budget:
+    """Keeps the budgets of one session. Without any budget it does nothing."""
+
+    def __init__(self, limits: Limits, pricing: Pricing, store: Store, clock: Clock, session: Session) -> None:
+        self._limits = limits
+        self._pricing = pricing
+        self._store = store
+        self._clock = clock
+        self._session = session
 
     @property
     def active(self) -> bool:
         """Tell whether any budget is set."""
-        budget = self._budget
-        return any(limit is not None for limit in (budget.call, budget.session, budget.day, budget.month))
+        limits = self._limits
+        return any(limit is not None for limit in (limits.call, limits.session, limits.day, limits.month))
 
-    def refuse(self, step: Step, request: Request, until: float | None = None) -> str | None:
-        """Reserve the step's worst case; return why it may not be spent, or None if it may.
+    @contextlib.contextmanager
+    def hold(
+        self, step: Step, request: Request, holdings: Holdings, interrupts: Interrupts, until: float
+    ) -> Iterator[Hold | Refusal]:
+        """Hold the worst case of a call for the block, and give back on leaving what it has not spent.
 
         Args:
             step: The call that is to be made.
             request: What it is made for.
-            until: Where calls in flight hold the money that is missing, wait for them up to this time
-                (``time.monotonic()``); None does not wait.
+            holdings: What the request holds already; the new reservation joins it until the request is recorded.
+            interrupts: Lets the user stop the wait for calls in flight that hold the money that is missing.
+            until: The end of that wait, in the clock's monotonic seconds.
 
-        Returns:
-            The reason in words, or None with the money reserved.
+        Yields:
+            A Hold, or the Refusal of a budget; nothing may be sent then.
         """
         if not self.active:
-            return None
-        worst = self._pricing.bound(
-            step.candidate,
-            tokens.bound_input(request.prompt, request.system, request.history),
-            step.call.max_output_tokens,
-        )
-        if worst is None:
-            return f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it"
-        pico = to_pico(worst)
-        if (reason := self._exceeds_call(pico)) is not None:
-            return f"{step.candidate} could cost {dollars(worst)}, {reason}"
-        pause = _FIRST_PAUSE
-        while True:
-            reserved = self._store.reserve(pico, self._limits(), self._session, step.deadlines.total + _MARGIN)
-            if not isinstance(reserved, Refusal):
-                self._holds[reserved] = pico
-                return None
-            left = 0.0 if until is None else until - time.monotonic()
-            # What this very request holds is no other call's, and does not come back before its end.
-            hopeless = reserved.spent + sum(self._holds.values()) + pico > reserved.limit.pico
-            if hopeless or left <= 0:
-                return f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}"
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-
-    def settle(self, spent: Decimal | None) -> None:
-        """Give back what the last reservation holds beyond what its call spent; an unknown cost keeps it whole."""
-        if not self._holds or spent is None:
+            yield Hold()
             return
-        reservation, pico = next(reversed(self._holds)), to_pico(spent)
-        self._store.adjust(reservation, pico)
-        self._holds[reservation] = pico
+        refusal = self.refusal(step, request, holdings)
+        reservation = None
+        if refusal is None:
+            reserved = self._reserve(step, self._worst(step, request) or Decimal(0), holdings, interrupts, until)
+            if isinstance(reserved, Refusal):
+                refusal = reserved
+            else:
+                reservation = reserved
+        if refusal is not None or reservation is None:
+            yield refusal or Hold()
+            return
+        hold = Hold()
+        try:
+            yield hold
+        finally:
+            if hold.spent is not None:
+                holdings.reservations[reservation] = to_pico(hold.spent)
+                self._store.adjust(reservation, holdings.reservations[reservation])
 
-    def clear(self) -> None:
-        """Forget the reservations: the record of the request has ended them."""
-        self._holds.clear()
-
-    def _exceeds_call(self, pico: int) -> str | None:
-        """Return why the budget for a call forbids so much more, or None."""
-        most, spent = self._budget.call, sum(self._holds.values())
-        if most is None or spent + pico <= to_pico(most):
+    def refusal(self, step: Step, request: Request, holdings: Holdings) -> Refusal | None:
+        """Return why a call can never be allowed, whatever comes back from calls in flight; reads, writes nothing."""
+        if not self.active:
             return None
-        if not spent:
-            return f"more than the budget of {dollars(most)} for a call"
-        left = max(most - from_pico(spent), Decimal(0))
-        return f"and {dollars(left)} is left of the budget of {dollars(most)} for a call"
+        worst = self._worst(step, request)
+        if worst is None:
+            return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
+        pico = to_pico(worst)
+        if (reason := self._exceeds_call(pico, holdings.picodollars)) is not None:
+            return Refusal(f"{step.candidate} could cost {dollars(worst)}, {reason}")
+        return None
+
+    def shortage(self, step: Step, request: Request) -> Refusal | None:
+        """Return what a call would be refused for as things stand now; reads, writes nothing."""
+        if (refusal := self.refusal(step, request, Holdings())) is not None or not self.active:
+            return refusal
+        worst = self._worst(step, request) or Decimal(0)
+        for limit in self._spans():
+            if (used := self._store.used(limit)) + to_pico(worst) > limit.pico:
+                words = _shortage(ledger.Refusal(limit, used, used))
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
+        return None
 
     def left(self) -> dict[str, Decimal]:
         """Return the dollars left of each budget that spans more than a call."""
-        return {limit.name: from_pico(max(limit.pico - self._store.used(limit), 0)) for limit in self._limits()}
+        return {limit.name: from_pico(max(limit.pico - self._store.used(limit), 0)) for limit in self._spans()}
 
-    def _limits(self) -> list[Limit]:
+    def _worst(self, step: Step, request: Request) -> Decimal | None:
+        longest = tokens.bound_input(request.prompt.text, request.system, request.history)
+        return self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
+
+    def _reserve(
+        self, step: Step, worst: Decimal, holdings: Holdings, interrupts: Interrupts, until: float
+    ) -> str | Refusal:
+        """Reserve the worst case, and return the reservation's id; wait for calls in flight where that may help."""
+        pico, pause = to_pico(worst), _FIRST_PAUSE
+        while True:
+            reserved = self._store.reserve(pico, self._spans(), self._session.id, step.deadlines.total + _MARGIN)
+            if not isinstance(reserved, ledger.Refusal):
+                holdings.reservations[reserved] = pico
+                return reserved
+            left = until - self._clock.monotonic()
+            # What this very request holds is no other call's, and does not come back before its end.
+            if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}")
+            interrupts.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _exceeds_call(self, pico: int, held: int) -> str | None:
+        """Return why the budget for a call forbids so much more, or None."""
+        most = self._limits.call
+        if most is None or held + pico <= to_pico(most):
+            return None
+        if not held:
+            return f"more than the budget of {dollars(most)} for a call"
+        left = max(most - from_pico(held), Decimal(0))
+        return f"and {dollars(left)} is left of the budget of {dollars(most)} for a call"
+
+    def _spans(self) -> list[ledger.Limit]:
         """Return the budgets that span more than a call, from their beginnings in UTC."""
-        midnight = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
         spans = (
-            ("this session", self._budget.session, self._started, self._session),
-            ("today", self._budget.day, midnight, None),
-            ("this month", self._budget.month, midnight.replace(day=1), None),
+            ("this session", self._limits.session, self._session.started, self._session.id),
+            ("today", self._limits.day, midnight, None),
+            ("this month", self._limits.month, midnight.replace(day=1), None),
         )
         return [
-            Limit(name, to_pico(most), int(since.timestamp() * 1e6), session)
+            ledger.Limit(name, to_pico(most), int(since.timestamp() * 1e6), session)
             for name, most, since, session in spans
             if most is not None
         ]
 
 
-def _shortage(refusal: Refusal) -> str:
+def _shortage(refusal: ledger.Refusal) -> str:
     limit = refusal.limit
     left = from_pico(max(limit.pico - refusal.used, 0))
     words = f"and {dollars(left)} is left of the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
-    held = refusal.used - refusal.spent
-    return f"{words} ({dollars(from_pico(held))} is reserved for calls in flight)" if held else words
+    reserved = refusal.used - refusal.spent
+    return f"{words} ({dollars(from_pico(reserved))} is reserved for calls in flight)" if reserved else words

@@ -1,37 +1,23 @@
-"""Along the chain until one candidate answers: what to try, what to leave alone for a while, what to tell."""
+"""Fallback policy: try candidates in order until one answers, and rank the errors where none does."""
 
 from __future__ import annotations
 
-import os
 import random
-import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
-from ipyrouter.config import Config
-from ipyrouter.errors import RouteError
+from ipyrouter.config import Config, Deadlines
+from ipyrouter.errors import RouteError, error_of
 from ipyrouter.pricing.prices import Pricing, as_billed
-from ipyrouter.providers import Clients
-from ipyrouter.providers.base import Fault, FaultKind, Parameter
+from ipyrouter.providers.base import Call, Change, Fault, FaultKind, Parameter
+from ipyrouter.providers.stream import Collector
+from ipyrouter.routing.breaker import Breaker, Bypass, Reason, concerns_key
+from ipyrouter.routing.budget import Budget, Refusal
 from ipyrouter.routing.planner import Step
-from ipyrouter.text import amounts as money
-from ipyrouter.types import Attempt, Candidate, Completion, Cost, Status, Usage
+from ipyrouter.routing.recorder import RequestRun
+from ipyrouter.types import Attempt, Candidate, Completion, Cost
 
-_COOL: dict[FaultKind, float] = {
-    "rate_limit": 20.0,
-    "quota": 3600.0,
-    "server": 10.0,
-    "connect": 30.0,
-    "timeout": 60.0,
-    "malformed": 10.0,
-    "broken_stream": 5.0,
-    "unfinished": 10.0,
-}
-"""Seconds a candidate is left alone after its first fault; each further one in a row doubles it."""
-
-_COOL_MOST = 3600.0
 _RETRIED: frozenset[FaultKind] = frozenset({"rate_limit", "server", "connect", "malformed", "broken_stream"})
 _ACTIONABLE: tuple[FaultKind, ...] = (
     "forbidden",
@@ -49,8 +35,7 @@ _ACTIONABLE: tuple[FaultKind, ...] = (
     "connect",
     "rate_limit",
 )
-"""The faults a person can do most about come first: 403, 401, 400, 500, 429."""
-
+"""The faults that a user can do most about come first: 403, 401, 400, 500, 429."""
 
 _DIFFERENTLY: dict[Parameter, str] = {
     "temperature": "without the temperature",
@@ -63,236 +48,131 @@ _DIFFERENTLY: dict[Parameter, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a candidate did not answer: the kind of fault, in brief with the remedy, and in the server's words too."""
+class ChainResult:
+    """The completion of the step that answered; None where no candidate did.
 
-    kind: FaultKind
-    brief: str
-    error: str
-    detail: str = ""  # the server's words, where ``brief`` leaves them out
-
-    def __str__(self) -> str:
-        return f"{self.brief} ({self.detail})" if self.detail else self.brief
-
-
-@dataclass(frozen=True, slots=True)
-class Cooled:
-    """Why and until when (monotonic seconds) a candidate is left alone; ``faults`` counts those in a row."""
-
-    until: float
-    reason: Reason
-    faults: int
-
-
-@dataclass(frozen=True, slots=True)
-class Off:
-    """Why a provider is off for the session; ``key`` tells whether its key has been changed since."""
-
-    reason: Reason
-    key: int
-
-
-Bypass = tuple[Candidate, Reason]
-"""A candidate that does not answer although the chain prefers it, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The attempts that were made and, unless all failed, the completion of the last.
-
-    ``bypasses`` holds the candidates that were preferred to the one that answered; where none did, those that were not
-    asked after earlier faults. ``refused`` holds those that a budget forbids; ``notes`` say what was sent differently,
-    and where the provider's bill is not what the prices say.
+    ``attempts`` are those of this chain. ``bypasses`` holds the candidates that were preferred to the one that
+    answered; where none did, those that were not asked after earlier faults. ``refused`` holds those that a budget
+    forbids.
     """
 
     attempts: tuple[Attempt, ...]
     completion: Completion | None = None
     step: Step | None = None
-    interrupted: bool = False
     bypasses: tuple[Bypass, ...] = ()
-    refused: tuple[Bypass, ...] = ()
-    notes: tuple[str, ...] = ()
+    refused: tuple[tuple[Candidate, Refusal], ...] = ()
 
 
-Send = Callable[[Step, int], Completion]
-"""Sends a step's call; the number is the attempt's. Raises Fault."""
+class Sender(Protocol):
+    """Sends calls: :class:`ipyrouter.providers.Clients`."""
+
+    def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
+        """Send a call to a candidate; the collector takes what arrives. Raises Fault."""
+        ...
+
+    def change(self, candidate: Candidate, change: Change) -> None:
+        """Send calls to a candidate differently from now on."""
+        ...
 
 
-class Fallback:
-    """The chain's policy, and the memory of what failed. Safe to use from several threads."""
+class Chain:
+    """Sends a request to the candidates of a tier."""
 
-    def __init__(self, config: Config, pricing: Pricing, clients: Clients) -> None:
+    def __init__(self, config: Config, clients: Sender, pricing: Pricing, breaker: Breaker) -> None:
         self.config = config
-        self._pricing = pricing
         self._clients = clients
-        self._lock = threading.Lock()
-        self._cooled: dict[Candidate, Cooled] = {}
-        self._off: dict[str, Off] = {}
+        self._pricing = pricing
+        self._breaker = breaker
 
-    # --- what is left alone ---
+    def run(self, steps: tuple[Step, ...], run: RequestRun, budget: Budget) -> ChainResult:
+        """Try the steps until one completes. Sleeps only before the one retry, when nothing else is left.
 
-    def status(self) -> list[tuple[str, str, float | None]]:
-        """Return (name, error, seconds left or None for the session) of all that is left alone now."""
-        now = time.monotonic()
-        with self._lock:
-            off = [(name, entry.reason.error, None) for name, entry in self._off.items() if not self._key_changed(name)]
-            cooled = [
-                (str(candidate), entry.reason.error, None if entry.until == float("inf") else entry.until - now)
-                for candidate, entry in self._cooled.items()
-                if entry.until > now
-            ]
-        return [*off, *cooled]
-
-    def reset(self) -> None:
-        """Forget all faults."""
-        with self._lock:
-            self._cooled.clear()
-            self._off.clear()
-        self._clients.forget()
-
-    def _key_changed(self, provider: str) -> bool:
-        return self._off[provider].key != self._key_mark(provider)
-
-    def _key_mark(self, provider: str) -> int:
-        variable = self.config.providers[provider].key
-        return hash(os.environ.get(variable)) if variable else 0
-
-    def order(self, steps: tuple[Step, ...]) -> list[Step]:
-        """Return the steps to take: healthy ones in order, then cooled ones, the soonest healthy first."""
-        now = time.monotonic()
-        with self._lock:
-            usable = [
-                s for s in steps if s.candidate.provider not in self._off or self._key_changed(s.candidate.provider)
-            ]
-            wait = {
-                s.candidate: max(self._cooled[s.candidate].until - now, 0.0)
-                for s in usable
-                if s.candidate in self._cooled
-            }
-        # sorted() is stable: what does not wait keeps the chain's order.
-        return sorted(
-            (s for s in usable if wait.get(s.candidate) != float("inf")), key=lambda s: wait.get(s.candidate, 0.0)
-        )
-
-    def _note(self, step: Step, fault: Fault, reason: Reason) -> None:
-        candidate, kind = step.candidate, fault.kind
-        with self._lock:
-            if _switches_off(fault):
-                self._off[candidate.provider] = Off(reason, self._key_mark(candidate.provider))
-                return
-            if kind in ("not_found", "forbidden"):
-                self._cooled[candidate] = Cooled(float("inf"), reason, 1)
-                return
-            if kind not in _COOL:
-                return
-            faults = self._cooled[candidate].faults + 1 if candidate in self._cooled else 1
-            seconds = _COOL[kind] * 2 ** min(faults - 1, 10) if fault.retry_after is None else fault.retry_after
-            seconds = min(seconds, _COOL_MOST)
-            self._cooled[candidate] = Cooled(time.monotonic() + seconds, reason, faults)
-
-    def _forgive(self, candidate: Candidate) -> None:
-        with self._lock:
-            self._cooled.pop(candidate, None)
-            self._off.pop(candidate.provider, None)
-
-    def _remembered(self, candidate: Candidate) -> Reason | None:
-        """Return why a candidate is left alone, if it is."""
-        with self._lock:
-            if candidate.provider in self._off and not self._key_changed(candidate.provider):
-                return self._off[candidate.provider].reason
-            cooled = self._cooled.get(candidate)
-            left = cooled.until - time.monotonic() if cooled is not None else 0.0
-        if cooled is None or left <= 0:
-            return None
-        if left == float("inf"):
-            return cooled.reason
-        return replace(cooled.reason, brief=f"cooling down for {money.seconds(left)} after {cooled.reason.brief}")
-
-    def bypasses(
-        self, steps: tuple[Step, ...], answering: Candidate | None, known: Mapping[Candidate, Reason] | None = None
-    ) -> tuple[Bypass, ...]:
-        """Return the candidates before the answering one (None: all) that do not answer, and why: known, or of old."""
-        found: dict[Candidate, Reason] = {}
-        for step in steps:
-            if step.candidate == answering:
-                break
-            if (reason := (known or {}).get(step.candidate) or self._remembered(step.candidate)) is not None:
-                found[step.candidate] = reason
-        return tuple(found.items())
-
-    # --- the chain ---
-
-    def run(self, steps: tuple[Step, ...], send: Send, first_attempt: int = 1) -> Outcome:
-        """Try the steps until one completes. Sleeps only before the one retry, when nothing else is left."""
-        started = time.monotonic()
-        attempts: list[Attempt] = []
-        refused: dict[Candidate, Reason] = {}
+        Raises KeyboardInterrupt where the user stops it; what had arrived is in the run's attempts.
+        """
+        started = run.clock.monotonic()
+        first = len(run.open_attempts)
+        refused: dict[Candidate, Refusal] = {}
         failed: dict[Candidate, Reason] = {}
-        waiting = self.order(steps)
+        waiting = self._breaker.order(steps)
         retried = False
         changed: set[tuple[Candidate, Parameter]] = set()
         while waiting:
             step = waiting.pop(0)
-            try:
-                completion = send(step, first_attempt + len(attempts))
-            except Fault as fault:
-                if fault.kind == "budget":  # nothing was sent
-                    brief = fault.message.removeprefix(f"{step.candidate} ")
-                    refused[step.candidate] = Reason("budget", brief, fault.message)
-                    continue
-                again = self._changes(step, fault, changed)
-                reason = self._reason(step, fault)
-                attempts.append(self._failed(step, fault, reason))
-                if fault.kind == "interrupted":
-                    return Outcome(tuple(attempts), interrupted=True)
-                if again:
-                    waiting.insert(0, step)
-                    continue
-                failed[step.candidate] = reason
-                self._note(step, fault, reason)
-                waiting = self._remaining(waiting, step, fault)
-                if waiting or retried:
-                    continue
-                pause = self._pause(step, fault, started)
-                if pause is None:
-                    continue
-                try:
-                    time.sleep(pause)
-                except KeyboardInterrupt:
-                    return Outcome(tuple(attempts), interrupted=True)
+            outcome = self._try(step, run, budget, changed)
+            if isinstance(outcome, Refusal):
+                refused[step.candidate] = outcome
+                continue
+            if isinstance(outcome, Completion):
+                self._breaker.record_success(step.candidate)
+                known = {**failed, **{c: Reason("budget", _brief(c, r), r.reason) for c, r in refused.items()}}
+                bypasses = self._breaker.bypasses(steps, step.candidate, known)
+                return ChainResult(run.attempts[first:], outcome, step, bypasses)
+            if outcome.change is not None:
+                waiting.insert(0, step)
+                continue
+            failed[step.candidate] = self._reason(step, outcome)
+            self._breaker.record_failure(step.candidate, outcome, failed[step.candidate])
+            waiting = self._remaining(waiting, step, outcome)
+            if waiting or retried:
+                continue
+            pause = self._pause(step, outcome, run.clock.monotonic() - started)
+            if pause is not None:
+                run.interrupts.sleep(pause)
                 waiting, retried = [step], True
-            else:
-                self._forgive(step.candidate)
-                attempt, notes = self._completed(step, completion)
-                attempts.append(attempt)
-                bypasses = self.bypasses(steps, step.candidate, {**failed, **refused})
-                return Outcome(tuple(attempts), completion, step, bypasses=bypasses, notes=notes)
-        unasked = tuple(s for s in steps if s.candidate not in failed and s.candidate not in refused)
-        return Outcome(tuple(attempts), bypasses=self.bypasses(unasked, None), refused=tuple(refused.items()))
+        unasked = tuple(step for step in steps if step.candidate not in failed and step.candidate not in refused)
+        bypasses = self._breaker.bypasses(unasked, None)
+        return ChainResult(run.attempts[first:], bypasses=bypasses, refused=tuple(refused.items()))
 
-    def _changes(self, step: Step, fault: Fault, changed: set[tuple[Candidate, Parameter]]) -> bool:
-        """Tell whether the step is sent again, without what its server refuses: once for each parameter."""
-        if fault.change is None or (step.candidate, fault.change.parameter) in changed:
+    def _try(
+        self, step: Step, run: RequestRun, budget: Budget, changed: set[tuple[Candidate, Parameter]]
+    ) -> Completion | Fault | Refusal:
+        """Send a step's call under the budgets. A fault with a ``change`` may be followed by the same step again."""
+        until = run.started + step.deadlines.total
+        with budget.hold(step, run.request, run.holdings, run.interrupts, until) as hold:
+            if isinstance(hold, Refusal):
+                return hold
+            attempt = run.begin(step)
+            try:
+                with run.interrupts.waiting(attempt.collector.wake):
+                    completion = self._clients.complete(step.candidate, step.call, step.deadlines, attempt.collector)
+            except Fault as fault:
+                self._change(step, fault, changed)
+                cost = self._pricing.cost(step.candidate, fault.usage) if fault.usage else Cost(Decimal(0))
+                hold.spent = cost.amount
+                attempt.failed(fault, self._reason(step, fault).error, cost)
+                if fault.kind == "interrupted":
+                    raise KeyboardInterrupt from None
+                return fault
+            cost = self._pricing.cost(step.candidate, completion.usage, completion.model)
+            cost, difference = as_billed(step.candidate, cost, completion.billed)
+            hold.spent = cost.amount
+            run.note(*completion.notes, *([difference] if difference else []))
+            attempt.completed(completion, cost)
+            return completion
+
+    def _change(self, step: Step, fault: Fault, changed: set[tuple[Candidate, Parameter]]) -> None:
+        """Remember what the server refuses, so that it is sent differently: once for each parameter of a request."""
+        if fault.change is None:
+            return
+        if (step.candidate, fault.change.parameter) in changed:
             fault.change = None
-            return False
+            return
         changed.add((step.candidate, fault.change.parameter))
         self._clients.change(step.candidate, fault.change)
-        return True
 
     @staticmethod
-    def _pause(step: Step, fault: Fault, started: float) -> float | None:
+    def _pause(step: Step, fault: Fault, elapsed: float) -> float | None:
         """Return how many seconds to wait before the one retry, or None if it is not worth it."""
         if fault.kind not in _RETRIED:
             return None
-        left = step.deadlines.total - (time.monotonic() - started)
         pause = random.uniform(0.5, 1.5) if fault.retry_after is None else fault.retry_after  # noqa: S311
-        return pause if pause < left else None
+        return pause if pause < step.deadlines.total - elapsed else None
 
     def _remaining(self, waiting: list[Step], failed: Step, fault: Fault) -> list[Step]:
         """Return what is still worth trying after a fault."""
         if fault.final:
             return []
-        if _switches_off(fault):
+        if concerns_key(fault):
             return [step for step in waiting if step.candidate.provider != failed.candidate.provider]
         if fault.kind == "context":
             window = self._pricing.context_window(failed.candidate)
@@ -309,44 +189,8 @@ class Fallback:
             return Reason(fault.kind, error.removesuffix("."), error)
         return Reason(fault.kind, ", ".join(filter(None, [code, remedy])), error, fault.message)
 
-    def _failed(self, step: Step, fault: Fault, reason: Reason) -> Attempt:
-        status: Status = "interrupted" if fault.kind == "interrupted" else "partial" if fault.text else "error"
-        # Nothing came back, and yet the server has got the request: the estimate of its input stands in the log.
-        unheard = fault.usage is not None and fault.usage.estimated and not fault.text
-        return Attempt(
-            tier=step.tier,
-            candidate=step.candidate,
-            status=status,
-            usage=fault.usage or Usage(),
-            cost=self._pricing.cost(step.candidate, fault.usage) if fault.usage else Cost(Decimal(0)),
-            latency=fault.latency,
-            first_token=fault.first_token,
-            finish="interrupted" if fault.kind == "interrupted" else "partial" if fault.text else None,
-            text=fault.text,
-            error_kind=fault.kind,
-            error=f"{reason.error} (its input may be billed)" if unheard else reason.error,
-        )
-
-    def _completed(self, step: Step, completion: Completion) -> tuple[Attempt, tuple[str, ...]]:
-        """Return the attempt that answered, and what a user should know of it."""
-        cost = self._pricing.cost(step.candidate, completion.usage, completion.model)
-        cost, difference = as_billed(step.candidate, cost, completion.billed)
-        attempt = Attempt(
-            tier=step.tier,
-            candidate=step.candidate,
-            status="refused" if completion.finish == "refusal" else "ok",
-            usage=completion.usage,
-            cost=cost,
-            latency=completion.latency,
-            first_token=completion.first_token,
-            finish=completion.finish,
-            text=completion.text,
-            thinking=completion.thinking,
-        )
-        return attempt, (*completion.notes, *([difference] if difference else []))
-
     def _hint(self, step: Step, fault: Fault) -> str:
-        """Return what the person can do about the fault."""
+        """Return what the user can do about the fault."""
         candidate, hint = step.candidate, fault.hint
         variable = self.config.providers[candidate.provider].key
         if hint:
@@ -368,27 +212,27 @@ class Fallback:
         return ""
 
 
-def all_failed(outcome: Outcome, key_notes: tuple[str, ...] = (), remedy: str = "") -> RouteError:
+def _brief(candidate: Candidate, refusal: Refusal) -> str:
+    return refusal.reason.removeprefix(f"{candidate} ")
+
+
+def all_failed(result: ChainResult, key_notes: tuple[str, ...] = (), remedy: str = "") -> RouteError:
     """Return the error of a chain that failed: the most actionable fault leads, the others follow, a line each.
 
     Candidates that were not asked after earlier faults, and those that a budget forbids, stand among them with their
     reason, so that the second error says no less than the first. ``key_notes`` is a line for each that has no key,
     ``remedy`` what to do about the budget.
     """
-    attempted = [(attempt.error_kind, f"{attempt.candidate}: {attempt.error}") for attempt in outcome.attempts]
-    unasked = [
-        (reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in outcome.bypasses
-    ]
+    attempted = [(attempt.error_kind, f"{attempt.candidate}: {attempt.error}") for attempt in result.attempts]
+    unasked = [(reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in result.bypasses]
     ranks: dict[str | None, int] = {kind: rank for rank, kind in enumerate(_ACTIONABLE)}
-    ranked = [line for _, line in sorted((*attempted, *unasked), key=lambda line: ranks.get(line[0], len(ranks)))]
-    lines = dict.fromkeys((*ranked, *(reason.error for _, reason in outcome.refused), *key_notes))
+    ranked = sorted((*attempted, *unasked), key=lambda fault: ranks.get(fault[0], len(ranks)))
+    lines = dict.fromkeys(
+        (*(line for _, line in ranked), *(refusal.reason for _, refusal in result.refused), *key_notes)
+    )
     if unasked:
-        key = any(reason.kind in ("auth", "forbidden") for _, reason in outcome.bypasses)
+        key = any(reason.kind in ("auth", "forbidden") for _, reason in result.bypasses)
         how = "Fix the cause, then run %router reset" + ("; a changed key counts at once." if key else ".")
         remedy = f"{how} {remedy}".rstrip()
-    return RouteError("\n  ".join(lines), remedy, outcome.attempts)
-
-
-def _switches_off(fault: Fault) -> bool:
-    """Tell whether the fault is one of the key, and so of all of the provider's models."""
-    return fault.kind in ("auth", "forbidden") and not fault.only_model
+    error = error_of(ranked[0][0]) if ranked else RouteError
+    return error("\n  ".join(lines), remedy, result.attempts)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, Config, Deadlines, Tier
 from ipyrouter.errors import NoModelError
 from ipyrouter.pricing.prices import Pricing
-from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Call
 from ipyrouter.providers.local import INSTALL
 from ipyrouter.types import TIERS, Candidate, Message, Request, TierName
@@ -25,11 +26,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The steps that can be taken now, those whose answers may be in the cache, and what the user should know.
+class TierPlan:
+    """A tier's steps that can be taken now, those whose answers may be in the cache, and what the user should know.
 
-    ``notes`` are told once a session, ``standing`` with every answer of these steps. ``key_notes`` names, a line
-    each, the chain's candidates that have no key.
+    ``notes`` are shown once a session, ``standing`` with every answer of these steps. ``key_notes`` names, a line each,
+    the chain's candidates that have no key.
     """
 
     tier: TierName
@@ -40,90 +41,145 @@ class Plan:
     key_notes: tuple[str, ...] = ()
 
 
-def plan(config: Config, clients: Clients, request: Request, tier: TierName) -> Plan:
-    """Return the plan for a tier; its steps are empty where no candidate can be called.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that one request may lead to: the tier that is asked first, and the others, weak to strong.
 
-    A model that is named is asked, and counted, under the tier whose chain holds it: the one that is named too, else
-    the cheapest. Where no chain holds it, see :func:`by_price`.
-
-    Raises UsageError for a model that is not known.
+    ``first`` has no steps where nothing can be called; ``missing`` is the error that says what to set then.
     """
-    if request.model is not None:
-        named = config.candidate(request.model)
-        holding = _holding(config, named)
+
+    first: TierPlan
+    others: Mapping[TierName, TierPlan]
+    missing: NoModelError | None = None
+
+    def above(self, tier: TierName, answered: Candidate) -> TierPlan | None:
+        """Return the next tier up, if it would ask another candidate first than the one that answered."""
+        if tier == TIERS[-1] or not self.others:
+            return None
+        up = self.others[TIERS[TIERS.index(tier) + 1]]
+        return up if up.steps and up.steps[0].candidate != answered else None
+
+    def below(self, tier: TierName) -> TierPlan | None:
+        """Return the strongest of the cheaper tiers that can be called."""
+        cheaper = [self.others[name] for name in TIERS[: TIERS.index(tier)] if name in self.others]
+        return next((found for found in reversed(cheaper) if found.steps), None)
+
+
+class Planner:
+    """Plans requests for one config.
+
+    Args:
+        config: Tiers, chains and providers.
+        ready: Whether a candidate can be called: its key is there, or it needs none.
+        pricing: Places a named model that no chain holds among the tiers.
+    """
+
+    def __init__(self, config: Config, ready: Callable[[Candidate], bool], pricing: Pricing) -> None:
+        self.config = config
+        self._ready = ready
+        self._pricing = pricing
+
+    def plan(self, request: Request, tier: TierName) -> Plan:
+        """Return the plan of a request, with ``tier`` as the first to be asked, or else the nearest that can be.
+
+        Raises UsageError for a model that is not known.
+        """
+        if request.model is not None:
+            named = self._named(request, tier)
+            return Plan(named, {}, None if named.steps else no_model(self.config, request, named.tier))
+        tiers = {name: self._tier(request, name) for name in TIERS}
+        first = self._nearest(tiers, tier)
+        return Plan(first, tiers, None if first.steps else no_model(self.config, request, tier))
+
+    def _nearest(self, tiers: Mapping[TierName, TierPlan], tier: TierName) -> TierPlan:
+        """Return the tier's plan, or that of the nearest tier that can be called: stronger ones first."""
+        wanted, rank = tiers[tier], TIERS.index(tier)
+        for name in (tier, *TIERS[rank + 1 :], *reversed(TIERS[:rank])):
+            found = tiers[name]
+            if not found.steps:
+                continue
+            if name == tier:
+                return found
+            why = "; ".join(_lacks(self.config, self.config.tiers[tier].chain))
+            note = f"No model of the tier {tier} can be called ({why}); {name} answers instead."
+            return replace(found, cacheable=(*wanted.cacheable, *found.cacheable), standing=(*found.standing, note))
+        return wanted
+
+    def _named(self, request: Request, tier: TierName) -> TierPlan:
+        """Return the plan for a model that the user named.
+
+        It is asked, and counted, under the tier whose chain holds it: the one that is named too, else the cheapest.
+        Where no chain holds it, see :meth:`counted_by_price`.
+        """
+        config = self.config
+        named = config.candidate(request.model or "")
+        holding = self._holding(named)
         if holding and request.tier not in holding:
             tier = holding[0]
         steps = _steps(config, request, tier, (named,))
         day = config.retired_on(named)
         retired = day is not None and day <= today()
-        told = f"{named} was retired on {day}; you named it, so it is asked."
-        return Plan(tier, steps if clients.ready(named) else (), steps, (told,) if retired else ())
-    chain, notes = without_retired(config, config.tiers[tier])
-    ready = tuple(candidate for candidate in chain if clients.ready(candidate))
-    key_notes = tuple(
-        f"{candidate} skipped: {_lack(config, candidate)}." for candidate in chain if candidate not in ready
-    )
-    standing: tuple[str, ...] = ()
-    if ready:
-        first = chain.index(ready[0])
-        notes = (*notes, *key_notes[:first])
-    elif config.chains_are_ours and clients.ready(LOCAL_MODEL) and not _any_ready(config, clients):
-        ready, standing = (LOCAL_MODEL,), (NO_KEY,)
-    cacheable = tuple(dict.fromkeys((*chain, *ready)))
-    return Plan(
-        tier,
-        _steps(config, request, tier, ready),
-        _steps(config, request, tier, cacheable),
-        notes,
-        standing,
-        key_notes,
-    )
+        note = f"{named} was retired on {day}; you named it, so it is asked."
+        return TierPlan(tier, steps if self._ready(named) else (), steps, (note,) if retired else ())
 
+    def counted_by_price(self, request: Request, plan: Plan) -> Plan:
+        """Return the plan with a named model that no chain holds counted under the tier that costs about as much.
 
-def by_price(config: Config, pricing: Pricing, request: Request, found: Plan) -> Plan:
-    """Return the plan of a named model that no chain holds under the tier whose cost is nearest to the model's.
+        A tier that was named too stays. Limits stay those of the tier that was planned. This may import the price
+        table, which a cached answer does not need.
+        """
+        first = plan.first
+        if request.model is None or request.tier is not None or not first.steps:
+            return plan
+        named = first.steps[0].candidate
+        if self._holding(named):
+            return plan
+        tier = self._tier_by_price(named, first.tier)
+        steps, cacheable = (tuple(replace(s, tier=tier) for s in group) for group in (first.steps, first.cacheable))
+        return replace(plan, first=replace(first, tier=tier, steps=steps, cacheable=cacheable))
 
-    That is the tier whose first priced model has, by ratio, the nearest price for output tokens; the cheapest one for
-    a model that is free. A tier that was named too stays, and so does the classifier's where a price is not known.
-    Limits stay those of the tier that the plan was made for.
-    """
-    if request.model is None or request.tier is not None:
-        return found
-    named = config.candidate(request.model)
-    rate = pricing.rates(named).get("output")
-    if _holding(config, named) or rate is None:
-        return found
-    rates = {
-        name: next(filter(None, (pricing.rates(candidate).get("output") for candidate in tier.chain)), None)
-        for name, tier in config.tiers.items()
-    }
-    ratios = {name: max(rate / other, other / rate) if rate else other for name, other in rates.items() if other}
-    tier = min(ratios, key=lambda name: ratios[name], default=found.tier)
-    return replace(
-        found,
-        tier=tier,
-        steps=tuple(replace(step, tier=tier) for step in found.steps),
-        cacheable=tuple(replace(step, tier=tier) for step in found.cacheable),
-    )
+    def _holding(self, candidate: Candidate) -> list[TierName]:
+        return [name for name in TIERS if candidate in self.config.tiers[name].chain]
 
+    def _tier_by_price(self, named: Candidate, default: TierName) -> TierName:
+        """Return the tier whose first priced model has, by ratio, the nearest price for output tokens.
 
-def nearest_plan(config: Config, clients: Clients, request: Request, tier: TierName) -> Plan:
-    """Return the plan for the tier, or for the nearest one that can be called: stronger ones first.
+        That is the cheapest tier for a model that is free, and ``default`` where a price is not known.
+        """
+        rate = self._pricing.rates(named).get("output")
+        if rate is None:
+            return default
+        ratios: dict[TierName, Decimal] = {}
+        for name, tier in self.config.tiers.items():
+            outputs = (self._pricing.rates(candidate).get("output") for candidate in tier.chain)
+            if (other := next(filter(None, outputs), None)) is not None:
+                ratios[name] = max(rate / other, other / rate) if rate else other
+        return min(ratios, key=lambda name: ratios[name], default=default)
 
-    Raises NoModelError, which names what to set, if none can.
-    """
-    wanted = plan(config, clients, request, tier)
-    if wanted.steps:
-        return wanted
-    if request.model is None:
-        rank = TIERS.index(tier)
-        for other in (*TIERS[rank + 1 :], *reversed(TIERS[:rank])):
-            found = plan(config, clients, request, other)
-            if found.steps:
-                why = "; ".join(_lacks(config, config.tiers[tier].chain))
-                note = f"No model of the tier {tier} can be called ({why}); {other} answers instead."
-                return replace(found, cacheable=(*wanted.cacheable, *found.cacheable), standing=(*found.standing, note))
-    raise no_model(config, request, tier)
+    def _tier(self, request: Request, tier: TierName) -> TierPlan:
+        config = self.config
+        chain, notes = without_retired(config, config.tiers[tier])
+        ready = tuple(candidate for candidate in chain if self._ready(candidate))
+        key_notes = tuple(
+            f"{candidate} skipped: {_lack(config, candidate)}." for candidate in chain if candidate not in ready
+        )
+        standing: tuple[str, ...] = ()
+        if ready:
+            notes = (*notes, *key_notes[: chain.index(ready[0])])
+        elif config.chains_are_ours and self._ready(LOCAL_MODEL) and not self._any_ready():
+            ready, standing = (LOCAL_MODEL,), (NO_KEY,)
+        cacheable = tuple(dict.fromkeys((*chain, *ready)))
+        return TierPlan(
+            tier,
+            _steps(config, request, tier, ready),
+            _steps(config, request, tier, cacheable),
+            notes,
+            standing,
+            key_notes,
+        )
+
+    def _any_ready(self) -> bool:
+        return any(self._ready(candidate) for tier in self.config.tiers.values() for candidate in tier.chain)
 
 
 def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
@@ -151,11 +207,6 @@ def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
     return NoModelError(message, remedy)
 
 
-def _holding(config: Config, candidate: Candidate) -> list[TierName]:
-    """Return the tiers whose chain holds a candidate, cheapest first."""
-    return [name for name in TIERS if candidate in config.tiers[name].chain]
-
-
 def _lack(config: Config, candidate: Candidate) -> str:
     """Return what a candidate that cannot be called lacks."""
     provider = config.providers[candidate.provider]
@@ -175,10 +226,6 @@ def _lacks(config: Config, chain: tuple[Candidate, ...]) -> list[str]:
 def today() -> dt.date:
     """Return the day in UTC."""
     return dt.datetime.now(dt.UTC).date()
-
-
-def _any_ready(config: Config, clients: Clients) -> bool:
-    return any(clients.ready(candidate) for tier in config.tiers.values() for candidate in tier.chain)
 
 
 def without_retired(config: Config, tier: Tier) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:

@@ -33,18 +33,18 @@ def weakness(request: Request, completion: Completion, tier: TierName) -> str | 
     """Return why the answer is weak, or None. A refusal is an outcome of its own and never weak."""
     if completion.finish == "refusal":
         return None
-    text = completion.text.strip()
+    text, prompt = completion.text.strip(), request.prompt.text
     if not text:
         return _empty(completion)
     if completion.finish == "length":
-        # A limit that the person set would cut the next tier's answer off as well.
+        # A limit that the user set would cut the next tier's answer off as well.
         return "cut off at the token limit" if request.max_output_tokens is None else None
-    length, words = len(text), len(request.prompt.split())
+    length, words = len(text), len(prompt.split())
     if tier == "fast" and length < _SHORT_ANSWER and words > _LONG_PROMPT:
         return f"{length} characters for a prompt of {words} words"
-    if _WANTS_JSON.search(request.prompt) and not _ASKS_HOW.search(request.prompt):
+    if _WANTS_JSON.search(prompt) and not _ASKS_HOW.search(prompt):
         return None if _holds_json(text) else "not the JSON that was asked for"
-    if _WANTS_CODE.search(request.prompt):
+    if _WANTS_CODE.search(prompt):
         return _broken_python(text)
     return None
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import ipyrouter
 from ipyrouter import cli, config
 from ipyrouter.notebook import commands, options
 from ipyrouter.notebook.formats import FORMATS
@@ -36,15 +35,10 @@ def test_there_are_pages() -> None:
 @pytest.mark.parametrize("path", RUN, ids=name_of)
 def test_cells_run(path: Path, shell: Shell) -> None:  # noqa: F811
     for block in blocks_of(path):
-        if block.kind not in ("", "python") or block.not_run or not is_there(block):
+        if block.kind not in ("", "python") or block.not_run:
             continue
         error = shell.run(block.body.rstrip("\n")).error
         assert (type(error).__name__ if error else "") == block.fails, f"{name_of(path)}:{block.line}: {error!r}"
-
-
-def is_there(block: Block) -> bool:
-    """Tell whether this version has what the block is about."""
-    return "ipyrouter.aroute" not in block.body or hasattr(ipyrouter, "aroute")
 
 
 @pytest.mark.parametrize("block", of_kind("toml"))

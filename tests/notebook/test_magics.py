@@ -273,7 +273,7 @@ def test_a_failed_chain_fails_the_cell(shell: Shell, make_router: MakeRouter) ->
     ran = shell.run("%%route\nExplain closures")
     assert isinstance(ran.error, RouteError)
     lines = (ran.out + ran.err).strip().splitlines()
-    assert lines[0].startswith("RouteError: a/status-401: 401 Incorrect API key provided")
+    assert lines[0].startswith("AuthError: a/status-401: 401 Incorrect API key provided")
     assert lines[1] == "  o/status-429-30: 429 Rate limit reached"
     assert len(lines) == 2
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from decimal import Decimal
 from typing import TYPE_CHECKING, assert_type
 
 import ipyrouter
 from ipyrouter import Answer, Classification, IPyRouterError, Message, Router
+from ipyrouter.errors import RateLimitError, RouteError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,12 +38,14 @@ ipyrouter.route(
     temperature=0.5,
     cache="refresh",
     escalate=False,
-    yes=True,
+    allow_large=True,
     on_delta=show,
 )
 ipyrouter.route("What is a list?", tier=None, model="openai/gpt-4o", cache="off")
 options: RouteOptions = {"tier": "power", "max_output_tokens": 100}
 ipyrouter.route("What is a list?", **options)
+
+assert_type(asyncio.run(ipyrouter.aroute("What is a list?", tier="fast")), Answer)
 
 log: pd.DataFrame = ipyrouter.cost_log()
 ipyrouter.cost_log(since="2026-11-01", until=dt.date(2026, 12, 1), tier="fast", status="ok", content=False)
@@ -54,6 +58,8 @@ ipyrouter.daily_report(dt.date(2026, 11, 23))
 
 router = Router({"preset": "article"}, home="folder", progress=print)
 assert_type(router.route("What is a list?", tier="mid", on_delta=show), Answer)
+assert_type(router.preview("What is a list?", tier="mid").cached, bool)
+router.log(tier="fast", since="2026-11-01")
 assert_type(router.classify("What is a list?"), Classification)
 assert_type(ipyrouter.default_router(), Router)
 ipyrouter.use_router(router)
@@ -61,5 +67,7 @@ ipyrouter.use_router(None)
 
 try:
     ipyrouter.route("What is a list?")
+except RateLimitError as failed:
+    assert_type(failed.attempts[0].fault, RouteError | None)
 except IPyRouterError as error:
     assert_type(str(error), str)

@@ -18,6 +18,9 @@ ipyrouter.route("x", history=[{"role": "user", "content": "Hello"}])  # wrong
 ipyrouter.route("x", history=Message("user", "Hello"))  # wrong
 ipyrouter.route("x", on_delta=lambda: None)  # wrong
 ipyrouter.route("x", "fast")  # wrong
+ipyrouter.aroute("x", teir="fast")  # wrong
+Router().preview("x", tier="fats")  # wrong
+Router().log(sinc="2026-11-01")  # wrong
 ipyrouter.route(None)  # wrong
 ipyrouter.route()  # wrong
 

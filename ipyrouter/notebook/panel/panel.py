@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ipywidgets as widgets
 
@@ -26,7 +26,7 @@ from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer
+    from ipyrouter.types import Answer, Status, TierName
 
 _INTERVAL = 0.5  # seconds between two redraws
 _PAGE = 20  # rows
@@ -182,8 +182,8 @@ class Panel:
         try:
             rows = export(
                 self.router.log(
-                    since=wanted.since, until=wanted.until, tier=wanted.tier, model=wanted.model,
-                    session=wanted.session, status=wanted.status,
+                    since=wanted.since, until=wanted.until, tier=cast("TierName | None", wanted.tier),
+                    model=wanted.model, session=wanted.session, status=cast("Status | None", wanted.status),
                 ),
                 path,
             )  # fmt: skip
@@ -203,7 +203,7 @@ class Panel:
             until=day + dt.timedelta(days=1) if day else None,
             tier=_chosen(self._tier),
             model=_chosen(self._model),
-            session=self.router.session if when == _SESSION else None,
+            session=self.router.session.id if when == _SESSION else None,
             status=_chosen(self._status),
         )
 

@@ -1,0 +1,262 @@
+"""The six steps of a request, in order: classify, plan, cache, send, validate, record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ipyrouter.config import Config
+from ipyrouter.errors import BudgetError, UsageError
+from ipyrouter.pricing import tokens
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.routing.breaker import Breaker
+from ipyrouter.routing.budget import Budget
+from ipyrouter.routing.chain import Chain, ChainResult, all_failed
+from ipyrouter.routing.planner import Plan, Planner, Step, TierPlan
+from ipyrouter.routing.recorder import Recorder, RequestRun
+from ipyrouter.routing.requests import encodable
+from ipyrouter.routing.single_flight import SingleFlight, escalated_key
+from ipyrouter.routing.validation import weakness
+from ipyrouter.types import TIERS, Answer, Attempt, Classification, Preview, Request, TierName
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Answers requests with the collaborators that it is given."""
+
+    config: Config
+    classify: Callable[[str], Classification]
+    planner: Planner
+    flight: SingleFlight
+    chain: Chain
+    breaker: Breaker
+    budget: Budget
+    recorder: Recorder
+    pricing: Pricing
+    unseen: Callable[[tuple[str, ...]], list[str]]  # of some notices, those that this session has not seen
+
+    def run(self, run: RequestRun) -> Answer:
+        """Answer a request.
+
+        Raises UsageError, NoModelError, BudgetError, RouteError, and Interrupted with what had arrived.
+        """
+        with self.recorder.open(run):
+            self._make_encodable(run)
+            run.classification = self.classify(run.request.prompt.text)
+            run.started = run.clock.monotonic()  # past the first classification, which imports numpy
+            plan = self.planner.plan(run.request, run.request.tier or run.classification.tier)
+            escalates = self._escalates(run.request)
+            hit = self.flight.look_up(run.request, plan.first, escalates=escalates)
+            if hit is None:
+                if plan.missing is not None:
+                    raise plan.missing
+                plan = self.planner.counted_by_price(run.request, plan)
+                run.note(*self.unseen(self.config.project_warnings))
+                self._ask_of(run, plan.first)
+                self._confirm(run.request, plan.first.steps[0])
+                hit = self.flight.join(run, plan.first, escalates=escalates)
+            if hit is not None:
+                if any(
+                    (hit.provider, hit.model) == (s.candidate.provider, s.candidate.model) for s in plan.first.steps
+                ):
+                    run.note(*plan.first.standing)
+                run.finish_cached(hit)
+            else:
+                self._send(run, plan, escalates=escalates)
+        if run.answer is None:
+            raise RuntimeError("a request ended without an answer or an error")
+        return run.answer
+
+    def preview(self, request: Request) -> Preview:
+        """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or written."""
+        classification = self.classify(request.prompt.text)
+        wanted = request.tier or classification.tier
+        plan = self.planner.counted_by_price(request, self.planner.plan(request, wanted))
+        hit = self.flight.look_up(request, plan.first, escalates=self._escalates(request))
+        if hit is None and plan.missing is not None and not plan.first.cacheable:
+            raise plan.missing
+        notes = [*plan.first.notes, *plan.first.standing]
+        step, tier = (plan.first.steps or plan.first.cacheable)[0], plan.first
+        if hit is None and plan.missing is None:
+            step, tier, found = self._next_step(request, plan)
+            notes += found
+        count = tokens.estimate_input(request.prompt.text, request.system, request.history)
+        if hit is None and count > self.config.confirm_tokens and not request.allow_large:
+            notes.append("This prompt is so large that it needs --yes.")
+        provider = self.config.providers[step.candidate.provider]
+        return Preview(
+            classification=classification,
+            tier=step.tier,
+            candidate=step.candidate,
+            input_tokens=count,
+            max_output_tokens=step.call.max_output_tokens,
+            cost_low=Decimal(0) if hit else self.pricing.at(step.candidate, count, 1),
+            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, step.call.max_output_tokens),
+            cached=hit is not None,
+            key=provider.key,
+            key_present=bool(tier.steps),
+            notes=tuple(dict.fromkeys(notes)),
+        )
+
+    # --- before a call ---
+
+    @staticmethod
+    def _make_encodable(run: RequestRun) -> None:
+        clean = encodable(run.request)
+        if (clean.prompt, clean.system) != (run.request.prompt, run.request.system or None):
+            run.note("The prompt held halves of characters (lone surrogates); each was replaced by �.")
+        run.request = clean
+
+    def _escalates(self, request: Request) -> bool:
+        """Tell whether a weak answer goes a tier up: an explicit model is a decision, not a start."""
+        if request.model is not None:
+            return False
+        return self.config.escalate if request.escalate is None else request.escalate
+
+    def _ask_of(self, run: RequestRun, tier: TierPlan) -> None:
+        """Note that a tier is asked now, and what the user should know of it."""
+        run.asked = tier
+        run.note(*self.unseen(tier.notes), *tier.standing)
+
+    def _confirm(self, request: Request, step: Step) -> None:
+        count = tokens.estimate_input(request.prompt.text, request.system, request.history)
+        if request.allow_large or count <= self.config.confirm_tokens:
+            return
+        dollars = self.pricing.at(step.candidate, count, step.call.max_output_tokens)
+        cost = "at an unknown price" if dollars is None else f"for up to ${dollars:.2f}"
+        raise UsageError(
+            f"This prompt is large: about {count:,} tokens to {step.candidate} {cost}. Nothing was sent.",
+            "Add --yes to send it (allow_large=True from Python), or raise routing.confirm_tokens.",
+        )
+
+    # --- the chain, and the next tier where the answer is weak ---
+
+    def _send(self, run: RequestRun, plan: Plan, *, escalates: bool) -> None:
+        tier = plan.first
+        results: dict[TierName, ChainResult] = {}
+        while True:
+            result = results[tier.tier] = self.chain.run(tier.steps, run, self.budget)
+            if result.completion is None or result.step is None:
+                weak = next((attempt for attempt in reversed(run.attempts) if attempt.status == "weak"), None)
+                if weak is None and (half := self._half(run)) is not None:
+                    self._finish(run, plan, half, results)
+                    return
+                if weak is not None:
+                    run.note(f"The weak answer is kept: {_why_unreached(tier.tier, result)}.")
+                    self._finish(run, plan, weak, results)
+                    return
+                tier = self._downgrade(run, plan, tier, result)
+                continue
+            run.note(*(f"fell back from {candidate}: {reason}" for candidate, reason in result.bypasses))
+            reason = weakness(run.request, result.completion, tier.tier)
+            if reason is None:
+                self._finish(run, plan, run.attempts[-1], results, cacheable=result.step)
+                return
+            weak = run.mark_weak(reason)
+            above = plan.above(tier.tier, result.step.candidate) if escalates else None
+            if above is None:
+                self._finish(run, plan, weak, results)
+                return
+            run.note(f"The {tier.tier} answer was weak ({reason}); asked {above.tier}.")
+            self._ask_of(run, above)
+            tier = above
+
+    @staticmethod
+    def _half(run: RequestRun) -> Attempt | None:
+        """Return the answer that a model broke off, with a note that it is half of one: better than nothing."""
+        broken = (attempt for attempt in reversed(run.attempts) if attempt.error_kind == "unfinished" and attempt.text)
+        half = next(broken, None)
+        if half is not None:
+            run.note(f"This is not a whole answer: {half.candidate}: {half.error}; no other model answered.")
+        return half
+
+    def _finish(
+        self,
+        run: RequestRun,
+        plan: Plan,
+        last: Attempt,
+        results: dict[TierName, ChainResult],
+        cacheable: Step | None = None,
+    ) -> None:
+        """Answer with an attempt; ``cacheable`` is the step whose answer may be kept, None for a weak one."""
+        first = plan.first.tier
+        escalated_from = first if TIERS.index(last.tier) > TIERS.index(first) else None
+        bypasses = results[last.tier].bypasses
+        answer = run.finish(
+            last,
+            escalated_from=escalated_from,
+            fallback_from=str(bypasses[0][0]) if bypasses else None,
+            fallback_reason=bypasses[0][1].brief if bypasses else None,
+        )
+        keeps = run.request.cache != "off" and self.config.cache_enabled
+        if cacheable is not None and answer.finish == "stop" and keeps:
+            own, first_asked = cacheable.call, plan.first.cacheable[0].call
+            run.cache_key = escalated_key(first_asked.key()) if escalated_from else own.key()
+
+    def _downgrade(self, run: RequestRun, plan: Plan, failed: TierPlan, result: ChainResult) -> TierPlan:
+        """Return the cheaper tier to ask where a budget forbade this one; raise what the user must know otherwise."""
+        refusals = [refusal.reason for _, refusal in result.refused]
+        if refusals and self.config.budget.action == "downgrade":
+            cheaper = plan.below(failed.tier)
+            if cheaper is not None:
+                run.note(f"{refusals[0]}; asked {cheaper.tier} instead of {failed.tier}.")
+                self._ask_of(run, cheaper)
+                return cheaper
+        remedy = self._budget_remedy(result)
+        if run.attempts or not refusals:
+            run.outcome = "error"  # it is recorded: something was sent, or nothing could be after earlier faults
+        if result.attempts or not refusals:
+            raise all_failed(result, failed.key_notes, remedy)
+        head = "Nothing was sent" if not run.attempts else "No answer that the budget allows"
+        others = [f"{attempt.candidate}: {attempt.error}" for attempt in run.attempts]  # of a tier above
+        others += [f"{candidate}: {reason}" for candidate, reason in result.bypasses]
+        raise BudgetError(f"{head}: {'; '.join([*refusals, *others])}.", remedy)
+
+    @staticmethod
+    def _budget_remedy(result: ChainResult) -> str:
+        """Return what to do about the candidates that a budget forbids: one without a price needs one, and no more."""
+        remedies = [
+            f'Add [prices."{candidate}"] with input and output in $ per million tokens.'
+            for candidate, refusal in result.refused
+            if refusal.unpriced
+        ]
+        if len(remedies) < len(result.refused):
+            remedies.append("Raise that budget in your config, limit the answer with --max-tokens, or choose a cheaper")
+            remedies.append("tier with -t.")
+        return " ".join(remedies)
+
+    # --- a dry run ---
+
+    def _next_step(self, request: Request, plan: Plan) -> tuple[Step, TierPlan, list[str]]:
+        """Return the step that would be taken now, its tier, and what the user would be told."""
+        notes: list[str] = []
+        tier: TierPlan | None = plan.first
+        while tier is not None:
+            refused: list[str] = []
+            for step in self.breaker.order(tier.steps):
+                refusal = self.budget.shortage(step, request)
+                if refusal is None:
+                    bypasses = self.breaker.bypasses(tier.steps, step.candidate)
+                    notes += [f"falls back from {candidate}: {reason}" for candidate, reason in bypasses]
+                    return step, tier, notes
+                refused.append(refusal.reason)
+            if not refused:
+                blocked = self.breaker.bypasses(tier.steps, None)
+                notes += [f"{candidate} is not asked: {reason}" for candidate, reason in blocked]
+                return tier.steps[0], tier, [*notes, "No model of this tier can be asked now: this would be an error."]
+            cheaper = plan.below(tier.tier) if self.config.budget.action == "downgrade" else None
+            if cheaper is None:
+                return tier.steps[0], tier, [*notes, f"A budget forbids this call: {refused[0]}."]
+            notes.append(f"{refused[0]}; {cheaper.tier} would be asked instead of {tier.tier}.")
+            tier = cheaper
+        raise RuntimeError("a plan has a first tier")
+
+
+def _why_unreached(tier: TierName, result: ChainResult) -> str:
+    """Return in words why a tier above gave no answer: a budget's refusal, else the first fault."""
+    if result.refused:
+        return result.refused[0][1].reason
+    causes = [f"{attempt.candidate}: {attempt.error}" for attempt in result.attempts]
+    causes += [f"{candidate}: {reason}" for candidate, reason in result.bypasses]
+    return f"the tier {tier} could not be reached" + "".join(f" ({cause.rstrip('.')})" for cause in causes[:1])

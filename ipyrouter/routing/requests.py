@@ -1,0 +1,110 @@
+"""What a user asks, checked once."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast, get_args
+
+from ipyrouter import config as configuration
+from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.text import redact
+from ipyrouter.types import CacheMode, Message, Prompt, Request, Role, TextPart
+
+_CACHE_MODES = get_args(CacheMode)
+_OPTIONS = tuple(name for name in Request.__slots__ if name != "prompt")
+# What the SDKs call it.
+_MEANT = {
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "messages": "history",
+    "yes": "allow_large",  # as the magic's option
+    "instructions": "system",
+    "system_prompt": "system",
+}
+
+
+def make_request(
+    prompt: str,
+    *,
+    history: Sequence[Message | Mapping[str, str]] = (),
+    tier: str | None = None,
+    cache: str = "use",
+    **rest: Any,
+) -> Request:
+    """Check what was asked for.
+
+    Raises:
+        UsageError: With the value that cannot be, and the remedy.
+    """
+    if unknown := next((name for name in rest if name not in _OPTIONS), None):
+        meant = _MEANT.get(unknown)
+        hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, _OPTIONS)
+        raise UsageError(f"route() has no argument {unknown!r}.", hint)
+    check_string(prompt)
+    if not prompt.strip():
+        raise UsageError("The prompt is empty.", "Write what you want to know below the %%route line.")
+    if cache not in _CACHE_MODES:
+        raise UsageError(f"Unknown cache mode {redact.excerpt(cache)}.", f"Known: {', '.join(_CACHE_MODES)}.")
+    _check_texts(rest.get("system"), rest.get("model"))
+    most, temperature = rest.get("max_output_tokens"), rest.get("temperature")
+    for name, value, kind in (("max_output_tokens", most, int), ("temperature", temperature, int | float)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise UsageError(f"{name} must be a number, not {redact.excerpt(value)}.", "Leave it out for the default.")
+    if most is not None and most < 1:
+        raise UsageError(f"max_output_tokens must be at least 1, not {most}.", "Leave it out for the tier's own limit.")
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise UsageError(f"temperature must lie between 0 and 2, not {temperature:g}.", "Most models know 0 to 1.")
+    named = configuration.as_tier(tier) if tier is not None else None
+    return Request(Prompt.of(prompt), history=_turns(history), tier=named, cache=cast(CacheMode, cache), **rest)
+
+
+def check_string(prompt: object) -> None:
+    """Raise UsageError for a prompt that is not a string."""
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt must be a string, not {type(prompt).__name__}.", "Convert it with str().")
+
+
+def _check_texts(system: object, model: object) -> None:
+    for name, value in (("system", system), ("model", model)):
+        if not isinstance(value, str | None):
+            raise UsageError(f"{name} must be a string, not {reprlib.repr(value)}.", "Leave it out for the default.")
+    if isinstance(model, str) and not all(part.strip() for part in model.split("/", 1)):
+        raise UsageError(f"Unknown model {model!r}: a name is missing.", "Write provider/model; see %router models.")
+
+
+def _turns(history: object) -> tuple[Message, ...]:
+    """Return earlier turns, given as Messages or as dicts like those of the providers' own SDKs."""
+    several = isinstance(history, Iterable) and not isinstance(history, str | Mapping)
+    return tuple(_turn(turn) for turn in (cast(Iterable[object], history) if several else (history,)))
+
+
+def _turn(turn: object) -> Message:
+    role, text = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+    if isinstance(turn, Message):
+        return turn
+    if role not in get_args(Role) or not isinstance(text, str):
+        raise UsageError(
+            f"history holds {reprlib.repr(turn)}, which is not a turn of a conversation.",
+            'Write Message("user", "…") or {"role": "user", "content": "…"}; the roles are user and assistant,'
+            " and a system prompt goes into system=.",
+        )
+    return Message(cast(Role, role), text)
+
+
+def encodable(request: Request) -> Request:
+    """Return the request with lone surrogates, halves of characters that no UTF-8 text can hold, replaced by �."""
+
+    def whole(text: str) -> str:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def clean(prompt: Prompt) -> Prompt:
+        return Prompt(tuple(TextPart(whole(part.text)) for part in prompt.parts))
+
+    return replace(
+        request,
+        prompt=clean(request.prompt),
+        system=whole(request.system) if request.system else None,
+        history=tuple(Message(message.role, clean(message.content)) for message in request.history),
+    )
