@@ -80,7 +80,8 @@ def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         answer = {
             "id": f"{moment:014x}{chance.getrandbits(72):018x}", "time": moment, "session": f"session-{written // 900}",
             "notebook": f"/home/me/notebook-{written // 900 % 40}.ipynb", "outcome": "ok",
-            "prompt": _PROMPT.format(written), "system": None, "text": f"{written}: {_TEXT}", "tier": tier, "provider": "openai", "model": _MODELS[tier],
+            "prompt": _PROMPT.format(written), "system": None, "text": f"{written}: {_TEXT}",
+            "tier": tier, "provider": "openai", "model": _MODELS[tier],
             "routed_tier": tier, "difficulty": chance.random(), "reasons": "[]", "escalated_from": None,
             "fallback_from": None, "notes": "[]", "feedback": None,
         }  # fmt: skip

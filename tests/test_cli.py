@@ -117,4 +117,4 @@ def test_report_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report"]) == 0
     assert "$0 · 0 calls" in capsys.readouterr().out
     assert cli.main(["report", "2026-13-45"]) == 1
-    assert "UsageError: '2026-13-45' is no date." in capsys.readouterr().err
+    assert "UsageError: '2026-13-45' is not a valid date." in capsys.readouterr().err

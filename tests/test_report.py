@@ -114,10 +114,10 @@ def test_spans(make_router: MakeRouter, home: Path) -> None:
         router.report(span="weak")
     assert router.report("2026-11-23T23:30-05:00").title == "2026-11-24"  # days are those of UTC
     for bad in ("soon", "NaT", "2026-13-01"):
-        with pytest.raises(UsageError, match="is no date"):
+        with pytest.raises(UsageError, match="is not a valid date"):
             router.report(bad)
     for far in ("9999-12-31", "1850-01-01"):
-        with pytest.raises(UsageError, match="no day of the log"):
+        with pytest.raises(UsageError, match="not a day that the log can hold"):
             router.report(far, span="week")
     with pytest.raises(UsageError, match="no day"):
         router.report("2026-11-23", span="all")
