@@ -50,7 +50,7 @@ sys.addaudithook(_note_outside)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run unit tests in this process: they take less time than workers take to start. None: a worker a core."""
+    """Run unit tests in this process: they take less time than workers take to start. None: one worker per core."""
     return 0 if config.option.markexpr == "unit" else None
 
 
@@ -107,7 +107,7 @@ def run_python(code: str) -> None:
 
 
 def is_private(name: str) -> bool:
-    """Tell whether an environment variable is the person's own, and not for tests."""
+    """Tell whether an environment variable is the user's own, and not for tests."""
     return name.startswith("IPYROUTER_") or name.endswith(("_API_KEY", "_BASE_URL")) or name.lower().endswith("_proxy")
 
 

@@ -162,7 +162,7 @@ def test_a_model_that_no_longer_exists(make_router: MakeRouter) -> None:
     assert list(router.report().models.index) == ["a/ok"]
     assert list(router.log()["model"]) == ["ok"]
     compared = router.compare()
-    # A retired model is no strategy any more: the next of its tier stands for it.
+    # A retired model is not a strategy any more: the next of its tier stands for it.
     assert compared.loc["all mid", "model"] == "anthropic/claude-sonnet-5-5"
     assert compared.loc["router", "cost"] == pytest.approx(2 * (IN + OUT) / 1e6)
 

@@ -47,10 +47,15 @@ def test_route_cell_on_the_local_model_and_again_after_a_restart(home: Path, sdk
         assert not reply.results  # shown once
         assert "own/smollm2 · &#36;0 · " in reply.markdown
         assert "Paris" in reply.markdown
-        told = reply.displays[0]["metadata"]["ipyrouter"]
-        assert (told["cost"], told["tier"], told["cached"], told["estimated"]) == ("0", "fast", False, False)
-        assert told["input_tokens"] > 10
-        assert told["output_tokens"] > 1
+        figures = reply.displays[0]["metadata"]["ipyrouter"]
+        assert (figures["cost"], figures["tier"], figures["cached"], figures["estimated"]) == (
+            "0",
+            "fast",
+            False,
+            False,
+        )
+        assert figures["input_tokens"] > 10
+        assert figures["output_tokens"] > 1
         text = first.run("print(_.text)").out.strip()
         assert text
         imported = first.run("import sys; print({'openai', 'anthropic'} & set(sys.modules))").out

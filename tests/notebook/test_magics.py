@@ -1,4 +1,4 @@
-"""What a person types, in a real IPython shell against the loopback server."""
+"""What a user types, in a real IPython shell against the loopback server."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def test_a_question_mark_is_no_call_for_help(shell: Shell, requests: list[Any], 
 def test_help_is_complete_however_it_is_asked_for(shell: Shell) -> None:
     table = options.help_text("%%route [options], the prompt below", options.ROUTE).splitlines()
     for asked in ("%route --help", "%%route?", "%route?"):
-        told = shell.run(asked).out
-        assert [line for line in table if line.strip() not in told] == []
-        assert "cities = %route -f json" in told
+        shown = shell.run(asked).out
+        assert [line for line in table if line.strip() not in shown] == []
+        assert "cities = %route -f json" in shown
 
 
 def test_help_syntax_still_works(shell: Shell, requests: list[Any]) -> None:
@@ -447,8 +447,8 @@ def test_a_model_that_was_left_alone_was_last_seen_before(shell: Shell, make_rou
 def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/ok"]))
     shell.run("%%route\nExplain closures")
-    told = shell.run("%router status").out
-    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: 429 Rate limit reached", told)
+    shown = shell.run("%router status").out
+    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: 429 Rate limit reached", shown)
 
 
 def test_status_tells_what_is_left_of_a_budget(shell: Shell, make_router: MakeRouter) -> None:
