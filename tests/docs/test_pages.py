@@ -136,3 +136,12 @@ def test_every_folder_of_the_package_is_in_the_layout() -> None:
     layout = (ROOT / "docs" / "contributing" / "layout.md").read_text("utf-8")
     folders = {path.parent.name for path in (ROOT / "ipyrouter").glob("*/__init__.py")}
     assert {name for name in folders if f" {name}/" not in layout} == set()
+
+
+def test_the_errors_that_a_page_explains_are_in_the_code() -> None:
+    page = (ROOT / "docs" / "how-to" / "common-errors.md").read_text("utf-8")
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "ipyrouter").rglob("*.py"))
+    quoted = re.findall(r'^\| "([^|]*)" ', page, re.MULTILINE)
+    assert len(quoted) >= 14
+    parts = [part.strip() for words in quoted for part in re.split(r'…|" or "', words)]
+    assert [part for part in parts if len(part) > 7 and part not in source] == []
