@@ -19,6 +19,7 @@ html_copy_source = False
 html_show_copyright = False
 highlight_language = "none"  # most blocks are prompts, which are not Python
 
+napoleon_use_ivar = True  # fields of dataclasses as one list
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

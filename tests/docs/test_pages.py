@@ -135,7 +135,7 @@ def test_every_column_of_the_log_has_its_row() -> None:
 def test_every_folder_of_the_package_is_in_the_layout() -> None:
     layout = (ROOT / "docs" / "contributing" / "layout.md").read_text("utf-8")
     folders = {path.parent.name for path in (ROOT / "ipyrouter").glob("*/__init__.py")}
-    assert {name for name in folders if f" {name}/" not in layout} == set()
+    assert {name for name in folders if f"`ipyrouter/{name}/`" not in layout} == set()
 
 
 def test_the_errors_that_a_page_explains_are_in_the_code() -> None:
