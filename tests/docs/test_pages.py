@@ -101,7 +101,7 @@ NOTEBOOK = (ROOT / "docs" / "reference" / "notebook.md").read_text("utf-8")
 
 def test_every_option_has_its_row() -> None:
     for option in options.ROUTE:
-        assert option is options.HELP or f"| `{'`, `'.join(option.names)}"[:-1] in NOTEBOOK, option.names
+        assert option is options.HELP or f"| `{'`, `'.join(option.names)}" in NOTEBOOK, option.names
 
 
 def test_every_format_has_its_row() -> None:
