@@ -108,13 +108,21 @@ class Report:
         return "\n\n".join(filter(None, [*headlines, *map(tables.markdown, self._tables())]))
 
     def to_html(self) -> str:
-        """Return the report as HTML without styles or scripts; whatever came from outside is escaped."""
+        """Return the report as HTML.
+
+        Returns:
+            Paragraphs and tables without styles or scripts; whatever came from outside is escaped.
+        """
         lines = filter(None, (f"{self.title}: {self._headline}", self._incidents))
         paragraphs = [f"<p {NO_MATHS}>{tables.escaped(line)}</p>" for line in lines]
         return "\n".join([*paragraphs, *map(tables.html_table, self._tables())])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the figures of the total, the tiers and the models, indexed by (by, name): ("tier", "fast")."""
+        """Return the figures of the total, the tiers and the models.
+
+        Returns:
+            One row for each, indexed by (by, name), such as ("tier", "fast"); costs in dollars, latency in seconds.
+        """
         figures = [self.calls, self.cache_hits, self.errors, self.total, self.unpriced, self.saved, self.unsaved]
         whole = pd.DataFrame([figures], columns=_FIGURES[:-1], index=[""])
         return pd.concat({"total": whole, "tier": self.tiers, "model": self.models}, names=["by", "name"])
