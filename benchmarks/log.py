@@ -57,7 +57,7 @@ def _say(name: str, work: Callable[[], Any]) -> None:
 
 
 def _fill(router: Router, home: Path, rows: int) -> None:
-    """Write the rows past the router, which would take minutes, into the tables that it made."""
+    """Write the rows past the router, which would take minutes, into its tables."""
     router.store.cached([b"nothing"], 1)  # makes the database
     connection = sqlite3.connect(home / "ipyrouter.db")
     insert = {}
@@ -73,14 +73,15 @@ def _fill(router: Router, home: Path, rows: int) -> None:
 
 def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     chance = random.Random(1)
-    made = 0
-    while made < rows:
+    written = 0
+    while written < rows:
         tier = chance.choices(("fast", "mid", "power"), (55, 30, 15))[0]
-        moment = _START + made * _STEP
+        moment = _START + written * _STEP
         answer = {
-            "id": f"{moment:014x}{chance.getrandbits(72):018x}", "time": moment, "session": f"session-{made // 900}",
-            "notebook": f"/home/me/notebook-{made // 900 % 40}.ipynb", "outcome": "ok", "prompt": _PROMPT.format(made),
-            "system": None, "text": f"{made}: {_TEXT}", "tier": tier, "provider": "openai", "model": _MODELS[tier],
+            "id": f"{moment:014x}{chance.getrandbits(72):018x}", "time": moment, "session": f"session-{written // 900}",
+            "notebook": f"/home/me/notebook-{written // 900 % 40}.ipynb", "outcome": "ok",
+            "prompt": _PROMPT.format(written), "system": None, "text": f"{written}: {_TEXT}",
+            "tier": tier, "provider": "openai", "model": _MODELS[tier],
             "routed_tier": tier, "difficulty": chance.random(), "reasons": "[]", "escalated_from": None,
             "fallback_from": None, "notes": "[]", "feedback": None,
         }  # fmt: skip
@@ -102,7 +103,7 @@ def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
                       "cost_pico": 0, "finish": None}  # fmt: skip
             attempts = [{**attempt, **failed}, {**attempt, "n": 1}]
             answer["fallback_from"] = "openai/gone"
-        made += len(attempts)
+        written += len(attempts)
         yield answer, attempts
 
 

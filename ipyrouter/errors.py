@@ -1,26 +1,28 @@
 """The error tree. Every error says in one line what is wrong and what to do about it.
 
-IPyRouterError
-├── UsageError                an argument, an option or a name is not valid
-├── ConfigError               a setting is not valid
-├── NoModelError              no model of the tier can be called
-├── BudgetError               the request could cost more than a budget leaves
-├── LocalModelError           the model inside this process cannot be fetched or started
-├── StoreError                the database cannot be used
-├── RouteError                every candidate failed: ``attempts``, and ``fault``, the most actionable one
-└── CallError                 one call failed: ``attempt.fault``
-    ├── AuthError             401: the key is wrong
-    ├── PermissionDeniedError 403: the key may not use this model
-    ├── QuotaError            out of credit
-    ├── RateLimitError        429
-    ├── ModelNotFoundError    404, or retired
-    ├── ContextTooLongError   the prompt is longer than the model's context window
-    ├── RefusedError          the provider's content filter refused the request
-    ├── BadRequestError       400: the request is not valid
-    ├── ServerError           5xx, an answer that is malformed, broken or not whole
-    ├── DeadlineError         no answer in time
-    └── UnreachableError      no connection
-Interrupted (a KeyboardInterrupt)
+::
+
+    IPyRouterError
+    ├── UsageError                an argument, an option or a name is not valid
+    ├── ConfigError               a setting is not valid
+    ├── NoModelError              no model of the tier can be called
+    ├── BudgetError               the request could cost more than a budget leaves
+    ├── LocalModelError           the model inside this process cannot be fetched or started
+    ├── StoreError                the database cannot be used
+    ├── RouteError                every candidate failed: ``attempts``, and ``fault``, the most actionable one
+    └── CallError                 one call failed: ``attempt.fault``
+        ├── AuthError             401: the key is wrong
+        ├── PermissionDeniedError 403: the key may not use this model
+        ├── QuotaError            out of credit
+        ├── RateLimitError        429
+        ├── ModelNotFoundError    404, or retired
+        ├── ContextTooLongError   the prompt is longer than the model's context window
+        ├── RefusedError          the provider's content filter refused the request
+        ├── BadRequestError       400: the request is not valid
+        ├── ServerError           5xx, an answer that is malformed, broken or not whole
+        ├── DeadlineError         no answer in time
+        └── UnreachableError      no connection
+    Interrupted (a KeyboardInterrupt)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`%load_ext` is the first cost a person feels."""
+"""`%load_ext` is the first cost that a user feels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thinking between tags is no part of an answer; tags that an answer speaks of are."""
+"""Thinking between tags is not a part of an answer; tags that an answer speaks of are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The article's table for one's own log: what other strategies would have cost and taken for the same requests."""
+"""The article's table for a user's own log: cost and latency of other strategies for the same requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASSUMPTION = (
 
 
 def compare(store: Store, config: Config, pricing: Pricing) -> pd.DataFrame:
-    """Return a row a strategy: model, cost (dollars), latency (mean seconds a request), calls and unpriced.
+    """Return one row per strategy: model, cost (dollars), latency (mean seconds per request), calls and unpriced.
 
     The strategies are all power and all mid (the tier's first model that is not retired), the router without and with
     its cache. Each counts every request that was answered; the router's cost and latency include the attempts before
@@ -35,10 +35,10 @@ def compare(store: Store, config: Config, pricing: Pricing) -> pd.DataFrame:
     final = final.drop_duplicates("answer_id", keep="last").set_index("answer_id")
     counted = log["answer_id"].isin(final.index)
     sent = log[counted & (log["status"] != "cached")]
-    asked = final[final["status"] != "cached"]
+    fresh = final[final["status"] != "cached"]
     repeated = final[final["status"] == "cached"]
-    took = sent.groupby("answer_id", sort=False)["latency"].sum().reindex(asked.index)
-    anew = _as_before(repeated, asked, took)
+    took = sent.groupby("answer_id", sort=False)["latency"].sum().reindex(fresh.index)
+    anew = _as_before(repeated, fresh, took)
     strategies: tuple[TierName, ...] = ("power", "mid")
     models_of = {tier: baseline.model_of(config, tier) for tier in strategies}
     steps = tuple(sorted({step for candidate in models_of.values() for step in pricing.thresholds(candidate)}))
@@ -68,9 +68,9 @@ def _latency(log: pd.DataFrame, candidate: Candidate) -> float:
     return float(own.loc[own["status"].isin(ANSWERED) & (own["status"] != "cached"), "latency"].mean())
 
 
-def _as_before(repeated: pd.DataFrame, asked: pd.DataFrame, took: pd.Series[float]) -> pd.Series[float]:
+def _as_before(repeated: pd.DataFrame, fresh: pd.DataFrame, took: pd.Series[float]) -> pd.Series[float]:
     """Return the seconds that repeated requests would have taken: the mean of their model's others, or of all."""
-    means = took.groupby(models(asked)).mean()
+    means = took.groupby(models(fresh)).mean()
     return models(repeated).map(means).astype("float64").fillna(took.mean())
 
 

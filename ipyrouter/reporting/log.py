@@ -101,7 +101,7 @@ def log_frame(
 
 
 def moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
-    """Return a date or time as an aware one; without a zone it is UTC. Raises UsageError for what is none."""
+    """Return a date or time as an aware one; without a zone it is UTC. Raises UsageError for anything else."""
     if value is None:
         return None
     if value in ("today", "yesterday"):
@@ -109,12 +109,12 @@ def moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
     try:
         stamp = dt.datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
     except (ValueError, AttributeError):
-        raise UsageError(f"{value!r} is no date.", "Write it as 2026-11-23 or 2026-11-23T15:00.") from None
+        raise UsageError(f"{value!r} is not a valid date.", "Write it as 2026-11-23 or 2026-11-23T15:00.") from None
     return stamp.replace(tzinfo=dt.UTC) if stamp.tzinfo is None else stamp
 
 
 def models(log: pd.DataFrame) -> pd.Series[Any]:
-    """Return provider/model of every row, joined once a pair instead of once a row."""
+    """Return provider/model of every row, joined once per pair instead of once per row."""
     pairs = log.groupby(["provider", "model"], observed=True).ngroup()
     first = ~pairs.duplicated()
     joined = log.loc[first, "provider"].astype(str) + "/" + log.loc[first, "model"].astype(str)

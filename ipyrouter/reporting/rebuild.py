@@ -24,20 +24,20 @@ _FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 def records(path: Path, session: str) -> list[Record]:
-    """Return the answers that a notebook's outputs tell of, as log records without prompts and texts.
+    """Return the answers whose figures a notebook's outputs hold, as log records without prompts and answers.
 
-    Raises UsageError for a file that is no notebook.
+    Raises UsageError for a file that is not a notebook.
     """
     try:
         notebook = json.loads(path.read_text("utf-8"))
         cells = notebook["cells"]
-        told = {figures["id"]: figures for figures in _figures(cells)}
+        by_id = {figures["id"]: figures for figures in _figures(cells)}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.", "Name a saved notebook.") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UsageError(f"{path} is no notebook.", "Name an .ipynb file of format 4.") from None
+        raise UsageError(f"{path} is not a notebook.", "Name an .ipynb file of format 4.") from None
     try:
-        return [_record(figures, path.name, session) for figures in told.values()]
+        return [_record(figures, path.name, session) for figures in by_id.values()]
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise UsageError(
             f"{path}: an output's ipyrouter metadata are damaged; nothing was restored.", "Remove that output."
@@ -51,39 +51,39 @@ def _figures(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 yield figures
 
 
-def _record(told: dict[str, Any], notebook: str, session: str) -> Record:
-    attempts = tuple(_attempt(attempt) for attempt in told["attempts"])
-    cached, last = _flag(told["cached"]), attempts[-1]
+def _record(figures: dict[str, Any], notebook: str, session: str) -> Record:
+    attempts = tuple(_attempt(attempt) for attempt in figures["attempts"])
+    cached, last = _flag(figures["cached"]), attempts[-1]
     answer = Answer(
-        id=_id(told["id"]),
+        id=_id(figures["id"]),
         text="",
         tier=last.tier,
-        provider=_name(told["provider"]),
-        model=_name(told["model"]),
-        cost=_amount(told["cost"]),
+        provider=_name(figures["provider"]),
+        model=_name(figures["model"]),
+        cost=_amount(figures["cost"]),
         usage=last.usage,
         cached=cached,
-        latency=_number(told["latency"], 10**9),
-        finish=cast(Finish, _one_of(told["finish"], get_args(Finish))),
-        classification=Classification(last.tier, _number(told["difficulty"], 1), 0.0, ()),
+        latency=_number(figures["latency"], 10**9),
+        finish=cast(Finish, _one_of(figures["finish"], get_args(Finish))),
+        classification=Classification(last.tier, _number(figures["difficulty"], 1), 0.0, ()),
         attempts=attempts,
-        cost_saved=_amount(told["saved"]),
-        created=_time(told["time"]),
+        cost_saved=_amount(figures["saved"]),
+        created=_time(figures["time"]),
     )
     outcome: Outcome = "cached" if cached else _OUTCOMES.get(answer.finish, "ok")
     return Record(answer, outcome, prompt=None, system=None, session=session, notebook=notebook)
 
 
-def _attempt(told: dict[str, Any]) -> Attempt:
-    counts = {name: _count(told[name]) for name in Usage.__slots__ if name != "estimated"}
+def _attempt(figures: dict[str, Any]) -> Attempt:
+    counts = {name: _count(figures[name]) for name in Usage.__slots__ if name != "estimated"}
     return Attempt(
-        tier=cast(TierName, _one_of(told["tier"], TIERS)),
-        candidate=Candidate(_name(told["provider"]), _name(told["model"])),
-        status=cast(Status, _one_of(told["status"], get_args(Status))),
-        usage=Usage(**counts, estimated=_flag(told["estimated"])),
-        cost=Cost(_amount(told["cost"]), None if told["price_id"] is None else _name(told["price_id"])),
-        latency=_number(told["latency"], 10**9),
-        error_kind=None if told["error_kind"] is None else _name(told["error_kind"]),
+        tier=cast(TierName, _one_of(figures["tier"], TIERS)),
+        candidate=Candidate(_name(figures["provider"]), _name(figures["model"])),
+        status=cast(Status, _one_of(figures["status"], get_args(Status))),
+        usage=Usage(**counts, estimated=_flag(figures["estimated"])),
+        cost=Cost(_amount(figures["cost"]), None if figures["price_id"] is None else _name(figures["price_id"])),
+        latency=_number(figures["latency"], 10**9),
+        error_kind=None if figures["error_kind"] is None else _name(figures["error_kind"]),
     )
 
 

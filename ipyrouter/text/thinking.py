@@ -1,4 +1,4 @@
-"""Tells an answer's text from the thinking that some models write into it between `<think>` and `</think>`."""
+"""Separates an answer's text from the thinking that some models write into it between `<think>` and `</think>`."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Separator:
     def feed(self, piece: str) -> str:
         """Take a piece; return the text that is certain by now and was not returned before."""
         piece = self._unread + piece
-        kept = _certain(piece)
-        self._unread = piece[kept:]
-        return self._take(piece[:kept])
+        certain = _certain(piece)
+        self._unread = piece[certain:]
+        return self._take(piece[:certain])
 
     def finish(self) -> str:
         """Return the text that was held back, once: there is no more to come."""

@@ -57,7 +57,7 @@ HANG = 30.0  # seconds: longer than any deadline of the tests
 
 
 class Reply(NamedTuple):
-    """A reply as it goes out: a text or bytes as they are, anything else as JSON; ``whole`` tells a body cut short."""
+    """A reply as it goes out: strings and bytes as they are, anything else as JSON; cut short unless ``whole``."""
 
     body: Any = ""
     status: int = 200
@@ -283,7 +283,7 @@ def sse(*chunks: Any, done: bool = True) -> str:
 
 
 def claude(*deltas: Any, stop: Any = "end_turn", start: Any = None, usage: Any = None, end: bool = True) -> str:
-    """Return a stream of Anthropic's; a delta may be a text."""
+    """Return a stream of Anthropic's; a delta may be a string."""
     message = {"id": "x", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None}
     block = {"type": "text", "text": ""}
     texts = [{"type": "text_delta", "text": delta} if isinstance(delta, str) else delta for delta in deltas]
@@ -300,7 +300,7 @@ def claude(*deltas: Any, stop: Any = "end_turn", start: Any = None, usage: Any =
 
 
 def claude_whole(*content: Any, stop: Any = "end_turn", usage: Any = None) -> dict[str, Any]:
-    """Return a whole message of Anthropic's; content may be texts."""
+    """Return a whole message of Anthropic's; content may be strings."""
     blocks = [{"type": "text", "text": block} if isinstance(block, str) else block for block in content]
     return {
         "id": "x", "type": "message", "role": "assistant", "model": "m", "content": blocks, "stop_reason": stop,
@@ -327,7 +327,7 @@ def _text(behaviour: str) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    """Cut a text as a stream brings it; a long one into larger pieces."""
+    """Cut a string as a stream brings it; a long one into larger pieces."""
     size = max(12, len(text) // 100)
     return [text[i : i + size] for i in range(0, len(text), size)]
 

@@ -1,4 +1,4 @@
-"""Every fault, through both SDKs, streaming and not: what the person sees, what the log holds, what is cached."""
+"""Every fault, through both SDKs, streaming and not: what the user sees, what the log holds, what is cached."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_halves_of_characters_in_the_history(make_router: MakeRouter, requests: 
 
 
 @pytest.mark.parametrize(
-    ("told", "sound"),
+    ("reported", "sound"),
     [
         (Usage(120, 30, 20, 10, 5), Usage(120, 30, 20, 10, 5)),
         (Usage(120, -30), Usage(120, 3, estimated=True)),
@@ -226,9 +226,9 @@ def test_halves_of_characters_in_the_history(make_router: MakeRouter, requests: 
         (Usage(120.5, 30), Usage(12, 30, estimated=True)),  # type: ignore[arg-type]
     ],
 )
-def test_a_usage_that_cannot_be_is_an_estimate(told: Usage, sound: Usage) -> None:
+def test_a_usage_that_cannot_be_is_an_estimate(reported: Usage, sound: Usage) -> None:
     call = Call("o", "openai", "", "ok", None, (Message("user", "Explain closures"),), 100, None)
     collector = Collector(call, lambda _: None)
-    collector.accepted, collector.usage, collector.finish = True, told, "stop"
+    collector.accepted, collector.usage, collector.finish = True, reported, "stop"
     collector.add("Ten letters")
     assert collector.complete().usage == sound
