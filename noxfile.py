@@ -92,6 +92,13 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into docs/_build, with warnings as errors; `nox -s docs -- -b linkcheck` checks links."""
+    install(session)
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", *session.posargs, "docs", "docs/_build")
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Measure branches in this process, in kernels and on the command line."""
     install(session)

@@ -43,7 +43,7 @@ _STRATEGIES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a strategy came to: dollars, mean seconds a request, and how its requests went."""
+    """What a strategy came to: dollars, mean seconds per request, and how its requests went."""
 
     cost: Decimal
     latency: float
@@ -63,8 +63,8 @@ def main() -> None:
     )
     parser.add_argument("--hard", type=float, default=workload.HARD, help="share of the requests that need power")
     options = parser.parse_args()
-    asked = workload.requests(options.requests, _SEED, options.hard)
-    _say_assumptions(asked, options.scale)
+    tasks = workload.requests(options.requests, _SEED, options.hard)
+    _say_assumptions(tasks, options.scale)
     figures = map(str, (options.requests, _SEED, options.hard, options.scale))
     command = [sys.executable, "-m", "benchmarks.models", *figures]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -74,19 +74,19 @@ def main() -> None:
         prices = {preset: _prices(preset) for preset in ("article", "current")}
         os.environ |= {"OPENAI_BASE_URL": process.stdout.readline().strip() + "/v1", "OPENAI_API_KEY": "none"}
         for preset, mode in (("article", "rules"), ("article", "learned"), ("current", "learned")):
-            _compare(preset, mode, prices[preset], asked, options.scale)
+            _compare(preset, mode, prices[preset], tasks, options.scale)
         del os.environ["OPENAI_BASE_URL"]
     finally:
         process.kill()
     _say_implied()
 
 
-def _say_assumptions(asked: list[workload.Asked], scale: float) -> None:
-    needs = Counter(request.needs for request in asked)
-    new = len({request.prompt for request in asked})
-    size = sum(len(request.prompt) for request in asked) / len(asked) / models.CHARACTERS
-    print(f"{len(asked)} requests, seed {_SEED}: " + ", ".join(f"{needs[tier]} need {tier}" for tier in TIERS))
-    print(f"{len(asked) - new} of them repeat an earlier one; {size:.0f} input tokens on average")
+def _say_assumptions(tasks: list[workload.Task], scale: float) -> None:
+    needs = Counter(task.needs for task in tasks)
+    new = len({task.prompt for task in tasks})
+    size = sum(len(task.prompt) for task in tasks) / len(tasks) / models.CHARACTERS
+    print(f"{len(tasks)} requests, seed {_SEED}: " + ", ".join(f"{needs[tier]} need {tier}" for tier in TIERS))
+    print(f"{len(tasks) - new} of them repeat an earlier one; {size:.0f} input tokens on average")
     print("assumed output tokens (median, sigma of the logarithm) by what a request needs:", models.ANSWER)
     for name, profile in models.PROFILES.items():
         print(
@@ -105,11 +105,11 @@ def _prices(preset: str) -> dict[str, dict[str, float]]:
 
 
 def _compare(
-    preset: str, mode: str, prices: dict[str, dict[str, float]], asked: list[workload.Asked], scale: float
+    preset: str, mode: str, prices: dict[str, dict[str, float]], tasks: list[workload.Task], scale: float
 ) -> None:
-    # Nothing is retired in this experiment: the article's models are asked as when it was written.
-    kept = dict.fromkeys(load({"preset": preset}, environ={}).retired, dt.date(2100, 1, 1))
-    settings = {"preset": preset, "routing": {"mode": mode}, "retired": kept, "prices": prices}
+    # Nothing is retired in this experiment: the article's models are called as when it was written.
+    in_service = dict.fromkeys(load({"preset": preset}, environ={}).retired, dt.date(2100, 1, 1))
+    settings = {"preset": preset, "routing": {"mode": mode}, "retired": in_service, "prices": prices}
     print(f"\n## preset {preset}, mode {mode}")
     print(
         f"{'':<16}{'cost':>9}{'article':>9}{'of power':>10}{'article':>9}{'latency':>10}{'article':>9}{'of power':>10}"
@@ -117,7 +117,7 @@ def _compare(
     )
     results: dict[str, Result] = {}
     for name, options in _STRATEGIES.items():
-        result = results[name] = _run(settings, options, asked, scale)
+        result = results[name] = _run(settings, options, tasks, scale)
         whole, (cost, latency) = results["all power"], CLAIMED[name]
         print(
             f"{name:<16}{f'${result.cost:.2f}':>9}{f'${cost:.2f}':>9}{result.cost / whole.cost:>10.3f}"
@@ -129,17 +129,17 @@ def _compare(
         )
 
 
-def _run(settings: dict[str, Any], options: dict[str, Any], asked: list[workload.Asked], scale: float) -> Result:
+def _run(settings: dict[str, Any], options: dict[str, Any], tasks: list[workload.Task], scale: float) -> Result:
     cost, drawn_total, overhead = Decimal(0), 0.0, 0.0
     tiers: Counter[str] = Counter()
     cached = escalated = too_weak = 0
     with tempfile.TemporaryDirectory() as home:
         router = Router(settings, home=home)
-        for request in asked:
+        for task in tasks:
             started = time.perf_counter()
-            answer = router.route(request.prompt, **options)
+            answer = router.route(task.prompt, **options)
             taken = time.perf_counter() - started
-            drawn = 0.0 if answer.cached else _drawn(router, request, answer)
+            drawn = 0.0 if answer.cached else _drawn(router, task, answer)
             drawn_total += drawn
             overhead += taken - drawn * scale
             assert answer.cost is not None
@@ -147,16 +147,16 @@ def _run(settings: dict[str, Any], options: dict[str, Any], asked: list[workload
             tiers[answer.tier] += 1
             cached += answer.cached
             escalated += answer.escalated_from is not None
-            too_weak += request.needs == "power" and answer.tier == "fast"
+            too_weak += task.needs == "power" and answer.tier == "fast"
         router.close()
-    count = len(asked)
+    count = len(tasks)
     return Result(cost, (drawn_total + overhead) / count, overhead / count, tiers, cached, escalated, too_weak)
 
 
-def _drawn(router: Router, request: workload.Asked, answer: Answer) -> float:
+def _drawn(router: Router, task: workload.Task, answer: Answer) -> float:
     """Return the seconds that the models would have taken for all attempts."""
     limits = {name: tier.max_output_tokens for name, tier in router.config.tiers.items()}
-    return sum(models.draw(a.candidate.model, request, limits[a.tier]).total for a in answer.attempts)
+    return sum(models.draw(a.candidate.model, task, limits[a.tier]).total for a in answer.attempts)
 
 
 def _say_implied() -> None:
@@ -167,7 +167,7 @@ def _say_implied() -> None:
     for tier, name in (("power", "all power"), ("mid", "all mid")):
         cost, latency = CLAIMED[name]
         tokens = cost / 1000 / float(rates[tier]["output"]) * 1e6
-        print(f"{name}: ${cost / 1000:.4f} a request is at most {tokens:,.0f} output tokens, in {latency} s: "
+        print(f"{name}: ${cost / 1000:.4f} per request is at most {tokens:,.0f} output tokens, in {latency} s: "
               f"{tokens / latency:,.0f} tokens/s")  # fmt: skip
     dearer = max(float(rates["power"][kind] / rates["mid"][kind]) for kind in ("input", "output"))
     print(f"power costs at most {dearer:.2f} x mid for the same tokens; the article says "

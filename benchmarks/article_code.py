@@ -1,4 +1,4 @@
-"""The article's router as a reader would paste it, faults included: keywords, an MD5 cache, a client a call.
+"""The article's router as a reader would paste it, faults included: keywords, an MD5 cache, one client per call.
 
 Written from the article's description, with the address of the loopback server put in.
 """

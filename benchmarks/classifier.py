@@ -49,7 +49,7 @@ _EVERYDAY = (
     "Design a pipeline that deduplicates a billion events a day with late data and no double counting",
     "Prove that this estimator is unbiased and attains the Cramér-Rao bound",
 )
-"""Made up for the eye: what a person might ask on any day, from simple to hard."""
+"""Made up for the eye: what a user might ask on any day, from simple to hard."""
 
 
 def main() -> None:
@@ -125,13 +125,13 @@ def _difficulty(trained: model.Model) -> Difficulty:
 @functools.cache
 def _baselines() -> dict[str, Difficulty]:
     signals = config.load(environ={}).signals
-    found: dict[str, Difficulty] = {
+    rankings: dict[str, Difficulty] = {
         "prompt length": len,
         "article's rules": lambda prompt: rules.classify(prompt, signals).difficulty,
     }
     if (complexity := _litellm()) is not None:
-        found["litellm complexity router"] = lambda prompt: float(complexity.classify(prompt)[1])
-    return found
+        rankings["litellm complexity router"] = lambda prompt: float(complexity.classify(prompt)[1])
+    return rankings
 
 
 @functools.cache
@@ -175,11 +175,11 @@ def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier
         rivals["litellm complexity router"] = lambda prompt: _LITELLM_TIERS[complexity.classify(prompt)[0].value]
     print(f"{title} ({len(part.prompts)} rows)")
     for name, tier in rivals.items():
-        said = np.array([tier(prompt) for prompt in part.prompts])
-        right = said == part.tiers
+        chosen = np.array([tier(prompt) for prompt in part.prompts])
+        right = chosen == part.tiers
         low, high = _interval(lambda pick, right=right: np.mean(right[pick]), len(right))  # type: ignore[misc]
-        shares = [float(np.mean(said == tier)) for tier in range(3)]
-        down = float(np.mean(said[part.tiers == 2] == 0))
+        shares = [float(np.mean(chosen == tier)) for tier in range(3)]
+        down = float(np.mean(chosen[part.tiers == 2] == 0))
         print(
             f"  {name:<26} {np.mean(right):.3f} [{low:.3f}, {high:.3f}]  power sent to fast {down:.3f}  "
             f"shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
@@ -205,21 +205,23 @@ def _stability(ours: Difficulty, prompts: list[str]) -> None:
 def _gaps(name: str, part: data.Outcomes, ours: Difficulty) -> None:
     print(f"{name} ({len(part.prompts)} rows)")
     weak, strong = part.weak, part.strong
-    found = {title: np.array([float(rank(prompt)) for prompt in part.prompts]) for title, rank in _baselines().items()}
-    found = {"ipyrouter": np.array([ours(prompt) for prompt in part.prompts]), **found}
-    for title, values in found.items():
+    rankings = {
+        title: np.array([float(rank(prompt)) for prompt in part.prompts]) for title, rank in _baselines().items()
+    }
+    rankings = {"ipyrouter": np.array([ours(prompt) for prompt in part.prompts]), **rankings}
+    for title, values in rankings.items():
         low, high = _interval(
             lambda pick, values=values: data.apgr(values[pick], weak[pick], strong[pick]),  # type: ignore[misc]
             len(values),
         )
-        said = f"  {title:<26} {data.apgr(values, weak, strong):.3f} [{low:.3f}, {high:.3f}]"
+        line = f"  {title:<26} {data.apgr(values, weak, strong):.3f} [{low:.3f}, {high:.3f}]"
         if title == "ipyrouter":
             tiers = [model.tier_of(value, model.FAST_BELOW, model.POWER_ABOVE) for value in values]
             shares = [tiers.count(tier) / len(tiers) for tier in _NAMES]
-            said += f"  shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
-        print(said)
+            line += f"  shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
+        print(line)
     # Both on the same drawn rows: two intervals that overlap do not show that a difference is noise.
-    one, other = found["ipyrouter"], found["prompt length"]
+    one, other = rankings["ipyrouter"], rankings["prompt length"]
     apart = data.apgr(one, weak, strong) - data.apgr(other, weak, strong)
     low, high = _interval(
         lambda pick: data.apgr(one[pick], weak[pick], strong[pick]) - data.apgr(other[pick], weak[pick], strong[pick]),
@@ -271,7 +273,7 @@ def _speed(prompts: list[str]) -> None:
     _say_speed("MMLU-length prompts, each seen once", prompts, pause=0)
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
-        _say_speed("the same, every core kept busy by others", prompts, pause=0)
+        _say_speed("the same, every core busy with other work", prompts, pause=0)
         _say_speed("the same, one every 5 ms, as cells come", prompts[:1000], pause=0.005)
     finally:
         for hog in hogs:

@@ -21,12 +21,12 @@ def main() -> None:
     for number in range(3):
         with tempfile.TemporaryDirectory() as home:
             started = time.perf_counter()
-            said = fresh(_ASK.format(home=home))
+            tokens = fresh(_ASK.format(home=home))
             taken = time.perf_counter() - started
         started = time.perf_counter()
         fresh("import openai")
         alone = time.perf_counter() - started
-        print(f"run {number + 1}: first answer {taken:.2f} s ({said} tokens); `import openai` {alone:.2f} s")
+        print(f"run {number + 1}: first answer {taken:.2f} s ({tokens} tokens); `import openai` {alone:.2f} s")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     print(f"{'':<28} {'best ms':>8} {'median ms':>10} {'modules':>8}")
     for name in _PEERS:
-        # ipywidgets is no extension: its import alone is the yardstick that every machine with this project has.
+        # ipywidgets is not an extension: its import alone is the yardstick that every machine with this project has.
         load = "import ipywidgets" if name == "ipywidgets" else f"shell.run_line_magic('load_ext', {name!r})"
         try:
             runs = [json.loads(fresh(_CODE.format(load=load)).splitlines()[-1]) for _ in range(repeats)]

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ipyrouter.notebook import summary
 from ipyrouter.notebook.commands import export
+from ipyrouter.notebook.panel import figures
 from ipyrouter.reporting.log import frames
 from ipyrouter.router import Router
 from ipyrouter.store.base import Limit, LogFilter
@@ -68,7 +68,7 @@ def _budget(router: Router) -> None:
 
 def _panel(router: Router, rows: int) -> None:
     def first() -> None:
-        summary.gather(router, summary.Sums(router.store, LogFilter()), "all")
+        figures.gather(router, figures.Sums(router.store, LogFilter()), "all")
         router.store.page(LogFilter(), 20)
         router.store.overview(31)
 
@@ -119,14 +119,15 @@ def fill(home: Path, rows: int) -> None:
 
 def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     chance = random.Random(1)
-    made = 0
-    while made < rows:
+    written = 0
+    while written < rows:
         tier = chance.choices(("fast", "mid", "power"), (55, 30, 15))[0]
-        moment = _START + made * _STEP
+        moment = _START + written * _STEP
         answer = {
-            "id": f"{moment:014x}{chance.getrandbits(72):018x}", "time": moment, "session": f"session-{made // 900}",
-            "notebook": f"/home/me/notebook-{made // 900 % 40}.ipynb", "outcome": "ok", "prompt": _PROMPT.format(made),
-            "system": None, "text": f"{made}: {_TEXT}", "tier": tier, "provider": "openai", "model": _MODELS[tier],
+            "id": f"{moment:014x}{chance.getrandbits(72):018x}", "time": moment, "session": f"session-{written // 900}",
+            "notebook": f"/home/me/notebook-{written // 900 % 40}.ipynb", "outcome": "ok",
+            "prompt": _PROMPT.format(written), "system": None, "text": f"{written}: {_TEXT}",
+            "tier": tier, "provider": "openai", "model": _MODELS[tier],
             "routed_tier": tier, "difficulty": chance.random(), "reasons": "[]", "escalated_from": None,
             "fallback_from": None, "notes": "[]", "feedback": None, "restored": 0, "head": 0, "answered": 1, "calls": 0,
             "unpriced": 0, "spent_pico": 0, "took": 0, "escalated": 0, "escalated_unpriced": 0, "escalated_pico": 0,
@@ -152,7 +153,7 @@ def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         if not cached:
             latency = int(attempt["latency"] * 1e9)
             answer |= {"calls": len(attempts), "spent_pico": cost, "took": latency * len(attempts)}
-        made += len(attempts)
+        written += len(attempts)
         yield answer, attempts
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from benchmarks.workload import Asked, requests
+from benchmarks.workload import Task, requests
 from ipyrouter.types import TierName
 
 ANSWER: dict[TierName, tuple[float, float]] = {"fast": (90, 0.6), "mid": (450, 0.5), "power": (1400, 0.4)}
@@ -56,34 +56,34 @@ class Draw:
     cut: bool
 
 
-def draw(model: str, asked: Asked, limit: int) -> Draw:
+def draw(model: str, task: Task, limit: int) -> Draw:
     """Return the answer that the model gives to the request within a limit of output tokens."""
     profile = PROFILES[model]
-    chance = random.Random(f"{model}|{asked.prompt}")
-    median, sigma = ANSWER[asked.needs]
-    wanted = max(5, round(chance.lognormvariate(0, sigma) * median * profile.length))
+    chance = random.Random(f"{model}|{task.prompt}")
+    median, sigma = ANSWER[task.needs]
+    length = max(5, round(chance.lognormvariate(0, sigma) * median * profile.length))
     first = profile.first * chance.lognormvariate(0, 0.3)
     speed = profile.speed * chance.lognormvariate(0, 0.2)
     weak = chance.random() < profile.weak
-    if weak and asked.form == "prose":
-        wanted = 8  # a stub
-    written = min(wanted, limit)
-    read = len(asked.prompt) // CHARACTERS + 8
-    return Draw(read, written, first, first + written / speed, weak, written < wanted)
+    if weak and task.form == "prose":
+        length = 8  # a stub
+    written = min(length, limit)
+    read = len(task.prompt) // CHARACTERS + 8
+    return Draw(read, written, first, first + written / speed, weak, written < length)
 
 
-def _text(asked: Asked, drawn: Draw) -> str:
+def _text(task: Task, drawn: Draw) -> str:
     size = drawn.written * CHARACTERS
-    if asked.form == "json":
+    if task.form == "json":
         return "Sorry, here it is: " if drawn.weak else json.dumps([("word " * (size // 5)).strip()])
     code = "```python\ndef answer(:\n```\n" if drawn.weak else "```python\nanswer = 42\n```\n"
-    return ((code if asked.form == "code" else "") + "Because it says so. " * (size // 20 + 1))[: max(size, 20)]
+    return ((code if task.form == "code" else "") + "Because it says so. " * (size // 20 + 1))[: max(size, 20)]
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    asked: dict[str, Asked]
+    tasks: dict[str, Task]
     scale: float
 
     def log_message(self, *_: Any) -> None: ...
@@ -91,15 +91,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         started = time.perf_counter()
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        asked = self.asked[body["messages"][-1]["content"]]
-        drawn = draw(body["model"], asked, body["max_completion_tokens"])
+        task = self.tasks[body["messages"][-1]["content"]]
+        drawn = draw(body["model"], task, body["max_completion_tokens"])
         self._sleep(started, drawn.first)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         base = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
-        text = _text(asked, drawn)
+        text = _text(task, drawn)
         step = -(-len(text) // 8)
         for place in range(0, len(text), step):
             self._event({**base, "choices": [_choice({"content": text[place : place + step]}, None)]})
@@ -115,8 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(max(0.0, seconds * self.scale - (time.perf_counter() - started)))
 
     def _event(self, data: dict[str, Any]) -> None:
-        said = f"data: {json.dumps(data)}\n\n".encode()
-        self.wfile.write(f"{len(said):x}\r\n".encode() + said + b"\r\n")
+        event = f"data: {json.dumps(data)}\n\n".encode()
+        self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
         self.wfile.flush()
 
 
@@ -127,7 +127,7 @@ def _choice(delta: dict[str, str], finish: str | None) -> dict[str, Any]:
 def main() -> None:
     """Serve the requests of a count, seed and share of hard ones; sleep a share of the times; print the address."""
     count, seed, hard, scale = (float(word) for word in sys.argv[1:])
-    _Handler.asked = {asked.prompt: asked for asked in requests(int(count), int(seed), hard)}
+    _Handler.tasks = {task.prompt: task for task in requests(int(count), int(seed), hard)}
     _Handler.scale = scale
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)

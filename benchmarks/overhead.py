@@ -1,6 +1,5 @@
 """What stands between a prompt and the wire: ipyrouter beside the bare SDK, the article's code and litellm.
 
-
 All call one loopback server in a process of its own, so that it does not share the interpreter lock with what is
 measured; they take turns, so that a slow spell of the machine meets all. ipyrouter runs as it comes: learned
 classifier, log row on the disk. litellm needs an environment of its own that also holds ipyrouter's dependencies.
@@ -150,8 +149,8 @@ def _first_calls(url: str, home: str, rounds: int = 5) -> None:
         for name in names:
             load, call = _FIRST_CALLS[name]
             code = _FIRST.format(load=load, call=call.format(url=url, home=f"{home}/first-{turn}"))
-            found = [float(word) for word in fresh(code).split()[-3:]]
-            best[name] = [min(pair) for pair in zip(found, best.get(name, found), strict=True)]
+            figures = [float(word) for word in fresh(code).split()[-3:]]
+            best[name] = [min(pair) for pair in zip(figures, best.get(name, figures), strict=True)]
     print(
         f"\n{f'best of {rounds} fresh processes':<30} {'import ms':>10} {'first answer ms':>16} {'peak memory MB':>15}"
     )

@@ -33,7 +33,7 @@ def main() -> None:
             print(f"{ROWS:,} rows, imports included: {_opened(running)}")
             print(f"again: {_opened(running)}")
             done = running.run(_UPDATES)
-            print(done.error or running.run("print(told)").out.strip())
+            print(done.error or running.run("print(figures)").out.strip())
 
 
 def _opened(running: Kernel) -> str:
@@ -59,7 +59,7 @@ before, began = rss(), time.perf_counter()
 for _ in range({UPDATES}):
     panel._redraw()
 each = (time.perf_counter() - began) / {UPDATES} * 1000
-told = f"{UPDATES} updates: {{each:.0f}} ms each, memory {{before:.0f}} MB before, {{rss():.0f}} MB after"
+figures = f"{UPDATES} updates: {{each:.0f}} ms each, memory {{before:.0f}} MB before, {{rss():.0f}} MB after"
 """
 
 

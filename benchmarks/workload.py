@@ -98,7 +98,7 @@ _LINES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Task:
     """A request, the tier that it needs in our judgement, and the form of its answer."""
 
     prompt: str
@@ -106,23 +106,23 @@ class Asked:
     form: Form
 
 
-def requests(count: int, seed: int, hard: float = HARD) -> list[Asked]:
+def requests(count: int, seed: int, hard: float = HARD) -> list[Task]:
     """Return that many requests in their order, repeats among them."""
     shares = {"fast": (1 - hard) * 10 / 17, "mid": (1 - hard) * 7 / 17, "power": hard}
     chance = random.Random(seed)
-    made: list[Asked] = []
-    different: list[Asked] = []
-    while len(made) < count:
+    tasks: list[Task] = []
+    different: list[Task] = []
+    while len(tasks) < count:
         if different and chance.random() < REPEATS:
-            made.append(chance.choice(different[-60:]))
+            tasks.append(chance.choice(different[-60:]))
             continue
         needs: TierName = chance.choices(TIERS, [shares[tier] for tier in TIERS])[0]
         template, form = chance.choice(_TEMPLATES[needs])
-        asked = Asked(_filled(template, chance), needs, form)
-        made.append(asked)
-        if asked not in different:  # a question without slots comes by itself more than once
-            different.append(asked)
-    return made
+        task = Task(_filled(template, chance), needs, form)
+        tasks.append(task)
+        if task not in different:  # a question without slots comes by itself more than once
+            different.append(task)
+    return tasks
 
 
 def _filled(template: str, chance: random.Random) -> str:

@@ -62,7 +62,14 @@ def __dir__() -> list[str]:
 
 
 def default_router() -> Router:
-    """Return the router that the functions of this module and the magics share; it is built at the first call."""
+    """Return the router that the functions of this module and the magics share.
+
+    Returns:
+        The router; it is built from the config at the first call.
+
+    Raises:
+        ConfigError: A setting is not valid.
+    """
     if not _default:
         from ipyrouter.router import Router
 
@@ -71,14 +78,28 @@ def default_router() -> Router:
 
 
 def use_router(router: Router | None) -> None:
-    """Make another router the default one; None: build it anew from the config when next needed."""
+    """Make another router the default one, for the functions of this module and for the magics.
+
+    Args:
+        router: The router; None builds one from the config when it is next needed. The one before it is closed.
+    """
     for old in _default:
         old.close()
     _default[:] = [] if router is None else [router]
 
 
 def classify(prompt: str) -> Classification:
-    """Return the tier that a prompt needs, with reasons. Nothing is sent anywhere."""
+    """Return the tier that a prompt needs, with reasons. Nothing is sent anywhere.
+
+    Args:
+        prompt: The prompt, as it would be sent.
+
+    Returns:
+        The tier, a difficulty and a confidence from 0 to 1, and the reasons.
+
+    Raises:
+        UsageError: The prompt is not a string.
+    """
     return default_router().classify(prompt)
 
 
@@ -98,7 +119,7 @@ def route(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
         UsageError: An option's value is not valid.
         NoModelError: No model of the tier can be called.
         BudgetError: The request could cost more than a budget leaves.
-        RouteError: Every candidate failed; its class is that of the most actionable fault.
+        RouteError: Every candidate failed; its ``fault`` is an AuthError, a RateLimitError, …
         Interrupted: Ctrl-C; it holds the partial answer.
     """
     return default_router().route(prompt, **options)
@@ -138,7 +159,7 @@ def cost_log(
     status: Status | None = None,
     content: bool = True,
 ) -> pd.DataFrame:
-    """Return the cost log as a DataFrame, one row an attempt, oldest first.
+    """Return the cost log as a DataFrame, one row per attempt, oldest first.
 
     Args:
         since: The first moment of the rows; dates and times without a zone are UTC.
@@ -151,7 +172,7 @@ def cost_log(
         content: False leaves prompts and answers out, which halves time and memory.
 
     Returns:
-        The columns that :func:`ipyrouter.reporting.log.log_frame` lists; ``cost`` is in dollars.
+        One row per attempt, with the columns that the reference lists; ``cost`` is in dollars.
 
     Raises:
         UsageError: A date is not valid.
@@ -164,7 +185,7 @@ def cost_log(
 
 
 def daily_report(day: dt.date | str | None = None) -> Report:
-    """Print the article's lines on a day: total, calls, cache hits and the cost of each tier.
+    """Print a day's totals: cost, calls, cache hits, and the cost of each tier.
 
     Args:
         day: The day, in UTC; default: today.

@@ -193,7 +193,8 @@ def _key_findings(router: Router) -> Iterator[Finding]:
 
     tiers = router.config.tiers.values()
     for provider in router.config.providers.values():
-        if provider.key is None:
+        configured = provider.name in router.config.data["providers"]
+        if provider.key is None or not (configured or provider.has_key()):
             continue
         if fault := provider.key_fault():
             yield False, f"provider {provider.name}: {fault}"
@@ -206,6 +207,8 @@ def _key_findings(router: Router) -> Iterator[Finding]:
             yield None, f"provider {provider.name}: {provider.key} is not set; its models are skipped in {chains}"
         else:
             yield True, f"provider {provider.name}: {provider.key} is not set, and no chain names it"
+    others = [name for name in router.config.providers if name not in router.config.data["providers"]]
+    yield True, f"known without config, as service/model, once its key is set or it runs here: {', '.join(others)}"
     if not local.available():
         state = f"not installed: {local.INSTALL}"
     elif not local.weights_path().exists():

@@ -1,25 +1,28 @@
 """The error tree. Every error says in one line what is wrong and what to do about it.
 
-IPyRouterError
-├── UsageError                an argument, an option or a name is not valid
-├── ConfigError               a setting is not valid
-├── NoModelError              no model of the tier can be called
-├── BudgetError               the request could cost more than a budget leaves
-├── LocalModelError           the model inside this process cannot be fetched or started
-├── StoreError                the database cannot be used
-└── RouteError                every candidate failed; raised as the class of the most actionable fault:
-├── AuthError             401: the key is wrong
-├── PermissionDeniedError 403: the key may not use this model
-├── QuotaError            out of credit
-├── RateLimitError        429
-├── ModelNotFoundError    404, or retired
-├── ContextTooLongError   the prompt is longer than the model's context window
-├── RefusedError          the provider's content filter refused the request
-├── BadRequestError       400: the request is not valid
-├── ServerError           5xx, an answer that is malformed, broken or not whole
-├── DeadlineError         no answer in time
-└── UnreachableError      no connection
-Interrupted (a KeyboardInterrupt)
+::
+
+    IPyRouterError
+    ├── UsageError                an argument, an option or a name is not valid
+    ├── ConfigError               a setting is not valid
+    ├── NoModelError              no model of the tier can be called
+    ├── BudgetError               the request could cost more than a budget leaves
+    ├── LocalModelError           the model inside this process cannot be fetched or started
+    ├── StoreError                the database cannot be used
+    ├── RouteError                every candidate failed: ``attempts``, and ``fault``, the most actionable one
+    └── CallError                 one call failed: ``attempt.fault``
+        ├── AuthError             401: the key is wrong
+        ├── PermissionDeniedError 403: the key may not use this model
+        ├── QuotaError            out of credit
+        ├── RateLimitError        429
+        ├── ModelNotFoundError    404, or retired
+        ├── ContextTooLongError   the prompt is longer than the model's context window
+        ├── RefusedError          the provider's content filter refused the request
+        ├── BadRequestError       400: the request is not valid
+        ├── ServerError           5xx, an answer that is malformed, broken or not whole
+        ├── DeadlineError         no answer in time
+        └── UnreachableError      no connection
+    Interrupted (a KeyboardInterrupt)
 """
 
 from __future__ import annotations
@@ -82,62 +85,55 @@ class StoreError(IPyRouterError):
     """The database cannot be used as it is."""
 
 
-class RouteError(IPyRouterError):
-    """Every candidate failed; ``attempts`` tells how."""
-
-    def __init__(self, message: str, remedy: str = "", attempts: tuple[Attempt, ...] = ()) -> None:
-        super().__init__(message, remedy)
-        self.attempts = attempts
-
-    def __str__(self) -> str:
-        return "\n  ".join(filter(None, (self.message, self.remedy)))
+class CallError(IPyRouterError):
+    """One call to one model failed."""
 
 
-class AuthError(RouteError):
+class AuthError(CallError):
     """The provider does not accept the key."""
 
 
-class PermissionDeniedError(RouteError):
+class PermissionDeniedError(CallError):
     """The key may not use this model."""
 
 
-class QuotaError(RouteError):
+class QuotaError(CallError):
     """The account is out of credit."""
 
 
-class RateLimitError(RouteError):
+class RateLimitError(CallError):
     """The provider takes no more requests for a while."""
 
 
-class ModelNotFoundError(RouteError):
+class ModelNotFoundError(CallError):
     """The provider does not serve a model of this name."""
 
 
-class ContextTooLongError(RouteError):
+class ContextTooLongError(CallError):
     """The prompt is longer than the model's context window."""
 
 
-class RefusedError(RouteError):
+class RefusedError(CallError):
     """The provider's content filter refused the request."""
 
 
-class BadRequestError(RouteError):
+class BadRequestError(CallError):
     """The provider calls the request invalid."""
 
 
-class ServerError(RouteError):
+class ServerError(CallError):
     """The server failed, or its answer was malformed, broken off or not whole."""
 
 
-class DeadlineError(RouteError):
+class DeadlineError(CallError):
     """No answer came in time."""
 
 
-class UnreachableError(RouteError):
+class UnreachableError(CallError):
     """There was no connection to the server."""
 
 
-_BY_KIND: dict[str | None, type[RouteError]] = {
+_BY_KIND: dict[str | None, type[CallError]] = {
     "auth": AuthError,
     "forbidden": PermissionDeniedError,
     "quota": QuotaError,
@@ -156,9 +152,23 @@ _BY_KIND: dict[str | None, type[RouteError]] = {
 """The error of each kind of fault, as the log names it."""
 
 
-def error_of(kind: str | None) -> type[RouteError]:
-    """Return the class of errors that a kind of fault in the log belongs to; RouteError for any other kind."""
-    return _BY_KIND.get(kind, RouteError)
+def error_of(kind: str | None) -> type[CallError]:
+    """Return the class of errors that a kind of fault in the log belongs to; CallError for any other kind."""
+    return _BY_KIND.get(kind, CallError)
+
+
+class RouteError(IPyRouterError):
+    """Every candidate failed. ``attempts`` tells how; ``fault`` is what a user can do most about."""
+
+    def __init__(
+        self, message: str, remedy: str = "", attempts: tuple[Attempt, ...] = (), fault: CallError | None = None
+    ) -> None:
+        super().__init__(message, remedy)
+        self.attempts = attempts
+        self.fault = fault
+
+    def __str__(self) -> str:
+        return "\n  ".join(filter(None, (self.message, self.remedy)))
 
 
 class Interrupted(KeyboardInterrupt):

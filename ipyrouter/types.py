@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, TypedDict, get_args
 
-from ipyrouter.errors import RouteError, error_of
+from ipyrouter.errors import CallError, error_of
 
 TierName = Literal["fast", "mid", "power"]
 CacheMode = Literal["use", "refresh", "off"]
@@ -51,7 +51,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: "user" or "assistant".
+        content: The turn; a string is turned into a Prompt.
+    """
 
     role: Role
     content: Prompt
@@ -68,7 +73,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One model at one provider."""
+    """One model at one provider, written "provider/model".
+
+    Attributes:
+        provider: The provider's name in the config.
+        model: The model's name at that provider.
+    """
 
     provider: str
     model: str
@@ -109,7 +119,11 @@ class Request:
 class Classification:
     """The tier a prompt needs, and why.
 
-    ``difficulty`` and ``confidence`` lie in [0, 1]; the higher the difficulty, the more a strong model is needed.
+    Attributes:
+        tier: "fast", "mid" or "power".
+        difficulty: 0 to 1; the higher, the more a strong model is needed.
+        confidence: 0 to 1.
+        reasons: What the classifier noticed, in words.
     """
 
     tier: TierName
@@ -122,9 +136,13 @@ class Classification:
 class Usage:
     """Tokens of one call, under OpenTelemetry's GenAI names.
 
-    ``input_tokens`` counts every input token, the cached ones (``cached_input_tokens``) and those written to the
-    provider's cache (``cache_write_tokens``) included. ``output_tokens`` includes ``reasoning_tokens``.
-    ``estimated`` marks counts that the provider did not report.
+    Attributes:
+        input_tokens: Every input token, the next two kinds included.
+        output_tokens: Every output token, the reasoning ones included.
+        cached_input_tokens: Input tokens that the provider read from its own cache.
+        cache_write_tokens: Input tokens that the provider wrote to its own cache.
+        reasoning_tokens: Output tokens that the model spent on thinking.
+        estimated: True where the provider did not report the counts.
     """
 
     input_tokens: int = 0
@@ -137,9 +155,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer, or "" when a model has been asked.
+    """A piece of a streamed answer.
 
-    ``attempt`` counts from 1; when it grows, the answer starts anew.
+    Attributes:
+        text: The piece; "" when a model is about to answer.
+        tier: The tier whose chain answers.
+        candidate: The model.
+        attempt: Counts from 1; when it grows, the answer starts again from its beginning.
     """
 
     text: str
@@ -202,9 +224,12 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Dollars of one call with the rates that made them; ``amount`` is None where no price is known.
+    """Dollars of one call, and the rates behind them.
 
-    ``rates`` holds dollars per million tokens by kind: input, output, cached_input, cache_write.
+    Attributes:
+        amount: Dollars; None where no price is known.
+        price_id: The price that was matched.
+        rates: Dollars per million tokens by kind: input, output, cached_input, cache_write.
     """
 
     amount: Decimal | None
@@ -214,9 +239,21 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one candidate: what it gave, what the call took (seconds, without set-up) and cost (dollars).
+    """One try of one candidate.
 
-    ``thinking`` is not logged.
+    Attributes:
+        tier: The tier whose chain was used.
+        candidate: The model.
+        status: "ok", "cached", "weak", "refused", "error", "partial" or "interrupted".
+        usage: The tokens of the call.
+        cost: Its cost in dollars.
+        latency: Seconds of the call, without set-up.
+        first_token: Seconds until the first token; None if none came.
+        finish: How the answer ended.
+        text: What arrived.
+        error_kind: The kind of the fault, if there was one.
+        error: The fault in words, with its remedy.
+        thinking: What the model wrote before the text, where the provider shows it; it is not logged.
     """
 
     tier: TierName
@@ -233,24 +270,41 @@ class Attempt:
     thinking: str = ""
 
     @property
-    def fault(self) -> RouteError | None:
-        """Why this attempt failed, as the error of a chain in which it is the only one; None where it did not fail."""
+    def fault(self) -> CallError | None:
+        """Why this attempt failed, as an error of its own class; None where it did not fail."""
         if self.error is None or self.status == "weak":
             return None
         message, _, remedy = self.error.partition(" — ")
-        return error_of(self.error_kind)(f"{self.candidate}: {message}", remedy, (self,))
+        return error_of(self.error_kind)(f"{self.candidate}: {message}", remedy)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A routed answer.
 
-    ``cost`` is what this request cost in dollars, every attempt included, and None where a price is not known;
-    ``cost_saved`` what a cached answer would have cost. ``fallback_from`` is the model that should have answered, and
-    ``fallback_reason`` why it did not. ``latency`` is the seconds that the calls took, those of failed attempts
-    included, but neither set-up (a session's first call imports an SDK) nor waiting between them; of a cached answer it
-    is the look-up and, where the same question was in flight, the wait for it. ``created`` is in UTC. ``thinking`` is
-    what the model wrote before the text, where the provider shows it; a cached answer has none.
+    Attributes:
+        id: The request in the log (column ``answer_id``).
+        text: The answer.
+        tier: The tier that answered.
+        provider: The provider of the model that answered.
+        model: The model that answered.
+        cost: Dollars of this request, every attempt included; None where a price is not known.
+        usage: The tokens of the call that answered.
+        cached: True for an answer from the cache.
+        latency: Seconds that the calls took, those of failed attempts included, but neither set-up (a session's first
+            call imports an SDK) nor waiting between them; for a cached answer the look-up and, where the same request
+            was in flight, the wait for it.
+        finish: How the answer ended: "stop", "length", "refusal", "tool_calls", "interrupted" or "partial".
+        classification: The classifier's judgement of the prompt.
+        attempts: Every attempt, in order.
+        escalated_from: The tier whose answer was weak.
+        fallback_from: The model that should have answered.
+        cost_saved: Dollars that a cached answer would have cost.
+        first_token: Seconds until the first token of the call that answered; None if none came.
+        notes: What the router changed, left out or could not do, a sentence each.
+        created: When it was recorded, in UTC.
+        fallback_reason: Why the model in ``fallback_from`` did not answer.
+        thinking: What the model wrote before the text, where the provider shows it; a cached answer has none.
     """
 
     id: str
@@ -310,10 +364,20 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a request would do, found without sending anything.
+    """What a request would do. Nothing was sent.
 
-    ``input_tokens`` is an estimate; ``cost_low`` and ``cost_high`` are dollars for the shortest and the longest answer,
-    None where no price is known. ``key`` names the variable that holds the key, None where none is needed.
+    Attributes:
+        classification: The classifier's judgement of the prompt.
+        tier: The tier that would answer.
+        candidate: The model that would be called first.
+        input_tokens: An estimate.
+        max_output_tokens: The limit on the answer.
+        cost_low: Dollars for the shortest answer; None where no price is known.
+        cost_high: Dollars for the longest answer; None where no price is known.
+        cached: True if the answer is in the cache.
+        key: The variable that holds the key; None where none is needed.
+        key_present: True if the model can be called.
+        notes: What the router would change or leave out, and what is in the way, a sentence each.
     """
 
     classification: Classification

@@ -26,7 +26,8 @@ from tests.faults.server import FaultServer, serving
 ROOT = Path(__file__).parent.parent
 if not (ROOT / ".ci").is_dir():  # an installed wheel, or an unpacked sdist: not all files of the repository are there
     collect_ignore = [
-        "browser/test_pictures.py", "test_article.py", "test_notebooks.py", "test_readme.py", "test_training_data.py",
+        "browser/test_pictures.py", "docs", "test_article.py", "test_notebooks.py", "test_readme.py",
+        "test_training_data.py",
     ]  # fmt: skip
 
 # On a busy machine everything is slow, which says nothing about a test.
@@ -49,7 +50,7 @@ sys.addaudithook(_note_outside)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run unit tests in this process: they take less time than workers take to start. None: a worker a core."""
+    """Run unit tests in this process: they take less time than workers take to start. None: one worker per core."""
     return 0 if config.option.markexpr == "unit" else None
 
 
@@ -106,7 +107,7 @@ def run_python(code: str) -> None:
 
 
 def is_private(name: str) -> bool:
-    """Tell whether an environment variable is the person's own, and not for tests."""
+    """Tell whether an environment variable is the user's own, and not for tests."""
     return name.startswith("IPYROUTER_") or name.endswith(("_API_KEY", "_BASE_URL")) or name.lower().endswith("_proxy")
 
 
@@ -150,7 +151,7 @@ def requests(server: FaultServer) -> list[Any]:
 
 @pytest.fixture
 def make_router(server: FaultServer, requests: list[Any]) -> Iterator[Callable[..., Router]]:
-    """Build routers whose providers "o" (openai) and "a" (anthropic) are the fault server; "free" tiers by default."""
+    """Build routers whose providers "o" (openai), "a" (anthropic) and "g" (google) are the fault server."""
     made: list[Router] = []
 
     def make(*, clock: Clock | None = None, session: Session | None = None, **settings: Any) -> Router:
@@ -174,6 +175,7 @@ def server_config(server: FaultServer, *, stream: bool = True, **settings: Any) 
         "providers": {
             "o": {"sdk": "openai", "base_url": f"{server.url}/v1", "stream": stream},
             "a": {"sdk": "anthropic", "base_url": server.url, "stream": stream},
+            "g": {"sdk": "google", "base_url": server.url, "stream": stream},
         },
         "tiers": tiers,
         "deadlines": deadlines,

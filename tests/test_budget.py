@@ -247,9 +247,7 @@ def test_no_call_waits_where_the_money_is_spent(make_router: MakeRouter, home: P
     )
     for number in range(2):
         router.route(f"Question {number}")
-    router.store.reserve(
-        10**12, [], router.session, "another", 600
-    )  # a call in flight
+    router.store.reserve(10**12, [], router.session, "another", 600)  # a call in flight
     with pytest.raises(BudgetError, match=r"is left of the budget of \$0\.042 for today"):
         router.route("Explain closures")
 

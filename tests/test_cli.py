@@ -1,4 +1,4 @@
-"""The commands of the README, as a person runs them."""
+"""The command line, as a user runs it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_demo_uses_the_local_model_even_if_keys_are_set(monkeypatch: pytest.Monk
     for part in parts:
         assert part in out, out
     assert "sk-not-to-be-used" not in out
-    assert not home.exists()  # nothing of the person's own was touched
+    assert not home.exists()  # nothing of the user's own was touched
 
 
 def test_doctor_on_a_fresh_machine(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +85,7 @@ def test_doctor_and_a_tier_without_a_model_that_can_be_called(
     assert "LOOK  no chain has a usable model" in capsys.readouterr().out
 
 
-def test_doctor_names_what_needs_mending(
+def test_doctor_names_what_needs_fixing(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home.mkdir(mode=0o755)
@@ -117,4 +117,4 @@ def test_report_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report"]) == 0
     assert "$0 · 0 calls" in capsys.readouterr().out
     assert cli.main(["report", "2026-13-45"]) == 1
-    assert "UsageError: '2026-13-45' is no date." in capsys.readouterr().err
+    assert "UsageError: '2026-13-45' is not a valid date." in capsys.readouterr().err

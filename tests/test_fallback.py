@@ -66,31 +66,29 @@ def test_the_most_actionable_error_leads(make_router: MakeRouter) -> None:
     ],
 )
 def test_each_fault_is_an_error_of_its_own(
-    make_router: MakeRouter, behaviour: str, kind: type[errors.RouteError]
+    make_router: MakeRouter, behaviour: str, kind: type[errors.CallError]
 ) -> None:
-    deadlines = {"connect": 1, "first_byte": 1, "idle": 1, "total": 2}
+    deadlines = {"connect": 5, "first_byte": 5, "idle": 5, "total": 6}
     with pytest.raises(errors.RouteError) as caught:
         make_router(mid=[f"o/{behaviour}"], deadlines=deadlines).route("Explain closures")
-    assert type(caught.value) is kind
-    fault = caught.value.attempts[0].fault
-    assert type(fault) is kind
-    assert str(fault).startswith(f"o/{behaviour}: ")
-    assert fault.attempts == caught.value.attempts[:1]
+    for fault in (caught.value.fault, caught.value.attempts[0].fault):
+        assert type(fault) is kind
+        assert str(fault).startswith(f"o/{behaviour}: ")
 
 
-def test_the_error_is_of_the_most_actionable_fault(make_router: MakeRouter) -> None:
+def test_the_leading_fault_is_the_most_actionable(make_router: MakeRouter) -> None:
     router = make_router(mid=["o/status-503", "a/status-401"])
-    with pytest.raises(errors.AuthError) as caught:
-        router.route("Explain closures")
-    assert [type(attempt.fault) for attempt in caught.value.attempts] == [errors.ServerError, errors.AuthError]
-    with pytest.raises(errors.AuthError):
-        router.route("Explain closures")  # and again, where it is not asked any more
+    for attempts in ([errors.ServerError, errors.AuthError], [errors.ServerError] * 2):  # then a's key is not tried
+        with pytest.raises(errors.RouteError) as caught:
+            router.route("Explain closures")
+        assert isinstance(caught.value.fault, errors.AuthError)
+        assert [type(attempt.fault) for attempt in caught.value.attempts] == attempts
 
 
 def test_every_kind_of_fault_has_an_error() -> None:
     of_no_call = {"interrupted"}
     for kind in set(get_args(FaultKind)) - of_no_call:
-        assert errors.error_of(kind) is not errors.RouteError, kind
+        assert errors.error_of(kind) is not errors.CallError, kind
     assert make_answer_attempt().fault is None
 
 

@@ -30,7 +30,7 @@ from ipyrouter.text.blocks import find_json
         ('```json\n{"a": 1}\n', {"a": 1}),  # the fence was not closed
         ('```\n{"a": 1}\n```\nReplace {name}.', {"a": 1}),
         ("The set is {} or [].", {}),
-        ('A brace in a text: {"a": "}"} {', {"a": "}"}),
+        ('A brace in a string: {"a": "}"} {', {"a": "}"}),
     ],
 )
 def test_the_json_of_an_answer(answer: str, value: Any) -> None:

@@ -76,6 +76,7 @@ def test_only_its_own_folder_knows_a_library() -> None:
         "ipywidgets": {"notebook"},
         "openai": {"providers"},
         "anthropic": {"providers"},
+        "google": {"providers"},
         "sqlite3": {"store"},
     }
     for path in modules():

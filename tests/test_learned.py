@@ -58,13 +58,13 @@ def test_any_text_gets_a_difficulty_and_reasons(prompt: str) -> None:
 def test_one_dial_trades_cost_for_quality() -> None:
     prompts = ["rename a to b", "write a function that merges two tables", "design a distributed cache"] * 2
     cheap = config.load({"routing": {"fast_below": 0.9, "power_above": 0.99}}, environ={})
-    dear = config.load({"routing": {"fast_below": 0.01, "power_above": 0.05}}, environ={})
+    expensive = config.load({"routing": {"fast_below": 0.01, "power_above": 0.05}}, environ={})
     ranks = {"fast": 0, "mid": 1, "power": 2}
     for prompt in prompts:
         assert (
             ranks[classify(prompt, cheap).tier]
             <= ranks[classify(prompt, LOADED).tier]
-            <= ranks[classify(prompt, dear).tier]
+            <= ranks[classify(prompt, expensive).tier]
         )
 
 
@@ -115,8 +115,8 @@ def test_modes(make_router: MakeRouter) -> None:
 
 def test_the_articles_signals_are_reasons_where_they_agree() -> None:
     prompt = "rename column a to b"
-    told = rules.signals_of(prompt, LOADED.signals)
-    assert told is not None
+    signals = rules.signals_of(prompt, LOADED.signals)
+    assert signals is not None
     assert classify(prompt, LOADED).reasons[0] == "says “rename”"
 
 
@@ -148,7 +148,7 @@ def hard_and_easy() -> tuple[str, str]:
 
 
 def outcomes(rows: int = 60) -> pd.DataFrame:
-    """A person whose questions about one thing need more than fast, and whose questions about the other do not."""
+    """A user whose questions about one thing need more than fast, and whose questions about the other do not."""
     hard, easy = hard_and_easy()
     things = [hard if number % 2 else easy for number in range(rows)]
     data = [

@@ -1,4 +1,4 @@
-"""`%load_ext` is the first cost a person feels."""
+"""`%load_ext` is the first cost that a user feels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ shell = InteractiveShell.instance()
 before = set(sys.modules)
 shell.run_line_magic("load_ext", "ipyrouter")
 new = set(sys.modules) - before
-heavy = {"openai", "anthropic", "httpx2", "pandas", "matplotlib", "ipywidgets", "genai_prices", "xllamacpp", "sqlite3",
-         "markdown_it", "pygments"}
+heavy = {"openai", "anthropic", "google.genai", "httpx2", "pandas", "matplotlib", "ipywidgets", "genai_prices",
+         "xllamacpp", "sqlite3", "markdown_it", "pygments"}
 print(len(new), sorted(heavy & new))
 assert "route" in shell.magics_manager.magics["cell"]
 """

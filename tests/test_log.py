@@ -131,7 +131,7 @@ def test_every_condition_is_applied_alone_and_together(make_router: MakeRouter) 
             assert list(found["status"]) == list(wanted["status"]), (name, value)
     assert len(router.log(tier="power", status="ok", notebook="two.ipynb")) == 1
     assert len(router.log(tier="power", status="ok", notebook="one.ipynb")) == 0
-    with pytest.raises(UsageError, match="is no date"):
+    with pytest.raises(UsageError, match="is not a valid date"):
         router.log(since="soon")
 
 

@@ -85,7 +85,7 @@ def test_the_network_computes_what_its_arrays_say(
 def test_every_word_has_its_push(small: tuple[model.Model, dict[str, np.ndarray]]) -> None:
     network, _ = small
     assert [word for word, _ in network.read("Sorted the 37 tables?").pushes] == ["sorted", "the", "0", "tables", "?"]
-    # A long word of a script without spaces may be a whole sentence: its pieces are told.
+    # A long word of a script without spaces may be a whole sentence: its pieces are shown.
     assert {word for word, _ in network.read("表表表表表表表表表表").pushes} == {"", "表"}
 
 
@@ -114,9 +114,9 @@ def test_any_text_splits(text: str) -> None:
 def test_reasons_are_words_of_the_prompt(prompt: str) -> None:
     (reason, *_) = classify(prompt, config.load(environ={})).reasons
     _, _, words = reason.partition(": ")
-    told = [word.strip("“” ") for word in words.split("”, “")]
-    assert told
-    assert all(word in prompt.lower() and len(word) < len(prompt) / 2 for word in told)
+    shown = [word.strip("“” ") for word in words.split("”, “")]
+    assert shown
+    assert all(word in prompt.lower() and len(word) < len(prompt) / 2 for word in shown)
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 288), (13, 64, 288), (14, 64, 288), (1000, 64, 288), (128, 166), (700, 64)])

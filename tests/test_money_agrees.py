@@ -45,8 +45,8 @@ def test_all_sums_agree(make_router: MakeRouter, seed: int) -> None:
     log, report = router.log(), router.report(span="all")
     panel = summary.gather(router, summary.Sums(router.store, LogFilter()), "all")
     costs = [attempt.cost.amount for answer in answers for attempt in answer.attempts]
-    told = sum((cost for cost in costs if cost is not None), Decimal(0))
-    assert panel.spent == report.total == exact(log["cost_pico"]) == sum(report.models["cost"]) == told
+    summed = sum((cost for cost in costs if cost is not None), Decimal(0))
+    assert panel.spent == report.total == exact(log["cost_pico"]) == sum(report.models["cost"]) == summed
     assert panel.unpriced == report.unpriced == costs.count(None)
     assert (panel.saved, panel.unsaved) == (report.saved, report.unsaved)
     assert (panel.calls, panel.hits, panel.rows) == (report.calls, report.cache_hits, len(log))

@@ -23,10 +23,10 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     again = nbformat.read(saved, as_version=4)
     nbformat.validate(again)
     outputs = [output for cell in again.cells for output in cell.get("outputs", [])]
-    told = [output["metadata"]["ipyrouter"] for output in outputs if "ipyrouter" in output.get("metadata", {})]
-    assert told
-    assert {figures["cost"] for figures in told} == {"0"}
-    assert any(figures["cached"] for figures in told)
+    saved_figures = [output["metadata"]["ipyrouter"] for output in outputs if "ipyrouter" in output.get("metadata", {})]
+    assert saved_figures
+    assert {figures["cost"] for figures in saved_figures} == {"0"}
+    assert any(figures["cached"] for figures in saved_figures)
     assert "widgets" not in again.metadata  # GitHub refuses such files
     for place, output in enumerate(outputs):  # a widget never stands alone: its figures are there without it
         if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):

@@ -231,7 +231,7 @@ def test_an_address_that_changes_while_the_router_lives(monkeypatch: pytest.Monk
 
 
 def test_prices_follow_a_new_config(make_router: Callable[..., Router]) -> None:
-    """An unknown price at one address is no unknown price at the next."""
+    """An unknown price at one address is not an unknown price at the next."""
     router = Router({"providers": {"acme": {"sdk": "openai", "base_url": "http://127.0.0.1:1/v1"}}})
     candidate = Candidate("acme", "llama-3.1-8b-instant")
     assert router.pricing.at(candidate, 1, 1) is None

@@ -26,7 +26,7 @@ except ImportError as error:
     pytest.skip(f"{error.name} is missing: pip install -e '.[test]'", allow_module_level=True)
 
 pytestmark = pytest.mark.slow
-TEXTS = 20_000 if os.environ.get("CI") else 2_000
+ANSWERS = 20_000 if os.environ.get("CI") else 2_000
 Readers = dict[str, Callable[[str], str]]
 
 
@@ -46,7 +46,7 @@ def read() -> Iterator[Readers]:
 @pytest.mark.usefixtures("read")
 def test_nothing_runs_in_any_reader() -> None:
     processes = os.cpu_count() or 1
-    each = -(-TEXTS // processes)
+    each = -(-ANSWERS // processes)
     command = [sys.executable, "-m", "tests.renderers.prove", str(each)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running = [
@@ -55,10 +55,10 @@ def test_nothing_runs_in_any_reader() -> None:
         )
         for seed in range(processes)
     ]
-    told = [process.communicate()[0].decode() for process in running]
-    assert [text.splitlines()[-1] for text in told] == [f"{each} texts, 0 with faults"] * processes, "\n".join(told)[
-        :9999
-    ]
+    outputs = [process.communicate()[0].decode() for process in running]
+    assert [text.splitlines()[-1] for text in outputs] == [f"{each} answers, 0 with faults"] * processes, "\n".join(
+        outputs
+    )[:9999]
 
 
 EVIL = "<img src=x onerror=alert(1)>"

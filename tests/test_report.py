@@ -114,10 +114,10 @@ def test_spans(make_router: MakeRouter, home: Path) -> None:
         router.report(span="weak")
     assert router.report("2026-11-23T23:30-05:00").title == "2026-11-24"  # days are those of UTC
     for bad in ("soon", "NaT", "2026-13-01"):
-        with pytest.raises(UsageError, match="is no date"):
+        with pytest.raises(UsageError, match="is not a valid date"):
             router.report(bad)
     for far in ("9999-12-31", "1850-01-01"):
-        with pytest.raises(UsageError, match="no day of the log"):
+        with pytest.raises(UsageError, match="not a day that the log can hold"):
             router.report(far, span="week")
     with pytest.raises(UsageError, match="no day"):
         router.report("2026-11-23", span="all")
@@ -162,7 +162,7 @@ def test_a_model_that_no_longer_exists(make_router: MakeRouter) -> None:
     assert list(router.report().models.index) == ["a/ok"]
     assert list(router.log()["model"]) == ["ok"]
     compared = router.compare()
-    # A retired model is no strategy any more: the next of its tier stands for it.
+    # A retired model is not a strategy any more: the next of its tier stands for it.
     assert compared.loc["all mid", "model"] == "anthropic/claude-sonnet-5-5"
     assert compared.loc["router", "cost"] == pytest.approx(2 * (IN + OUT) / 1e6)
 

@@ -335,7 +335,7 @@ def test_retired_models_are_skipped_with_a_warning(make_router: MakeRouter) -> N
     router = make_router(mid=["o/gone", "o/ok"], retired={"gone": dt.date(2020, 1, 1)}, successors={"gone": "ok"})
     answer = router.route("Explain closures")
     assert answer.notes == ("o/gone was retired on 2020-01-01 and is skipped; its successor is ok.",)
-    assert router.route("Another one").notes == ()  # told once a session
+    assert router.route("Another one").notes == ()  # once per session
 
 
 OWN = {"sdk": "openai", "base_url": "http://127.0.0.1:1/v1"}

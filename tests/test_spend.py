@@ -169,12 +169,12 @@ def test_an_interrupt_before_the_first_byte_is_an_estimate(
 def test_an_interrupt_before_the_request_has_left_costs_nothing(
     make_router: MakeRouter, requests: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ipyrouter.providers.openai import OpenAIClient
+    from ipyrouter.providers.openai import OpenAIBackend
 
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(OpenAIClient, "__init__", stop)  # as if it were pressed while the client is set up
+    monkeypatch.setattr(OpenAIBackend, "__init__", stop)  # as if it were pressed while the client is set up
     with pytest.raises(Interrupted) as caught:
         make_router().route("Explain closures")
     assert caught.value.answer.attempts[0].cost.amount == 0

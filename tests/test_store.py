@@ -41,7 +41,7 @@ def test_a_home_that_cannot_be_made_costs_no_answer(make_router: MakeRouter, mon
     (note,) = answer.notes
     assert "it goes on in memory" in note
     assert router.route("Explain closures").cached  # the cache goes on too
-    assert router.route("Another question").notes == ()  # told once
+    assert router.route("Another question").notes == ()  # once
     assert len(router.log()) == 3
 
 

@@ -1,4 +1,4 @@
-"""Thinking between tags is no part of an answer; tags that an answer speaks of are."""
+"""Thinking between tags is not a part of an answer; tags that an answer speaks of are."""
 
 from __future__ import annotations
 
@@ -46,6 +46,21 @@ FENCE = "```html\n<think>a</think>\n```\nThat is how it looks."
         ("A lone ` here.\n</think>\nParis.", "Paris.", "A lone ` here."),
         ("a < b, <thin> and </thinner>", "a < b, <thin> and </thinner>", ""),
         ("ends with <", "ends with <", ""),
+        # closing tags too many, and cut ones
+        ("<think>x</think>Paris.</think>", "Paris.", "x"),
+        ("<think>x</think>Paris.</think> \nOr Lyon.", "Paris.\nOr Lyon.", "x"),
+        ("<think>x</think>\n</think>\n\nParis.", "Paris.", "x"),
+        ("<think>x</think>Paris.\n</think>Or Lyon.", "Paris.\nOr Lyon.", "x"),
+        ("<think>x</think>Paris.</think></think>\n", "Paris.\n", "x"),
+        ("<think>x</think>The tags </think> </think> close.", "The tags </think> </think> close.", "x"),
+        ("<think>x</think>A </think><b> tag.", "A </think><b> tag.", "x"),
+        ("<think>x</think>The tag </think>`a`", "The tag </think>`a`", "x"),
+        ("A city.</think>Paris.</thinking>", "Paris.", "A city."),
+        ("Paris.</think", "Paris.", ""),
+        ("<think>x</think>Paris.</thi", "Paris.", "x"),
+        ("Close it with `</think", "Close it with `</think", ""),
+        ("It stands between <think> and </think", "It stands between <think> and </think", ""),
+        ("An </th", "An </th", ""),
     ],
 )
 def test_the_thinking_is_put_aside(answer: str, text: str, thinking: str) -> None:
@@ -82,7 +97,9 @@ def test_an_answer_without_tags_is_not_changed(answer: str) -> None:
     assert split_thinking(answer) == (answer, "")
 
 
-@pytest.mark.parametrize("unit", ["\n", "`", "<think>", "</think>", "<", "` <think>", "```\n", "~", "</think>\n"])
+@pytest.mark.parametrize(
+    "unit", ["\n", "`", "<think>", "</think>", "<", "` <think>", "```\n", "~", "</think>\n", "a</think>"]
+)
 def test_a_monster_is_read(unit: str) -> None:
     """200,000 tags: where the work grew with the square of the length, this would not end."""
     text, thinking = split_thinking(unit * 200_000)

@@ -1,4 +1,4 @@
-"""Weak answers are found, and good ones are left alone: every false alarm costs money."""
+"""Weak answers are noticed, and good ones accepted: every false alarm costs money."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_weak(prompt: str, text: str, tier: TierName, said: str) -> None:
         ("Write Python code", "```python\n>>> 1 +\n```", "mid"),
         ("Write a bash script, no Python code", "```bash\nif [ -f x ]; then\n```", "mid"),
         ("Write a function", "```python\n    x = 1\n    y = 2\n```", "mid"),
-        ("Explain this", "```python\ndef f(:\n```", "mid"),  # it may be the person's own broken code
+        ("Explain this", "```python\ndef f(:\n```", "mid"),  # it may be the user's own broken code
         ("Return the cities as JSON", '```json\n["Paris"]\n```', "mid"),
         ("Return the cities as JSON", 'Here it is: {"a": [1]} as asked.', "mid"),
         ("How do I write a DataFrame to JSON?", GOOD, "mid"),
@@ -69,7 +69,7 @@ def test_an_answer_that_is_all_thinking() -> None:
 
 def test_cut_off() -> None:
     assert check("Hi", GOOD, finish="length") == "cut off at the token limit"
-    assert check("Hi", GOOD, finish="length", limit=5) is None  # the person's own limit
+    assert check("Hi", GOOD, finish="length", limit=5) is None  # the user's own limit
 
 
 def test_a_refusal_is_not_weak() -> None:

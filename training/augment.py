@@ -1,4 +1,4 @@
-"""Other texts from a request: with typos, with words left out or moved, or mixed from two of them.
+"""Variations of a request: with typos, with words left out or moved, or mixed from two of them.
 
 They have no label of their own: the teacher says what it thinks of them, and the student learns to think the same.
 """
@@ -27,28 +27,28 @@ def typos(prompt: str, seed: int) -> str:
 
 
 def varied(texts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[int], list[bool]]:
-    """Return variations of the texts, the place of the text each is made of, and whether it means the same.
+    """Return variations of prompts, the place of each one's source, and whether it means the same.
 
-    A typo does not change what is asked.
+    A typo does not change the meaning.
     """
     chance = random.Random(seed)
     latin = [text for text in texts if _latin(text)]
     rest = [text for text in texts if not _latin(text)]
-    made, sources, same = [], [], []
+    variations, sources, same = [], [], []
     for _ in range(count):
         place = chance.randrange(len(texts))
         text = texts[place]
         same.append(chance.random() < 0.25)
         if same[-1]:
-            made.append(typos(text, chance.randrange(1 << 30)))
+            variations.append(typos(text, chance.randrange(1 << 30)))
         else:
-            made.append(_other(text, chance.choice(latin if _latin(text) else rest), chance))
+            variations.append(_other(text, chance.choice(latin if _latin(text) else rest), chance))
         sources.append(place)
-    return made, sources, same
+    return variations, sources, same
 
 
 def _other(text: str, second: str, chance: random.Random) -> str:
-    """Return a text with words left out, one mixed from both, a part of the first, or its halves exchanged."""
+    """Return the prompt with words left out, mixed with the second, cut to a part, or with its halves exchanged."""
     words, more = text.split(" "), second.split(" ")
     start = chance.randrange(len(words))
     kind = chance.random()

@@ -1,7 +1,7 @@
 """What each setting of the dial would do: shares of the tiers, and cost beside sending everything to power.
 
 Run python -m training.calibrate: on the held-back third of our own requests, or on the prompts of your log with --log.
-Costs assume 500 tokens in and 500 out a request, at the rates of each tier's first model; the ratios are the point.
+Costs assume 500 tokens in and 500 out per request, at the rates of each tier's first model; the ratios are the point.
 """
 
 from __future__ import annotations

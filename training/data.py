@@ -70,9 +70,9 @@ def outcomes(name: str, folder: Path = SHARED, *, held_back: bool | None = None)
     """Read one of the correctness files: the fifth that nothing is trained on, the rest, or all of it."""
     rows = _rows(folder / f"{name}.jsonl.gz")
     groups = []
-    for wanted in PAIRS[name]:
-        known = [model for model in rows[0]["scores"] if any(model.startswith(prefix) for prefix in wanted)]
-        groups.append([known[0]] if len(wanted) == 1 else known)
+    for prefixes in PAIRS[name]:
+        known = [model for model in rows[0]["scores"] if any(model.startswith(prefix) for prefix in prefixes)]
+        groups.append([known[0]] if len(prefixes) == 1 else known)
     rows = [row for row in rows if all(model in row["scores"] for group in groups for model in group)]
     rows = _fifth(rows, held_back)
     weak, strong = (np.array([np.mean([row["scores"][m] for m in group]) for row in rows]) for group in groups)
@@ -96,7 +96,7 @@ def notebook(
 ) -> Labelled:
     """Read our own requests: the third that nothing is trained or tuned on, or the rest; split by hash.
 
-    ``keep`` tells which rows are wanted by their author and language. The authors of FINAL never are among them.
+    ``keep`` chooses rows by their author and language. The authors of FINAL are never among them.
     ``paraphrased`` adds a row for the other words that some authors gave for their requests, for training.
     """
     rows = [row for row in _rows(OWN) if row["author"] not in FINAL and keep(row)]

@@ -37,13 +37,13 @@ def vocabulary() -> list[str]:
 
 
 def tokens_of(texts: Sequence[str]) -> Tokens:
-    """Return the numbers of each text's pieces."""
+    """Return the numbers of each string's pieces."""
     encode = _tokeniser().encode
     return [encode(text, out_type=int, add_bos=True, add_eos=True)[:_LONGEST] for text in texts]
 
 
 class Encoder(nn.Module):
-    """Texts to embeddings of length 1. All weights can be trained but those of the pieces themselves."""
+    """Turns strings into embeddings of length 1. All weights but those of the pieces themselves can be trained."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         self.tiny = float(arrays["eps"])
 
     def forward(self, tokens: Tokens) -> torch.Tensor:
-        """Return an embedding a text."""
+        """Return one embedding per string."""
         padded, mask, lengths = pad(tokens)
         pieces = self.table[padded] * mask
         size = self.windows[1].shape[0]
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
 
 
 def pad(tokens: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return numbers with zeros behind them (texts, pieces), a mask (texts, pieces, 1) and the lengths (texts, 1)."""
+    """Return numbers with zeros behind them (strings, pieces), a mask (strings, pieces, 1), lengths (strings, 1)."""
     lengths = torch.tensor([len(numbers) for numbers in tokens])
     padded = nn.utils.rnn.pad_sequence([torch.tensor(numbers) for numbers in tokens], batch_first=True)
     mask = (torch.arange(padded.shape[1]) < lengths[:, None]).float()[..., None]
@@ -116,13 +116,13 @@ def batches(tokens: Sequence[Sequence[int]], size: int, chance: np.random.Genera
 
 
 def embed(encoder: Encoder, tokens: Tokens) -> np.ndarray[Any, Any]:
-    """Return the embeddings of texts (texts, 512)."""
+    """Return the embeddings (strings, 512)."""
     encoder.eval()
-    found = np.zeros((len(tokens), SIZE), dtype=np.float32)
+    embeddings = np.zeros((len(tokens), SIZE), dtype=np.float32)
     with torch.no_grad():
         for rows in batches(tokens, 128):
-            found[rows] = encoder([tokens[row] for row in rows]).numpy()
-    return found
+            embeddings[rows] = encoder([tokens[row] for row in rows]).numpy()
+    return embeddings
 
 
 def _parameter(values: np.ndarray[Any, Any]) -> nn.Parameter:

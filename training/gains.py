@@ -31,8 +31,8 @@ class Gains:
 
     def __call__(self, embeddings: Matrix) -> Matrix:
         """Return the gains, in standard deviations over the questions that were fitted."""
-        found: Matrix = self._ridge.predict(self._nearness(embeddings)) / self._spread
-        return found
+        gains: Matrix = self._ridge.predict(self._nearness(embeddings)) / self._spread
+        return gains
 
     def _nearness(self, embeddings: Matrix) -> Matrix:
         near = np.exp(_SHARPNESS * (embeddings @ self._centres.T))

@@ -1,4 +1,4 @@
-"""The student: the small network of ipyrouter/classifier/model.py, taught to agree with the teacher on many texts."""
+"""The student: the small network of ipyrouter/classifier/model.py, taught to agree with the teacher on many prompts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Matrix = np.ndarray[Any, Any]
 class Lessons:
     """What is taught: the requests' targets in the order of HEADS, their weights, and the teacher's embeddings.
 
-    Shapes: (texts, 4), (texts, 4), (texts, 512).
+    Shapes: (prompts, 4), (prompts, 4), (prompts, 512).
     """
 
     requests: list[RequestText]
@@ -65,7 +65,7 @@ class Student(nn.Module):
 
 
 def choose_pieces(texts: Sequence[str]) -> list[int]:
-    """Return the numbers of the encoder's pieces that the student knows: those these texts need, then the commonest."""
+    """Return the numbers of the encoder's pieces that the student knows: those of these strings, then frequent ones."""
     names = vocabulary()
     lower = {name: number for number, name in reversed(list(enumerate(names))) if name == name.lower() and number > 2}
     words = Counter(word for text in texts for word in words_of(text))
@@ -123,8 +123,8 @@ def _components(values: Matrix, count: int) -> Matrix:
     """Return the principal components, scaled to one on the whole."""
     centred = values - values.mean(axis=0)
     _, directions = np.linalg.eigh(np.cov(centred[:: max(1, len(centred) // 20_000)], rowvar=False))
-    found: Matrix = centred @ directions[:, ::-1][:, :count]
-    return (found / found.std()).astype(np.float32)
+    scores: Matrix = centred @ directions[:, ::-1][:, :count]
+    return (scores / scores.std()).astype(np.float32)
 
 
 def _arrays(student: Student, names: list[str]) -> dict[str, Matrix]:

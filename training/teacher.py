@@ -16,7 +16,7 @@ from training.encoder import SIZE, Encoder, Tokens, batches, embed, tokens_of
 _ROUNDS = 5
 _BATCH = 48
 _RATE, _HEAD_RATE = 2e-4, 1e-3
-_DROPPED = 0.08  # of the pieces of a text, anew each time, so that no single one decides
+_DROPPED = 0.08  # of the pieces of a prompt, drawn again each time, so that no single one decides
 _SPREAD = SIZE**0.5  # brings embeddings of length 1 to about one a dimension
 
 
@@ -29,12 +29,12 @@ class Teacher(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(SIZE, 256), nn.ReLU(), nn.Dropout(0.3), nn.Linear(256, 3))
 
     def forward(self, tokens: Tokens) -> torch.Tensor:
-        """Return the logits of the tiers (texts, 3)."""
+        """Return the logits of the tiers (strings, 3)."""
         logits: torch.Tensor = self.head(self.encoder(tokens) * _SPREAD)
         return logits
 
     def judge(self, texts: Sequence[str]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return the probabilities of the tiers (texts, 3) and the embeddings (texts, 512)."""
+        """Return the probabilities of the tiers (strings, 3) and the embeddings (strings, 512)."""
         self.eval()
         embeddings = embed(self.encoder, tokens_of(texts))
         with torch.no_grad():
@@ -43,7 +43,7 @@ class Teacher(nn.Module):
 
 
 def fit(texts: Sequence[str], tiers: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], seed: int = 0) -> Teacher:
-    """Return a teacher fitted to texts with tiers 0 to 2, each with its weight."""
+    """Return a teacher fitted to strings with tiers 0 to 2, each with its weight."""
     torch.manual_seed(seed)
     chance, dropped = np.random.default_rng(seed), random.Random(seed)
     tokens = tokens_of(texts)
@@ -61,8 +61,8 @@ def fit(texts: Sequence[str], tiers: np.ndarray[Any, Any], weights: np.ndarray[A
     for _ in range(_ROUNDS):
         teacher.train()
         for rows in batches(tokens, _BATCH, chance):
-            kept = [[n for n in tokens[row] if dropped.random() >= _DROPPED] or tokens[row] for row in rows]
-            losses = functional.cross_entropy(teacher(kept), target[rows], reduction="none", label_smoothing=0.05)
+            pieces = [[n for n in tokens[row] if dropped.random() >= _DROPPED] or tokens[row] for row in rows]
+            losses = functional.cross_entropy(teacher(pieces), target[rows], reduction="none", label_smoothing=0.05)
             loss = (losses * weight[rows]).sum() / weight[rows].sum()
             optimiser.zero_grad()
             loss.backward()

@@ -25,7 +25,7 @@ from training.gains import Gains
 _UNCOMMON = 0.2  # a notebook's own requests count more than UncommonRoute's
 _OWN_LABEL = 0.5  # of a labelled request's target; the rest is what the teacher thinks
 _REQUESTS, _QUESTIONS = 9, 3  # variations of each
-_NOT_FAST = 3.0  # how much more the head "at least mid" learns from a power request: a person feels those the most
+_NOT_FAST = 3.0  # how much more the head "at least mid" learns from a power request: users feel those the most
 _TIERS_OF_QUESTIONS = 0.1  # how much the tier heads learn from exam questions
 _MID_AT, _POWER_AT = 0.5, 0.45  # where the tier heads change their mind
 _LENGTH_WEIGHT = 1.5  # standard deviations of gain that a question e times as long is worth
@@ -132,9 +132,9 @@ def _judged(
         hard = np.stack([tiers >= 1, tiers == 2], axis=1)
         targets[: len(prompts), :2] = (1 - _OWN_LABEL) * targets[: len(prompts), :2] + _OWN_LABEL * hard
         weights[: len(prompts), 0] = np.where(tiers == 2, _NOT_FAST, 1)
-    kept = np.concatenate([np.zeros(len(prompts), dtype=bool), same])
+    like_source = np.concatenate([np.zeros(len(prompts), dtype=bool), same])
     origin = np.array(sources)[same]
-    targets[kept], weights[kept] = targets[origin], weights[origin]
+    targets[like_source], weights[like_source] = targets[origin], weights[origin]
     return student.Lessons(requests, targets, weights, embeddings)
 
 

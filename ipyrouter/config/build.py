@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from ipyrouter.config.catalogue import load_backend, services
 from ipyrouter.config.model import Budget, Config, Deadlines, Price, Provider, Signals, Tier, tier_decides
 from ipyrouter.config.names import candidate_of
 from ipyrouter.errors import ConfigError, UsageError
@@ -24,6 +25,8 @@ def build(data: dict[str, Any], origins: dict[str, str], ignored: Sequence[str] 
     warnings: list[str] = list(ignored)
     data = {**data, "providers": {name: _with_address(table) for name, table in data["providers"].items()}}
     providers = {name: _provider(name, table, source, warnings) for name, table in data["providers"].items()}
+    for name in services():  # the well-known ones that nobody has configured
+        providers.setdefault(name, _provider(name, {}, source, warnings))
     prices = {name: _price(name, table, source) for name, table in data["prices"].items()}
     routing = data["routing"]
     if routing["fast_below"] > routing["power_above"]:
@@ -84,14 +87,30 @@ def _with_address(table: dict[str, Any]) -> dict[str, Any]:
 def _provider(name: str, table: dict[str, Any], source: Callable[[str], str], warnings: list[str]) -> Provider:
     where = source(f"providers.{name}.{next(iter(table), 'sdk')}")
     label = redact.name(name)
-    if "sdk" not in table:
+    service = services().get(name)
+    if "sdk" not in table and service is None:
         raise ConfigError(f"{where}: providers.{label} has no 'sdk'.", 'Add sdk = "openai" or sdk = "anthropic".')
-    base_url = table.get("base_url")
-    if base_url is None and name not in ("openai", "anthropic"):
-        raise ConfigError(f"{where}: providers.{label} has no 'base_url'.", "Add the address of its API.")
+    known: dict[str, Any] = {}
+    if service is not None and "base_url" not in table and table.get("sdk", service.sdk) == service.sdk:
+        known = {"sdk": service.sdk, "key": service.key, "limit": service.limit, "supports": service.supports}
+        if service.variable is None:
+            known["base_url"] = service.address
+    elif service is not None:
+        known = {"sdk": service.sdk}  # a server of the user's own: what it supports and asks for is not known
+    base_url = table.get("base_url", known.get("base_url"))
+    if base_url is None and not known.get("limit"):
+        base_url = known["base_url"] = _own_address(table.get("sdk", ""))
+        if base_url is None:
+            raise ConfigError(f"{where}: providers.{label} has no 'base_url'.", "Add the address of its API.")
     if base_url and urlsplit(base_url).scheme == "http" and not _loopback(urlsplit(base_url).hostname or ""):
         warnings.append(f"{where}: providers.{label}.base_url is http://: prompts and key travel unencrypted.")
-    return Provider(name=name, **table)
+    return Provider(name=name, **{**known, **table})
+
+
+def _own_address(sdk: str) -> str | None:
+    """Return where the service of another package's backend answers, if it says so."""
+    built_in = {service.sdk for service in services().values()}
+    return None if sdk in built_in else load_backend(sdk).address or None
 
 
 def _loopback(host: str) -> bool:

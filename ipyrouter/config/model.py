@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
+from ipyrouter.config.catalogue import services
 from ipyrouter.config.names import candidate_of
 from ipyrouter.text import redact
 from ipyrouter.types import Candidate, TierName
@@ -34,11 +35,15 @@ class Provider:
     """Where a model is served, and the name (never the value) of the variable that holds the key."""
 
     name: str
-    sdk: Literal["openai", "anthropic"]
+    sdk: str
     base_url: str | None = None
     key: str | None = None
     stream: bool = True
     gguf: str | None = None
+    limit: str = "max_tokens"
+    """What the server calls the output limit."""
+    supports: tuple[str, ...] = ()
+    """What a well-known service takes: vision, json_schema, effort, prompt_caching, batch."""
 
     @property
     def embedded(self) -> bool:
@@ -47,7 +52,7 @@ class Provider:
 
     @property
     def official(self) -> bool:
-        """True for OpenAI's and Anthropic's own entries, whose address the SDK's environment variable may move."""
+        """True where no address is set: it is its service's, which the SDK's environment variable may move."""
         return self.base_url is None
 
     def has_key(self) -> bool:
@@ -71,26 +76,31 @@ class Provider:
         """Return the base URL as the SDK would resolve it, for cache keys and reports."""
         if self.base_url is not None:
             return redact.Address("".join((self.base_url, ":", self.gguf))) if self.gguf else self.base_url
-        return redact.Address(self.moved_to() or f"https://api.{self.sdk}.com")
+        return redact.Address(self.moved_to() or services()[self.name].address)
 
     def moved_to(self) -> str | None:
         """Return the address in the SDK's environment variable, which moves an official entry."""
-        return os.environ.get(f"{self.sdk.upper()}_BASE_URL") if self.official else None
+        return os.environ.get(self.variable) if self.variable else None
+
+    @property
+    def variable(self) -> str | None:
+        """The SDK's environment variable that moves the address, None for an entry with an address of its own."""
+        return services()[self.name].variable if self.official else None
 
     @property
     def service(self) -> str:
-        """Return whose models these are: "openai" or "anthropic" at their own hosts, else the entry's own name.
+        """Return whose models these are: a well-known service's at its own host, else the entry's own name.
 
         The address decides, not the name: OPENAI_BASE_URL makes of the entry "openai" another service.
         """
+        address = self.address()
+        owner = next((service.name for service in services().values() if service.serves(address)), None)
+        if owner is not None or not self.official:
+            return owner or self.name
         try:
-            host = urlsplit(self.address()).hostname or ""
+            return urlsplit(address).hostname or ""
         except ValueError:
-            host = ""
-        for owner in ("openai", "anthropic"):
-            if host == f"api.{owner}.com" or host.endswith(f".api.{owner}.com"):
-                return owner
-        return host if self.name in ("openai", "anthropic") else self.name
+            return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ipyrouter.config.catalogue import maker_of
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.text import redact
 from ipyrouter.types import TIERS, Candidate, TierName
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from ipyrouter.config.model import Provider
 
 LOCAL_MODEL = Candidate("local", "smollm2")
-_PREFIXES = {"claude-": "anthropic", "gpt-": "openai", "o1": "openai", "o3": "openai", "o4": "openai"}
 
 
 def candidate_of(
@@ -29,13 +29,13 @@ def candidate_of(
                 f"Unknown model {redact.excerpt(model)} of {provider}.", f"It has one: {provider}/{LOCAL_MODEL.model}."
             )
         # An alias of a maker's name holds at that maker; another server may serve a model of its own under it.
-        return Candidate(provider, aliases.get(model, model) if _maker(model) in (None, provider) else model)
+        return Candidate(provider, aliases.get(model, model) if maker_of(model) in (None, provider) else model)
     for candidate in known:
         if candidate.model == name:
             return candidate
     if name == LOCAL_MODEL.model:
         return LOCAL_MODEL
-    if not slash and (maker := _maker(name)) is not None:
+    if not slash and (maker := maker_of(name)) is not None:
         return Candidate(maker, name)
     if slash:
         raise UsageError(
@@ -45,11 +45,6 @@ def candidate_of(
     raise UsageError(
         f"Unknown model {redact.excerpt(name)}.", f"{did_you_mean(name, names)} Or write 'provider/model'."
     )
-
-
-def _maker(model: str) -> str | None:
-    """Return the provider that a model's name tells, if it tells one."""
-    return next((maker for prefix, maker in _PREFIXES.items() if model.startswith(prefix)), None)
 
 
 def as_tier(name: str) -> TierName:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from ipyrouter.config.catalogue import backends, services
 from ipyrouter.config.model import EMBEDDED
 from ipyrouter.errors import ConfigError, did_you_mean
 from ipyrouter.text import redact
@@ -55,6 +56,19 @@ class _OneOf:
 
     def __call__(self, value: Any) -> str | None:
         known = (isinstance(value, str) and value in self.names) or (self.function and callable(value))
+        return None if known else f"one of {', '.join(self.names)}"
+
+
+class _Backend:
+    """The name of a backend: of this package, or of one that registers its own."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return backends()
+
+    def __call__(self, value: Any) -> str | None:
+        built_in = {service.sdk for service in services().values()}  # looking for others takes time
+        known = isinstance(value, str) and (value in built_in or value in self.names)
         return None if known else f"one of {', '.join(self.names)}"
 
 
@@ -114,7 +128,7 @@ SCHEMA: dict[str, Any] = {
     },
     "providers": {
         FREE: {
-            "sdk": _one_of("openai", "anthropic"),
+            "sdk": _Backend(),
             "base_url": _url,
             "key": _variable,
             "stream": _flag,
@@ -181,7 +195,8 @@ def validate(data: Any, schema: Any, source: str, path: str = "") -> None:
                 raise ConfigError(f"{source}: {path} must be {wanted}.", "Put the key into that variable.")
             if schema is _url:  # a wrong address may be a key, or hold a password
                 raise ConfigError(f"{source}: {path} must be {wanted}.", "A key belongs in a variable of its own.")
-            near = did_you_mean(data, schema.names) if isinstance(schema, _OneOf) and isinstance(data, str) else ""
+            names = schema.names if isinstance(schema, _OneOf | _Backend) else ()
+            near = did_you_mean(data, names) if names and isinstance(data, str) else ""
             hint = f" {near}" if near.startswith("Did") else ""
             raise ConfigError(f"{source}: {path} must be {wanted},", f"not {redact.excerpt(data)}.{hint}")
         return

@@ -122,8 +122,10 @@ def install(shell: InteractiveShell, chats: Callable[[], Iterable[str]]) -> Any:
         import ipyrouter
         from ipyrouter.config import LOCAL_MODEL
 
-        tiers = ipyrouter.default_router().config.tiers.values()
-        return sorted({str(candidate) for tier in tiers for candidate in tier.chain} | {str(LOCAL_MODEL)})
+        config = ipyrouter.default_router().config
+        chains = {str(candidate) for tier in config.tiers.values() for candidate in tier.chain}
+        services = {f"{name}/" for name, provider in config.providers.items() if provider.key and provider.has_key()}
+        return sorted(chains | services | {str(LOCAL_MODEL)})
 
     known = Known(variables, models, chats)
 

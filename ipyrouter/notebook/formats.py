@@ -12,8 +12,8 @@ from ipyrouter.text.sanitise import plain
 from ipyrouter.types import Answer
 
 FORMATS = ("markdown", "text", "code", "json", "html", "none")
-# What a model is told, at the end of the system prompt, so that the answer fits.
-_ASKS = {
+# The end of the system prompt for a format, so that the answer fits.
+_INSTRUCTIONS = {
     "json": "Answer with JSON alone: no words before or after it, and no code fence.",
     "code": "Answer with code alone, in one fenced code block that names its language: Python, if none is asked for.",
     "html": "Answer with HTML source alone, in one fenced code block.",
@@ -40,12 +40,12 @@ class Formatted:
 
 
 def instructed(system: str | None, fmt: str) -> str | None:
-    """Return the system prompt with what the format asks of the model."""
-    return "\n\n".join(filter(None, (system, _ASKS.get(fmt)))) or None
+    """Return the system prompt with the instructions of the format."""
+    return "\n\n".join(filter(None, (system, _INSTRUCTIONS.get(fmt)))) or None
 
 
 def arriving(text: str, fmt: str) -> Shown:
-    """Return how a text is shown that is not complete yet, or never will be."""
+    """Return how an answer is shown that is not complete yet, or never will be."""
     if fmt == "none":
         return Shown("")
     return Shown(text, "" if fmt in ("text", "json", "html") else None)
@@ -69,7 +69,7 @@ def formatted(answer: Answer, fmt: str) -> Formatted:
                 f"The answer holds {error}; it is shown as it came, and _ holds it.",
                 "It was cut off: allow more with --max-tokens."
                 if answer.finish == "length"
-                else "Ask for it in the prompt, choose a higher tier with -t, or ask anew with --refresh.",
+                else "Ask for it in the prompt, choose a higher tier with -t, or send it again with --refresh.",
             ),
         )
     if fmt == "html":

@@ -38,7 +38,7 @@ def badge_words(answer: Answer) -> list[str]:
 
 def _incidents(answer: Answer) -> list[str]:
     """Return what was out of the ordinary."""
-    said = {
+    words_of = {
         "length": "cut off at the token limit",
         "refusal": "refused",
         "interrupted": "stopped",
@@ -49,7 +49,7 @@ def _incidents(answer: Answer) -> list[str]:
         _toy(answer),
         _fallback(answer),
         f"escalated from {answer.escalated_from}" if answer.escalated_from else "",
-        said.get(answer.finish, ""),
+        words_of.get(answer.finish, ""),
     ]
     return [word for word in words if word]
 
@@ -146,8 +146,8 @@ def waiting_bundle(words: str) -> Bundle:
 
 def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
     """Return the bundle of a request whose every candidate failed, with what the last one had said."""
-    said = f"no complete answer after {count(attempts, 'attempt')}; the error below says why"
-    return _bundle(_line(_chip("failed", _ERROR) + said), f"[failed] {said}", arriving(text, fmt), ())
+    words = f"no complete answer after {count(attempts, 'attempt')}; the error below says why"
+    return _bundle(_line(_chip("failed", _ERROR) + words), f"[failed] {words}", arriving(text, fmt), ())
 
 
 def _bundle(badge: str, badge_plain: str, shown: Shown, notes: tuple[str, ...]) -> Bundle:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from ipyrouter.config import Config, Deadlines, Provider, read_key
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.providers import local
-from ipyrouter.providers.base import Call, Change, Client, Fault, Parameter, bare
+from ipyrouter.providers.base import Backend, Call, Change, Fault, Parameter, Target, bare
 from ipyrouter.text import redact
 from ipyrouter.types import Candidate, Completion
 
@@ -33,7 +33,7 @@ class Clients:
         self._lock = threading.Lock()
         self._servers = local.EmbeddedServers()
         self._transport: Transport | None = None
-        self._clients: dict[tuple[str, str], Client] = {}
+        self._clients: dict[tuple[str, str], Backend] = {}
         self._changes: dict[tuple[Candidate, str], dict[Parameter, int | str | None]] = {}
         self._process = os.getpid()
 
@@ -61,7 +61,9 @@ class Clients:
             if "stream" in changes:  # the first byte comes with the last
                 deadlines = replace(deadlines, first_byte=deadlines.total)
             try:
-                return client.complete(provider, call, deadlines, collector, changes)
+                done = client.complete(provider, call, deadlines, collector, changes)
+                notes = tuple(map(self.hide, done.notes))
+                return replace(done, thinking=self.hide(done.thinking) if done.thinking else "", notes=notes)
             except Fault as error:
                 fault = error
         # Here, where all words of servers, SDKs and pip come through, keys are taken out of them.
@@ -98,7 +100,7 @@ class Clients:
                 self._transport = None
         self._servers.close()
 
-    def _client(self, provider: Provider, model: str) -> Client:
+    def _client(self, provider: Provider, model: str) -> Backend:
         endpoint = self._servers.endpoint(provider.gguf, model, self._progress) if provider.embedded else None
         address = endpoint.url if endpoint else provider.address()
         key = (provider.name, address)
@@ -109,7 +111,8 @@ class Clients:
                 self._clients[key] = self._build(provider, endpoint)
             return self._clients[key]
 
-    def _build(self, provider: Provider, endpoint: local.Endpoint | None) -> Client:
+    def _build(self, provider: Provider, endpoint: local.Endpoint | None) -> Backend:
+        from ipyrouter.providers.registry import backend_of
         from ipyrouter.providers.transport import Transport
 
         if self._transport is None:
@@ -120,18 +123,14 @@ class Clients:
                 return endpoint.secret
             return read_key(provider.key) if provider.key else "none"
 
-        base_url, query = _split(endpoint.url if endpoint else provider.base_url or provider.moved_to())
+        backend = backend_of(provider.sdk)
+        base_url, query = _split(
+            f"{endpoint.url}{backend.version}" if endpoint else provider.base_url or provider.moved_to()
+        )
         if redact.GONE in (urlsplit(base_url or "").username, *query.values()):
             raise UsageError("The address has lost its password or key, because pickles keep none.", _UNPICKLED)
         address = endpoint.url if endpoint else provider.address()
-        if provider.sdk == "openai":
-            from ipyrouter.providers.openai import OpenAIClient
-
-            base_url = f"{base_url}/v1" if endpoint else base_url
-            return OpenAIClient(self._transport, address, base_url, secret, query)
-        from ipyrouter.providers.anthropic import AnthropicClient
-
-        return AnthropicClient(self._transport, address, base_url, secret, query)
+        return backend(Target(address, base_url, secret, query), self._transport)
 
 
 def _split(address: str | None) -> tuple[str | None, dict[str, str]]:

@@ -6,82 +6,69 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import anthropic
+import httpx2
 
-from ipyrouter.config import Deadlines, Provider
-from ipyrouter.providers.base import Call, Changes, Sent, lowered, system_note, temperature_note
-from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of, run
-from ipyrouter.providers.transport import PLACEHOLDER, Transport, Watch
-from ipyrouter.providers.wire import Event, InBandError, read
+from ipyrouter.config import Provider
+from ipyrouter.providers.base import PLACEHOLDER, Backend, Call, Changes, Target, lowered, system_note, temperature_note
+from ipyrouter.providers.network import Watch
+from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
+from ipyrouter.providers.transport import Transport
+from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Completion, Usage
+from ipyrouter.types import Usage
 
 
-class AnthropicClient:
+class AnthropicBackend(Backend):
     """Sends calls through the anthropic SDK."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        address: str,
-        base_url: str | None,
-        secret: Callable[[], str],
-        query: dict[str, str],
-    ) -> None:
-        self._transport = transport
-        self._secret = secret
+    limit_names = ("max_tokens",)
+    paths = ("/v1/messages", "/messages", "/v1")
+
+    def __init__(self, target: Target, transport: Transport) -> None:
+        super().__init__(target, transport)
         self._sdk = anthropic.Anthropic(
             api_key=PLACEHOLDER,
-            base_url=base_url,
-            default_query=query,
+            base_url=target.base_url,
+            default_query=dict(target.query),
             max_retries=0,
-            http_client=transport.client(address),
+            http_client=transport.client(target.address),
         )
 
-    def complete(
-        self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
-    ) -> Completion:
-        """Return the completion; the collector takes what arrives. Raises Fault."""
-        body = _body(provider, call, changes, collector.notes)
-        return run(
-            lambda watch, collector: self._send(body, watch, collector),
-            Sent(provider, call, body),
-            collector,
-            sdk=anthropic,
-            transport=self._transport,
-            secret=self._secret,
-            deadlines=deadlines,
-        )
+    def response_of(self, error: Exception) -> httpx2.Response | None:
+        """Return the response behind an error of the SDK's, None where there is none."""
+        return error.response if isinstance(error, anthropic.APIStatusError) else None
 
-    def _send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
+    def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
+        """Return what to send, without what the server refuses; note what is left out."""
+        messages = [{"role": message.role, "content": message.text} for message in call.messages]
+        body: dict[str, Any] = {
+            "model": call.model,
+            "messages": messages,
+            "max_tokens": lowered(call, changes, notes),
+        }
+        if call.system and "system" in changes:
+            messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+            notes.append(system_note(call))
+        elif call.system:
+            body["system"] = call.system
+        if call.temperature is not None:
+            # The version of the API that the SDK asks for knows no temperature; other makers' servers do.
+            if "temperature" in changes or provider.official or "claude" in call.model.lower():
+                notes.append(temperature_note(call))
+            else:
+                body["extra_body"] = {"temperature": call.temperature}
+        if provider.stream and "stream" not in changes:
+            body["stream"] = True
+        return body
+
+    def send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
+        """Send the body and hand the answer to the collector. Raises whatever the SDK raises."""
         # The SDK passes over events without a name, and over a server that answers a stream's request with JSON.
         create = cast(Callable[..., Any], self._sdk.messages.with_streaming_response.create)
         with create(**body, timeout=watch.timeout()) as answer:
             bill_of_litellm(answer.http_response.headers, collector)
-            for event in read(answer.http_response, watch.address):
+            for event in read(answer.http_response, watch.address, bounds(collector.call.max_output_tokens)):
                 _take(event, collector)
-
-
-def _body(provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
-    messages = [{"role": message.role, "content": message.text} for message in call.messages]
-    body: dict[str, Any] = {
-        "model": call.model,
-        "messages": messages,
-        "max_tokens": lowered(call, changes, notes),
-    }
-    if call.system and "system" in changes:
-        messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
-        notes.append(system_note(call))
-    elif call.system:
-        body["system"] = call.system
-    if call.temperature is not None:
-        # The version of the API that the SDK asks for knows no temperature; other makers' servers do.
-        if "temperature" in changes or provider.official or "claude" in call.model.lower():
-            notes.append(temperature_note(call))
-        else:
-            body["extra_body"] = {"temperature": call.temperature}
-    if provider.stream and "stream" not in changes:
-        body["stream"] = True
-    return body
 
 
 def _take(event: Event, collector: Collector) -> None:
@@ -98,7 +85,7 @@ def _take(event: Event, collector: Collector) -> None:
         collector.ended = True
     elif kind == "message_start":
         collector.accepted = True
-        _take_message(piece.get("message"), collector)
+        _take_message(_begun(piece.get("message"), collector), collector)
     elif kind in ("content_block_start", "content_block_delta"):
         _take_block(piece.get("content_block") or piece.get("delta"), collector)
     elif kind == "message_delta":
@@ -107,6 +94,16 @@ def _take(event: Event, collector: Collector) -> None:
         collector.end((delta.get("stop_reason") if isinstance(delta, dict) else None) or "")
     elif kind == "message_stop":
         collector.ended = True
+
+
+def _begun(message: Any, collector: Collector) -> Any:
+    """Return a message whose answer is still to be written, without its count of output tokens: that is none yet."""
+    usage = message.get("usage") if isinstance(message, dict) else None
+    if not isinstance(usage, Mapping):
+        return message
+    written = count_of(usage, "output_tokens")
+    collector.at_least = written if 0 < written <= collector.call.max_output_tokens else 0
+    return {**message, "usage": {name: count for name, count in usage.items() if name != "output_tokens"}}
 
 
 def _take_message(message: Any, collector: Collector) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.types import Completion, Message, Usage
 
 if TYPE_CHECKING:
+    import httpx2
+
+    from ipyrouter.providers.network import Watch
     from ipyrouter.providers.stream import Collector
+    from ipyrouter.providers.transport import Transport
+
+PLACEHOLDER = "the-transport-adds-the-key"
+"""What SDK clients hold instead of a key; the real one is put in when a request leaves, and kept in no object."""
 
 _KEY_VERSION = 1
 
@@ -96,7 +104,7 @@ def system_note(call: Call) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What went out: to whom, for which call, in which body."""
+    """What went out: to whom, for which call, in which body (under OpenAI's names)."""
 
     provider: Provider
     call: Call
@@ -152,11 +160,63 @@ def bare(fault: Fault) -> Fault:
     return fault.with_traceback(None)
 
 
-class Client(Protocol):
-    """Sends a call through one SDK."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a backend sends its calls: the address for people and logs, and what the SDK is given.
+
+    ``base_url`` is None where the SDK's own default holds, ``query`` goes with every request, ``secret`` returns the
+    key when a request leaves.
+    """
+
+    address: str
+    base_url: str | None
+    secret: Callable[[], str]
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+class Backend(ABC):
+    """One SDK: its client, what goes out, what comes back, and what its errors are.
+
+    A backend is made for one target and used by many threads. It gives the SDK's client
+    ``transport.client(target.address)`` as its HTTP client and :data:`PLACEHOLDER` as its key: the transport puts the
+    key into whichever header holds the placeholder, keeps the deadlines, bounds what is read and ends a call that is
+    stopped.
+    """
+
+    address: ClassVar[str] = ""
+    """Where its service answers when the config names no address; "" where providers.toml or the config must say so."""
+    limit_names: ClassVar[tuple[str, ...]] = ()
+    """What its protocol calls the output limit; a server that refuses one name is sent the next."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """What the SDK adds to an address, and parts of it: an address that ends so already is wrong."""
+    version: ClassVar[str] = ""
+    """How an address ends that the SDK adds the path to, such as "/v1"; "" where the SDK adds the version, too."""
+
+    def __init__(self, target: Target, transport: Transport) -> None:
+        self.target = target
+        self.transport = transport
+
+    @abstractmethod
+    def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
+        """Return what to send, without what ``changes`` says that the server refuses; note what is left out."""
+
+    @abstractmethod
+    def send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
+        """Send the body through the SDK and hand the answer to the collector. Raises whatever the SDK raises."""
+
+    @abstractmethod
+    def response_of(self, error: Exception) -> httpx2.Response | None:
+        """Return the response behind an error of the SDK's, None where there is none."""
+
+    def sent(self, body: dict[str, Any]) -> Mapping[str, Any]:
+        """Return the body under OpenAI's names, so that a server's refusal of a parameter is understood."""
+        return body
 
     def complete(
         self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
     ) -> Completion:
         """Return the completion; the collector takes what arrives. Raises Fault."""
-        ...
+        from ipyrouter.providers.run import run  # a cached answer needs none of it
+
+        body = self.body(provider, call, changes, collector.notes)
+        return run(self, body, Sent(provider, call, self.sent(body)), collector, deadlines)

@@ -9,86 +9,73 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from ipyrouter.config import Deadlines, Provider
-from ipyrouter.providers.base import Call, Changes, Sent, lowered, system_note, temperature_note
-from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of, run
-from ipyrouter.providers.transport import PLACEHOLDER, Transport, Watch
-from ipyrouter.providers.wire import Event, InBandError, read
+from ipyrouter.config import Provider
+from ipyrouter.providers.base import PLACEHOLDER, Backend, Call, Changes, Target, lowered, system_note, temperature_note
+from ipyrouter.providers.network import Watch
+from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
+from ipyrouter.providers.transport import Transport
+from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Completion, Usage
+from ipyrouter.types import Usage
 
 
-class OpenAIClient:
+class OpenAIBackend(Backend):
     """Sends calls through the openai SDK."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        address: str,
-        base_url: str | None,
-        secret: Callable[[], str],
-        query: dict[str, str],
-    ) -> None:
-        self._transport = transport
-        self._secret = secret
-        host = urlsplit(address).hostname or ""
+    limit_names = ("max_completion_tokens", "max_tokens")
+    paths = ("/chat/completions", "/completions")
+    version = "/v1"
+
+    def __init__(self, target: Target, transport: Transport) -> None:
+        super().__init__(target, transport)
+        host = urlsplit(target.address).hostname or ""
         self._openrouter = host == "openrouter.ai" or host.endswith(".openrouter.ai")
         self._sdk = openai.OpenAI(
             api_key=PLACEHOLDER,
-            base_url=base_url,
-            default_query=query,
+            base_url=target.base_url,
+            default_query=dict(target.query),
             max_retries=0,
-            http_client=transport.client(address),
+            http_client=transport.client(target.address),
         )
         _ = self._sdk.chat.completions  # the SDK imports it now, and not in the time of the first call
 
-    def complete(
-        self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
-    ) -> Completion:
-        """Return the completion; the collector takes what arrives. Raises Fault."""
-        body = _body(provider, call, changes, collector.notes)
-        return run(
-            lambda watch, collector: self._send(body, watch, collector),
-            Sent(provider, call, body),
-            collector,
-            sdk=openai,
-            transport=self._transport,
-            secret=self._secret,
-            deadlines=deadlines,
-        )
+    def response_of(self, error: Exception) -> httpx2.Response | None:
+        """Return the response behind an error of the SDK's, None where there is none."""
+        return error.response if isinstance(error, openai.APIStatusError) else None
 
-    def _send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
+    def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
+        """Return what to send, without what the server refuses; note what is left out."""
+        messages = [{"role": message.role, "content": message.text} for message in call.messages]
+        if call.system and "system" in changes:
+            messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+            notes.append(system_note(call))
+        elif call.system:
+            messages.insert(0, {"role": "system", "content": call.system})
+        # OpenAI's newer models refuse max_tokens; most compatible servers know only that.
+        limit = changes.get("limit_name", provider.limit)
+        body: dict[str, Any] = {"model": call.model, "messages": messages, str(limit): lowered(call, changes, notes)}
+        if call.temperature is not None and "temperature" in changes:
+            notes.append(temperature_note(call))
+        elif call.temperature is not None:
+            body["temperature"] = call.temperature
+        if provider.stream and "stream" not in changes:
+            body["stream"] = True
+            if "stream_options" not in changes:
+                body["stream_options"] = {"include_usage": True}
+        return body
+
+    def send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
+        """Send the body and hand the answer to the collector. Raises whatever the SDK raises."""
         # The SDK parses less than servers send: it knows no list of parts, no error in a choice, no JSON for a stream.
         create = cast(Callable[..., Any], self._sdk.chat.completions.with_streaming_response.create)
         with create(**body, timeout=watch.timeout()) as answer:
             response: httpx2.Response = answer.http_response
             bills = bill_of_litellm(response.headers, collector) or self._openrouter
-            for event in read(response, watch.address):
+            for event in read(response, watch.address, bounds(collector.call.max_output_tokens)):
                 if event.done:
                     collector.ended = True
                     break
                 _take(event, collector, bills=bills)
-
-
-def _body(provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
-    messages = [{"role": message.role, "content": message.text} for message in call.messages]
-    if call.system and "system" in changes:
-        messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
-        notes.append(system_note(call))
-    elif call.system:
-        messages.insert(0, {"role": "system", "content": call.system})
-    # OpenAI's newer models refuse max_tokens; most compatible servers know only that.
-    limit = changes.get("limit_name", "max_completion_tokens" if provider.official else "max_tokens")
-    body: dict[str, Any] = {"model": call.model, "messages": messages, str(limit): lowered(call, changes, notes)}
-    if call.temperature is not None and "temperature" in changes:
-        notes.append(temperature_note(call))
-    elif call.temperature is not None:
-        body["temperature"] = call.temperature
-    if provider.stream and "stream" not in changes:
-        body["stream"] = True
-        if "stream_options" not in changes:
-            body["stream_options"] = {"include_usage": True}
-    return body
 
 
 def _take(event: Event, collector: Collector, *, bills: bool) -> None:
@@ -106,10 +93,20 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
         if bills and "cost" in usage:
             collector.bill(_cost(usage))
     collector.name(piece.get("model"))
-    for choice in choices[:1] if isinstance(choices, list) else ():
+    for choice in _first_choice(choices, collector):
         _take_choice(choice, collector)
     if event.whole:
         collector.ended = True
+
+
+def _first_choice(choices: Any, collector: Collector) -> list[Any]:
+    """Return the piece of the first choice in a chunk, if there is one: some servers send several, interleaved."""
+    if not isinstance(choices, list) or not choices:
+        return []
+    numbers = [choice.get("index", 0) if isinstance(choice, dict) else 0 for choice in choices]
+    if collector.choice is None:
+        collector.choice = min((number for number in numbers if type(number) is int), default=0)
+    return [choice for choice, number in zip(choices, numbers, strict=True) if number in (collector.choice, None)][:1]
 
 
 def _take_choice(choice: Any, collector: Collector) -> None:

@@ -1,29 +1,33 @@
-"""What both SDKs' answers have in common: collecting text, thinking and counts, and what a broken one left behind."""
+"""What all answers have in common: collecting text, thinking and counts, and what a broken one left behind.
+
+It needs no SDK and no HTTP, so that a caller can make the collector of a call before anything is imported for it.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ipyrouter.config import Deadlines
 from ipyrouter.pricing import tokens
-from ipyrouter.providers.base import Call, Fault, FaultKind, Sent, bare
+from ipyrouter.providers.base import Call, Fault, FaultKind
+from ipyrouter.providers.words import short
 from ipyrouter.text.thinking import Separator
 from ipyrouter.types import Completion, Finish, Usage
 
-if TYPE_CHECKING:
-    from ipyrouter.providers.transport import Transport, Watch
-
-_MOST_TOKENS = 10**12  # of one call: more is no count
-_MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed"})
+_WIDEST_WINDOW = 2_000_000  # tokens: what a model reads at most where its window is not known
+_UNCOUNTED = 65_536  # tokens that a model may think beyond the limit, where its server does not count them
+_LONGEST_TOKEN = 256  # characters: an answer of more for each of its tokens has more tokens
+_MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed", "unfinished"})
 """Faults after which nobody knows whether the server worked on a request that it has got; the others say it did not."""
 _MOST_DOLLARS = Decimal(10_000)  # of one call: more is no bill
+
+_MOST_CHARACTERS, _CHARACTERS_PER_TOKEN = 1_000_000, 64  # of an answer; some servers think beyond the limit
 
 _FINISH: dict[str, Finish] = {
     **dict.fromkeys(  # OpenAI; Together; TGI and watsonx; Anthropic; Cohere; AI21; Baidu
@@ -54,25 +58,36 @@ _THINKING = ("thinking", "reasoning", "reasoning_text", "reasoning_content", "re
 
 
 class Collector:
-    """The state of one answer while it arrives."""
+    """The state of one answer while it arrives.
 
-    def __init__(self, call: Call, on_text: Callable[[str], None]) -> None:
-        self._call = call
+    Whoever makes it keeps, whatever becomes of the call, what arrived (:attr:`text`, :attr:`thinking`) and what it
+    spent (:meth:`spent`), and can end the call from another thread with :meth:`wake`. ``window`` is the tokens that
+    the model can read, None where that is not known.
+    """
+
+    def __init__(self, call: Call, on_text: Callable[[str], None], window: int | None = None) -> None:
+        self._window = window
+        self._lock = threading.RLock()  # a signal's handler may stop what its own thread is beginning
+        self._stop: Callable[[], None] | None = None
+        self.stopped = False
+        self.call = call
         self._on_text = on_text
         self._started: float | None = None
-        self._stop: Callable[[], None] = lambda: None
         self._separator = Separator()
         self._thinking: list[str] = []
+        self._length = 0  # characters of text and thinking
+        self._most = _MOST_CHARACTERS + _CHARACTERS_PER_TOKEN * call.max_output_tokens
         self._half = ""  # the first half of a character whose second half is in the next piece
         self.sent = False
-        self.stopped = False  # another thread wants no more of it
         self._unread: list[str] = []  # kinds of parts of the content that hold no text
         self._counts: dict[str, Any] = {}
         self._broken_off = ""  # a finish reason that is none of a finished answer
         self.on_begin: Callable[[], None] = lambda: None
+        self.choice: int | None = None  # the number of the choice that is read, of several
         self.accepted = False
         self.ended = False  # the server says that this is all
         self.usage: Usage | None = None
+        self.at_least = 0  # output tokens that were counted before the answer was written
         self.finish: Finish | None = None
         self.model = call.model
         self.first_token: float | None = None
@@ -82,15 +97,23 @@ class Collector:
 
     def begin(self, stop: Callable[[], None]) -> None:
         """Note that the call begins now; ``stop`` ends it from another thread."""
-        self._started = time.monotonic()
-        self._stop = stop
-        if self.stopped:
-            stop()
+        with self._lock:
+            self._started = time.monotonic()
+            self._stop = stop
+            if self.stopped:
+                stop()
+
+    def over(self) -> None:
+        """Note that the call is over: there is nothing to end any more."""
+        with self._lock:
+            self._stop = None
 
     def wake(self) -> None:
-        """End the call from another thread."""
-        self.stopped = True
-        self._stop()
+        """End the call at once, from any thread: it fails with the fault "interrupted"."""
+        with self._lock:
+            self.stopped = True
+            if self._stop is not None:
+                self._stop()
 
     def add(self, content: Any) -> None:
         """Take a piece of the answer, a text or parts of one; None is no content, an empty text is."""
@@ -107,13 +130,26 @@ class Collector:
         """Take a piece of what the model thinks, which is no part of the answer."""
         if text := _flat(content):
             self._begin()
-            self._thinking.append(_whole_characters(text)[0])
+            self._thinking.append(self._room_for(_whole_characters(text)[0]))
+            self._check()
 
     def _write(self, text: str) -> None:
         text, self._half = _whole_characters(self._half + text)
         if text:
             self._begin()
-            self._show(self._separator.feed(text))
+            self._show(self._separator.feed(self._room_for(text)))
+            self._check()
+
+    def _room_for(self, text: str) -> str:
+        """Return the text as far as an answer of the call's limit can be long."""
+        room = max(self._most - self._length, 0)
+        self._length += len(text)
+        return text[:room]
+
+    def _check(self) -> None:
+        if self._length > self._most:
+            words = f"an answer of more than {self._most:,} characters"
+            raise Fault("unfinished", f"{words}, which is more than the output limit explains")
 
     def _begin(self) -> None:
         if self.first_token is None:
@@ -166,14 +202,18 @@ class Collector:
         """Return the tokens spent so far: the provider's figures, else an estimate; None before it accepted."""
         if not self.accepted:
             return None
-        usage = _sound(self.usage or Usage())
+        *history, prompt = self.call.messages
+        request = (prompt.text, self.call.system, tuple(history))
+        answer = self.text + self.thinking
+        written = max(tokens.estimate(answer), self.at_least)
+        most_read = max(self._window or _WIDEST_WINDOW, tokens.bound_input(*request))
+        most_written = max(self.call.max_output_tokens, tokens.bound_input(answer)) + _UNCOUNTED
+        usage = _sound(self.usage or Usage(), most_read, most_written)
         if usage.input_tokens == 0:  # not reported: no request has none
-            *history, prompt = self._call.messages
-            read = tokens.estimate_input(prompt.text, self._call.system, tuple(history))
-            usage = replace(usage, input_tokens=read, estimated=True)
-        written = tokens.estimate(self.text + self.thinking)
-        if (self.finish is None or usage.output_tokens == 0) and written > usage.output_tokens:
-            usage = replace(usage, output_tokens=written, estimated=True)
+            usage = replace(usage, input_tokens=tokens.estimate_input(*request), estimated=True)
+        if self.finish is None or usage.output_tokens * _LONGEST_TOKEN < len(answer):
+            written = max(written, usage.output_tokens)
+            usage = replace(usage, output_tokens=written, estimated=usage.estimated or written > usage.output_tokens)
         return usage
 
     def close(self) -> None:
@@ -210,7 +250,7 @@ class Collector:
         if self.finish == "tool_calls" and not self.text:
             raise self.fault(Fault("malformed", "the model answered with tool calls only"))
         if self.finish == "stop" and not (self.saw_content or self.thinking):
-            parts = f" but {', '.join(dict.fromkeys(self._unread))}" if self._unread else ""
+            parts = f" but {short(', '.join(dict.fromkeys(self._unread)))}" if self._unread else ""
             raise self.fault(Fault("malformed", f"the answer has no content{parts}"))
         return Completion(
             self.text,
@@ -311,14 +351,14 @@ def _whole_characters(text: str) -> tuple[str, str]:
     return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), half
 
 
-def _sound(usage: Usage) -> Usage:
-    """Return counts that can be priced and stored: what is none becomes 0, and the whole an estimate."""
+def _sound(usage: Usage, most_read: int, most_written: int) -> Usage:
+    """Return counts that can be priced and stored: what the call cannot explain becomes 0, the whole an estimate."""
 
-    def count(value: Any, most: int = _MOST_TOKENS) -> int:
+    def count(value: Any, most: int) -> int:
         return value if type(value) is int and 0 <= value <= most else 0
 
-    read = count(usage.input_tokens)
-    written = count(usage.output_tokens)
+    read = count(usage.input_tokens, most_read)
+    written = count(usage.output_tokens, most_written)
     cached = count(usage.cached_input_tokens, read)
     sound = Usage(
         input_tokens=read,
@@ -328,44 +368,3 @@ def _sound(usage: Usage) -> Usage:
         reasoning_tokens=count(usage.reasoning_tokens, written),
     )
     return replace(sound, estimated=usage.estimated or sound != replace(usage, estimated=False))
-
-
-def run(
-    send: Callable[[Watch, Collector], None],
-    sent: Sent,
-    collector: Collector,
-    *,
-    sdk: ModuleType,
-    transport: Transport,
-    secret: Callable[[], str],
-    deadlines: Deadlines,
-) -> Completion:
-    """Send under the deadlines and return what was collected. Raises Fault, whatever went wrong."""
-    import httpx2
-
-    from ipyrouter.providers.faults import fault_of, timed_out  # a cached answer needs neither
-
-    fault: Fault | None = None
-    with transport.watch(deadlines, secret) as watch:
-        collector.on_begin = watch.answering
-        collector.begin(watch.expire)
-        try:
-            send(watch, collector)
-            collector.close()
-        except KeyboardInterrupt:
-            fault = Fault("interrupted", "stopped by the user")
-        except Fault as error:
-            fault = error
-        except Exception as error:  # noqa: BLE001  whatever an SDK raises on a stranger's bytes is a fault
-            if collector.finish is None or not isinstance(error, httpx2.TransportError):
-                fault = fault_of(error, sdk, sent, watch)
-        else:
-            if watch.expired is not None and collector.finish is None:
-                fault = timed_out(watch)
-    if collector.stopped and collector.finish is None:
-        fault = Fault("interrupted", "stopped by the user")
-    collector.sent = watch.sent
-    # Raised outside the except block and bare: no traceback leads into frames that saw the request's headers.
-    if fault is not None:
-        raise bare(collector.fault(fault))
-    return collector.complete()  # where the model had finished, a connection that broke after it costs no answer

@@ -301,7 +301,8 @@ def refused_parameter(status: int | None, words: Words, sent: Mapping[str, Any])
         return None
     if "temperature" in {**sent, **sent.get("extra_body", {})} and re.search(r"\btemperature\b", text, re.IGNORECASE):
         return Change("temperature")
-    if ("system" in sent or sent["messages"][0]["role"] == "system") and _SYSTEM.search(text):
+    messages = sent.get("messages") or [{}]
+    if ("system" in sent or messages[0].get("role") == "system") and _SYSTEM.search(text):
         return Change("system")
     if "stream_options" in sent and _STREAM_OPTIONS.search(text):
         return Change("stream_options")
@@ -312,9 +313,11 @@ def refused_parameter(status: int | None, words: Words, sent: Mapping[str, Any])
 
 def _refused_limit(text: str, sent: Mapping[str, Any]) -> Change | None:
     """Return the limit that the server names, or the other of the two names that it may know."""
-    name = next(name for name in _OTHER_NAME if name in sent)
+    name = next((name for name in (*_OTHER_NAME, "max_output_tokens") if name in sent), None)
+    if name is None:
+        return None
     numbers = [int(re.sub("[,_]", "", number)) for number in _NUMBER.findall(text)]
     most = max((number for number in numbers if _LEAST <= number < sent[name]), default=None)
     if most is not None and _TOO_LARGE.search(text):
         return Change("limit", most - 1 if f"{most} (exclusive" in text else most)
-    return Change("limit_name", _OTHER_NAME[name]) if _NOT_TAKEN.search(text) else None
+    return Change("limit_name", _OTHER_NAME[name]) if name in _OTHER_NAME and _NOT_TAKEN.search(text) else None

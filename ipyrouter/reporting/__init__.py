@@ -1,1 +1,1 @@
-"""What the log tells: the DataFrame, the daily report, the comparison with other ways of routing."""
+"""The log: as a DataFrame, as a report, and compared with other ways of routing."""

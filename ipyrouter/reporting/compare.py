@@ -1,4 +1,4 @@
-"""The article's table for one's own log: what other strategies would have cost and taken for the same requests."""
+"""The article's table for a user's own log: cost and latency of other strategies for the same requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STRATEGIES: tuple[TierName, ...] = ("power", "mid")
 
 
 def compare(store: RequestLog, config: Config, pricing: Pricing) -> pd.DataFrame:
-    """Return a row a strategy: model, cost (dollars), latency (mean seconds a request), calls and unpriced.
+    """Return one row per strategy: model, cost (dollars), latency (mean seconds per request), calls and unpriced.
 
     The strategies are all power and all mid (the tier's first model that is not retired), the router without and with
     its cache. Each counts every request that was answered; the router's cost and latency include the attempts before

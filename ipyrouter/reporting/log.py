@@ -107,7 +107,7 @@ def _series(column: rows.Column, table: LogTable) -> dict[str, Any]:
 
 
 def moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
-    """Return a date or time as an aware one; without a zone it is UTC. Raises UsageError for what is none."""
+    """Return a date or time as an aware one; without a zone it is UTC. Raises UsageError for anything else."""
     if value is None:
         return None
     if value in ("today", "yesterday"):
@@ -115,7 +115,7 @@ def moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
     try:
         stamp = dt.datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
     except (ValueError, AttributeError):
-        raise UsageError(f"{value!r} is no date.", "Write it as 2026-11-23 or 2026-11-23T15:00.") from None
+        raise UsageError(f"{value!r} is not a valid date.", "Write it as 2026-11-23 or 2026-11-23T15:00.") from None
     return stamp.replace(tzinfo=dt.UTC) if stamp.tzinfo is None else stamp
 
 

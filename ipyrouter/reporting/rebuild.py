@@ -24,20 +24,20 @@ _FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 def records(path: Path, session: Session) -> list[Record]:
-    """Return the answers that a notebook's outputs tell of, as log records without prompts and texts.
+    """Return the answers whose figures a notebook's outputs hold, as log records without prompts and answers.
 
-    Raises UsageError for a file that is no notebook.
+    Raises UsageError for a file that is not a notebook.
     """
     try:
         notebook = json.loads(path.read_text("utf-8"))
         cells = notebook["cells"]
-        told = {figures["id"]: figures for figures in _figures(cells)}
+        by_id = {figures["id"]: figures for figures in _figures(cells)}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.", "Name a saved notebook.") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UsageError(f"{path} is no notebook.", "Name an .ipynb file of format 4.") from None
+        raise UsageError(f"{path} is not a notebook.", "Name an .ipynb file of format 4.") from None
     try:
-        return [_record(figures, replace(session, notebook=path.name)) for figures in told.values()]
+        return [_record(figures, replace(session, notebook=path.name)) for figures in by_id.values()]
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise UsageError(
             f"{path}: an output's ipyrouter metadata are damaged; nothing was restored.", "Remove that output."
@@ -51,31 +51,31 @@ def _figures(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 yield figures
 
 
-def _record(told: dict[str, Any], session: Session) -> Record:
-    attempts = tuple(_attempt(attempt) for attempt in told["attempts"])
-    cached, last = _flag(told["cached"]), attempts[-1]
+def _record(figures: dict[str, Any], session: Session) -> Record:
+    attempts = tuple(_attempt(attempt) for attempt in figures["attempts"])
+    cached, last = _flag(figures["cached"]), attempts[-1]
     answer = Answer(
-        id=_id(told["id"]),
+        id=_id(figures["id"]),
         text="",
         tier=last.tier,
-        provider=_name(told["provider"]),
-        model=_name(told["model"]),
-        cost=_amount(told["cost"]),
+        provider=_name(figures["provider"]),
+        model=_name(figures["model"]),
+        cost=_amount(figures["cost"]),
         usage=last.usage,
         cached=cached,
-        latency=_number(told["latency"], 10**9),
-        finish=cast(Finish, _one_of(told["finish"], get_args(Finish))),
-        classification=Classification(last.tier, _number(told["difficulty"], 1), 0.0, ()),
+        latency=_number(figures["latency"], 10**9),
+        finish=cast(Finish, _one_of(figures["finish"], get_args(Finish))),
+        classification=Classification(last.tier, _number(figures["difficulty"], 1), 0.0, ()),
         attempts=attempts,
-        cost_saved=_amount(told["saved"]),
-        created=_time(told["time"]),
+        cost_saved=_amount(figures["saved"]),
+        created=_time(figures["time"]),
     )
     outcome: Outcome = "cached" if cached else _OUTCOMES.get(answer.finish, "ok")
     return Record(answer, outcome, prompt=None, system=None, session=session)
 
 
-def _attempt(told: dict[str, Any]) -> Attempt:
-    values = rows.from_notebook(told)
+def _attempt(figures: dict[str, Any]) -> Attempt:
+    values = rows.from_notebook(figures)
     return Attempt(
         tier=values["tier"],
         candidate=Candidate(values["provider"], values["model"]),

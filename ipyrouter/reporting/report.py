@@ -34,7 +34,7 @@ class Report:
     """What a span came to. Prints as text, shows as Markdown; see :meth:`to_frame` and :meth:`to_html`.
 
     ``total`` and ``saved`` are exact dollars of what has a known price; ``unpriced`` counts the calls, ``unsaved`` the
-    answers from the cache without one. A call is one attempt that was sent; an answer from the cache is none.
+    answers from the cache without one. A call is one attempt that was sent; an answer from the cache is not one.
     ``errors`` counts failed, broken and stopped calls, ``error_cost`` is what is known of what they had spent, and
     ``error_unpriced`` counts those without a price; ``fallbacks`` counts requests that another model than the preferred
     one answered; ``escalations`` those that went a tier up, ``escalation_cost`` and ``escalation_unpriced`` what the
@@ -88,44 +88,52 @@ class Report:
     @property
     def _incidents(self) -> str:
         """What went another way than planned, in one line; empty where nothing did."""
-        said = []
+        incidents = []
         if self.errors:
-            said.append(f"{self.errors:,} failed, at {at_least(self.error_cost, self.error_unpriced)}")
+            incidents.append(f"{self.errors:,} failed, at {at_least(self.error_cost, self.error_unpriced)}")
         if self.fallbacks:
-            said.append(count(self.fallbacks, "fallback"))
+            incidents.append(count(self.fallbacks, "fallback"))
         if self.escalations:
             cost = at_least(self.escalation_cost, self.escalation_unpriced)
-            said.append(f"{count(self.escalations, 'escalation')}, at {cost}")
-        return " · ".join(said)
+            incidents.append(f"{count(self.escalations, 'escalation')}, at {cost}")
+        return " · ".join(incidents)
 
     def __str__(self) -> str:
         incidents = [f"  {self._incidents}"] if self._incidents else []
-        others = [table for table in self._tables() if table.title != "by tier"]  # brief tells the tiers
+        others = [table for table in self._tables() if table.title != "by tier"]  # brief has the tiers
         return "\n".join([self.brief, *incidents, *map(tables.text, others)])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  IPython's protocol
         printer.text(str(self))
 
     def _repr_markdown_(self) -> str:
-        said = [f"**{cell(self.title)}**: {cell(self._headline)}", cell(self._incidents)]
-        return "\n\n".join(filter(None, [*said, *map(tables.markdown, self._tables())]))
+        headlines = [f"**{cell(self.title)}**: {cell(self._headline)}", cell(self._incidents)]
+        return "\n\n".join(filter(None, [*headlines, *map(tables.markdown, self._tables())]))
 
     def to_html(self) -> str:
-        """Return the report as HTML without styles or scripts; whatever came from outside is escaped."""
-        said = [f"{self.title}: {self._headline}", self._incidents]
-        paragraphs = [f"<p {NO_MATHS}>{tables.escaped(words)}</p>" for words in said if words]
+        """Return the report as HTML.
+
+        Returns:
+            Paragraphs and tables without styles or scripts; whatever came from outside is escaped.
+        """
+        lines = filter(None, (f"{self.title}: {self._headline}", self._incidents))
+        paragraphs = [f"<p {NO_MATHS}>{tables.escaped(line)}</p>" for line in lines]
         return "\n".join([*paragraphs, *map(tables.html_table, self._tables())])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the figures of the total, the tiers and the models, indexed by (by, name): ("tier", "fast")."""
+        """Return the figures of the total, the tiers and the models.
+
+        Returns:
+            One row for each, indexed by (by, name), such as ("tier", "fast"); costs in dollars, latency in seconds.
+        """
         figures = [self.calls, self.cache_hits, self.errors, self.total, self.unpriced, self.saved, self.unsaved]
         whole = pd.DataFrame([figures], columns=_FIGURES[:-1], index=[""])
         return pd.concat({"total": whole, "tier": self.tiers, "model": self.models}, names=["by", "name"])
 
     def _tables(self) -> list[tables.Table]:
-        made = [_figures("tier", self.tiers), _figures("model", self.models)]
-        made += [_ranked("dearest requests", self.dearest), _ranked("slowest requests", self.slowest)]
-        return [table for table in made if table.rows]
+        all_tables = [_figures("tier", self.tiers), _figures("model", self.models)]
+        all_tables += [_ranked("most expensive requests", self.dearest), _ranked("slowest requests", self.slowest)]
+        return [table for table in all_tables if table.rows]
 
 
 def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
@@ -160,8 +168,8 @@ def _cost(cost: float, unpriced: int) -> str:
 def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day") -> Report:
     """Return the report of the day (None: today), or of the week from Monday or the month that it lies in, in UTC.
 
-    ``span`` is "day", "week", "month" or "all". Raises UsageError for a date or span that is none, StoreError for a
-    database of a newer version.
+    ``span`` is "day", "week", "month" or "all". Raises UsageError for a date or span that is not valid, StoreError for
+    a database of a newer version.
     """
     if span not in SPANS:
         raise UsageError(f"Unknown span {span!r}.", did_you_mean(span, SPANS))
@@ -171,7 +179,7 @@ def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day
         return _summarise(store, None, None, "All time")
     asked = moment(day or today())
     if asked is not None and not 1900 <= asked.year < 9999:
-        raise UsageError(f"{day!r} is no day of the log.", "Write it as 2026-11-23.")
+        raise UsageError(f"{day!r} is not a day that the log can hold.", "Write it as 2026-11-23.")
     assert asked is not None  # noqa: S101  a day was given
     first = asked.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if span == "week":

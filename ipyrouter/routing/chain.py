@@ -224,7 +224,9 @@ def all_failed(result: ChainResult, key_notes: tuple[str, ...] = (), remedy: str
     ``remedy`` what to do about the budget.
     """
     attempted = [(attempt.error_kind, f"{attempt.candidate}: {attempt.error}") for attempt in result.attempts]
-    unasked = [(reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in result.bypasses]
+    unasked: list[tuple[str | None, str]] = [
+        (reason.kind, f"{candidate}: {reason.error} (not asked again)") for candidate, reason in result.bypasses
+    ]
     ranks: dict[str | None, int] = {kind: rank for rank, kind in enumerate(_ACTIONABLE)}
     ranked = sorted((*attempted, *unasked), key=lambda fault: ranks.get(fault[0], len(ranks)))
     lines = dict.fromkeys(
@@ -234,5 +236,5 @@ def all_failed(result: ChainResult, key_notes: tuple[str, ...] = (), remedy: str
         key = any(reason.kind in ("auth", "forbidden") for _, reason in result.bypasses)
         how = "Fix the cause, then run %router reset" + ("; a changed key counts at once." if key else ".")
         remedy = f"{how} {remedy}".rstrip()
-    error = error_of(ranked[0][0]) if ranked else RouteError
-    return error("\n  ".join(lines), remedy, result.attempts)
+    fault = error_of(ranked[0][0])(ranked[0][1]) if ranked else None
+    return RouteError("\n  ".join(lines), remedy, result.attempts, fault)

@@ -1,4 +1,4 @@
-"""Dollars, seconds and counts as a person reads them."""
+"""Dollars, seconds and counts as users read them."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def syntax_error(code: str) -> str | None:
     """Return what keeps code from being parsed as a cell's Python, magics and top-level await allowed, or None."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape sequence is no fault of the answer
+            warnings.simplefilter("ignore")  # an invalid escape sequence is not the answer's fault
             flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
             compile(_MAGIC.sub(r"\1pass", code), "<answer>", "exec", flags)
     except SyntaxError as error:
@@ -97,9 +97,9 @@ def find_json(text: str) -> Any:
 
 
 def _longest_json(text: str) -> Any:
-    """Return the longest object or list in a text, the first of those equally long.
+    """Return the longest object or list in a string, the first of those equally long.
 
-    Where reading fails, the search goes on at the fault: a part of a broken value is not what was asked for.
+    Where reading fails, the search goes on at the fault: a part of a broken value is not the value that was requested.
     """
     longest, size, broken = None, 0, 0
     start = _JSON_START.search(text)

@@ -45,7 +45,7 @@ _NO_TOKEN = _words(
     "eos bos pad unk sep cls mask special next prev previous max min num n per first last every each start end stop"
     " input output prompt completion word sub"
 )
-_ABOUT = _words(  # "password_length" and "has_password" tell of a secret, and are none
+_ABOUT = _words(  # "password_length" and "has_password" are about a secret, and hold none
     "length len count strength policy type name id changed updated at age date expires expiry required min max"
 )
 _FLAGS = frozenset({"is", "has", "needs", "uses", "no", "n", "num"})
@@ -169,8 +169,8 @@ def scrub(text: str) -> str:
 def content(text: str) -> str:
     """Return what is sent along without what looks like a key, and without quoted values whose name says it is one."""
     text = scrub(text)
-    for named in (_NAMED, _LIKELY):
-        text = named.sub(r"\1\2\3[removed]\3", text)
+    for pattern in (_NAMED, _LIKELY):
+        text = pattern.sub(r"\1\2\3[removed]\3", text)
     return text
 
 
@@ -216,7 +216,7 @@ def excerpt(value: object) -> str:
     """Return what an error may show of a value that is wrong: itself where it is short and plain, else its kind."""
     if isinstance(value, str):
         plain = len(value) <= 40 and not like_secret(value)
-        return repr(value) if plain else f"a text of {len(value):,} characters"
+        return repr(value) if plain else f"a string of {len(value):,} characters"
     if value is None or isinstance(value, bool | int | float):
         text = repr(value)
         return text if len(text) <= 20 else f"a number of {len(text):,} digits"
@@ -294,8 +294,8 @@ def secrets_in(address: str) -> list[str]:
         user, password = parts.username or "", parts.password or ""
     except ValueError:
         return []
-    found = [password, unquote(password), *([user] if user and not password else [])]
+    secrets = [password, unquote(password), *([user] if user and not password else [])]
     for parameter, value in parse_qsl(parts.query):
         if public(f"?{parameter}={quote(value)}") != f"?{parameter}={quote(value)}":
-            found += [value, quote(value, safe="")]
-    return [secret for secret in dict.fromkeys(found) if secret]
+            secrets += [value, quote(value, safe="")]
+    return [secret for secret in dict.fromkeys(secrets) if secret]

@@ -1,4 +1,4 @@
-r"""An answer is a text from a stranger: here it becomes Markdown that can neither run nor fetch, in any front end.
+r"""An answer is text from a stranger: here it becomes Markdown that can neither run nor fetch, in any front end.
 
 Front ends read Markdown differently (JupyterLab and nbconvert take formulas out before they look for code, bare
 addresses swallow backticks, a tag that stands alone makes backticks mean nothing), and most of them let HTML through.
@@ -51,7 +51,7 @@ _TEX = re.compile(r"([\\$]+)")
 _BARE_LINK = re.compile(r"(?:(?<=ww)|(?<=^w)|^)\.|(?:(?<=/)|^)/", re.IGNORECASE)
 _STARTS_BLOCK = re.compile(r"\d{0,9}([-+=:.)])")
 
-# What means something in a text without HTML: a tag that is harmless, an address.
+# What means something in text without HTML: a tag that is harmless, an address.
 _MEANS = re.compile(
     r"<(?P<tag>sub|sup|kbd)>(?P<inside>[^<>]*)</(?P=tag)>|(?P<br><br ?/?>)|(?P<address>https?://[^\s<>\"'`\\^{}|\[\]]+)",
     re.IGNORECASE,
@@ -174,12 +174,12 @@ def _maths_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     source = "\n".join(lines)
     if not source.endswith(closed):
         return False
-    written = formula(f"{opened}{source}" if environment else source.removesuffix(closed))
-    if written is None:
+    tex = formula(f"{opened}{source}" if environment else source.removesuffix(closed))
+    if tex is None:
         return False
     if not silent:
         token = state.push("maths_block", "", 0)
-        token.content, token.map = f"$${written}$$", [start, number + 1]
+        token.content, token.map = f"$${tex}$$", [start, number + 1]
         state.line = number + 1
     return True
 

@@ -1,4 +1,4 @@
-"""Tables of words as text, Markdown and HTML; whatever stands in a cell means itself in all three."""
+"""Tables of words as text, Markdown and HTML; the text of a cell is escaped for each of them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Table:
 
 def line(words: str, most: int | None = None) -> str:
     """Return words as one line without control characters, cut after ``most`` characters."""
-    said = " ".join(sanitise.plain(words).split())
-    return said if most is None or len(said) <= most else said[: most - 1] + "…"
+    flat = " ".join(sanitise.plain(words).split())
+    return flat if most is None or len(flat) <= most else flat[: most - 1] + "…"
 
 
 def text(table: Table) -> str:

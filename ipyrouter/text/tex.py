@@ -83,7 +83,7 @@ def formula(source: str) -> str | None:
     source = " ".join(_COMMENT.sub(r"\1", line) for line in source.split("\n")).strip()
     if not source or len(source) > _LONGEST:
         return None
-    written: list[str] = []
+    parts: list[str] = []
     opened: list[str] = []  # environments, and "" for a brace
     for match in _TOKEN.finditer(source):
         part, environment, command = match.group(), match["environment"], match["command"]
@@ -95,10 +95,10 @@ def formula(source: str) -> str | None:
             opened.append(environment or "")
         elif (part == "}" or match["edge"] == "end") and (not opened or opened.pop() != (environment or "")):
             return None
-        written.append("\\\\ " if match["newline"] else _APART.get(part, part))
-    while written and (written[-1].isspace() or written[-1] == "\\\\ "):
-        written.pop()  # a backslash would make the dollar behind it mean itself
-    if opened or not written:
+        parts.append("\\\\ " if match["newline"] else _APART.get(part, part))
+    while parts and (parts[-1].isspace() or parts[-1] == "\\\\ "):
+        parts.pop()  # a backslash would make the dollar behind it mean itself
+    if opened or not parts:
         return None
     # A bracket after the end of a line would be taken for the space below it, two slashes for an address.
-    return " ".join(re.sub(r"(?<=\\\\ )\s*(?=\[)", "{}", "".join(written)).replace("//", "/ /").split())
+    return " ".join(re.sub(r"(?<=\\\\ )\s*(?=\[)", "{}", "".join(parts)).replace("//", "/ /").split())

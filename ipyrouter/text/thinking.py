@@ -1,4 +1,4 @@
-"""Tells an answer's text from the thinking that some models write into it between `<think>` and `</think>`."""
+"""Separates an answer's text from the thinking that some models write into it between `<think>` and `</think>`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 _MARK = re.compile(r"\n|`+|~+|</?(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _UNFINISHED_TAG = re.compile(r"</?[a-z]{0,9}\Z", re.IGNORECASE)
+_CUT_TAG = re.compile(r"</(thi(nk?|nking?)?|tho(u|ug|ugh|ught)?|rea(s|so|son|soni|sonin|soning)?)\Z", re.IGNORECASE)
 _LONGEST_TAG = len("</reasoning>")
 _LONGEST_RUN = 1000  # backticks that are held back at a piece's end; more are a model that repeats itself
 
@@ -24,7 +25,8 @@ class Separator:
     Thinking is what stands between an opening tag at the start of the answer, or `<think>` at the start of a line, and
     its closing tag; what comes before a closing tag that was never opened, since some chat templates put the opening
     one into the prompt; and all the rest after an opening tag at the start that is never closed. A tag in a code span,
-    a code fence or in the midst of a line is text: the answer is about tags.
+    a code fence or in the midst of a line is text: the answer is about tags. A closing tag too many that begins or ends
+    its line, and one that the answer's end cuts off, is nothing.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,8 @@ class Separator:
         self._reopened: int | None = None  # where in the thinking a tag in the midst of the answer was opened
         self._begun = False  # there was text that is not blank
         self._ambiguous = False  # tags were closed or mentioned: a closing tag alone means nothing any more
+        self._mentioned = False  # the answer speaks of the tags
+        self._held: list[str] = []  # a closing tag too many and blanks: text if more follows in its line
         self._trimming = False  # blanks after the thinking are no part of the answer
         self._blank = True  # nothing stands on this line yet
         self._span = 0  # the number of backticks that opened a code span in this line
@@ -55,15 +59,18 @@ class Separator:
     def feed(self, piece: str) -> str:
         """Take a piece; return the text that is certain by now and was not returned before."""
         piece = self._unread + piece
-        kept = _certain(piece)
-        self._unread = piece[kept:]
-        return self._take(piece[:kept])
+        certain = _certain(piece)
+        self._unread = piece[certain:]
+        return self._take(piece[:certain])
 
     def finish(self) -> str:
         """Return the text that was held back, once: there is no more to come."""
         before = len(self._text)
+        if not (self._fence or self._span or self._mentioned) and _CUT_TAG.fullmatch(self._unread):
+            self._unread = ""
         self._take(self._unread)
         self._unread = ""
+        self._held.clear()
         if self._tag and self._reopened is not None:  # never closed, and not at the start: it was text after all
             self._text += [f"<{self._tag}>", *self._thinking[self._reopened :]]
             del self._thinking[self._reopened :]
@@ -89,6 +96,12 @@ class Separator:
         if self._tag:
             self._thinking.append(piece)
             return
+        if self._held:
+            self._held.append(piece)
+            if not piece.strip(" \t"):
+                return
+            piece = "".join(self._held)
+            self._held.clear()
         if piece.strip(" \t>"):  # a fence counts in a quote, too
             self._blank = False
             if self._fence:
@@ -126,6 +139,7 @@ class Separator:
             self._open(mark)
 
     def _end_line(self) -> None:
+        self._held.clear()
         if self._opening:
             self._fence = "" if self._fence else self._opening
         self._opening, self._span, self._blank = "", 0, True
@@ -153,7 +167,7 @@ class Separator:
         elif self._blank and name == "think":
             self._tag, self._reopened = name, len(self._thinking)
         else:
-            self._ambiguous = True
+            self._ambiguous = self._mentioned = True
             self._plain(mark)
 
     def _close(self) -> None:
@@ -165,7 +179,10 @@ class Separator:
     def _orphan(self, mark: str) -> None:
         """Take a closing tag that nothing opened: all before it was thinking."""
         if self._ambiguous:
-            self._plain(mark)
+            if self._mentioned:
+                self._plain(mark)
+            elif not self._blank:  # at the start of a line it is dropped
+                self._held.append(mark)
             return
         self._thinking += self._text
         self._text.clear()

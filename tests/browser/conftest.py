@@ -73,7 +73,7 @@ def notebook(lab: Lab) -> Iterator[Notebook]:
 
 @pytest.fixture
 def screenshots(tmp_path: Path) -> Path:
-    """The folder for pictures that a person may want to look at."""
+    """The folder for pictures to look at."""
     folder = Path(SCREENSHOTS or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""A real JupyterLab in headless Chromium: what a person does there (type, run, stop, save) and sees.
+"""A real JupyterLab in headless Chromium: what a user does there (type, run, stop, save) and sees.
 
 Importing this module skips the tests, or fails them in CI, where Chromium or a package is missing.
 """

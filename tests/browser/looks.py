@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.browser.lab import AXE_SCRIPT, Cell, Locator
 
-# The lowest contrast between a text in the element and what is painted behind it.
+# The lowest contrast between text in the element and what is painted behind it.
 _CONTRAST = """element => {
     const parsed = text => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return {rgb: [r, g, b], a}; };
     const over = (top, below) => top.rgb.map((value, i) => value * top.a + below[i] * (1 - top.a));
@@ -26,7 +26,7 @@ _CONTRAST = """element => {
 
 
 def contrast(element: Locator) -> float:
-    """Return the lowest contrast of a text in the element, 1 to 21."""
+    """Return the lowest contrast of text in the element, 1 to 21."""
     return float(element.evaluate(_CONTRAST))
 
 

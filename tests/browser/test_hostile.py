@@ -48,7 +48,7 @@ LIVE = """element => [...element.querySelectorAll('*')].filter(node =>
 
 @pytest.fixture(scope="module")
 def shared(tab: Lab) -> Iterator[Notebook]:
-    """One notebook for all texts."""
+    """One notebook for all of them."""
     yield tab.notebook()
     tab.shut_kernels_down()
 

@@ -109,7 +109,7 @@ def test_a_saved_panel_shows_its_figures_without_its_kernel(
     expect(figures.get_by_role("row", name=re.compile(r"^mid \$[\d.]+ \d+$"))).to_be_visible()
     expect(again.element.get_by_text(re.compile("model not found|Loading widget"))).not_to_be_visible()
     expect(again.element.locator("mjx-container")).to_have_count(0)
-    assert figures.inner_text().count("mid") == 1  # of the charts there is no word beside them
+    assert figures.inner_text().count("mid") == 1  # no words of the charts stand beside them
     panel.element.scroll_into_view_if_needed()
     lab.page.screenshot(path=screenshots / f"panel saved, kernel {kernel}, trusted {trusted}.png")
     assert violations(panel).keys() <= {"region"}

@@ -1,4 +1,4 @@
-"""The README's pictures: made here, so that they show what the product looks like.
+"""The pictures of README and docs: made here, so that they show what the product looks like.
 
 IPYROUTER_SCREENSHOTS=docs pytest tests/browser/test_pictures.py makes them anew.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.browser.lab import LIGHT, Lab, Notebook, expect
 from tests.faults.server import FaultServer
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 SETTING = """
 import ipyrouter
 ipyrouter.use_router(ipyrouter.Router({{
@@ -69,7 +69,12 @@ def test_the_pictures_of_the_readme(
     panel.output.screenshot(path=screenshots / "panel.png")
 
 
-def test_the_readme_shows_them() -> None:
-    shown = re.findall(r"!\[[^\]]+\]\((docs/[^)]+)\)", README.read_text("utf-8"))
-    assert shown == ["docs/cell.png", "docs/panel.png"]
-    assert all((README.parent / path).is_file() for path in shown)
+def test_readme_and_docs_show_them() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    shown = {
+        (page.parent / name).resolve()
+        for page in pages
+        for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text("utf-8"))
+    }
+    assert shown == {ROOT / "docs" / "cell.png", ROOT / "docs" / "panel.png"}
+    assert all(path.is_file() for path in shown)

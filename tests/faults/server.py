@@ -1,4 +1,4 @@
-"""A loopback server that speaks OpenAI's and Anthropic's protocols and misbehaves on demand.
+"""A loopback server that speaks OpenAI's, Anthropic's and Google's protocols and misbehaves on demand.
 
 The model's name says what happens: "ok", "status-503", "hang", "stream-reset" … (see BEHAVIOURS). It answers whatever
 it is asked with TEXT ("echo" with the last message itself), and counts tokens as its own figures USAGE.
@@ -57,7 +57,7 @@ HANG = 30.0  # seconds: longer than any deadline of the tests
 
 
 class Reply(NamedTuple):
-    """A reply as it goes out: a text or bytes as they are, anything else as JSON; ``whole`` tells a body cut short."""
+    """A reply as it goes out: strings and bytes as they are, anything else as JSON; cut short unless ``whole``."""
 
     body: Any = ""
     status: int = 200
@@ -126,11 +126,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server_owner.requests.append((self.path, dict(self.headers.items()), body))
-        self.streaming = bool(body.get("stream"))
+        path = self.path.partition("?")[0]
+        method = path.rpartition("/")[2].partition(":")[2]  # Google's stand in the address, with the model
+        if method:
+            body = {"model": path.rpartition("/")[2].partition(":")[0], **body}
+            body["messages"] = [{"content": body["contents"][-1]["parts"][0]["text"]}]
+        self.streaming = bool(body.get("stream")) or method == "streamGenerateContent"
         name = body["model"].split("@")[0]
         behaviour = "ok" if name in PLAIN else name
         text = body["messages"][-1]["content"] if behaviour == "echo" else _text(behaviour)
-        self.protocol = _Anthropic(text) if self.path.partition("?")[0].endswith("/messages") else _OpenAI(text)
+        protocol = _Google if method else _Anthropic if path.endswith("/messages") else _OpenAI
+        self.protocol: Any = protocol(text)
         if self.server_owner.delay:
             time.sleep(self.server_owner.delay)
         if name in self.server_owner.replies:
@@ -277,7 +283,7 @@ def sse(*chunks: Any, done: bool = True) -> str:
 
 
 def claude(*deltas: Any, stop: Any = "end_turn", start: Any = None, usage: Any = None, end: bool = True) -> str:
-    """Return a stream of Anthropic's; a delta may be a text."""
+    """Return a stream of Anthropic's; a delta may be a string."""
     message = {"id": "x", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None}
     block = {"type": "text", "text": ""}
     texts = [{"type": "text_delta", "text": delta} if isinstance(delta, str) else delta for delta in deltas]
@@ -294,7 +300,7 @@ def claude(*deltas: Any, stop: Any = "end_turn", start: Any = None, usage: Any =
 
 
 def claude_whole(*content: Any, stop: Any = "end_turn", usage: Any = None) -> dict[str, Any]:
-    """Return a whole message of Anthropic's; content may be texts."""
+    """Return a whole message of Anthropic's; content may be strings."""
     blocks = [{"type": "text", "text": block} if isinstance(block, str) else block for block in content]
     return {
         "id": "x", "type": "message", "role": "assistant", "model": "m", "content": blocks, "stop_reason": stop,
@@ -302,12 +308,26 @@ def claude_whole(*content: Any, stop: Any = "end_turn", usage: Any = None) -> di
     }  # fmt: skip
 
 
+def gemini(*texts: Any, finish: Any = "STOP", usage: Any = None, **more: Any) -> list[dict[str, Any]]:
+    """Return the chunks of an answer of Google's; a text may be a part. The last has the finish reason and usage."""
+    parts = [[{"text": text} if isinstance(text, str) else text] for text in texts]
+    chunks: list[dict[str, Any]] = [
+        {"candidates": [{"content": {"role": "model", "parts": part}, "index": 0}], "modelVersion": "m"}
+        for part in parts
+    ]
+    if finish is not None:
+        chunks[-1]["candidates"][0]["finishReason"] = finish
+    chunks[-1]["usageMetadata"] = {"promptTokenCount": IN, "candidatesTokenCount": OUT} if usage is None else usage
+    chunks[-1].update(more)
+    return chunks
+
+
 def _text(behaviour: str) -> str:
     return {"halves": HALVES, "short": "No.", "empty": "", "refusal": "I cannot help with that."}.get(behaviour, TEXT)
 
 
 def _pieces(text: str) -> list[str]:
-    """Cut a text as a stream brings it; a long one into larger pieces."""
+    """Cut a string as a stream brings it; a long one into larger pieces."""
     size = max(12, len(text) // 100)
     return [text[i : i + size] for i in range(0, len(text), size)]
 
@@ -457,3 +477,44 @@ class _Anthropic:
 
     def error_event(self) -> bytes:
         return _sse({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "error")
+
+
+class _Google:
+    usage: ClassVar[dict[str, Any]] = {
+        "promptTokenCount": IN,
+        "cachedContentTokenCount": CACHED,
+        "candidatesTokenCount": OUT - 5,
+        "thoughtsTokenCount": 5,
+        "totalTokenCount": IN + OUT,
+    }
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _chunk(self, behaviour: str, model: str, text: str | None, *, last: bool) -> dict[str, Any]:
+        parts = [] if text is None else [{"text": text}]
+        if behaviour == "tool-calls":
+            parts = [{"functionCall": {"name": "f", "args": {}}}]
+        candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
+        if last and behaviour != "stream-end":
+            candidate["finishReason"] = {"length": "MAX_TOKENS", "refusal": "SAFETY"}.get(behaviour, "STOP")
+        chunk: dict[str, Any] = {"candidates": [candidate], "modelVersion": model, "responseId": "x"}
+        if behaviour == "empty-choices":
+            chunk["candidates"] = []
+        if behaviour == "missing-choices":
+            del chunk["candidates"]
+        if behaviour not in ("no-usage", "empty-choices", "missing-choices"):
+            chunk["usageMetadata"] = self.usage if last else {"promptTokenCount": IN, "totalTokenCount": IN}
+        return chunk
+
+    def whole(self, behaviour: str, model: str) -> dict[str, Any]:
+        return self._chunk(behaviour, model, None if behaviour == "none-content" else self.text, last=True)
+
+    def events(self, behaviour: str, model: str) -> list[bytes]:
+        texts: list[str | None] = [None] if behaviour == "none-content" else list(_pieces(self.text)) or [""]
+        end = None if behaviour == "none-content" else ""
+        chunks = [self._chunk(behaviour, model, text, last=False) for text in texts]
+        return [_sse(chunk) for chunk in (*chunks, self._chunk(behaviour, model, end, last=True))]
+
+    def error_event(self) -> bytes:
+        return _sse({"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}})

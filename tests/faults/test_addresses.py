@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import openai
 import pytest
 
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.errors import RouteError
-from ipyrouter.providers.base import Call, Sent
+from ipyrouter.providers.base import Call, Sent, Target
 from ipyrouter.providers.faults import fault_of
-from ipyrouter.providers.transport import Watch, is_private, plain_address, proxy_of
+from ipyrouter.providers.network import Watch, plain_address
+from ipyrouter.providers.openai import OpenAIBackend
+from ipyrouter.providers.transport import Transport, is_private, proxy_of
 from ipyrouter.router import Router
 from ipyrouter.types import Message
 from tests.faults.server import TEXT, FaultServer, Reply, chunk, sse
@@ -180,11 +181,16 @@ def test_a_certificate_that_is_not_known(monkeypatch: pytest.MonkeyPatch, variab
     if variable:
         monkeypatch.setenv(variable, "/nowhere")
     reason = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1006)"
-    watch = Watch(Deadlines(10, 20, 20, 20), lambda: "none", lambda: None)
+    watch = Watch(Deadlines(10, 20, 20, 20), lambda: "none", 1)
     watch.url = "https://user:s3cret@gpu.example.com/v1/chat/completions"
     call = Call("x", "openai", "", "m", None, (Message("user", "x"),), 1, None)
     sent = Sent(Provider("x", "openai", "https://gpu.example.com/v1"), call, {})
-    fault = fault_of(httpx2.ConnectError(reason), openai, sent, watch)
+    fault = fault_of(
+        httpx2.ConnectError(reason),
+        OpenAIBackend(Target("https://gpu.example.com/v1", None, str), Transport()),
+        sent,
+        watch,
+    )
     assert (fault.kind, fault.hint) == ("connect", words)
     assert fault.message == f"TLS failed at https://gpu.example.com/v1/chat/completions: {reason}"
 

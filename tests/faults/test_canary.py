@@ -26,7 +26,7 @@ from ipyrouter.notebook import commands
 from ipyrouter.notebook.commands import export
 from ipyrouter.notebook.prompt.chats import Chats
 from ipyrouter.router import Router
-from tests.faults.server import STATUS, TEXT, FaultServer
+from tests.faults.server import STATUS, TEXT, FaultServer, Reply, chat, claude_whole, gemini
 from tests.faults.test_matrix import CASES
 
 CANARY = "sk-proj-CaN/4rY+s1ngs'0ut-L0ud=="
@@ -131,7 +131,7 @@ def locals_of(error: BaseException) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("behaviour", "stream"), CASES)
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 def test_no_fault_shows_the_key(
     server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
     sdk: str, behaviour: str, stream: bool,
@@ -146,7 +146,7 @@ def test_no_fault_shows_the_key(
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_a_key_with_blanks_or_line_ends_around_it_works(
     server: FaultServer, requests: list[Any], home: Path, monkeypatch: pytest.MonkeyPatch, sdk: str, key: str,
@@ -156,14 +156,15 @@ def test_a_key_with_blanks_or_line_ends_around_it_works(
     router = Router(settings(server, sdk, "ok", stream=stream))
     assert router.route("Explain closures").text == TEXT
     headers = {name.lower(): value for name, value in requests[0][1].items()}
-    assert CANARY in (headers.get("x-api-key"), headers.get("authorization", "").removeprefix("Bearer "))
+    names = ("x-goog-api-key",) if sdk == "google" else ("x-api-key", "authorization")
+    assert CANARY in [headers.get(name, "").removeprefix("Bearer ") for name in names]
     for text in everything(router, None, home):
         clean(text)
 
 
 @pytest.mark.parametrize("echo", ECHOES)
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 def test_a_server_that_echoes_the_key(
     server: FaultServer, home: Path, monkeypatch: pytest.MonkeyPatch, sdk: str, status: int, echo: str
 ) -> None:
@@ -178,8 +179,33 @@ def test_a_server_that_echoes_the_key(
             assert part not in text
 
 
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
+def test_a_model_that_thinks_of_the_key(
+    server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch, sdk: str, echo: str
+) -> None:
+    thought = f"It is {ECHOES[echo]}."
+    if sdk == "openai":
+        server.replies["leak"] = Reply(chat(reasoning_content=thought))
+    elif sdk == "google":
+        (body,) = gemini(TEXT)
+        body["candidates"][0]["content"]["parts"].insert(0, {"text": thought, "thought": True})
+        server.replies["leak"] = Reply(body)
+    else:
+        server.replies["leak"] = Reply(claude_whole({"type": "thinking", "thinking": thought}, TEXT))
+    monkeypatch.setenv("CANARY_LOGIN", CANARY)
+    router = Router(settings(server, sdk, "leak", stream=False))
+    answer = router.route("Explain closures")
+    assert answer.text == TEXT
+    assert answer.thinking.startswith("It is ")
+    for text in (answer.thinking, *answer.notes, answer.attempts[-1].thinking):
+        clean(text)
+        assert CANARY[:7] not in text
+    router.close()
+
+
 @pytest.mark.parametrize("key", [f"{CANARY}\n{CANARY}", f"{CANARY}\x07", f"{CANARY}é", f"a\r\nx-evil: {CANARY}"])
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 def test_a_key_that_cannot_be_a_header_is_refused_by_its_variable(
     server: FaultServer, requests: list[Any], home: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], sdk: str, key: str,
@@ -253,7 +279,7 @@ def test_a_proxys_password_is_not_shown(
         clean(text)
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize("model", ["ok", "status-401", "reset"])
 def test_a_key_in_an_address_is_sent_and_never_shown(
     server: FaultServer, requests: list[Any], home: Path, monkeypatch: pytest.MonkeyPatch,
@@ -272,7 +298,8 @@ def test_a_key_in_an_address_is_sent_and_never_shown(
         error = failed
     assert (error is None) == (model == "ok")
     path, headers, _ = requests[0]
-    assert path.startswith("/v1/chat/completions?" if sdk == "openai" else "/v1/messages?")
+    endings = {"openai": "chat/completions", "anthropic": "messages", "google": f"models/{model}:generateContent"}
+    assert path.startswith(f"/v1/{endings[sdk]}?")
     assert f"api_key={secret}" in path
     assert "api-version=2026-01-01" in path
     sent = {name.lower(): value for name, value in headers.items()}["authorization"]
@@ -311,7 +338,7 @@ def elsewhere() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_a_redirect_is_not_followed(
     server: FaultServer, requests: list[Any], elsewhere: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch,
@@ -347,7 +374,7 @@ Explain closures
 """
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 def test_a_saved_notebook_and_stderr_hold_no_key(
     server: FaultServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], sdk: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Every fault, through both SDKs, streaming and not: what the person sees, what the log holds, what is cached."""
+"""Every fault, through both SDKs, streaming and not: what the user sees, what the log holds, what is cached."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PARTIAL = (
     "stream-error",
     "stream-broken-line",
 )
-BOTH = [("o", "a"), ("a", "o")]
+BOTH = [("o", "a"), ("a", "o"), ("g", "o")]
 # Short where a deadline is what is tested, and yet long enough for the second candidate on a busy machine.
 SOON: dict[str, dict[str, float]] = {
     **{name: {"first_byte": 2, "idle": 2, "total": 4} for name in ("hang", "stream-stall", "stream-silent")},
@@ -79,7 +79,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("behaviour", "stream"), CASES)
-@pytest.mark.parametrize(("first", "second"), BOTH, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("first", "second"), BOTH, ids=["openai", "anthropic", "google"])
 def test_the_next_candidate_answers(
     make_router: MakeRouter, behaviour: str, first: str, second: str, stream: bool
 ) -> None:
@@ -110,7 +110,7 @@ def test_the_next_candidate_answers(
     assert (again.cached, again.text, again.model) == (True, TEXT, "ok")
 
 
-@pytest.mark.parametrize(("first", "second"), BOTH, ids=["openai", "anthropic"])
+@pytest.mark.parametrize(("first", "second"), BOTH, ids=["openai", "anthropic", "google"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_a_plain_400_is_the_requests_own_fault(
     make_router: MakeRouter, requests: list[Any], first: str, second: str, stream: bool
@@ -123,7 +123,7 @@ def test_a_plain_400_is_the_requests_own_fault(
     assert router.status() == []
 
 
-@pytest.mark.parametrize("provider", ["o", "a"])
+@pytest.mark.parametrize("provider", ["o", "a", "g"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize(
     ("behaviour", "finish", "status"),
@@ -140,7 +140,7 @@ def test_outcomes_that_are_no_faults(
     assert not router.route("Explain closures", escalate=False).cached
 
 
-@pytest.mark.parametrize("provider", ["o", "a"])
+@pytest.mark.parametrize("provider", ["o", "a", "g"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_missing_usage_is_estimated_and_marked(make_router: MakeRouter, provider: str, stream: bool) -> None:
     router = make_router(mid=[f"{provider}/no-usage"], stream=stream)
@@ -152,7 +152,7 @@ def test_missing_usage_is_estimated_and_marked(make_router: MakeRouter, provider
     assert router.log()["estimated"][0]
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize(
     ("url", "said"),
@@ -198,7 +198,7 @@ def test_no_message_of_a_server_shows_the_key(
     router.close()
 
 
-@pytest.mark.parametrize("provider", ["o", "a"])
+@pytest.mark.parametrize("provider", ["o", "a", "g"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_halves_of_characters_cost_no_answer(make_router: MakeRouter, provider: str, stream: bool) -> None:
     router = make_router(mid=[f"{provider}/halves"], stream=stream)
@@ -215,7 +215,7 @@ def test_halves_of_characters_in_the_history(make_router: MakeRouter, requests: 
 
 
 @pytest.mark.parametrize(
-    ("told", "sound"),
+    ("reported", "sound"),
     [
         (Usage(120, 30, 20, 10, 5), Usage(120, 30, 20, 10, 5)),
         (Usage(120, -30), Usage(120, 3, estimated=True)),
@@ -226,9 +226,9 @@ def test_halves_of_characters_in_the_history(make_router: MakeRouter, requests: 
         (Usage(120.5, 30), Usage(12, 30, estimated=True)),  # type: ignore[arg-type]
     ],
 )
-def test_a_usage_that_cannot_be_is_an_estimate(told: Usage, sound: Usage) -> None:
+def test_a_usage_that_cannot_be_is_an_estimate(reported: Usage, sound: Usage) -> None:
     call = Call("o", "openai", "", "ok", None, (Message("user", "Explain closures"),), 100, None)
     collector = Collector(call, lambda _: None)
-    collector.accepted, collector.usage, collector.finish = True, told, "stop"
+    collector.accepted, collector.usage, collector.finish = True, reported, "stop"
     collector.add("Ten letters")
     assert collector.complete().usage == sound

@@ -1,4 +1,4 @@
-"""The store under fault: concurrent kernels, kill -9, full disks, odd journals and clocks. What is told is not lost."""
+"""The store under fault: concurrent kernels, kill -9, full disks, odd journals and clocks. A recorded answer stays."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Kernel:
         return str(message["header"]["msg_id"])
 
     def collect(self, message_id: str, timeout: float = 120, *, until: str = "") -> Reply:
-        """Return what a request gave, or what it gave until it showed a text; the rest can be collected later."""
+        """Return what a request gave, or what it gave until it showed text; the rest can be collected later."""
         reply = self._replies.setdefault(message_id, Reply("?"))
         while not (until and until in reply.text):
             message = _answer_to(message_id, self.client.get_iopub_msg, timeout)

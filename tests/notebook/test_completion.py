@@ -45,6 +45,12 @@ def test_tab(shell: Shell, text: str, first: list[str]) -> None:
     assert sorted(complete(shell, text)) == sorted(first)
 
 
+def test_services_whose_key_is_there_are_offered(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert complete(shell, "%%route -m groq") == []
+    monkeypatch.setenv("GROQ_API_KEY", "a-key-that-is-long")
+    assert complete(shell, "%%route -m groq") == ["%%route -m groq/"]
+
+
 def test_all_subcommands_and_options(shell: Shell) -> None:
     assert {"%router panel", "%router log", "%router export"} <= set(complete(shell, "%router "))
     assert {"%%route -t", "%%route --tier", "%%route --dry-run"} <= set(complete(shell, "%%route -"))

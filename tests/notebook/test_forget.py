@@ -128,7 +128,7 @@ def test_what_cannot_be_forgotten(echoing: Router) -> None:
         echoing.forget()
     with pytest.raises(UsageError, match="not in the log"):
         echoing.forget("nosuch")
-    with pytest.raises(UsageError, match="is no date"):
+    with pytest.raises(UsageError, match="is not a valid date"):
         echoing.forget(before="yore")
 
 

@@ -1,4 +1,4 @@
-"""`{{name}}`, --with and -o: which variables a magic sees, and what is no insertion."""
+"""`{{name}}`, --with and -o: which variables a magic sees, and what is not an insertion."""
 
 from __future__ import annotations
 

@@ -47,10 +47,15 @@ def test_route_cell_on_the_local_model_and_again_after_a_restart(home: Path, sdk
         assert not reply.results  # shown once
         assert "own/smollm2 · &#36;0 · " in reply.markdown
         assert "Paris" in reply.markdown
-        told = reply.displays[0]["metadata"]["ipyrouter"]
-        assert (told["cost"], told["tier"], told["cached"], told["estimated"]) == ("0", "fast", False, False)
-        assert told["input_tokens"] > 10
-        assert told["output_tokens"] > 1
+        figures = reply.displays[0]["metadata"]["ipyrouter"]
+        assert (figures["cost"], figures["tier"], figures["cached"], figures["estimated"]) == (
+            "0",
+            "fast",
+            False,
+            False,
+        )
+        assert figures["input_tokens"] > 10
+        assert figures["output_tokens"] > 1
         text = first.run("print(_.text)").out.strip()
         assert text
         imported = first.run("import sys; print({'openai', 'anthropic'} & set(sys.modules))").out
@@ -89,7 +94,7 @@ def test_an_error_fails_the_cell_so_that_run_all_stops(home: Path, server: Fault
         running.run("%load_ext ipyrouter")
         reply = running.run("%%route\nExplain closures")
         assert reply.status == "error"
-        assert reply.error.startswith("RouteError: o/status-401: 401 Incorrect API key provided")
+        assert reply.error.startswith("AuthError: o/status-401: 401 Incorrect API key provided")
         assert len(reply.error.splitlines()) == 1
         assert "failed" in reply.markdown
         typo = running.run("%route -t fats Explain closures")

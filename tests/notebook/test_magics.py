@@ -1,4 +1,4 @@
-"""What a person types, in a real IPython shell against the loopback server."""
+"""What a user types, in a real IPython shell against the loopback server."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def test_a_question_mark_is_no_call_for_help(shell: Shell, requests: list[Any], 
 def test_help_is_complete_however_it_is_asked_for(shell: Shell) -> None:
     table = options.help_text("%%route [options], the prompt below", options.ROUTE).splitlines()
     for asked in ("%route --help", "%%route?", "%route?"):
-        told = shell.run(asked).out
-        assert [line for line in table if line.strip() not in told] == []
-        assert "cities = %route -f json" in told
+        shown = shell.run(asked).out
+        assert [line for line in table if line.strip() not in shown] == []
+        assert "cities = %route -f json" in shown
 
 
 def test_help_syntax_still_works(shell: Shell, requests: list[Any]) -> None:
@@ -163,8 +163,8 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%%route -o class\nx", "is no name for a variable"),
         ("%%route --chat ''\nx", "A conversation needs a name."),
         ("%router export costs", "costs has no ending that tells the format."),
-        ("%router report 2026-11", "'2026-11' is no date."),
-        ("%router report 24.11.2026", "'24.11.2026' is no date."),
+        ("%router report 2026-11", "'2026-11' is not a valid date."),
+        ("%router report 24.11.2026", "'24.11.2026' is not a valid date."),
         ("%%route --max-tokens many\nx", "'many' is no number of tokens."),
         ("%%route --max-tokens " + "9" * 5000 + "\nx", "is no number of tokens."),
         ("%%route --temperature hot\nx", "'hot' is no number."),
@@ -177,11 +177,11 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%router log 99999999999999999999", "is no number of rows."),
         ("%router export ~nobody.at.all/log.csv", "there is no such home folder"),
         ("%router rebuild-log ~nobody.at.all/x.ipynb", "there is no such home folder"),
-        ("%router report 9999-12-31", "is no day of the log"),
+        ("%router report 9999-12-31", "is not a day that the log can hold"),
         ("%router export", "needs a file"),
         ("%router export log.xls", "Unknown format '.xls'. Known: .csv, .json, .parquet."),
         ("%router export nowhere/log.csv", "cannot be written"),
-        ("%router report yesterdayy", "'yesterdayy' is no date."),
+        ("%router report yesterdayy", "'yesterdayy' is not a valid date."),
         ("%%route --tmp 0.5\nx", "Unknown option '--tmp'. Did you mean '--temperature'?"),
         ("%%route --temp 0.5\nx", "Did you mean '--temperature'?"),
         ("%%route --max_tokens 5\nx", "Did you mean '--max-tokens'?"),
@@ -202,7 +202,7 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%router learn all", "%router learn takes no 'all'."),
         ("%router export log.csv --tier fats", "Unknown tier 'fats'."),
         ("%router export log.csv --status okay", "Unknown status 'okay'. Did you mean 'ok'?"),
-        ("%router export log.csv --since yesterdayy", "'yesterdayy' is no date."),
+        ("%router export log.csv --since yesterdayy", "'yesterdayy' is not a valid date."),
         ("%router export log.csv --day 2026-11-23", "Unknown option '--day'."),
         ("%router log 5 6", "'5 6' is no number of rows."),
     ],
@@ -273,7 +273,7 @@ def test_a_failed_chain_fails_the_cell(shell: Shell, make_router: MakeRouter) ->
     ran = shell.run("%%route\nExplain closures")
     assert isinstance(ran.error, RouteError)
     lines = (ran.out + ran.err).strip().splitlines()
-    assert lines[0].startswith("AuthError: a/status-401: 401 Incorrect API key provided")
+    assert lines[0].startswith("RouteError: a/status-401: 401 Incorrect API key provided")
     assert lines[1] == "  o/status-429-30: 429 Rate limit reached"
     assert len(lines) == 2
 
@@ -447,8 +447,8 @@ def test_a_model_that_was_left_alone_was_last_seen_before(shell: Shell, make_rou
 def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/ok"]))
     shell.run("%%route\nExplain closures")
-    told = shell.run("%router status").out
-    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: 429 Rate limit reached", told)
+    shown = shell.run("%router status").out
+    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: 429 Rate limit reached", shown)
 
 
 def test_status_tells_what_is_left_of_a_budget(shell: Shell, make_router: MakeRouter) -> None:

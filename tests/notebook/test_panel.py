@@ -292,10 +292,10 @@ def test_the_log_holds_no_maths(shell: Shell) -> None:
 
 def test_in_a_terminal_the_panel_is_text(shell: Shell) -> None:
     shell.run("%%route -q\nExplain closures")
-    told = shell.run("%router panel").out
-    assert "ipyrouter · all of the log" in told
-    assert "calls: 1" in told
-    assert "mid: $" in told
+    shown = shell.run("%router panel").out
+    assert "ipyrouter · all of the log" in shown
+    assert "calls: 1" in shown
+    assert "mid: $" in shown
 
 
 def test_a_live_panel_in_a_kernel(home: Path, server: FaultServer) -> None:

@@ -48,9 +48,9 @@ def test_a_lost_log_is_rebuilt(
     ("text", "said"),
     [
         (None, "cannot be read"),
-        ("{", "is no notebook"),
-        ("[]", "is no notebook"),
-        ("[" * 100_000, "is no notebook"),
+        ("{", "is not a notebook"),
+        ("[]", "is not a notebook"),
+        ("[" * 100_000, "is not a notebook"),
         ('{"cells": [{"outputs": [{"metadata": {"ipyrouter": {"id": "1"}}}]}]}', "are damaged; nothing was restored"),
     ],
 )

@@ -76,9 +76,9 @@ def test_one_bundle_of_markdown_and_text_badge_first() -> None:
 
 
 def test_metadata_tells_the_cost_without_the_text() -> None:
-    told = render.metadata(BASE)["ipyrouter"]
-    assert told["cost"] == "0.000123"
-    assert "Hello" not in str(told)
+    figures = render.metadata(BASE)["ipyrouter"]
+    assert figures["cost"] == "0.000123"
+    assert "Hello" not in str(figures)
 
 
 def test_badge_escapes_model_names() -> None:

@@ -19,8 +19,8 @@ def test_a_setting_reaches_the_router_and_none_takes_it_back(shell: Shell) -> No
     assert ipyrouter.default_router().config.budget.session == Decimal(1)
     assert "budget for this session: $1.00 left" in shell.run("%router status").out
     assert shell.run("%config IPyRouter.max_usd").value == 1
-    told = shell.run("%router config").value.loc["budget.session"]
-    assert (told["value"], told["from"]) == ("1.0", "%config IPyRouter")
+    setting = shell.run("%router config").value.loc["budget.session"]
+    assert (setting["value"], setting["from"]) == ("1.0", "%config IPyRouter")
     shell.run("%config IPyRouter.max_usd = None")
     assert ipyrouter.default_router().config.budget.session is None
 
@@ -62,8 +62,8 @@ def test_a_bad_setting_fails_the_cell_and_changes_nothing(shell: Shell, line: st
 
 
 def test_help_lists_the_settings(shell: Shell) -> None:
-    told = shell.run("%config IPyRouter").out
-    assert "IPyRouter.max_usd=<Float>\n    dollars that this session may spend" in told
+    shown = shell.run("%config IPyRouter").out
+    assert "IPyRouter.max_usd=<Float>\n    dollars that this session may spend" in shown
     assert "IPyRouter" not in shell.run("%unload_ext ipyrouter\n%config").out
 
 

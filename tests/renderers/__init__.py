@@ -1,1 +1,1 @@
-"""Front ends' Markdown renderers, and texts to try them with."""
+"""Front ends' Markdown renderers, and answers to try them with."""

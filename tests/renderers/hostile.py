@@ -1,4 +1,4 @@
-"""Texts as an attacker, or an unlucky model, writes them: a seeded grammar of what Markdown readers disagree on."""
+"""Answers as an attacker, or an unlucky model, writes them: a seeded grammar of what Markdown readers disagree on."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ENDS = ("\n", "\n", "\n\n", "\n\n", "\n\n\n", "\n \n", "", " ", "\r\n", "  \n", 
 
 
 class Writer:
-    """Writes texts, the same ones for the same seed."""
+    """Writes answers, the same ones for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)

@@ -1,6 +1,6 @@
-"""Renders what hostile texts become in every reader, and looks for harm in the HTML.
+"""Renders what hostile answers become in every reader, and looks for harm in the HTML.
 
-python -m tests.renderers.prove COUNT [SEED] tells of each fault, and in the end how many texts there were.
+python -m tests.renderers.prove COUNT [SEED] prints each fault, and in the end how many answers there were.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def block(writer: Writer) -> str:
 
 
 def documents(count: int, seed: int = 0) -> Iterator[str]:
-    """Yield Markdown as our outputs hold it, made of hostile texts; most of it answers."""
+    """Yield Markdown as our outputs hold it, made of hostile text; most of it answers."""
     kinds = (answer, arriving, answer, report, answer, block, answer, dry_run)
     for number in range(count):
         yield kinds[number % len(kinds)](Writer(seed * 10_000_000 + number))
@@ -78,7 +78,7 @@ def faults(markdown: str, read: dict[str, Callable[[str], str]]) -> list[str]:
 
 
 def main(count: int, seed: int = 0) -> int:
-    """Return how many of the texts are not rendered as they should be."""
+    """Return how many of the answers are not rendered as they should be."""
     bad = 0
     with JupyterLab() as jupyterlab:
         read = readers(jupyterlab)
@@ -86,7 +86,7 @@ def main(count: int, seed: int = 0) -> int:
             if wrong := faults(markdown, read):
                 bad += 1
                 print(f"--- {number} of seed {seed}: {wrong}\n{markdown}", file=sys.stderr)
-    print(f"{count} texts, {bad} with faults")
+    print(f"{count} answers, {bad} with faults")
     return bad
 
 

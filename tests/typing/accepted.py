@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_type
 
 import ipyrouter
 from ipyrouter import Answer, Classification, IPyRouterError, Message, Router
-from ipyrouter.errors import RateLimitError, RouteError
+from ipyrouter.errors import CallError, RouteError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,8 @@ ipyrouter.use_router(None)
 
 try:
     ipyrouter.route("What is a list?")
-except RateLimitError as failed:
-    assert_type(failed.attempts[0].fault, RouteError | None)
+except RouteError as failed:
+    assert_type(failed.fault, CallError | None)
+    assert_type(failed.attempts[0].fault, CallError | None)
 except IPyRouterError as error:
     assert_type(str(error), str)

@@ -1,0 +1,83 @@
+"""The well-known services, and which backends there are: read when first needed."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from ipyrouter.errors import ConfigError, did_you_mean
+from ipyrouter.text import redact
+
+BACKENDS = "ipyrouter.backends"
+"""The group of entry points under which packages register backends."""
+_FILE = Path(__file__).parents[1] / "providers" / "providers.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that is known without config: see providers.toml."""
+
+    name: str
+    sdk: str
+    address: str
+    limit: str
+    key: str | None = None
+    variable: str | None = None
+    prefixes: tuple[str, ...] = ()
+    supports: tuple[str, ...] = ()
+
+    def serves(self, address: str) -> bool:
+        """Tell whether an address is at the service's host; servers on this machine may be anybody's."""
+        own = urlsplit(self.address).hostname or ""
+        try:
+            host = urlsplit(address).hostname or ""
+        except ValueError:
+            return False
+        return own != "localhost" and (host == own or host.endswith(f".{own}"))
+
+
+@functools.cache
+def services() -> Mapping[str, Service]:
+    """Return the services by their names."""
+    found = {}
+    for name, table in tomllib.loads(_FILE.read_text("utf-8")).items():
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        found[name] = Service(name, **values)
+    return MappingProxyType(found)
+
+
+def maker_of(model: str) -> str | None:
+    """Return the service whose models' names begin like this one, if there is one."""
+    return next((name for name, service in services().items() if model.startswith(service.prefixes)), None)
+
+
+def registered() -> Iterable[importlib.metadata.EntryPoint]:
+    """Return the backends that other packages register."""
+    return importlib.metadata.entry_points(group=BACKENDS)
+
+
+def backends() -> tuple[str, ...]:
+    """Return the names of all backends, those of other packages included."""
+    return tuple(sorted({service.sdk for service in services().values()} | {entry.name for entry in registered()}))
+
+
+def load_backend(name: str) -> Any:
+    """Return the class of a backend that another package registers. Raises ConfigError where that fails."""
+    entry = next((entry for entry in registered() if entry.name == name), None)
+    if entry is None:
+        raise ConfigError(f"There is no backend {redact.excerpt(name)}.", did_you_mean(name, backends()))
+    try:
+        return entry.load()
+    except Exception as error:  # noqa: BLE001  a stranger's module may raise anything
+        package = entry.dist.name if entry.dist is not None else entry.value
+        raise ConfigError(
+            f"The backend {name!r} of the package {package} could not be loaded: {type(error).__name__}: {error}.",
+            f"Reinstall or upgrade {package}, or name another sdk.",
+        ) from None
