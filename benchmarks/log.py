@@ -97,7 +97,7 @@ def _say(name: str, work: Callable[[], Any]) -> None:
 def fill(home: Path, rows: int) -> None:
     """Write the rows past the router, which would take minutes, and compute the sums once for all of them."""
     store = SQLiteStore(home)
-    store.cached([b"nothing"], 1)  # makes the database
+    store.clear_cache()  # makes the database
     connection = sqlite3.connect(home / "ipyrouter.db", isolation_level=None)
     connection.execute("BEGIN")
     schema.drop_triggers(connection)

@@ -24,10 +24,14 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks whether c
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a budget forbids a call, in words; ``unpriced`` where no price is known to keep it with."""
+    """Why a budget forbids a call, in words.
+
+    ``unpriced`` where no price is known to keep it with, ``unknown`` where nobody knows what is spent of it.
+    """
 
     reason: str
     unpriced: bool = False
+    unknown: bool = False
 
 
 @dataclass(slots=True)
@@ -127,7 +131,7 @@ class Budget:
         for limit in self._spans():
             used = self._ledger.used(limit, self._session)
             if isinstance(used, Unavailable):
-                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}")
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}", unknown=True)
             if used + to_pico(worst) > limit.pico:
                 words = _shortage(store.Refusal(limit, used, used))
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
@@ -157,7 +161,7 @@ class Budget:
                 holdings.reservations[reserved.id] = pico
                 return reserved.id
             if isinstance(reserved, Unavailable):
-                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}")
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}", unknown=True)
             left = until - self._clock.monotonic()
             # What this very request holds is no other call's, and does not come back before its end.
             if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
@@ -182,7 +186,8 @@ class Budget:
             ("today", self._limits.day, "day"),
             ("this month", self._limits.month, "month"),
         )
-        return [Limit(name, to_pico(most), period) for name, most, period in spans if most is not None]
+        strict = self._limits.action == "block"
+        return [Limit(name, to_pico(most), period, strict) for name, most, period in spans if most is not None]
 
 
 def _unknown(unavailable: Unavailable) -> str:

@@ -174,7 +174,7 @@ class RequestRun:
 
     def finish_cached(self, hit: CachedAnswer) -> Answer:
         """Answer with what was in the cache."""
-        self.outcome = "cached"
+        self.outcome, self.cache_key = "cached", hit.key
         attempt = Attempt(
             tier=hit.tier,
             candidate=Candidate(hit.provider, hit.model),

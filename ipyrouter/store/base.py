@@ -26,8 +26,9 @@ Period = Literal["session", "day", "month"]
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """A completion as it was stored; ``cost`` is what it cost in dollars then."""
+    """A completion as it was stored under ``key``; ``cost`` is what it cost in dollars then."""
 
+    key: bytes
     provider: str
     model: str
     tier: TierName
@@ -80,11 +81,15 @@ class AnswerCache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A budget: its name in messages, the most in 1e-12 dollars, and the period (of the store's clock, UTC)."""
+    """A budget: its name in messages, the most in 1e-12 dollars, and the period (of the store's clock, UTC).
+
+    Where nobody knows what was spent of it, a ``strict`` one is Unavailable; any other one counts what is known.
+    """
 
     name: str
     pico: int
     period: Period
+    strict: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +330,7 @@ class LogWriter(Protocol):
         """Write a request with its attempts and, if a key is given, the cache entry, in one transaction.
 
         With a new entry those older than ``max_age_days`` are deleted, and the least recently used beyond ``max_mb``.
+        Of an answer that came from the cache, the key notes that it was used.
         """
         ...
 

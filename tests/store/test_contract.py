@@ -90,7 +90,9 @@ def test_the_least_recently_used_goes_first(store: Store, clock: ManualClock) ->
         store.record(a_record(f"{number}"), bytes([number]) * 32, 500)
         clock.pass_(DAY)
     clock.pass_(2 * DAY)
-    assert store.cached([bytes(32)], 30) is not None  # the oldest, used just now
+    hit = store.cached([bytes(32)], 30)  # the oldest, used just now
+    assert hit is not None
+    store.record(a_record("again", status="cached"), hit.key, 500)
     clock.pass_(DAY)
     store.record(a_record("more"), KEY, 8 * 309 / 1e6)
     left = [number for number in range(10) if store.cached([bytes([number]) * 32], 30) is not None]

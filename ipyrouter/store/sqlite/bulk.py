@@ -227,7 +227,10 @@ def _numbers(column: Column, joined: str, count: int) -> NDArray[Any]:
 def _whole(joined: str | None, count: int) -> NDArray[Any]:
     if joined is None or joined.encode().translate(None, b"0123456789,-"):
         raise UnevenError
-    numbers = np.fromstring(joined, np.int64, sep=",")
+    try:
+        numbers = np.fromstring(joined, np.int64, sep=",")
+    except ValueError:  # an empty or half a number
+        raise UnevenError from None
     if len(numbers) != count:
         raise UnevenError
     return numbers

@@ -17,13 +17,13 @@ from ipyrouter.store.sqlite.ledger import drop_lapsed, has_lapsed
 from ipyrouter.text.amounts import from_pico
 from ipyrouter.types import TIERS, Answer, Finish, Usage
 
-_TOUCH = schema.DAY  # a hit is noted at most once a day, so that reading stays reading
+_TOUCH = schema.DAY  # a hit is noted at most once a day: each time costs an entry of the index
 _FINISHES = get_args(Finish)
-_COLUMNS = "key, created, used, provider, model, tier, text, usage, finish, cost_pico, escalated_from"
+_COLUMNS = "key, created, provider, model, tier, text, usage, finish, cost_pico, escalated_from"
 
 
-_Hit = tuple[int, int, CachedAnswer]
-"""The place of the key among those that were looked for, the last use, and the answer."""
+_Hit = tuple[int, CachedAnswer]
+"""The place of the key among those that were looked for, and the answer."""
 
 
 class Cache:
@@ -51,7 +51,7 @@ class Cache:
         def write(sql: sqlite3.Connection) -> CachedAnswer | Claim:
             # Once more, now that nobody else can write: the answer may have come in between.
             if found := _find(sql, keys, max_age_days, now):
-                return min(found)[2]
+                return _first(found)
             drop_lapsed(sql, "claims", now, monotonic)
             row = (claim, owner, now + int(seconds * 1e6), monotonic + seconds)
             made = sql.execute("INSERT OR IGNORE INTO claims (key, owner, expires, lapses) VALUES (?, ?, ?, ?)", row)
@@ -84,20 +84,14 @@ class Cache:
         except StoreError:  # a newer schema: the record that follows says so
             return None, None
         hits = [one for one in found if not isinstance(one, Claim)]
-        if not hits:
-            return None, next((one for one in found if isinstance(one, Claim)), None)
-        place, used, answer = min(hits)
-        if now - used > _TOUCH:
-            query = "UPDATE cache SET used = ? WHERE key = ?"
-            self._database.write(lambda sql: sql.execute(query, (now, keys[place])).rowcount)
-        return answer, None
+        return _first(hits) if hits else None, next((one for one in found if isinstance(one, Claim)), None)
 
     def clear_cache(self) -> int:
         """Delete all cached completions and return how many there were."""
 
         def clear(sql: sqlite3.Connection) -> int:
             gone = sql.execute("DELETE FROM cache").rowcount
-            sql.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('cache_bytes', 0)")
+            sql.execute("INSERT OR REPLACE INTO counters (name, value, control) VALUES ('cache_bytes', 0, 0)")
             return gone
 
         return self._database.write(clear)
@@ -109,16 +103,18 @@ def _find(sql: sqlite3.Connection, keys: Sequence[bytes], max_age_days: float, n
     query = f"SELECT {_COLUMNS} FROM cache WHERE key IN ({marks})"
     age = max_age_days * schema.DAY
     found = []
-    for key, created, used, *rest in sql.execute(query, tuple(keys)):
+    for key, created, *rest in sql.execute(query, tuple(keys)):
         # One that a clock ahead has dated far into the future would never grow old.
-        if type(created) is int and type(used) is int and abs(now - created) <= age:
-            answer = _answer(rest)
-            if answer is not None:
-                found.append((keys.index(key), used, answer))
+        if type(created) is int and abs(now - created) <= age and (answer := _answer(key, rest)) is not None:
+            found.append((keys.index(key), answer))
     return found
 
 
-def _answer(row: list[Any]) -> CachedAnswer | None:
+def _first(hits: list[_Hit]) -> CachedAnswer:
+    return min(hits, key=lambda hit: hit[0])[1]
+
+
+def _answer(key: bytes, row: list[Any]) -> CachedAnswer | None:
     """Return a row as an answer; None if damage that SQLite does not see has met it."""
     provider, model, tier, text, usage, finish, cost, escalated_from = row
     sound = (
@@ -132,7 +128,7 @@ def _answer(row: list[Any]) -> CachedAnswer | None:
     if not sound or tokens is None:
         return None
     amount = None if cost is None else from_pico(cost)
-    return CachedAnswer(provider, model, tier, text, tokens, cast(Finish, finish), amount, escalated_from)
+    return CachedAnswer(key, provider, model, tier, text, tokens, cast(Finish, finish), amount, escalated_from)
 
 
 def _usage(saved: Any) -> Usage | None:
@@ -171,10 +167,20 @@ def put(
         f" escalated_from) VALUES ({marks})",
         row,
     )
-    count = "UPDATE counters SET value = value + ? WHERE name = 'cache_bytes' RETURNING value"
+    count = (
+        "UPDATE counters SET value = value + ?1, control = control + ?1 WHERE name = 'cache_bytes'"
+        f" AND {schema.SOUND} RETURNING value"
+    )
     counted = sql.execute(count, (grown,)).fetchall()
-    if not counted or type(counted[0][0]) is not int or not 0 <= counted[0][0] <= max_bytes:
+    if not counted or not 0 <= counted[0][0] <= max_bytes:
         _evict(sql, max_bytes)
+
+
+def touch(sql: sqlite3.Connection, key: bytes, now: int) -> None:
+    """Note inside a transaction that an entry was used."""
+    # A last use in the future is one of a clock that was ahead.
+    query = "UPDATE cache SET used = ? WHERE key = ? AND used NOT BETWEEN ? AND ?"
+    sql.execute(query, (now, key, now - _TOUCH, now))
 
 
 def _size(value: Any) -> int:
@@ -194,4 +200,4 @@ def _evict(sql: sqlite3.Connection, max_bytes: int) -> None:
             else:
                 doomed.append((key,))
         sql.executemany("DELETE FROM cache WHERE key = ?", doomed)
-    sql.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('cache_bytes', ?)", (held,))
+    sql.execute("INSERT OR REPLACE INTO counters (name, value, control) VALUES ('cache_bytes', ?1, ?1)", (held,))

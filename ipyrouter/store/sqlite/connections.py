@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ipyrouter.store.sqlite import migrations
+from ipyrouter.store.sqlite import migrations, schema
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 FileId = tuple[int, int]
 
 NO_FILE: FileId = (0, 0)
+OUT_OF_REACH: FileId = (-1, -1)  # nobody can tell what is at the path
 _IDLE = 4  # connections that are kept open
 _PAUSE = 0.25  # seconds that SQLite itself waits for another writer before it lets us look around
 _FORK_PATIENCE = 30.0  # seconds that a fork waits for the steps under way
@@ -119,11 +120,13 @@ class Connections:
             self.gate.leave()
 
     def file(self) -> FileId:
-        """Return which file is at the path now."""
+        """Return which file is at the path now, NO_FILE or OUT_OF_REACH."""
         try:
             found = os.stat(self._name)  # noqa: PTH116  at every step: half the time of Path.stat
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return NO_FILE
+        except OSError:
+            return OUT_OF_REACH
         return found.st_dev, found.st_ino
 
     def close(self) -> None:
@@ -189,6 +192,8 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Choose the journal, and bring the schema to the current version. Raises StoreError for a newer one."""
     version = migrations.version_of(connection)
     migrations.refuse_newer(version, path)
+    if connection.execute("PRAGMA encoding").fetchone()[0] != "UTF-8":  # a byte of the header: no text could be read
+        raise sqlite3.DatabaseError("its encoding is not UTF-8")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError as error:
@@ -199,6 +204,8 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     if version != migrations.VERSION:
         transaction(connection, lambda sql: migrations.upgrade(sql, path))
+    elif schema.missing(connection):
+        transaction(connection, schema.complete)
 
 
 def transaction(connection: sqlite3.Connection, work: Work[T]) -> T:

@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ipyrouter.store.sqlite import schema
 from ipyrouter.store.sqlite.connections import FileId, connect, prepare, transaction
 
-_TABLES = ("answers", "attempts", "cache", "counters", "reservations", "claims", "sums")
 Salvage = Callable[[sqlite3.Connection, sqlite3.Connection], None]
 """Puts into a new database what must outlive the damaged one: (damaged, new). It may raise whatever reading raises."""
 
@@ -63,8 +63,10 @@ def is_damaged(path: Path) -> bool:
         try:
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 return True
-            for table in _TABLES:
-                connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
+            if connection.execute("PRAGMA encoding").fetchone()[0] != "UTF-8":
+                return True
+            for table, columns in schema.columns().items():
+                connection.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 1").fetchall()
         finally:
             connection.close()
     except (sqlite3.Error, UnicodeError, MemoryError) as error:

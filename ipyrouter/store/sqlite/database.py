@@ -20,7 +20,16 @@ from typing import TypeVar
 from ipyrouter import interrupts
 from ipyrouter.errors import StoreError
 from ipyrouter.store.sqlite import schema
-from ipyrouter.store.sqlite.connections import Connection, Connections, FileId, StepError, Work, connect, transaction
+from ipyrouter.store.sqlite.connections import (
+    NO_FILE,
+    Connection,
+    Connections,
+    FileId,
+    StepError,
+    Work,
+    connect,
+    transaction,
+)
 from ipyrouter.store.sqlite.damage import Salvage, Trouble, is_damaged, meaning, set_aside
 
 T = TypeVar("T")
@@ -116,7 +125,16 @@ class Database:
                 return disk, memory
 
     def read_disk(self, work: Work[T]) -> T:
-        """Return what work gives on the disk. Raises what SQLite raises, OSError or StoreError."""
+        """Return what work gives on the disk. Raises what SQLite raises, OSError or StoreError.
+
+        Where there is no file, an empty database in memory stands in: reading makes none.
+        """
+        if self.file() == NO_FILE:
+            empty = _in_memory()
+            try:
+                return work(empty)
+            finally:
+                empty.close()
         return self._on_disk(lambda connection: work(connection.sql))
 
     def file(self) -> FileId:
@@ -191,7 +209,10 @@ class Database:
             return
         self._rights_are_known = True
         folder = self.path.parent
-        rights = stat.S_IMODE(folder.stat().st_mode)
+        try:
+            rights = stat.S_IMODE(folder.stat().st_mode)
+        except OSError:  # it was removed just now
+            return
         if rights & 0o077:
             self._warn(f"Others may look into {folder} (rights {rights:04o}). Run: chmod 700 {folder}", "rights")
 
@@ -209,9 +230,7 @@ class Database:
         self._connections.gate.enter()
         try:
             if self._overflow is None:
-                overflow = connect(None)
-                transaction(overflow, schema.create)
-                self._overflow = overflow
+                self._overflow = _in_memory()
             return work(self._overflow)
         finally:
             self._connections.gate.leave()
@@ -262,6 +281,13 @@ class Database:
         if self._overflow is not None:
             _of_parents.append(self._overflow)
             self._overflow = None
+
+
+def _in_memory() -> sqlite3.Connection:
+    """Return an empty database in memory."""
+    connection = connect(None)
+    transaction(connection, schema.create)
+    return connection
 
 
 def _wipe(connection: Connection) -> str:

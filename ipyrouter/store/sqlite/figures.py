@@ -153,7 +153,12 @@ def _ranked(row: tuple[Any, ...]) -> RankedRequest | None:
     )
 
 
-def is_incomplete(sql: sqlite3.Connection) -> bool:
-    """Tell whether there are rows and no sums: damage that SQLite does not see."""
-    query = "SELECT EXISTS (SELECT 1 FROM attempts) AND NOT EXISTS (SELECT 1 FROM sums)"
+def is_damaged(sql: sqlite3.Connection) -> bool:
+    """Tell whether there are rows and no sums, or sums that cannot be: damage that SQLite does not see."""
+    numbers = ("hour", "band", *_MEASURES, *schema.most("t"))
+    sound = " AND ".join(f"typeof({name}) = 'integer' AND {name} >= 0" for name in numbers)
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM attempts) AND NOT EXISTS (SELECT 1 FROM sums)"
+        f" OR EXISTS (SELECT 1 FROM sums WHERE NOT ({sound}))"
+    )
     return bool(sql.execute(query).fetchone()[0])

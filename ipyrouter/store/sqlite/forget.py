@@ -35,5 +35,6 @@ def _forget_cached(sql: sqlite3.Connection, chosen: str, values: list[Any], befo
     else:
         sql.execute("DELETE FROM cache")
     sql.execute(
-        "INSERT OR REPLACE INTO counters (name, value) SELECT 'cache_bytes', CAST(TOTAL(size) AS INTEGER) FROM cache"
+        "INSERT OR REPLACE INTO counters (name, value, control)"
+        " SELECT 'cache_bytes', CAST(TOTAL(size) AS INTEGER), CAST(TOTAL(size) AS INTEGER) FROM cache"
     )

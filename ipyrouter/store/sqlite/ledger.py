@@ -18,12 +18,11 @@ from ipyrouter.store.owners import lapsed
 from ipyrouter.store.sqlite import schema, spending
 from ipyrouter.store.sqlite.connections import NO_FILE
 from ipyrouter.store.sqlite.database import TROUBLES, Database
-from ipyrouter.store.sqlite.spending import LastKnown
+from ipyrouter.store.sqlite.spending import LOST, LastKnown
 from ipyrouter.types import Session
 
-_LOST = "lost:"  # before the name of a counter: it was in a damaged file
 _DAMAGED = "the database's counters are damaged"
-_LOST_SESSIONS = f"{_LOST}sessions"  # its value tells when; the counters of sessions that began before are lost
+_LOST_SESSIONS = f"{LOST}sessions"  # its value tells when; the counters of sessions that began before are lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +105,11 @@ class Ledger:
         known = self._known.all()
         for name, pico in known.items():
             spent[name] = max(spent.get(name, 0), pico)
-        lines = [(name, pico // schema.MICRO, pico % schema.MICRO) for name, pico in spent.items()]
         if not complete:
             days = range(spending.month_begins(now), now // schema.DAY + 1)
-            lines += [(f"{_LOST}day:{day}", 1, 0) for day in days if f"day:{day}" not in known]
-            lines.append((_LOST_SESSIONS, now, 0))
-        new.executemany("INSERT OR REPLACE INTO counters (name, value, rest) VALUES (?, ?, ?)", lines)
+            spent |= {f"{LOST}day:{day}": 1 for day in days if f"day:{day}" not in known}
+            spent[_LOST_SESSIONS] = now
+        spending.write(new, spent)
 
     def _recorded(self, record: Record, now: int) -> None:
         """Note what a record has spent, and that its owner holds nothing any more."""
@@ -138,15 +136,15 @@ class Ledger:
         """Return what is spent of a budget: what the books say or, where the disk has none, the last known."""
         now, file, total = microseconds(self._clock.now()), self._database.file(), 0
         for counter in spending.counters(limit, session, now):
+            pico = sum(one.spent.get(counter.name, 0) for one in books if one)
             if why:
                 spent = self._known.last(counter, empty=file == NO_FILE)
             else:
                 lost = any(_is_lost(counter, limit, one) for one in books if one)
-                pico = sum(one.spent.get(counter.name, 0) for one in books if one)
                 spent = self._known.update(counter.name, pico, file, now, lost=lost)
-            if spent is None:
+            if spent is None and limit.strict:
                 return Unavailable(limit, why or "the database was damaged, and what was spent before is lost")
-            total += spent
+            total += max(pico, self._known.since(counter)) if spent is None else spent
         return total
 
     def _sound_books(self, sql: sqlite3.Connection, limits: Sequence[Limit], session: Session) -> _Books | None:
@@ -161,23 +159,11 @@ class Ledger:
         """Read what a database says of the budgets; None if damage that SQLite does not see has met its counters."""
         now = microseconds(self._clock.now())
         names = {counter.name for limit in limits for counter in spending.counters(limit, session, now)}
-        asked = [*names, *(_LOST + name for name in names), _LOST_SESSIONS, schema.COUNTED]
-        marks = ", ".join("?" * len(asked))
-        found = sql.execute(f"SELECT name, value, rest FROM counters WHERE name IN ({marks})", asked).fetchall()
-        if not all(spending.is_amount(value, rest) for _, value, rest in found):
+        values = spending.read(sql, [*names, *(LOST + name for name in names), _LOST_SESSIONS])
+        if values is None:
             return None
-        values = {name: value * schema.MICRO + rest for name, value, rest in found}
-        if schema.COUNTED not in values:
-            return None
-        return _Books(
-            {name: value for name, value in values.items() if name in names},
-            {
-                name.removeprefix(_LOST): value // schema.MICRO
-                for name, value in values.items()
-                if name.startswith(_LOST)
-            },
-            list(_promises(sql, now, self._clock.monotonic())),
-        )
+        lost = {name.removeprefix(LOST): value for name, value in values.items() if name.startswith(LOST)}
+        return _Books(values, lost, list(_promises(sql, now, self._clock.monotonic())))
 
 
 def _is_lost(counter: spending.Counter, limit: Limit, books: _Books) -> bool:

@@ -44,7 +44,9 @@ class LogWriter:
             sql.executemany(INSERT_ATTEMPT, attempts)
             if record.owner:
                 release(sql, record.owner)
-            if cache_key is not None:
+            if cache_key is not None and record.outcome == "cached":
+                cache.touch(sql, cache_key, now)
+            elif cache_key is not None:
                 most = int(max_mb * _MB)
                 cache.put(sql, cache_key, record.answer, now, max_bytes=most, max_age_days=max_age_days)
 

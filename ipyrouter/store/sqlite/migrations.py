@@ -6,18 +6,27 @@ A step is never changed once it is released: files of every version exist. Each 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from ipyrouter.errors import StoreError
 from ipyrouter.store.rows import ANSWERED, MOST_PICO
 from ipyrouter.store.sqlite import schema
 from ipyrouter.types import TIERS
 
-VERSION = 2
 _ABSURD = 1000  # no version: a damaged byte
 
 
-def _to_2(connection: sqlite3.Connection) -> None:
+class Migration(NamedTuple):
+    """A step from the version before to ``version``."""
+
+    version: int
+    name: str
+    run: Callable[[sqlite3.Connection], None]
+
+
+def _sums_counters_and_owners(connection: sqlite3.Connection) -> None:
     """Add sums by the hour, budgets' counters, each request's figures, and owners of claims and reservations."""
     connection.execute("ALTER TABLE attempts ADD COLUMN restored INTEGER NOT NULL DEFAULT 0")
     connection.execute("ALTER TABLE answers ADD COLUMN restored INTEGER NOT NULL DEFAULT 0")
@@ -34,7 +43,9 @@ def _to_2(connection: sqlite3.Connection) -> None:
     )
     for name in figures:
         connection.execute(f"ALTER TABLE answers ADD COLUMN {name} INTEGER")
-    connection.execute("ALTER TABLE counters ADD COLUMN rest INTEGER NOT NULL DEFAULT 0")
+    for name in ("rest", "control"):
+        connection.execute(f"ALTER TABLE counters ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+    connection.execute("UPDATE counters SET control = value")
     _add_figures(connection, figures)
     connection.execute("DROP INDEX attempts_spent")
     connection.execute("DROP TABLE leases")
@@ -80,7 +91,8 @@ def _total(condition: str, value: str) -> str:
     return f"CAST(min(TOTAL(CASE WHEN {condition} THEN ({value}) END), {MOST_PICO}) AS INTEGER)"
 
 
-_STEPS = {1: _to_2}
+MIGRATIONS = (Migration(2, "sums, counters and owners", _sums_counters_and_owners),)
+VERSION = MIGRATIONS[-1].version
 
 
 def upgrade(connection: sqlite3.Connection, path: Path) -> None:
@@ -94,8 +106,9 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
     if version == 0:
         schema.create(connection)
     else:
-        for step in range(version, VERSION):
-            _STEPS[step](connection)
+        for migration in MIGRATIONS:
+            if migration.version > version:
+                migration.run(connection)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

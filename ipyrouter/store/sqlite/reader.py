@@ -106,7 +106,7 @@ class LogReader:
         return list({(call.provider, call.model): call for call in calls}.values())
 
     def _summed(self, work: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
-        """Return what work gives; sums that damage has emptied are computed anew first."""
-        if any(self._database.read(lambda sql: [figures.is_incomplete(sql)])):
+        """Return what work gives; sums that are damaged are computed anew first."""
+        if any(self._database.read(lambda sql: [figures.is_damaged(sql)])):
             self._database.write(schema.rebuild, lambda: None)
         return self._database.read(work)

@@ -7,8 +7,10 @@ in the same transaction. Whatever stands in a damaged row is worth what the log 
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ipyrouter.store.rows import ATTEMPTS, MOST_PICO, MOST_SECONDS, MOST_TOKENS, REQUESTS
 
@@ -20,6 +22,11 @@ EDGES = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 
 """The input tokens above which some model's rates change, so that the sums tell them apart; others cost a scan."""
 
 COUNTED = "counted"  # the counter that says that all counters are there
+SOUND = (
+    "typeof(counters.value) = 'integer' AND typeof(counters.rest) = 'integer' AND counters.value >= 0"
+    " AND counters.rest >= 0 AND counters.control IS counters.value + counters.rest"
+)
+"""SQL that is true for a counter which no damage has changed."""
 
 _SUMMED = (
     "n, time, session, tier, provider, model, status, error_kind, cost_pico, saved_pico, input_tokens, output_tokens,"
@@ -112,7 +119,58 @@ def create(connection: sqlite3.Connection) -> None:
     """Make all tables and triggers of an empty database."""
     for statement in (*tables(), *indexes(), *sums(), *triggers()):
         connection.execute(statement)
-    connection.execute(f"INSERT INTO counters (name, value) VALUES ('cache_bytes', 0), ('{COUNTED}', 1)")
+    connection.execute(f"INSERT INTO counters (name, value, control) VALUES ('cache_bytes', 0, 0), ('{COUNTED}', 1, 1)")
+
+
+class Part(NamedTuple):
+    """A table, index or trigger, and the statement that makes it."""
+
+    kind: str
+    name: str
+    sql: str
+
+
+@functools.cache
+def parts() -> tuple[Part, ...]:
+    """Return all that a whole database has."""
+    connection = sqlite3.connect(":memory:")
+    create(connection)
+    query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type = 'trigger'"
+    found = tuple(Part(*row) for row in connection.execute(query))
+    connection.close()
+    return found
+
+
+@functools.cache
+def columns() -> dict[str, list[str]]:
+    """Return the columns of each table."""
+    connection = sqlite3.connect(":memory:")
+    create(connection)
+    tables = [part.name for part in parts() if part.kind == "table"]
+    found = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in tables}
+    connection.close()
+    return found
+
+
+def missing(connection: sqlite3.Connection) -> list[Part]:
+    """Return what a database lacks."""
+    there = set(connection.execute("SELECT type, name FROM sqlite_master"))
+    return [part for part in parts() if (part.kind, part.name) not in there]
+
+
+def complete(connection: sqlite3.Connection) -> None:
+    """Make what a database lacks, and compute from the log what hangs on it.
+
+    Raises sqlite3.OperationalError where a table of the log is gone: nothing can stand in for that.
+    """
+    lacks = missing(connection)
+    for table in ("answers", "attempts"):
+        connection.execute(f"SELECT 1 FROM {table} LIMIT 1")
+    for part in lacks:
+        connection.execute(part.sql)
+    if any(part.kind == "trigger" or part.name in ("sums", "counters") for part in lacks):
+        rebuild(connection)
+        recount(connection)
 
 
 def tables() -> Iterator[str]:
@@ -125,8 +183,8 @@ def tables() -> Iterator[str]:
         " usage TEXT NOT NULL, finish TEXT NOT NULL, cost_pico INTEGER, escalated_from TEXT) WITHOUT ROWID"
     )
     yield (
-        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL, rest INTEGER NOT NULL DEFAULT 0)"
-        " WITHOUT ROWID"
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL, rest INTEGER NOT NULL DEFAULT 0,"
+        " control INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"  # control: the sum of both
     )
     yield from ledger()
 
@@ -208,17 +266,16 @@ def recount(connection: sqlite3.Connection) -> None:
     Only damage makes this necessary.
     """
     cost = amount("cost_pico")
+    whole_part, rest = total(f"({cost}) / {MICRO}"), total(f"({cost}) % {MICRO}")
     for name in (f"'day:' || (time / {DAY})", "'session:' || session"):
         connection.execute(
-            f"INSERT INTO counters (name, value, rest) SELECT {name}, {total(f'({cost}) / {MICRO}')},"
-            f" {total(f'({cost}) % {MICRO}')} FROM attempts WHERE restored = 0 GROUP BY 1"
-            # An integer is less than any text, and more than NULL.
-            " ON CONFLICT (name) DO UPDATE SET value = CASE WHEN typeof(value) = 'integer' AND value > excluded.value"
-            " THEN value ELSE excluded.value END,"
-            " rest = CASE WHEN typeof(rest) = 'integer' AND rest >= 0 AND typeof(value) = 'integer'"
-            " AND value > excluded.value THEN rest ELSE excluded.rest END"
+            f"INSERT INTO counters (name, value, rest, control) SELECT {name}, {whole_part}, {rest},"
+            f" {whole_part} + {rest} FROM attempts WHERE restored = 0 GROUP BY 1"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value, rest = excluded.rest, control = excluded.control"
+            f" WHERE NOT ({SOUND}) OR value < excluded.value"
         )
-    connection.execute(f"INSERT OR REPLACE INTO counters (name, value) VALUES ('{COUNTED}', 1)")
+    connection.execute(f"DELETE FROM counters WHERE NOT ({SOUND})")
+    connection.execute(f"INSERT OR REPLACE INTO counters (name, value, control) VALUES ('{COUNTED}', 1, 1)")
 
 
 def _add(row: str, sign: int) -> str:
@@ -236,10 +293,10 @@ def _add(row: str, sign: int) -> str:
 def _spend(row: str, sign: int) -> str:
     cost = amount(f"{row}.cost_pico")
     value, rest = (f"{sign} * IFNULL(({cost}) {part} {MICRO}, 0)" for part in ("/", "%"))
-    # A counter that is no number stays so, because a reader must see that.
-    kept = "CASE WHEN typeof(counters.{0}) = 'integer' THEN counters.{0} + excluded.{0} ELSE counters.{0} END"
+    # A damaged counter stays as it is, because a reader must see that.
     return "; ".join(
-        f"INSERT INTO counters (name, value, rest) SELECT {name}, {value}, {rest} WHERE {row}.restored = 0"
-        f" ON CONFLICT (name) DO UPDATE SET value = {kept.format('value')}, rest = {kept.format('rest')}"
+        f"INSERT INTO counters (name, value, rest, control) SELECT {name}, {value}, {rest}, {value} + {rest}"
+        f" WHERE {row}.restored = 0 ON CONFLICT (name) DO UPDATE SET value = value + excluded.value,"
+        f" rest = rest + excluded.rest, control = control + excluded.control WHERE {SOUND}"
         for name in (f"'day:' || ({row}.time / {DAY})", f"'session:' || {row}.session")
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ipyrouter.store import rows
 from ipyrouter.store.base import Limit, microseconds, moment
@@ -14,7 +16,7 @@ from ipyrouter.store.sqlite import schema
 from ipyrouter.store.sqlite.connections import FileId
 from ipyrouter.types import Session
 
-_MOST = 2**62  # of a counter: more is damage
+LOST = "lost:"  # before the name of a counter: it was in a damaged file
 
 
 class Counter(NamedTuple):
@@ -52,6 +54,11 @@ class LastKnown:
         self._read_at = 0  # when anything was last read
         self._since: dict[str, int] = defaultdict(int)  # spent by this process since
         self._missing: dict[str, int] = defaultdict(int)  # what files that are gone held, and the present one does not
+        _all.add(self)
+
+    def after_fork_in_child(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     def spent(self, names: Iterable[str], pico: int) -> None:
         """Note what this process has spent, wherever that is recorded."""
@@ -88,28 +95,42 @@ class LastKnown:
             begun_since = 0 < self._read_at <= counter.begun
             return self._since[counter.name] if begun_since or (empty and not self._read_at) else None
 
+    def since(self, counter: Counter) -> int:
+        """Return what this process has spent since it last read a counter."""
+        with self._lock:
+            return self._since[counter.name]
+
     def all(self) -> dict[str, int]:
         """Return all counters that were read, as they are now."""
         with self._lock:
             return {name: total + self._since[name] for name, (_, total) in self._read.items()}
 
 
-def is_amount(value: Any, rest: Any) -> bool:
-    """Tell whether a counter's two parts can be: damage may have made them anything."""
-    return type(value) is int and type(rest) is int and abs(value) < _MOST and abs(rest) < _MOST
+def read(sql: sqlite3.Connection, names: Iterable[str] | None = None) -> dict[str, int] | None:
+    """Return counters in 1e-12 dollars; None if damage that SQLite does not see has met one of them."""
+    asked = None if names is None else [*names, schema.COUNTED]
+    chosen = "" if asked is None else f" WHERE name IN ({', '.join('?' * len(asked))})"
+    found = sql.execute(f"SELECT name, value, rest, {schema.SOUND} FROM counters{chosen}", asked or ()).fetchall()
+    values = {name: (value, rest) for name, value, rest, sound in found if sound and isinstance(name, str)}
+    if len(values) < len(found) or schema.COUNTED not in values:
+        return None
+    return {name: value * schema.MICRO + rest for name, (value, rest) in values.items()}
+
+
+def write(sql: sqlite3.Connection, counters: dict[str, int]) -> None:
+    """Put counters in 1e-12 dollars into a database."""
+    parts = ((name, *divmod(pico, schema.MICRO)) for name, pico in counters.items())
+    query = "INSERT OR REPLACE INTO counters (name, value, rest, control) VALUES (?, ?, ?, ?)"
+    sql.executemany(query, [(name, value, rest, value + rest) for name, value, rest in parts])
 
 
 def of_damaged(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
     """Return what can be read of the spending in a damaged database, by counter, and whether that is all of it."""
     try:
-        found = damaged.execute("SELECT name, value, rest FROM counters").fetchall()
-        if all(is_amount(value, rest) for _, value, rest in found) and schema.COUNTED in {name for name, *_ in found}:
-            return {
-                name: value * schema.MICRO + rest
-                for name, value, rest in found
-                if name.startswith(("day:", "session:"))
-            }, True
-    except (sqlite3.Error, UnicodeError, MemoryError, TypeError, AttributeError):
+        counted = read(damaged)
+        if counted is not None:
+            return counted, True
+    except (sqlite3.Error, UnicodeError, MemoryError):
         pass  # the log tells as much
     spent: dict[str, int] = defaultdict(int)
     try:
@@ -120,3 +141,15 @@ def of_damaged(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
     except (sqlite3.Error, UnicodeError, MemoryError):
         return dict(spent), False
     return dict(spent), True
+
+
+_all: weakref.WeakSet[LastKnown] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for known in list(_all):
+        known.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
