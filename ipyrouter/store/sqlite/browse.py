@@ -125,7 +125,7 @@ def last_calls(sql: sqlite3.Connection) -> list[LastCall]:
         f" AND {_SENT} ORDER BY time DESC, answer_id DESC, n DESC LIMIT 1"
     )
     for provider, model, hour in sql.execute(last).fetchall():
-        if not (isinstance(provider, str) and isinstance(model, str) and type(hour) is int):
+        if not (isinstance(provider, str) and isinstance(model, str)):
             continue
         hours = (hour * schema.HOUR, (hour + 1) * schema.HOUR)
         for time, status, error in sql.execute(query, (*hours, provider, model)):

@@ -180,7 +180,9 @@ class Database:
                 continue
             except StepError as failed:
                 trouble = meaning(failed.error)
-                if trouble is Trouble.ODD and is_damaged(self.path):
+                if trouble in (Trouble.ODD, Trouble.DAMAGED) and self.file() != failed.file:
+                    trouble = Trouble.BUSY  # another process has set that file aside: once more, on the new one
+                elif trouble is Trouble.ODD and is_damaged(self.path):
                     trouble = Trouble.DAMAGED
                 if trouble is Trouble.DAMAGED and damages < _DAMAGES:
                     damages += 1

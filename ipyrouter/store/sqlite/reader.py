@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from ipyrouter import interrupts
 from ipyrouter.store.base import (
     LastCall,
     LogFilter,
@@ -36,16 +37,12 @@ class LogReader:
 
     def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
         """Return the log, oldest first; without ``content`` prompts and answers stay on the disk."""
-        from ipyrouter.store.sqlite.bulk import BulkReader  # numpy, which a cached cell does not need
-
-        reader = BulkReader(wanted, content=content)
+        reader = _bulk_reader(wanted, content=content)
         return reader.table(list(self._read(reader)))
 
     def parts(self, wanted: LogFilter, *, content: bool = True) -> Iterator[LogTable]:
         """Yield the same in parts of some thousand rows."""
-        from ipyrouter.store.sqlite.bulk import BulkReader
-
-        reader = BulkReader(wanted, content=content)
+        reader = _bulk_reader(wanted, content=content)
         for part in self._read(reader):
             yield reader.table([part])
 
@@ -110,3 +107,9 @@ class LogReader:
         if any(self._database.read(lambda sql: [figures.is_damaged(sql)])):
             self._database.write(schema.rebuild, lambda: None)
         return self._database.read(work)
+
+
+def _bulk_reader(wanted: LogFilter, *, content: bool) -> BulkReader:
+    with interrupts.deferred():  # numpy cannot be imported again once its import was interrupted
+        from ipyrouter.store.sqlite.bulk import BulkReader  # which a cached cell does not need
+    return BulkReader(wanted, content=content)

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ipyrouter.store.rows import ATTEMPTS, MOST_PICO, MOST_SECONDS, MOST_TOKENS, REQUESTS
+from ipyrouter.store.rows import ATTEMPTS, LATEST, MOST_PICO, MOST_SECONDS, MOST_TOKENS, REQUESTS
 
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
@@ -54,7 +54,7 @@ def keys(row: str) -> dict[str, str]:
     """Return what the sums are grouped by, as SQL over a row of attempts and its request ``a``."""
     names = ("session", "tier", "provider", "model", "status")
     return {
-        "hour": f"IFNULL({row}.time / {HOUR}, 0)",
+        "hour": f"({whole(f'{row}.time', LATEST)}) / {HOUR}",
         **{name: f"IFNULL({row}.{name}, '')" for name in names},
         "final": f"IFNULL(a.answered AND a.head = {row}.n, 0)",
         "priced": "IFNULL(a.unpriced = 0, 0)",
