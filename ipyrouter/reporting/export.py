@@ -14,6 +14,8 @@ import pandas as pd
 
 # What a spreadsheet takes for a formula, in full width, too, and behind blanks.
 _FORMULA = re.compile(r"[\s\x00-\x1f\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_SUSPICIOUS = re.compile(r"[\s\x00-\x1f\u200b\ufeff=+\-@\uff1d\uff0b\uff0d\uff20]")  # as its first character
+_NEXT = "\x1e"  # between the values of a column while they are one string
 
 
 def write(frames: Iterable[pd.DataFrame], path: Path) -> int:
@@ -37,15 +39,17 @@ def write(frames: Iterable[pd.DataFrame], path: Path) -> int:
 
 
 def _csv(frames: Iterable[pd.DataFrame], file: IO[bytes]) -> int:
-    """Write CSV in which no text is a formula to a spreadsheet, and no line end inside one ends a row.
+    """Write CSV in which no string is a formula to a spreadsheet, and no line end inside one ends a row.
 
-    The csv module looks at every character of a text: this takes a quarter of its time.
+    A column at a time, and nothing in Python for each value of it: pandas and the csv module take five times as long.
     """
     rows = 0
     for number, frame in enumerate(frames):
         if number == 0:
             file.write((",".join(map(_quoted, frame.columns)) + "\n").encode())
-        file.write("".join([f"{','.join(row)}\n" for row in zip(*_cells(frame), strict=True)]).encode())
+        if len(frame):
+            file.write("\n".join(map(",".join, zip(*_cells(frame), strict=True))).encode())
+            file.write(b"\n")
         rows += len(frame)
     return rows
 
@@ -55,25 +59,40 @@ def _cells(frame: pd.DataFrame) -> Iterator[list[str]]:
     for name, kind in frame.dtypes.items():
         values = frame[name]
         if isinstance(kind, pd.CategoricalDtype):
-            cells = np.array([*map(_text, values.cat.categories), ""], np.object_)
+            cells = np.array([*_strings(values.cat.categories.astype(object).tolist()), ""], np.object_)
             yield cells[values.cat.codes.to_numpy()].tolist()
         elif kind.kind == "M":
             moments = np.datetime_as_string(values.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(), unit="us")
-            yield [f'"{moment[:10]} {moment[11:]}+00:00"' for moment in moments.tolist()]
+            yield (
+                f'"{_NEXT.join(moments.tolist())}+00:00"'.replace("T", " ")
+                .replace(_NEXT, f'+00:00"{_NEXT}"')
+                .split(_NEXT)
+            )
         elif kind.kind == "f":
-            yield ["" if value != value else repr(value) for value in values.tolist()]  # noqa: PLR0124  NaN
+            yield repr(values.tolist())[1:-1].replace("nan", "").split(", ")
         elif isinstance(kind, pd.Int64Dtype):
-            known = zip(values.to_numpy(np.int64, na_value=0).tolist(), values.isna().tolist(), strict=True)
-            yield ["" if unknown else str(value) for value, unknown in known]
+            cells = repr(values.to_numpy(np.int64, na_value=0).tolist())[1:-1].split(", ")
+            for place in np.flatnonzero(values.isna().to_numpy()).tolist():
+                cells[place] = ""
+            yield cells
         elif kind.kind in "biu":
-            yield list(map(str, values.tolist()))
+            yield repr(values.tolist())[1:-1].split(", ")
         else:
-            yield ["" if value is None else _text(value) for value in values.tolist()]
+            yield _strings(values.tolist())
 
 
-def _text(value: Any) -> str:
-    text = str(value)
-    return _quoted(f"'{text}" if _FORMULA.match(text) else text)
+def _strings(values: list[Any]) -> list[str]:
+    """Return quoted cells; None is an empty one."""
+    strings = ["" if value is None else value if isinstance(value, str) else str(value) for value in values]
+    if any(map(_SUSPICIOUS.match, {string[:1] for string in strings})):
+        strings = [f"'{string}" if _FORMULA.match(string) else string for string in strings]
+    joined = _NEXT.join(strings).replace('"', '""')
+    cells = f'"{joined}"'.replace(_NEXT, f'"{_NEXT}"').split(_NEXT)
+    if len(cells) != len(values):  # a string holds the separator
+        cells = list(map(_quoted, strings))
+    for place in [place for place, value in enumerate(values) if value is None]:
+        cells[place] = ""
+    return cells
 
 
 def _quoted(text: str) -> str:
