@@ -1,8 +1,8 @@
 """Config: reads TOML, environment and arguments, validates them, and remembers where each value came from."""
 
-from ipyrouter.config.layers import PROJECT_FILE, config_file, data_folder, load, override
+from ipyrouter.config.files import PROJECT_FILE, config_file, data_folder, home_folder
+from ipyrouter.config.layers import default, load, override
 from ipyrouter.config.model import (
-    EMBEDDED,
     NO_KEY,
     TOY,
     Budget,
@@ -15,6 +15,7 @@ from ipyrouter.config.model import (
     read_key,
 )
 from ipyrouter.config.names import LOCAL_MODEL, as_tier
+from ipyrouter.config.rules import EMBEDDED
 
 __all__ = [
     "EMBEDDED",
@@ -32,6 +33,8 @@ __all__ = [
     "as_tier",
     "config_file",
     "data_folder",
+    "default",
+    "home_folder",
     "load",
     "override",
     "read_key",
