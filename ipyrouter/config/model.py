@@ -134,10 +134,10 @@ class Provider:
 class Deadlines:
     """Seconds that a call may take: to connect, to its first byte, between two chunks, in all."""
 
-    connect: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "to connect"))
-    first_byte: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "to the answer's first byte"))
-    idle: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "between two pieces of a stream"))
-    total: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "in all"))
+    connect: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "seconds to connect"))
+    first_byte: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "seconds to the answer's first byte"))
+    idle: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "seconds between two pieces of a stream"))
+    total: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "seconds of a call in all"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Tier:
     chain: tuple[Candidate, ...] = field(
         metadata=setting(Strings(), "free", _WORK, "the models to try, in order: provider/model, or a known name")
     )
-    max_output_tokens: int = field(metadata=setting(Whole(), "free", _WORK, "the longest answer"))
+    max_output_tokens: int = field(metadata=setting(Whole(), "free", _WORK, "tokens of the longest answer"))
     deadlines: Deadlines = field(metadata=table(Deadlines))
 
 
@@ -156,13 +156,21 @@ class Tier:
 class Price:
     """Dollars per million tokens."""
 
-    input: Decimal = field(metadata=setting(Dollars(), "never", _PRICES, "of input"))
-    output: Decimal = field(metadata=setting(Dollars(), "never", _PRICES, "of output, hidden reasoning included"))
+    input: Decimal = field(metadata=setting(Dollars(), "never", _PRICES, "dollars per million tokens of input"))
+    output: Decimal = field(
+        metadata=setting(Dollars(), "never", _PRICES, "dollars per million tokens of output, hidden reasoning included")
+    )
     cached_input: Decimal | None = field(
-        default=None, metadata=setting(Dollars(), "never", _PRICES, "of input that the provider had in its cache")
+        default=None,
+        metadata=setting(
+            Dollars(), "never", _PRICES, "dollars per million tokens of input read from the provider's cache"
+        ),
     )
     cache_write: Decimal | None = field(
-        default=None, metadata=setting(Dollars(), "never", _PRICES, "of input that the provider put into its cache")
+        default=None,
+        metadata=setting(
+            Dollars(), "never", _PRICES, "dollars per million tokens of input written to the provider's cache"
+        ),
     )
 
 
@@ -172,7 +180,7 @@ class Signals:
 
     power: tuple[str, ...] = field(metadata=setting(Strings(), "free", _TIERS, "words that call for power"))
     fast: tuple[str, ...] = field(metadata=setting(Strings(), "free", _TIERS, "words that fast can answer"))
-    power_above_words: int = field(metadata=setting(Whole(), "free", _TIERS, "longer prompts go to power"))
+    power_above_words: int = field(metadata=setting(Whole(), "free", _TIERS, "prompts of more words go to power"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,18 +188,20 @@ class Budget:
     """Dollars that may be spent; None is no limit."""
 
     call: Decimal | None = field(
-        default=None, metadata=setting(Dollars(), "lower", _HIGHER, "that one call may cost", trait="max_usd_call")
+        default=None,
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars that one call may cost", trait="max_usd_call"),
     )
     session: Decimal | None = field(
-        default=None, metadata=setting(Dollars(), "lower", _HIGHER, "that this session may spend", trait="max_usd")
+        default=None,
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars that this session may spend", trait="max_usd"),
     )
     day: Decimal | None = field(
         default=None,
-        metadata=setting(Dollars(), "lower", _HIGHER, "a day (UTC), all notebooks", trait="max_usd_day"),
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars a day (UTC), all notebooks", trait="max_usd_day"),
     )
     month: Decimal | None = field(
         default=None,
-        metadata=setting(Dollars(), "lower", _HIGHER, "a month (UTC), all notebooks", trait="max_usd_month"),
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars a month (UTC), all notebooks", trait="max_usd_month"),
     )
     action: Literal["downgrade", "block"] = field(
         default="downgrade",
@@ -258,11 +268,17 @@ class Config:
     )
     cache_ttl_days: float = field(
         metadata=setting(
-            Number(above=0, most=10**5), "never", _STORED, "days that an answer is kept", key="cache.ttl_days"
+            Number(above=0, most=10**5),
+            "never",
+            _STORED,
+            "days that an answer stays in the cache",
+            key="cache.ttl_days",
         )
     )
     cache_max_mb: float = field(
-        metadata=setting(Number(above=0, most=10**9), "never", _STORED, "megabytes of answers", key="cache.max_mb")
+        metadata=setting(
+            Number(above=0, most=10**9), "never", _STORED, "megabytes that the cache may take", key="cache.max_mb"
+        )
     )
     log_content: bool = field(
         metadata=setting(

@@ -377,7 +377,7 @@ def load(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.for_type_by_name(module, name, magics.show)  # type: ignore[union-attr]
     shell.events.register("pre_run_cell", magics.begin_cell)
     shell.events.register("post_run_cell", magics.end_cell)
-    shell.configurables.append(magics.settings)  # type: ignore[arg-type]
+    shell.configurables.append(magics.settings)
     magics.matcher = completion.install(shell, magics.chat_names)
     questions.install(shell)
     magics.unguard = questions.guard_help(shell)
@@ -397,7 +397,7 @@ def unload(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
     shell.events.unregister("pre_run_cell", magics.begin_cell)
     shell.events.unregister("post_run_cell", magics.end_cell)
-    shell.configurables.remove(magics.settings)  # type: ignore[arg-type]
+    shell.configurables.remove(magics.settings)
     completion.remove(shell, magics.matcher)
     magics.close_panels()
     questions.remove(shell)
