@@ -7,10 +7,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from ipyrouter.config.names import candidate_of
 from ipyrouter.config.rules import (
     EMBEDDED,
     Date,
@@ -28,7 +27,9 @@ from ipyrouter.config.rules import (
     table,
 )
 from ipyrouter.text import redact
-from ipyrouter.types import Candidate, TierName
+
+if TYPE_CHECKING:
+    from ipyrouter.types import Candidate, TierName
 
 TOY = "toy model (SmolLM2-135M)"
 NO_KEY = f"{TOY}: no key is set"
@@ -60,7 +61,7 @@ class Provider:
 
     name: str
     sdk: Literal["openai", "anthropic"] = field(
-        metadata=setting(OneOf(("openai", "anthropic")), "never", _WHERE, "whose protocol the server speaks")
+        metadata=setting(OneOf("openai", "anthropic"), "never", _WHERE, "whose protocol the server speaks")
     )
     base_url: str | None = field(
         default=None,
@@ -206,7 +207,7 @@ class Budget:
     action: Literal["downgrade", "block"] = field(
         default="downgrade",
         metadata=setting(
-            OneOf(("downgrade", "block")),
+            OneOf("downgrade", "block"),
             "block",
             "it would go on where you want to stop",
             "over a budget: a cheaper model or tier, or nothing",
@@ -224,7 +225,7 @@ class Config:
 
     preset: str = field(
         metadata=setting(
-            OneOf(("current", "article")),
+            OneOf("current", "article"),
             "free",
             "it names chains among your own providers",
             "the chains to begin with",
@@ -232,7 +233,7 @@ class Config:
     )
     mode: str | Callable[[str], Any] = field(
         metadata=setting(
-            OneOf(("learned", "rules", "hybrid"), function=True),
+            OneOf("learned", "rules", "hybrid", function=True),
             "free", _TIERS, "how prompts are classified", key="routing.mode", trait="mode",
         )
     )  # fmt: skip
@@ -288,7 +289,7 @@ class Config:
     )  # fmt: skip
     display_format: str = field(
         metadata=setting(
-            OneOf(("markdown", "text")), "never", _SHOWN, "how answers are shown", key="display.format", trait="format"
+            OneOf("markdown", "text"), "never", _SHOWN, "how answers are shown", key="display.format", trait="format"
         )
     )
     display_stream: bool = field(
@@ -352,6 +353,8 @@ class Config:
 
         Raises UsageError with the nearest known name.
         """
+        from ipyrouter.config.names import candidate_of
+
         return candidate_of(name, self.providers, self.aliases, [c for tier in self.tiers.values() for c in tier.chain])
 
     def retired_on(self, candidate: Candidate) -> dt.date | None:

@@ -1,4 +1,7 @@
-"""What a setting may hold, and who may set it. Each field in model.py carries such a rule; all else derives from it."""
+"""What a setting may hold, and who may set it. Each field in model.py carries such a rule; all else derives from it.
+
+`%load_ext` imports this module and model.py: a class that is made by `dataclass` costs it a millisecond.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import datetime as dt
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, fields
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 EMBEDDED = "embedded"
@@ -21,7 +24,6 @@ _MOST_WHOLE = 10**9
 # --- values ---
 
 
-@dataclass(frozen=True)
 class Check:
     """The values that a setting takes."""
 
@@ -41,13 +43,11 @@ class Check:
         return value
 
 
-@dataclass(frozen=True)
 class Number(Check):
     """A number between bounds."""
 
-    above: float | None = None
-    least: float | None = None
-    most: float | None = None
+    def __init__(self, *, above: float | None = None, least: float | None = None, most: float | None = None) -> None:
+        self.above, self.least, self.most = above, least, most
 
     def fault(self, value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -67,11 +67,11 @@ class Number(Check):
         return f"a number above {self.above:g}" if self.above is not None else "a number"
 
 
-@dataclass(frozen=True)
 class Dollars(Number):
     """An amount of money; the field holds it as a Decimal."""
 
-    least: float | None = 0
+    def __init__(self) -> None:
+        super().__init__(least=0)
 
     def fault(self, value: Any) -> str | None:
         return super().fault(value) or Number(most=_MOST_DOLLARS).fault(value)
@@ -84,7 +84,6 @@ class Dollars(Number):
         return Decimal(str(value))
 
 
-@dataclass(frozen=True)
 class Whole(Check):
     """A whole number above 0."""
 
@@ -94,7 +93,6 @@ class Whole(Check):
         return None if value <= _MOST_WHOLE else f"a whole number of at most {_MOST_WHOLE:g}"
 
 
-@dataclass(frozen=True)
 class Flag(Check):
     """True or false."""
 
@@ -102,12 +100,11 @@ class Flag(Check):
         return None if isinstance(value, bool) else "true or false"
 
 
-@dataclass(frozen=True)
 class OneOf(Check):
-    """One of some words."""
+    """One of some words; ``function``: a Python function will do as well."""
 
-    names: tuple[str, ...]
-    function: bool = False  # a Python function will do as well
+    def __init__(self, *names: str, function: bool = False) -> None:
+        self.names, self.function = names, function
 
     def fault(self, value: Any) -> str | None:
         known = (isinstance(value, str) and value in self.names) or (self.function and callable(value))
@@ -118,7 +115,6 @@ class OneOf(Check):
         return " or ".join(f'"{name}"' for name in self.names) + (" (or a Python function)" if self.function else "")
 
 
-@dataclass(frozen=True)
 class String(Check):
     """A string that is not empty and holds no control characters."""
 
@@ -128,7 +124,6 @@ class String(Check):
         return None if value.isprintable() else "a string without control characters"
 
 
-@dataclass(frozen=True)
 class Strings(Check):
     """A list of strings; the field holds it as a tuple."""
 
@@ -141,7 +136,6 @@ class Strings(Check):
         return tuple(value)
 
 
-@dataclass(frozen=True)
 class Folders(Strings):
     """A list of absolute paths, which may be empty."""
 
@@ -157,7 +151,6 @@ def _is_absolute(path: str) -> bool:
         return False
 
 
-@dataclass(frozen=True)
 class Variable(Check):
     """The name of an environment variable that holds a key."""
 
@@ -171,7 +164,6 @@ class Variable(Check):
         return None if fits and not mixed else named
 
 
-@dataclass(frozen=True)
 class Url(Check):
     """An address that a request can be sent to."""
 
@@ -193,7 +185,6 @@ def _is_url(value: Any) -> bool:
         return False
 
 
-@dataclass(frozen=True)
 class Date(Check):
     """A day."""
 
@@ -213,8 +204,7 @@ A project that the user's own file trusts may set everything but [trust].
 """
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """The rule of a field: what it takes, what a project's file may do with it and why, and its meaning.
 
     Args:
@@ -238,8 +228,7 @@ class Setting:
     files_only: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """The rule of a field that holds settings of its own: their class, and what names its entries, if it has many."""
 
     holds: type[Any]
