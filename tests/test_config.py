@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ipyrouter import config
-from ipyrouter.config import Config
+from ipyrouter.config import Budget, Config, Deadlines, Price, Provider, Signals, Tier, build, layers, reference, schema
+from ipyrouter.config.rules import Number, Setting, rules, setting, settings
 from ipyrouter.errors import ConfigError, UsageError
+from ipyrouter.notebook.settings import traits
 from ipyrouter.types import TIERS, Candidate
 
 
@@ -99,6 +102,53 @@ def test_a_file_that_is_no_text(home: Path) -> None:
 def test_an_unknown_variable_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"IPYROUTER_BUDGT__DAY.*Did you mean 'budget'"):
         config.load(environ={"IPYROUTER_BUDGT__DAY": "1"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wider(Config):
+    """A config with one more setting, of which nothing stands anywhere but here."""
+
+    retries: int = field(
+        default=3,
+        metadata=setting(
+            Number(least=0, most=9), "lower", "more than yours", "how often", key="routing.retries", trait="retries"
+        ),
+    )
+
+
+def test_a_new_setting_is_one_field() -> None:
+    wider = schema.schema_of(Wider)
+    schema.validate({"routing": {"retries": 2}}, "a.toml", from_file=True, schema=wider)
+    with pytest.raises(ConfigError, match=r"a.toml: routing.retries must be a number of at most 9, not 10"):
+        schema.validate({"routing": {"retries": 10}}, "a.toml", from_file=True, schema=wider)
+    assert build._values(Wider, {**config.load().data, "routing": {"retries": 2}})["retries"] == 2
+    asked = {"routing": {"retries": 5}}
+    assert layers._tighten(asked, {"routing": {"retries": 6}}, wider) == (asked, [])
+    assert layers._tighten(asked, {"routing": {"retries": 4}}, wider) == ({}, ["routing.retries (more than yours)"])
+    row = "| `retries` | how often | a number from 0 to 9 |  | only a lower value | `IPyRouter.retries` |"
+    assert row in reference.reference(Wider).splitlines()
+    trait = traits(Wider)["retries"]
+    assert (trait.min, trait.max, trait.help) == (0, 9, "how often")
+
+
+NO_SETTINGS = {  # fields that are no settings: names of entries, and what loading adds
+    Config: {"data", "origins", "warnings", "project_warnings", "ignored_files"},
+    Tier: {"name"},
+    Provider: {"name"},
+}
+
+
+@pytest.mark.parametrize("cls", [Config, Budget, Deadlines, Price, Provider, Signals, Tier])
+def test_every_field_carries_a_rule(cls: type[Any]) -> None:
+    without = {item.name for item in fields(cls)} - {item.name for item, _ in rules(cls)}
+    assert without == NO_SETTINGS.get(cls, set())
+    assert all(rule.help and rule.why for _, rule in rules(cls) if isinstance(rule, Setting))
+
+
+def test_every_setting_has_a_default_unless_it_may_be_left_out() -> None:
+    left_out = {"budget.call", "budget.session", "budget.day", "budget.month", "trust.projects"}
+    known = set(config.load().values)
+    assert {key for key, _ in settings(Config) if "<" not in key} - known == left_out
 
 
 def project(home: Path, user: str, text: str) -> Config:
@@ -196,9 +246,9 @@ def test_trust_follows_links_to_where_a_project_really_is(home: Path, tmp_path: 
 
 
 def test_trust_stands_in_the_users_file_only(home: Path) -> None:
-    for settings, environ in (({"trust": {"projects": ["/"]}}, {}), (None, {"IPYROUTER_TRUST__PROJECTS": "['/']"})):
+    for arguments, environ in (({"trust": {"projects": ["/"]}}, {}), (None, {"IPYROUTER_TRUST__PROJECTS": "['/']"})):
         with pytest.raises(ConfigError, match="in your own config file, where alone it counts"):
-            config.load(settings, home=home, environ=environ)
+            config.load(arguments, home=home, environ=environ)
     write(home / "config.toml", "[trust]\nprojects = ['work']\n")
     with pytest.raises(ConfigError, match="a list of whole paths"):
         config.load(home=home)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ipyrouter import config
+from ipyrouter.config import reference as settings_reference
 from ipyrouter.notebook import options
 from tests.notebook.conftest import Shell, shell  # noqa: F401  a fixture
 
@@ -37,6 +38,13 @@ def test_config_is_valid(body: str, home: Path) -> None:
 def test_every_option_is_told() -> None:
     for option in options.ROUTE:
         assert option is options.HELP or f"`{option.names[-1]}" in TEXT, option.names
+
+
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+
+
+def test_the_reference_of_the_settings_is_the_generated_one() -> None:
+    assert (REFERENCE / "settings.md").read_text("utf-8") == settings_reference.reference()
 
 
 def test_ci_runs_the_readmes_commands() -> None:

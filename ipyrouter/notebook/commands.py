@@ -215,7 +215,7 @@ def _config(line: Line) -> pd.DataFrame:
     import pandas as pd
 
     config = line.router.config
-    for warning in (*config.warnings, *line.router.pricing.unpriced()):
+    for warning in (*config.warnings, *config.ignored_files, *line.router.pricing.unpriced()):
         print(line.router.hide(warning))
     rows = [
         (key, line.router.hide(_shown(value)), config.origins.get(key, "default"))
