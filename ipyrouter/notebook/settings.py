@@ -24,18 +24,19 @@ _KEYS = {setting.trait: key for key, setting in settings(Config) if setting.trai
 """The dotted key of each setting that `%config` knows, by its name there."""
 
 
-class Refused(BaseException):
+class _OneLine(BaseException):
+    """An error that is shown without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"ConfigError: {self}"]
+
+
+class Refused(_OneLine):
     """A setting that `%config` refuses. No Exception, because `%config` only logs those and the cell succeeds."""
 
-    def _render_traceback_(self) -> list[str]:
-        return [f"ConfigError: {self}"]
 
-
-class UnknownSettingError(AttributeError):
-    """A setting that does not exist; shown in one line."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"ConfigError: {self}"]
+class UnknownSettingError(_OneLine, AttributeError):
+    """A setting that does not exist."""
 
 
 def _trait(setting: Setting) -> Any:
