@@ -1,4 +1,4 @@
-"""The README is true: its cells run, its config is valid, its options are the magics' options."""
+"""The README is true: its cells run, its config is valid, its references are the generated ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from ipyrouter import config
 from ipyrouter.config import reference as settings_reference
-from ipyrouter.notebook import options
+from ipyrouter.notebook import reference as magics_reference
 from tests.notebook.conftest import Shell, shell  # noqa: F401  a fixture
 
 TEXT = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -35,16 +35,15 @@ def test_config_is_valid(body: str, home: Path) -> None:
     assert tomllib.loads(body)["preset"] == loaded.preset
 
 
-def test_every_option_is_told() -> None:
-    for option in options.ROUTE:
-        assert option is options.HELP or f"`{option.names[-1]}" in TEXT, option.names
-
-
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 
 
 def test_the_reference_of_the_settings_is_the_generated_one() -> None:
     assert (REFERENCE / "settings.md").read_text("utf-8") == settings_reference.reference()
+
+
+def test_the_reference_of_the_magics_is_the_generated_one() -> None:
+    assert (REFERENCE / "magics.md").read_text("utf-8") == magics_reference.reference()
 
 
 def test_ci_runs_the_readmes_commands() -> None:
