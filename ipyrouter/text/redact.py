@@ -216,7 +216,7 @@ def excerpt(value: object) -> str:
     """Return what an error may show of a value that is wrong: itself where it is short and plain, else its kind."""
     if isinstance(value, str):
         plain = len(value) <= 40 and not like_secret(value)
-        return repr(value) if plain else f"a text of {len(value):,} characters"
+        return repr(value) if plain else f"a string of {len(value):,} characters"
     if isinstance(value, int) and value.bit_length() > 64:  # Python writes no more than 4,300 digits
         return "a very large number"
     if value is None or isinstance(value, bool | int | float):
