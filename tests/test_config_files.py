@@ -73,6 +73,7 @@ def fault(home: Path) -> str:
         ('[trust]\nprojects=["~no-such-user-here/a"]', "a list of whole paths"),
         ("[aliases]\n" + "a." * 50 + "b=1", "aliases.a must be a string, not a value of the type dict"),
         ("a." * 100_000 + "b=1", "a line holds more than 100 dots"),
+        ('a."\u2028".' * 100_000 + "b=1", "a line holds more than 100 dots"),
     ],
     ids=lambda value: value[:40],
 )
@@ -229,7 +230,15 @@ def test_a_project_file_of_another_user_is_ignored(home: Path, tmp_path: Path, l
     os.chown(path, 65534, 65534, follow_symlinks=False)
     loaded = config.load(home=home)
     assert loaded.budget.day is None
-    assert loaded.ignored_files == (f"{path} is ignored: it belongs to another user.",)
+    (line,) = loaded.ignored_files
+    trust = f'projects = ["{path.parent}"]'
+    assert line.startswith(
+        f"{path} is ignored: it belongs to another user. If you trust it, write {trust} under [trust]"
+    )
+    write(home / "config.toml", f"[trust]\n{trust}\n")
+    loaded = config.load(home=home)
+    assert loaded.budget.day == 1
+    assert loaded.ignored_files == ()
 
 
 @root_only

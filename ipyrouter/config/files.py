@@ -23,6 +23,10 @@ class Ignored(Exception):  # noqa: N818  not an error: the reason why a file doe
     """A file does not count; the message says why."""
 
 
+class OtherOwner(Ignored):
+    """It belongs to another user."""
+
+
 def home_folder(given: str | os.PathLike[str] | None = None) -> Path | None:
     """Return the folder that holds config and database, as an absolute path.
 
@@ -158,7 +162,7 @@ def _check_owner(status: os.stat_result, owner: Owner) -> None:
     if owner == "anyone" or not hasattr(os, "geteuid"):
         return
     if status.st_uid != os.geteuid() and not (owner == "root or user" and status.st_uid == 0):
-        raise Ignored("it belongs to another user")
+        raise OtherOwner("it belongs to another user")
 
 
 def parse(text: str, source: str) -> dict[str, Any]:
@@ -171,7 +175,7 @@ def parse(text: str, source: str) -> dict[str, Any]:
     Raises:
         ConfigError: It is not valid, or nested too deeply.
     """
-    if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
         raise ConfigError(f"{source}: a line holds more than {_MOST_DOTS} dots.", "Divide it into several lines.")
     try:
         return tomllib.loads(text)

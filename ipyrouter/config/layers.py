@@ -76,9 +76,9 @@ def load(
     notes = _Notes()
     user_file = files.config_file(home)
     layers = [layer for layer in (_site_layer(notes), _user_layer(user_file)) if layer]
-    if (project := _project_layer(folder, notes)) is not None:
-        own = _merged([defaults, *(layer.data for layer in layers)])
-        own = _merged([presets[own["preset"]], own])
+    own = _merged([defaults, *(layer.data for layer in layers)])
+    own = _merged([presets[own["preset"]], own])
+    if (project := _project_layer(folder, own, user_file, notes)) is not None:
         layers.append(_allowed_of(project, own, user_file, notes))
     if (environment := _environment_layer(environ)) is not None:
         layers.append(environment)
@@ -134,12 +134,15 @@ def _user_layer(path: Path) -> Layer | None:
         raise ConfigError(f"{path}: cannot be used: {reason}.", "Fix or remove the file.") from None
 
 
-def _project_layer(folder: Path | None, notes: _Notes) -> Layer | None:
+def _project_layer(folder: Path | None, own: Mapping[str, Any], user_file: Path, notes: _Notes) -> Layer | None:
     """Return the nearest project's file that counts, with a note on each that does not."""
     places, above = files.project_places(folder)
     for path in places:
         try:
-            layer = _file_layer(path, files.read(path, "user"))
+            layer = _file_layer(path, files.read(path, "anyone" if _is_trusted(path, own) else "user"))
+        except files.OtherOwner as reason:
+            notes.ignored.append(f"{path} is ignored: {reason}. {_how_to_trust(path, user_file)}.")
+            continue
         except files.Ignored as reason:
             notes.ignored.append(f"{path} is ignored: {reason}.")
             continue
@@ -189,11 +192,15 @@ def _allowed_of(project: Layer, own: dict[str, Any], user_file: Path, notes: _No
         return Layer(project.source, {key: value for key, value in project.data.items() if key != "trust"})
     allowed, refused = _tighten(project.data, own, SCHEMA)
     if refused:
-        remedy = f'If you trust it, write projects = ["{path.parent.resolve()}"] under [trust] in {user_file}'
         notes.project.append(
-            f"{path}: a project's file may only tighten your settings. Ignored: {'; '.join(refused)}. {remedy}."
+            f"{path}: a project's file may only tighten your settings. Ignored: {'; '.join(refused)}. "
+            f"{_how_to_trust(path, user_file)}."
         )
     return Layer(project.source, allowed)
+
+
+def _how_to_trust(project: Path, user_file: Path) -> str:
+    return f'If you trust it, write projects = ["{project.parent.resolve()}"] under [trust] in {user_file}'
 
 
 def _is_trusted(project: Path, own: Mapping[str, Any]) -> bool:

@@ -17,8 +17,9 @@ your own `config.toml` (`ipyrouter doctor` names it); the project's `ipyrouter.t
 up to the root of the git repository or to your home folder; `IPYROUTER_*` variables; arguments of `Router`;
 `%config IPyRouter` in a notebook. `%router config` shows each value and where it came from.
 
-- A file counts if it is a regular one of at most 1 MB. A project's file must be your own; the one for all users may
-  also belong to root. `%router config` and `ipyrouter doctor` name each file that is ignored, and why.
+- A file counts if it is a regular one of at most 1 MB. A project's file must be your own, unless your `trust.projects`
+  names its folder; the one for all users may also belong to root. `%router config` and `ipyrouter doctor` name each
+  file that is ignored, and why.
 - A variable's name is `IPYROUTER_` and the setting in capitals, with `__` for each dot: `IPYROUTER_BUDGET__DAY=1`.
 - `IPYROUTER_HOME` moves your config file and the database into one folder.
 - "Project" says what a project's file may set. One whose folder stands in your own `trust.projects` may set everything
