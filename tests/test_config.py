@@ -122,9 +122,12 @@ def test_a_new_setting_is_one_field() -> None:
     with pytest.raises(ConfigError, match=r"a.toml: routing.retries must be a number of at most 9, not 10"):
         schema.validate({"routing": {"retries": 10}}, "a.toml", from_file=True, schema=wider)
     assert build._values(Wider, {**config.load().data, "routing": {"retries": 2}})["retries"] == 2
-    asked = {"routing": {"retries": 5}}
-    assert layers._tighten(asked, {"routing": {"retries": 6}}, wider) == (asked, [])
-    assert layers._tighten(asked, {"routing": {"retries": 4}}, wider) == ({}, ["routing.retries (more than yours)"])
+    project_data = {"routing": {"retries": 5}}
+    assert layers._tighten(project_data, {"routing": {"retries": 6}}, wider) == (project_data, [])
+    assert layers._tighten(project_data, {"routing": {"retries": 4}}, wider) == (
+        {},
+        ["routing.retries (more than yours)"],
+    )
     row = "| `retries` | how often | a number from 0 to 9 |  | only a lower value | `IPyRouter.retries` |"
     assert row in reference.reference(Wider).splitlines()
     trait = traits(Wider)["retries"]

@@ -254,7 +254,7 @@ def test_whose_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     owner = path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1, raising=False)  # the system's answer, not a function of ours
     assert files.read(path, "anyone") == PROJECT
-    with pytest.raises(files.Ignored, match="belongs to another user"):
+    with pytest.raises(files.Unusable, match="belongs to another user"):
         files.read(path, "user")
     if owner == 0:
         assert files.read(path, "root or user") == PROJECT
@@ -338,21 +338,23 @@ def test_a_working_folder_that_is_gone_has_no_project(
 
 
 @pytest.fixture
-def made() -> Iterator[list[Router]]:
+def routers() -> Iterator[list[Router]]:
     routers: list[Router] = []
     yield routers
     for router in routers:
         router.close()
 
 
-def test_a_relative_home_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[Router]) -> None:
+def test_a_relative_home_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, routers: list[Router]
+) -> None:
     first = Path.cwd()
     monkeypatch.setenv("IPYROUTER_HOME", "a relative home of this test")
-    made.append(Router())
+    routers.append(Router())
     monkeypatch.chdir(tmp_path)
-    made.append(Router())
-    assert {router.home for router in made} == {first / "a relative home of this test"}
-    assert Path(made[0].store.health().path).parent == first / "a relative home of this test"
+    routers.append(Router())
+    assert {router.home for router in routers} == {first / "a relative home of this test"}
+    assert Path(routers[0].store.health().path).parent == first / "a relative home of this test"
 
 
 def test_a_home_of_no_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

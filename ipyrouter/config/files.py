@@ -19,11 +19,11 @@ _REMEDY = "Fix or remove the file."
 Owner = Literal["anyone", "user", "root or user"]
 
 
-class Ignored(Exception):  # noqa: N818  not an error: the reason why a file does not count
+class Unusable(Exception):  # noqa: N818  not an error: the reason why a file does not count
     """A file does not count; the message says why."""
 
 
-class OtherOwner(Ignored):
+class OtherOwner(Unusable):
     """It belongs to another user."""
 
 
@@ -122,7 +122,7 @@ def read(path: Path, owner: Owner = "anyone") -> str | None:
         Its text, or None where there is no such file.
 
     Raises:
-        Ignored: It is not a regular file of at most 1 MB, or belongs to somebody else.
+        Unusable: It is not a regular file of at most 1 MB, or belongs to somebody else.
         ConfigError: It cannot be read, or is not UTF-8.
     """
     try:
@@ -146,19 +146,19 @@ def read(path: Path, owner: Owner = "anyone") -> str | None:
 
 
 def _check_kind(status: os.stat_result) -> None:
-    """Raise Ignored for a file that is not regular, or too large."""
+    """Raise Unusable for a file that is not regular, or too large."""
     if not stat.S_ISREG(status.st_mode):
-        raise Ignored("it is not a regular file")
+        raise Unusable("it is not a regular file")
     _check_size(status.st_size)
 
 
 def _check_size(size: int) -> None:
     if size > _MOST_BYTES:
-        raise Ignored("it is larger than 1 MB")
+        raise Unusable("it is larger than 1 MB")
 
 
 def _check_owner(status: os.stat_result, owner: Owner) -> None:
-    """Raise Ignored for a file of somebody else; where files have no owners, as on Windows, all are the user's."""
+    """Raise Unusable for a file of somebody else; where files have no owners, as on Windows, all are the user's."""
     if owner == "anyone" or not hasattr(os, "geteuid"):
         return
     if status.st_uid != os.geteuid() and not (owner == "root or user" and status.st_uid == 0):

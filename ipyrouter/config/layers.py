@@ -31,19 +31,19 @@ class Layer:
 class _Notes:
     """What the layers have to say beside their settings."""
 
-    project: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
+    project_warnings: list[str] = field(default_factory=list)
+    ignored_files: list[str] = field(default_factory=list)
 
 
 @functools.cache
-def _shipped() -> dict[str, Any]:
+def _default_data() -> dict[str, Any]:
     """Return defaults.toml."""
     return files.parse(Path(__file__).with_name("defaults.toml").read_text("utf-8"), "defaults.toml")
 
 
 def default(key: str) -> Any:
     """Return the default of a setting that no preset decides, by its dotted key."""
-    return functools.reduce(lambda table, name: table[name], key.split("."), _shipped())
+    return functools.reduce(lambda table, name: table[name], key.split("."), _default_data())
 
 
 def load(
@@ -71,15 +71,15 @@ def load(
         ConfigError: In one line, with file, key and the nearest valid name.
     """
     environ = os.environ if environ is None else environ
-    defaults = copy.deepcopy(_shipped())
+    defaults = copy.deepcopy(_default_data())
     presets = defaults.pop("presets")
     notes = _Notes()
     user_file = files.config_file(home)
     layers = [layer for layer in (_site_layer(notes), _user_layer(user_file)) if layer]
-    own = _merged([defaults, *(layer.data for layer in layers)])
-    own = _merged([presets[own["preset"]], own])
+    own = _merge_all([defaults, *(layer.data for layer in layers)])
+    own = _merge_all([presets[own["preset"]], own])
     if (project := _project_layer(folder, own, user_file, notes)) is not None:
-        layers.append(_allowed_of(project, own, user_file, notes))
+        layers.append(_allowed_part(project, own, user_file, notes))
     if (environment := _environment_layer(environ)) is not None:
         layers.append(environment)
     if arguments:
@@ -87,12 +87,12 @@ def load(
         layers.append(Layer("arguments", dict(arguments)))
 
     preset = next((layer.data["preset"] for layer in reversed(layers) if "preset" in layer.data), defaults["preset"])
-    merged = _merged([defaults, presets[preset]])
+    merged = _merge_all([defaults, presets[preset]])
     origins = dict.fromkeys(leaves(merged), "default")
     for layer in layers:
         merged = _merge(merged, layer.data)
         origins.update(dict.fromkeys(leaves(layer.data), layer.source))
-    return build(merged, origins, notes.project, notes.ignored)
+    return build(merged, origins, notes.project_warnings, notes.ignored_files)
 
 
 def override(config: Config, settings: Mapping[str, Any], source: str) -> Config:
@@ -122,15 +122,15 @@ def _site_layer(notes: _Notes) -> Layer | None:
     path = files.site_file()
     try:
         return _file_layer(path, files.read(path, "root or user"))
-    except files.Ignored as reason:
-        notes.ignored.append(f"{path} is ignored: {reason}.")
+    except files.Unusable as reason:
+        notes.ignored_files.append(f"{path} is ignored: {reason}.")
         return None
 
 
 def _user_layer(path: Path) -> Layer | None:
     try:
         return _file_layer(path, files.read(path))
-    except files.Ignored as reason:  # limits may stand in it, so that nothing goes out without it
+    except files.Unusable as reason:  # limits may stand in it, so that nothing goes out without it
         raise ConfigError(f"{path}: cannot be used: {reason}.", "Fix or remove the file.") from None
 
 
@@ -141,15 +141,15 @@ def _project_layer(folder: Path | None, own: Mapping[str, Any], user_file: Path,
         try:
             layer = _file_layer(path, files.read(path, "anyone" if _is_trusted(path, own) else "user"))
         except files.OtherOwner as reason:
-            notes.ignored.append(f"{path} is ignored: {reason}. {_how_to_trust(path, user_file)}.")
+            notes.ignored_files.append(f"{path} is ignored: {reason}. {_how_to_trust(path, user_file)}.")
             continue
-        except files.Ignored as reason:
-            notes.ignored.append(f"{path} is ignored: {reason}.")
+        except files.Unusable as reason:
+            notes.ignored_files.append(f"{path} is ignored: {reason}.")
             continue
         if layer:
             return layer
     why = "a project's file counts up to the repository's root or your home folder"
-    notes.ignored += [f"{path} is ignored: {why}." for path in above if os.path.lexists(path)]
+    notes.ignored_files += [f"{path} is ignored: {why}." for path in above if os.path.lexists(path)]
     return None
 
 
@@ -166,7 +166,7 @@ def _environment_layer(environ: Mapping[str, str]) -> Layer | None:
     for variable, value in sorted(environ.items()):
         if not variable.startswith("IPYROUTER_") or variable == "IPYROUTER_HOME":
             continue
-        nested = _parsed(value)
+        nested = _toml_or_string(value)
         for key in reversed(variable.removeprefix("IPYROUTER_").lower().split("__")):
             nested = {key: nested}
         validate(nested, f"environment variable {redact.name(variable)}", from_file=False)
@@ -174,7 +174,7 @@ def _environment_layer(environ: Mapping[str, str]) -> Layer | None:
     return Layer("environment", data) if data else None
 
 
-def _parsed(value: str) -> Any:
+def _toml_or_string(value: str) -> Any:
     """Return a variable's value as TOML, or as a plain string where it is none."""
     try:
         return files.parse(f"value = {value}", "")["value"]
@@ -185,14 +185,14 @@ def _parsed(value: str) -> Any:
 # --- what a project's file may set ---
 
 
-def _allowed_of(project: Layer, own: dict[str, Any], user_file: Path, notes: _Notes) -> Layer:
+def _allowed_part(project: Layer, own: dict[str, Any], user_file: Path, notes: _Notes) -> Layer:
     """Return the layer as far as it may hold beside the user's own settings, with a note on the rest."""
     path = Path(project.source)
     if _is_trusted(path, own):
         return Layer(project.source, {key: value for key, value in project.data.items() if key != "trust"})
     allowed, refused = _tighten(project.data, own, SCHEMA)
     if refused:
-        notes.project.append(
+        notes.project_warnings.append(
             f"{path}: a project's file may only tighten your settings. Ignored: {'; '.join(refused)}. "
             f"{_how_to_trust(path, user_file)}."
         )
@@ -248,6 +248,6 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _merged(tables: list[dict[str, Any]]) -> dict[str, Any]:
+def _merge_all(tables: list[dict[str, Any]]) -> dict[str, Any]:
     """Return tables in one; later ones win."""
     return functools.reduce(_merge, tables)
