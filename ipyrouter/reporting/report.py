@@ -12,15 +12,16 @@ import pandas as pd
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.reporting.log import exact, log_frame, models, moment
 from ipyrouter.routing.planner import today
-from ipyrouter.store.base import Store
+from ipyrouter.store.base import ANSWERED, Store
 from ipyrouter.text import tables
 from ipyrouter.text.amounts import at_least, count, dollars, seconds
-from ipyrouter.text.sanitise import NO_MATHS
+from ipyrouter.text.sanitise import NO_MATHS, inert
 from ipyrouter.text.tables import cell
+from ipyrouter.types import STATUSES
 
 Span = Literal["day", "week", "month", "all"]
 SPANS: tuple[Span, ...] = get_args(Span)
-_FAILED = ("error", "partial", "interrupted")
+_FAILED = tuple(status for status in STATUSES if status not in ANSWERED)
 _TOP = 5
 _FIGURES = ["calls", "cache_hits", "errors", "cost", "unpriced", "saved", "unsaved", "latency"]
 
@@ -114,7 +115,7 @@ class Report:
             Paragraphs and tables without styles or scripts; whatever came from outside is escaped.
         """
         lines = filter(None, (f"{self.title}: {self._headline}", self._incidents))
-        paragraphs = [f"<p {NO_MATHS}>{tables.escaped(line)}</p>" for line in lines]
+        paragraphs = [f"<p {NO_MATHS}>{inert(line)}</p>" for line in lines]
         return "\n".join([*paragraphs, *map(tables.html_table, self._tables())])
 
     def to_frame(self) -> pd.DataFrame:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 from decimal import Decimal
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ipyrouter.store.base import NEWEST_COLUMNS, LogFilter
 from ipyrouter.text.amounts import dollars, from_pico, seconds
-from ipyrouter.text.sanitise import plain
+from ipyrouter.text.sanitise import inert, plain
 
 if TYPE_CHECKING:
     from ipyrouter.store.base import Store
@@ -73,10 +72,8 @@ def html(frame: pd.DataFrame) -> str:
     pandas' class and its own style would let the rules of a table that is shown elsewhere move the headers away from
     their columns; what stands at each cell outlasts them.
     """
-    head = "".join(f'<th scope="col" style="{_CELL}">{escape(str(name))}</th>' for name in frame)
-    rows = (
-        "".join(f'<td style="{_CELL}">{escape(text)}</td>' for text in row) for row in frame.itertuples(index=False)
-    )
+    head = "".join(f'<th scope="col" style="{_CELL}">{inert(str(name))}</th>' for name in frame)
+    rows = ("".join(f'<td style="{_CELL}">{inert(text)}</td>' for text in row) for row in frame.itertuples(index=False))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f"<table {_TABLE}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

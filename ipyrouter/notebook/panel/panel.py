@@ -10,7 +10,6 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +20,7 @@ from ipyrouter.notebook.commands import export
 from ipyrouter.notebook.panel import figures as summary
 from ipyrouter.store.base import LogFilter
 from ipyrouter.text.amounts import count
-from ipyrouter.text.sanitise import plain
+from ipyrouter.text.sanitise import inert
 from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
@@ -193,7 +192,7 @@ class Panel:
         self._say(said)
 
     def _say(self, words: str) -> None:
-        self._said.value = f'<span role="status">{escape(plain(words))}</span>'
+        self._said.value = f'<span role="status">{inert(words)}</span>'
 
     def _wanted(self) -> LogFilter:
         when = self._when.value
