@@ -183,6 +183,7 @@ def _config_findings(router: Router) -> Iterator[Finding]:
     for key, origin in sorted(config.origins.items()):
         if origin != "default":
             yield True, f"{key} = {config.values[key]!r}, from {origin}"
+    yield from ((None, line) for line in config.ignored_files)
     for line in (*config.warnings, *router.pricing.unpriced()):
         yield False, line
 

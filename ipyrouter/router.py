@@ -76,8 +76,7 @@ class Router:
         session: Session | None = None,
         clock: Clock | None = None,
     ) -> None:
-        chosen = home or os.environ.get("IPYROUTER_HOME")
-        self.home = Path(chosen).expanduser() if chosen else None
+        self.home = configuration.home_folder(home)
         self.config = config if isinstance(config, Config) else configuration.load(config, home=self.home)
         self._built_with = self.config
         self._clock = clock or SystemClock()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-import fnmatch
 import pickle
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ipyrouter import config
-from ipyrouter.config import Config, schema
+from ipyrouter.config import Budget, Config, Deadlines, Price, Provider, Signals, Tier, build, layers, reference, schema
+from ipyrouter.config.rules import Number, Setting, rules, setting, settings
 from ipyrouter.errors import ConfigError, UsageError
+from ipyrouter.notebook.settings import traits
 from ipyrouter.types import TIERS, Candidate
 
 
@@ -38,6 +40,7 @@ def test_presets_hold_the_article_and_the_current_names() -> None:
 
 def test_later_layers_win_and_are_named(home: Path) -> None:
     user = write(home / "config.toml", "[budget]\nday = 5\nmonth = 50\nsession = 9\n")
+    (Path.cwd().parent / ".git").mkdir()
     project = write(Path.cwd().parent / "ipyrouter.toml", "[budget]\nmonth = 40\nsession = 8\n")
     loaded = config.load({"budget": {"call": 1}}, home=home, environ={"IPYROUTER_BUDGET__SESSION": "2.5"})
     assert [str(loaded.budget.day), str(loaded.budget.month), str(loaded.budget.session)] == ["5", "40", "2.5"]
@@ -101,16 +104,54 @@ def test_an_unknown_variable_is_an_error() -> None:
         config.load(environ={"IPYROUTER_BUDGT__DAY": "1"})
 
 
-def leaves(table: Any, path: str = "") -> list[str]:
-    if not isinstance(table, dict):
-        return [path]
-    return [leaf for key, inner in table.items() for leaf in leaves(inner, f"{path}.{key}".strip("."))]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wider(Config):
+    """A config with one more setting, of which nothing stands anywhere but here."""
+
+    retries: int = field(
+        default=3,
+        metadata=setting(
+            Number(least=0, most=9), "lower", "more than yours", "how often", key="routing.retries", trait="retries"
+        ),
+    )
 
 
-def test_every_setting_has_a_rule_for_projects_and_the_first_that_fits_is_its_own() -> None:
-    for leaf in leaves(schema.SCHEMA):
-        assert any(fnmatch.fnmatchcase(leaf, pattern) for pattern in schema.PROJECT), leaf
-    assert all(reason for _, reason in schema.PROJECT.values())
+def test_a_new_setting_is_one_field() -> None:
+    wider = schema.schema_of(Wider)
+    schema.validate({"routing": {"retries": 2}}, "a.toml", from_file=True, schema=wider)
+    with pytest.raises(ConfigError, match=r"a.toml: routing.retries must be a number of at most 9, not 10"):
+        schema.validate({"routing": {"retries": 10}}, "a.toml", from_file=True, schema=wider)
+    assert build._values(Wider, {**config.load().data, "routing": {"retries": 2}})["retries"] == 2
+    project_data = {"routing": {"retries": 5}}
+    assert layers._tighten(project_data, {"routing": {"retries": 6}}, wider) == (project_data, [])
+    assert layers._tighten(project_data, {"routing": {"retries": 4}}, wider) == (
+        {},
+        ["routing.retries (more than yours)"],
+    )
+    row = "| `retries` | how often | a number from 0 to 9 |  | only a lower value | `IPyRouter.retries` |"
+    assert row in reference.reference(Wider).splitlines()
+    trait = traits(Wider)["retries"]
+    assert (trait.min, trait.max, trait.help) == (0, 9, "how often")
+
+
+NO_SETTINGS = {  # fields that are no settings: names of entries, and what loading adds
+    Config: {"data", "origins", "warnings", "project_warnings", "ignored_files"},
+    Tier: {"name"},
+    Provider: {"name", "limit", "supports"},
+}
+
+
+@pytest.mark.parametrize("cls", [Config, Budget, Deadlines, Price, Provider, Signals, Tier])
+def test_every_field_carries_a_rule(cls: type[Any]) -> None:
+    without = {item.name for item in fields(cls)} - {item.name for item, _ in rules(cls)}
+    assert without == NO_SETTINGS.get(cls, set())
+    assert all(rule.help and rule.why for _, rule in rules(cls) if isinstance(rule, Setting))
+
+
+def test_every_setting_has_a_default_unless_it_may_be_left_out() -> None:
+    left_out = {"budget.call", "budget.session", "budget.day", "budget.month", "trust.projects"}
+    known = set(config.load().values)
+    assert {key for key, _ in settings(Config) if "<" not in key} - known == left_out
 
 
 def project(home: Path, user: str, text: str) -> Config:
@@ -208,9 +249,9 @@ def test_trust_follows_links_to_where_a_project_really_is(home: Path, tmp_path: 
 
 
 def test_trust_stands_in_the_users_file_only(home: Path) -> None:
-    for settings, environ in (({"trust": {"projects": ["/"]}}, {}), (None, {"IPYROUTER_TRUST__PROJECTS": "['/']"})):
+    for arguments, environ in (({"trust": {"projects": ["/"]}}, {}), (None, {"IPYROUTER_TRUST__PROJECTS": "['/']"})):
         with pytest.raises(ConfigError, match="in your own config file, where alone it counts"):
-            config.load(settings, home=home, environ=environ)
+            config.load(arguments, home=home, environ=environ)
     write(home / "config.toml", "[trust]\nprojects = ['work']\n")
     with pytest.raises(ConfigError, match="a list of whole paths"):
         config.load(home=home)

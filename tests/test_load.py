@@ -13,7 +13,7 @@ before = set(sys.modules)
 shell.run_line_magic("load_ext", "ipyrouter")
 new = set(sys.modules) - before
 heavy = {"openai", "anthropic", "google.genai", "httpx2", "pandas", "matplotlib", "ipywidgets", "genai_prices",
-         "xllamacpp", "sqlite3", "markdown_it", "pygments"}
+         "xllamacpp", "sqlite3", "markdown_it", "pygments", "pydantic", "tomllib"}
 print(len(new), sorted(heavy & new))
 assert "route" in shell.magics_manager.magics["cell"]
 """

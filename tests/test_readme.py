@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from ipyrouter.config import reference as settings_reference
+from ipyrouter.notebook import reference as magics_reference
 from tests.docs.blocks import ROOT, blocks_of
 from tests.notebook.conftest import Shell, shell  # noqa: F401  a fixture
 
@@ -20,6 +22,17 @@ def test_cells_and_python_run(shell: Shell) -> None:  # noqa: F811
     for cell in cells:
         ran = shell.run(cell.rstrip("\n"))
         assert ran.error is None, (cell, ran.error)
+
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def test_the_reference_of_the_settings_is_the_generated_one() -> None:
+    assert (REFERENCE / "settings.md").read_text("utf-8") == settings_reference.reference()
+
+
+def test_the_reference_of_the_magics_is_the_generated_one() -> None:
+    assert (REFERENCE / "magics.md").read_text("utf-8") == magics_reference.reference()
 
 
 def test_ci_runs_the_readmes_commands() -> None:

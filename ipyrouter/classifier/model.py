@@ -18,6 +18,7 @@ import numpy as np
 
 from ipyrouter.classifier.pieces import BEGINNING, split, words_of
 from ipyrouter.classifier.request import RequestText, has_choices, request_of
+from ipyrouter.config import default
 from ipyrouter.types import Classification, TierName
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ WEIGHTS = Path(__file__).with_name("weights.npz")
 HEADS = ("mid", "power", "gain", "exam")
 """P(at least mid), P(power), how much a strong model gains, and whether the prompt is an exam question."""
 
-FAST_BELOW, POWER_ABOVE = 0.35, 0.70
+FAST_BELOW: float = default("routing.fast_below")
+POWER_ABOVE: float = default("routing.power_above")
 """The difficulties at which the tiers meet, where a config sets nothing else."""
 
 # Multiply-adds of one product. OpenBLAS splits a matrix product above 262,144 of them, and one with a vector above

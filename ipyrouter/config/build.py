@@ -2,81 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+import functools
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from ipyrouter.config.catalogue import load_backend, services
-from ipyrouter.config.model import Budget, Config, Deadlines, Price, Provider, Signals, Tier, tier_decides
+from ipyrouter.config.model import Config, Deadlines, Price, Provider, Tier, tier_decides
 from ipyrouter.config.names import candidate_of
+from ipyrouter.config.rules import Table, rules
 from ipyrouter.errors import ConfigError, UsageError
 from ipyrouter.text import redact
 from ipyrouter.types import TIERS, TierName
 
 
-def build(data: dict[str, Any], origins: dict[str, str], ignored: Sequence[str] = ()) -> Config:
-    """Turn validated, merged data into a Config; checks what spans more than one key."""
+def build(
+    data: dict[str, Any],
+    origins: dict[str, str],
+    project_warnings: Sequence[str] = (),
+    ignored_files: Sequence[str] = (),
+) -> Config:
+    """Turn validated settings into a Config.
 
-    def source(key: str) -> str:
-        return origins.get(key, "default")
+    Args:
+        data: Every setting, nested like the TOML.
+        origins: Where each came from, by its dotted key.
+        project_warnings: What a project's file may not set.
+        ignored_files: Files that were not read, each with the reason.
 
-    warnings: list[str] = list(ignored)
+    Raises:
+        ConfigError: Settings do not go together.
+    """
     data = {**data, "providers": {name: _with_address(table) for name, table in data["providers"].items()}}
-    providers = {name: _provider(name, table, source, warnings) for name, table in data["providers"].items()}
+    warnings: list[str] = [*project_warnings]
+    providers = {name: _provider(name, table, origins, warnings) for name, table in data["providers"].items()}
     for name in services():  # the well-known ones that nobody has configured
-        providers.setdefault(name, _provider(name, {}, source, warnings))
-    prices = {name: _price(name, table, source) for name, table in data["prices"].items()}
-    routing = data["routing"]
-    if routing["fast_below"] > routing["power_above"]:
-        raise ConfigError(
-            f"{source('routing.fast_below')}: routing.fast_below ({routing['fast_below']}) is above "
-            f"routing.power_above ({routing['power_above']}).",
-            "Swap them.",
-        )
-    tiers: dict[TierName, Tier] = {}
-    for name in TIERS:
-        table = data["tiers"][name]
-        chain = []
-        for entry in table["chain"]:
-            try:
-                chain.append(candidate_of(entry, providers, data["aliases"], []))
-            except UsageError as error:
-                raise ConfigError(
-                    f"{source(f'tiers.{name}.chain')}: tiers.{name}.chain: {error.message}", error.remedy
-                ) from None
-        own = {k: v for k, v in table.get("deadlines", {}).items() if tier_decides(origins, name, k)}
-        deadlines = Deadlines(**{**data["deadlines"], **own})
-        tiers[name] = Tier(name, tuple(chain), table["max_output_tokens"], deadlines)
-    budget: dict[str, Any] = {k: v if k == "action" else Decimal(str(v)) for k, v in data["budget"].items()}
-    signals = data["signals"]
-    return Config(
-        preset=data["preset"],
-        mode=routing["mode"],
-        fast_below=routing["fast_below"],
-        power_above=routing["power_above"],
-        confirm_tokens=routing["confirm_tokens"],
+        providers.setdefault(name, _provider(name, {}, origins, warnings))
+    prices = {name: _price(name, table, origins) for name, table in data["prices"].items()}
+    tiers: dict[TierName, Tier] = {name: _tier(name, data, providers, origins) for name in TIERS}
+    config = Config(
+        **_values(Config, data),
         providers=MappingProxyType(providers),
-        tiers=MappingProxyType(tiers),
         prices=MappingProxyType(prices),
-        signals=Signals(tuple(signals["power"]), tuple(signals["fast"]), signals["power_above_words"]),
-        escalate=data["validation"]["escalate"],
-        budget=Budget(**budget),
-        cache_enabled=data["cache"]["enabled"],
-        cache_ttl_days=data["cache"]["ttl_days"],
-        cache_max_mb=data["cache"]["max_mb"],
-        log_content=data["log"]["content"],
-        display_format=data["display"]["format"],
-        display_stream=data["display"]["stream"],
-        aliases=MappingProxyType(data["aliases"]),
-        retired=MappingProxyType(data["retired"]),
-        successors=MappingProxyType(data["successors"]),
+        tiers=MappingProxyType(tiers),
         data=MappingProxyType(data),
         origins=MappingProxyType(origins),
         warnings=tuple(warnings),
-        project_warnings=tuple(ignored),
+        project_warnings=tuple(project_warnings),
+        ignored_files=tuple(ignored_files),
     )
+    if config.fast_below > config.power_above:
+        raise ConfigError(
+            f"{origins['routing.fast_below']}: routing.fast_below ({config.fast_below}) is above "
+            f"routing.power_above ({config.power_above}).",
+            "Swap them.",
+        )
+    return config
+
+
+def _values(cls: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a class of settings, but for tables with names and those whose default is the field's."""
+    values: dict[str, Any] = {}
+    for item, rule in rules(cls):
+        if isinstance(rule, Table):
+            if not rule.each:
+                values[item.name] = rule.holds(**_values(rule.holds, data[item.name]))
+            continue
+        *tables, key = (rule.key or item.name).split(".")
+        place = functools.reduce(lambda table, name: table.get(name, {}), tables, data)
+        if rule.each:
+            entries = place.get(key, {}).items()
+            values[item.name] = MappingProxyType({name: rule.check.read(value) for name, value in entries})
+        elif key in place:
+            values[item.name] = rule.check.read(place[key])
+    return values
+
+
+def _tier(
+    name: TierName, data: Mapping[str, Any], providers: Mapping[str, Provider], origins: Mapping[str, str]
+) -> Tier:
+    table = data["tiers"][name]
+    chain = []
+    for entry in table["chain"]:
+        try:
+            chain.append(candidate_of(entry, providers, data["aliases"], []))
+        except UsageError as error:
+            raise ConfigError(
+                f"{origins[f'tiers.{name}.chain']}: tiers.{name}.chain: {error.message}", error.remedy
+            ) from None
+    own = {key: value for key, value in table.get("deadlines", {}).items() if tier_decides(origins, name, key)}
+    return Tier(name, tuple(chain), table["max_output_tokens"], Deadlines(**{**data["deadlines"], **own}))
 
 
 def _with_address(table: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +100,8 @@ def _with_address(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "base_url": redact.Address("".join(table["base_url"]))} if table.get("base_url") else table
 
 
-def _provider(name: str, table: dict[str, Any], source: Callable[[str], str], warnings: list[str]) -> Provider:
-    where = source(f"providers.{name}.{next(iter(table), 'sdk')}")
+def _provider(name: str, table: dict[str, Any], origins: Mapping[str, str], warnings: list[str]) -> Provider:
+    where = _source(origins, f"providers.{name}.{next(iter(table), 'sdk')}")
     label = redact.name(name)
     service = services().get(name)
     if "sdk" not in table and service is None:
@@ -104,7 +120,7 @@ def _provider(name: str, table: dict[str, Any], source: Callable[[str], str], wa
             raise ConfigError(f"{where}: providers.{label} has no 'base_url'.", "Add the address of its API.")
     if base_url and urlsplit(base_url).scheme == "http" and not _loopback(urlsplit(base_url).hostname or ""):
         warnings.append(f"{where}: providers.{label}.base_url is http://: prompts and key travel unencrypted.")
-    return Provider(name=name, **{**known, **table})
+    return Provider(name=name, **{**known, **_values(Provider, table)})
 
 
 def _own_address(sdk: str) -> str | None:
@@ -113,16 +129,20 @@ def _own_address(sdk: str) -> str | None:
     return None if sdk in built_in else load_backend(sdk).address or None
 
 
+def _source(origins: Mapping[str, str], key: str) -> str:
+    return origins.get(key, "default")
+
+
 def _loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _price(name: str, table: dict[str, Any], source: Callable[[str], str]) -> Price:
+def _price(name: str, table: dict[str, Any], origins: Mapping[str, str]) -> Price:
     for key in ("input", "output"):
         if key not in table:
             other = next(iter(table), key)
             raise ConfigError(
-                f"{source(f'prices.{name}.{other}')}: prices.{redact.name(name)!r} has no {key!r}.",
+                f"{_source(origins, f'prices.{name}.{other}')}: prices.{redact.name(name)!r} has no {key!r}.",
                 "Add it, in $ per million tokens.",
             )
-    return Price(**{key: Decimal(str(value)) for key, value in table.items()})
+    return Price(**_values(Price, table))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ipyrouter.errors import ConfigError, did_you_mean
 from ipyrouter.text import redact
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 BACKENDS = "ipyrouter.backends"
 """The group of entry points under which packages register backends."""
@@ -46,6 +47,8 @@ class Service:
 @functools.cache
 def services() -> Mapping[str, Service]:
     """Return the services by their names."""
+    import tomllib  # not for `%load_ext`
+
     found = {}
     for name, table in tomllib.loads(_FILE.read_text("utf-8")).items():
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
@@ -58,8 +61,10 @@ def maker_of(model: str) -> str | None:
     return next((name for name, service in services().items() if model.startswith(service.prefixes)), None)
 
 
-def registered() -> Iterable[importlib.metadata.EntryPoint]:
+def registered() -> Iterable[EntryPoint]:
     """Return the backends that other packages register."""
+    import importlib.metadata
+
     return importlib.metadata.entry_points(group=BACKENDS)
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import fnmatch
+import copy
+import functools
 import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ipyrouter.config import files
 from ipyrouter.config.build import build
 from ipyrouter.config.model import Config, leaves
-from ipyrouter.config.schema import OTHERS, PROJECT, SCHEMA, validate
+from ipyrouter.config.rules import Setting
+from ipyrouter.config.schema import SCHEMA, Schema, rule_at, validate
 from ipyrouter.errors import ConfigError
 from ipyrouter.text import redact
-
-PROJECT_FILE = "ipyrouter.toml"
-_DEFAULTS = Path(__file__).with_name("defaults.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,115 +27,23 @@ class Layer:
     data: dict[str, Any]
 
 
-def config_file(home: Path | None) -> Path:
-    """Return the path of the user's own config file."""
-    if home is not None:
-        return home / "config.toml"
-    import platformdirs
+@dataclass(slots=True)
+class _Notes:
+    """What the layers have to say beside their settings."""
 
-    return platformdirs.user_config_path("ipyrouter") / "config.toml"
-
-
-def data_folder(home: Path | None) -> Path:
-    """Return the folder of the database."""
-    if home is not None:
-        return home
-    import platformdirs
-
-    return platformdirs.user_data_path("ipyrouter")
+    project_warnings: list[str] = field(default_factory=list)
+    ignored_files: list[str] = field(default_factory=list)
 
 
-def _read_file(path: Path) -> dict[str, Any] | None:
-    try:
-        text = path.read_text("utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}.", "Mend or remove the file.") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}.", "See https://toml.io for the syntax.") from None
+@functools.cache
+def _default_data() -> dict[str, Any]:
+    """Return defaults.toml."""
+    return files.parse(Path(__file__).with_name("defaults.toml").read_text("utf-8"), "defaults.toml")
 
 
-def _project_layer(start: Path) -> Layer | None:
-    for folder in (start, *start.parents):
-        path = folder / PROJECT_FILE
-        if (data := _read_file(path)) is None:
-            continue
-        validate(data, SCHEMA, str(path))
-        return Layer(str(path), data)
-    return None
-
-
-def _is_trusted(project: Path, user: Mapping[str, Any]) -> bool:
-    """Tell whether the user's own file trusts the folder of a project, or one around it."""
-    folder = project.parent.resolve()
-    return any(
-        folder.is_relative_to(Path(trusted).expanduser().resolve())
-        for trusted in user.get("trust", {}).get("projects", ())
-    )
-
-
-def _tighten(data: dict[str, Any], own: dict[str, Any], path: str = "") -> tuple[dict[str, Any], list[str]]:
-    """Return what of a project's settings may hold beside the user's own, and a few words on each that may not."""
-    allowed: dict[str, Any] = {}
-    refused: list[str] = []
-    for key, value in data.items():
-        dotted = f"{path}.{key}" if path else key
-        mine = own.get(key)
-        if isinstance(value, dict):
-            inner, more = _tighten(value, mine if isinstance(mine, dict) else {}, dotted)
-            allowed |= {key: inner} if inner else {}
-            refused += more
-            continue
-        rule, reason = next(entry for pattern, entry in PROJECT.items() if fnmatch.fnmatchcase(dotted, pattern))
-        tighter = rule == "free" or (rule == "lower" and (mine is None or value <= mine))
-        if tighter or (rule == "block" and value == "block"):
-            allowed[key] = value
-        else:
-            refused.append(f"{redact.name(dotted)} ({reason})")
-    return allowed, refused
-
-
-def _project(project: Layer, user: Mapping[str, Any], own: dict[str, Any], user_file: Path) -> tuple[Layer, list[str]]:
-    """Return the layer as far as it may hold, and a warning that names the rest."""
-    path = Path(project.source)
-    if _is_trusted(path, user):
-        return Layer(project.source, {key: value for key, value in project.data.items() if key != "trust"}), []
-    allowed, refused = _tighten(project.data, own)
-    if not refused:
-        return Layer(project.source, allowed), []
-    remedy = f'If you trust it, write projects = ["{path.parent.resolve()}"] under [trust] in {user_file}'
-    warning = f"{path}: a project's file may only tighten your settings. Ignored: {'; '.join(refused)}. {remedy}."
-    return Layer(project.source, allowed), [warning]
-
-
-def _environment_layer(environ: Mapping[str, str]) -> Layer | None:
-    data: dict[str, Any] = {}
-    for variable, value in sorted(environ.items()):
-        if not variable.startswith("IPYROUTER_") or variable == "IPYROUTER_HOME":
-            continue
-        keys = variable.removeprefix("IPYROUTER_").lower().split("__")
-        try:
-            parsed: Any = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value
-        nested: Any = parsed
-        for key in reversed(keys):
-            nested = {key: nested}
-        validate(nested, OTHERS, f"environment variable {redact.name(variable)}")
-        data = _merge(data, nested)
-    return Layer("environment", data) if data else None
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
+def default(key: str) -> Any:
+    """Return the default of a setting that no preset decides, by its dotted key."""
+    return functools.reduce(lambda table, name: table[name], key.split("."), _default_data())
 
 
 def load(
@@ -148,45 +55,199 @@ def load(
 ) -> Config:
     """Read every layer and return the validated Config.
 
-    Layers, later ones win: the preset, the user's config.toml, `ipyrouter.toml` found upwards from ``folder``
-    (default: the working folder), `IPYROUTER_*` variables, ``arguments`` (nested like the TOML).
+    Layers, later ones win: the preset, the site's config.toml, the user's config.toml, the project's `ipyrouter.toml`,
+    `IPYROUTER_*` variables, the arguments.
 
-    Raises ConfigError, in one line with file, key and the nearest valid name.
+    Args:
+        arguments: Settings, nested like the TOML.
+        home: The folder of the user's config.toml; default: the one that platformdirs names.
+        folder: Where the search for a project's file begins; default: the working folder.
+        environ: The environment; default: this process's.
+
+    Returns:
+        The Config, with the origin of each value.
+
+    Raises:
+        ConfigError: In one line, with file, key and the nearest valid name.
     """
     environ = os.environ if environ is None else environ
-    defaults = tomllib.loads(_DEFAULTS.read_text("utf-8"))
+    defaults = copy.deepcopy(_default_data())
     presets = defaults.pop("presets")
-    layers: list[Layer] = []
-    ignored: list[str] = []
-    user_file = config_file(home)
-    if (data := _read_file(user_file)) is not None:
-        validate(data, SCHEMA, str(user_file))
-        layers.append(Layer(str(user_file), data))
-    user = data or {}
-    if (project := _project_layer(folder or Path.cwd())) is not None and project.source != str(user_file):
-        own = _merge(_merge(defaults, presets[user.get("preset", defaults["preset"])]), user)
-        project, ignored = _project(project, user, own, user_file)
-        layers.append(project)
+    notes = _Notes()
+    user_file = files.config_file(home)
+    layers = [layer for layer in (_site_layer(notes), _user_layer(user_file)) if layer]
+    own = _merge_all([defaults, *(layer.data for layer in layers)])
+    own = _merge_all([presets[own["preset"]], own])
+    if (project := _project_layer(folder, own, user_file, notes)) is not None:
+        layers.append(_allowed_part(project, own, user_file, notes))
     if (environment := _environment_layer(environ)) is not None:
         layers.append(environment)
     if arguments:
-        validate(dict(arguments), OTHERS, "arguments")
+        validate(dict(arguments), "arguments", from_file=False)
         layers.append(Layer("arguments", dict(arguments)))
 
     preset = next((layer.data["preset"] for layer in reversed(layers) if "preset" in layer.data), defaults["preset"])
-    merged = _merge(defaults, presets[preset])
+    merged = _merge_all([defaults, presets[preset]])
     origins = dict.fromkeys(leaves(merged), "default")
     for layer in layers:
         merged = _merge(merged, layer.data)
         origins.update(dict.fromkeys(leaves(layer.data), layer.source))
-    return build(merged, origins, ignored)
+    return build(merged, origins, notes.project_warnings, notes.ignored_files)
 
 
 def override(config: Config, settings: Mapping[str, Any], source: str) -> Config:
-    """Return the config with settings, nested like the TOML, that win over all of its own. Raises ConfigError."""
-    validate(dict(settings), OTHERS, source)
+    """Return the config with settings that win over all of its own.
+
+    Args:
+        config: What to begin with.
+        settings: Nested like the TOML.
+        source: What gives them, for origins and errors.
+
+    Raises:
+        ConfigError: A setting is not valid.
+    """
+    validate(dict(settings), source, from_file=False)
     return build(
         _merge(dict(config.data), dict(settings)),
         {**config.origins, **dict.fromkeys(leaves(dict(settings)), source)},
         config.project_warnings,
+        config.ignored_files,
     )
+
+
+# --- one layer each ---
+
+
+def _site_layer(notes: _Notes) -> Layer | None:
+    path = files.site_file()
+    try:
+        return _file_layer(path, files.read(path, "root or user"))
+    except files.Unusable as reason:
+        notes.ignored_files.append(f"{path} is ignored: {reason}.")
+        return None
+
+
+def _user_layer(path: Path) -> Layer | None:
+    try:
+        return _file_layer(path, files.read(path))
+    except files.Unusable as reason:  # limits may stand in it, so that nothing goes out without it
+        raise ConfigError(f"{path}: cannot be used: {reason}.", "Fix or remove the file.") from None
+
+
+def _project_layer(folder: Path | None, own: Mapping[str, Any], user_file: Path, notes: _Notes) -> Layer | None:
+    """Return the nearest project's file that counts, with a note on each that does not."""
+    places, above = files.project_places(folder)
+    for path in places:
+        try:
+            layer = _file_layer(path, files.read(path, "anyone" if _is_trusted(path, own) else "user"))
+        except files.OtherOwner as reason:
+            notes.ignored_files.append(f"{path} is ignored: {reason}. {_how_to_trust(path, user_file)}.")
+            continue
+        except files.Unusable as reason:
+            notes.ignored_files.append(f"{path} is ignored: {reason}.")
+            continue
+        if layer:
+            return layer
+    why = "a project's file counts up to the repository's root or your home folder"
+    notes.ignored_files += [f"{path} is ignored: {why}." for path in above if os.path.lexists(path)]
+    return None
+
+
+def _file_layer(path: Path, text: str | None) -> Layer | None:
+    if text is None:
+        return None
+    data = files.parse(text, str(path))
+    validate(data, str(path), from_file=True)
+    return Layer(str(path), data)
+
+
+def _environment_layer(environ: Mapping[str, str]) -> Layer | None:
+    data: dict[str, Any] = {}
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith("IPYROUTER_") or variable == "IPYROUTER_HOME":
+            continue
+        nested = _toml_or_string(value)
+        for key in reversed(variable.removeprefix("IPYROUTER_").lower().split("__")):
+            nested = {key: nested}
+        validate(nested, f"environment variable {redact.name(variable)}", from_file=False)
+        data = _merge(data, nested)
+    return Layer("environment", data) if data else None
+
+
+def _toml_or_string(value: str) -> Any:
+    """Return a variable's value as TOML, or as a plain string where it is none."""
+    try:
+        return files.parse(f"value = {value}", "")["value"]
+    except ConfigError:
+        return value
+
+
+# --- what a project's file may set ---
+
+
+def _allowed_part(project: Layer, own: dict[str, Any], user_file: Path, notes: _Notes) -> Layer:
+    """Return the layer as far as it may hold beside the user's own settings, with a note on the rest."""
+    path = Path(project.source)
+    if _is_trusted(path, own):
+        return Layer(project.source, {key: value for key, value in project.data.items() if key != "trust"})
+    allowed, refused = _tighten(project.data, own, SCHEMA)
+    if refused:
+        notes.project_warnings.append(
+            f"{path}: a project's file may only tighten your settings. Ignored: {'; '.join(refused)}. "
+            f"{_how_to_trust(path, user_file)}."
+        )
+    return Layer(project.source, allowed)
+
+
+def _how_to_trust(project: Path, user_file: Path) -> str:
+    return f'If you trust it, write projects = ["{project.parent.resolve()}"] under [trust] in {user_file}'
+
+
+def _is_trusted(project: Path, own: Mapping[str, Any]) -> bool:
+    """Tell whether the user's own settings trust the folder of a project, or one around it."""
+    folder = project.parent.resolve()
+    trusted = own.get("trust", {}).get("projects", ())
+    return any(folder.is_relative_to(Path(name).expanduser().resolve()) for name in trusted)
+
+
+def _tighten(
+    data: dict[str, Any], own: Mapping[str, Any], schema: Schema, path: str = ""
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what of a project's settings may hold beside the user's own, and a few words on each that may not."""
+    allowed: dict[str, Any] = {}
+    refused: list[str] = []
+    for key, value in data.items():
+        dotted = f"{path}.{key}" if path else key
+        mine, rule = own.get(key), rule_at(schema, key)
+        if isinstance(rule, dict):
+            inner, more = _tighten(value, mine if isinstance(mine, dict) else {}, rule, dotted)
+            allowed |= {key: inner} if inner else {}
+            refused += more
+        elif _may_set(rule, value, mine):
+            allowed[key] = value
+        else:
+            refused.append(f"{redact.name(dotted)} ({rule.why})")
+    return allowed, refused
+
+
+def _may_set(setting: Setting, value: Any, mine: Any) -> bool:
+    """Tell whether a project's file may set a value where the user's own is ``mine``."""
+    if setting.project == "lower":
+        return mine is None or value <= mine
+    return setting.project == "free" or (setting.project == "block" and value == "block")
+
+
+# --- nested dictionaries ---
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _merge_all(tables: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return tables in one; later ones win."""
+    return functools.reduce(_merge, tables)

@@ -7,22 +7,49 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from ipyrouter.config.catalogue import services
-from ipyrouter.config.names import candidate_of
+from ipyrouter.config.rules import (
+    EMBEDDED,
+    Backend,
+    Date,
+    Dollars,
+    Flag,
+    Folders,
+    Number,
+    OneOf,
+    String,
+    Strings,
+    Url,
+    Variable,
+    Whole,
+    setting,
+    table,
+)
 from ipyrouter.text import redact
-from ipyrouter.types import Candidate, TierName
 
-EMBEDDED = "embedded"
-"""The base_url that stands for the llama.cpp server inside this process."""
+if TYPE_CHECKING:
+    from ipyrouter.types import Candidate, TierName
+
 TOY = "toy model (SmolLM2-135M)"
 NO_KEY = f"{TOY}: no key is set"
 """What badge and note say where the local model stands in for chains none of whose keys is there."""
 
 T = TypeVar("T")
+
+# Why a project's file may set something or not.
+_WHERE = "it decides where keys and prompts are sent"
+_WORK = "a project knows which models do its work, within your budgets"
+_PATIENCE = "it goes with the chains: how long their models may take"
+_PRICES = "budgets and the log would count other prices than yours"
+_TIERS = "it chooses among your tiers"
+_HIGHER = "higher than your own"
+_STORED = "what is stored on your machine, and for how long, is your choice"
+_SHOWN = "how answers are shown is your choice"
+
+_SECONDS = Number(above=0, most=10**6)
 
 
 def read_key(variable: str) -> str:
@@ -35,11 +62,21 @@ class Provider:
     """Where a model is served, and the name (never the value) of the variable that holds the key."""
 
     name: str
-    sdk: str
-    base_url: str | None = None
-    key: str | None = None
-    stream: bool = True
-    gguf: str | None = None
+    sdk: str = field(metadata=setting(Backend(), "never", _WHERE, "whose protocol the server speaks"))
+    base_url: str | None = field(
+        default=None,
+        metadata=setting(Url(), "never", _WHERE, f'the address of its API; "{EMBEDDED}": a server in this process'),
+    )
+    key: str | None = field(
+        default=None,
+        metadata=setting(Variable(), "never", _WHERE, "the environment variable that holds the key, never the key"),
+    )
+    stream: bool = field(
+        default=True, metadata=setting(Flag(), "never", _WHERE, "false: its answers arrive in one piece")
+    )
+    gguf: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "the file of the embedded server's model")
+    )
     limit: str = "max_tokens"
     """What the server calls the output limit."""
     supports: tuple[str, ...] = ()
@@ -107,10 +144,10 @@ class Provider:
 class Deadlines:
     """Seconds that a call may take: to connect, to its first byte, between two chunks, in all."""
 
-    connect: float
-    first_byte: float
-    idle: float
-    total: float
+    connect: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "seconds to connect"))
+    first_byte: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "seconds to the answer's first byte"))
+    idle: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "seconds between two pieces of a stream"))
+    total: float = field(metadata=setting(_SECONDS, "free", _PATIENCE, "seconds of a call in all"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,39 +155,74 @@ class Tier:
     """A tier's candidates in order, and its limits."""
 
     name: TierName
-    chain: tuple[Candidate, ...]
-    max_output_tokens: int
-    deadlines: Deadlines
+    chain: tuple[Candidate, ...] = field(
+        metadata=setting(Strings(), "free", _WORK, "the models to try, in order: provider/model, or a known name")
+    )
+    max_output_tokens: int = field(metadata=setting(Whole(), "free", _WORK, "tokens of the longest answer"))
+    deadlines: Deadlines = field(metadata=table(Deadlines))
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
     """Dollars per million tokens."""
 
-    input: Decimal
-    output: Decimal
-    cached_input: Decimal | None = None
-    cache_write: Decimal | None = None
+    input: Decimal = field(metadata=setting(Dollars(), "never", _PRICES, "dollars per million tokens of input"))
+    output: Decimal = field(
+        metadata=setting(Dollars(), "never", _PRICES, "dollars per million tokens of output, hidden reasoning included")
+    )
+    cached_input: Decimal | None = field(
+        default=None,
+        metadata=setting(
+            Dollars(), "never", _PRICES, "dollars per million tokens of input read from the provider's cache"
+        ),
+    )
+    cache_write: Decimal | None = field(
+        default=None,
+        metadata=setting(
+            Dollars(), "never", _PRICES, "dollars per million tokens of input written to the provider's cache"
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
     """The article's keyword signals."""
 
-    power: tuple[str, ...]
-    fast: tuple[str, ...]
-    power_above_words: int
+    power: tuple[str, ...] = field(metadata=setting(Strings(), "free", _TIERS, "words that call for power"))
+    fast: tuple[str, ...] = field(metadata=setting(Strings(), "free", _TIERS, "words that fast can answer"))
+    power_above_words: int = field(metadata=setting(Whole(), "free", _TIERS, "prompts of more words go to power"))
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Dollars that may be spent; None is no limit."""
 
-    call: Decimal | None = None
-    session: Decimal | None = None
-    day: Decimal | None = None
-    month: Decimal | None = None
-    action: Literal["downgrade", "block"] = "downgrade"
+    call: Decimal | None = field(
+        default=None,
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars that one call may cost", trait="max_usd_call"),
+    )
+    session: Decimal | None = field(
+        default=None,
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars that this session may spend", trait="max_usd"),
+    )
+    day: Decimal | None = field(
+        default=None,
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars a day (UTC), all notebooks", trait="max_usd_day"),
+    )
+    month: Decimal | None = field(
+        default=None,
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars a month (UTC), all notebooks", trait="max_usd_month"),
+    )
+    action: Literal["downgrade", "block"] = field(
+        default="downgrade",
+        metadata=setting(
+            OneOf("downgrade", "block"),
+            "block",
+            "it would go on where you want to stop",
+            "over a budget: a cheaper model or tier, or nothing",
+            trait="over_budget",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,36 +232,125 @@ class Config:
     ``data`` holds every setting, nested like the TOML; ``origins`` where each came from, by its dotted key.
     """
 
-    preset: str
-    mode: str | Callable[[str], Any]
-    fast_below: float
-    power_above: float
-    confirm_tokens: int
-    providers: Mapping[str, Provider]
-    tiers: Mapping[TierName, Tier]
-    prices: Mapping[str, Price]
-    signals: Signals
-    escalate: bool
-    budget: Budget
-    cache_enabled: bool
-    cache_ttl_days: float
-    cache_max_mb: float
-    log_content: bool
-    display_format: str
-    display_stream: bool
-    aliases: Mapping[str, str]
-    retired: Mapping[str, dt.date]
-    successors: Mapping[str, str]
+    preset: str = field(
+        metadata=setting(
+            OneOf("current", "article"),
+            "free",
+            "it names chains among your own providers",
+            "the chains to begin with",
+        )
+    )
+    mode: str | Callable[[str], Any] = field(
+        metadata=setting(
+            OneOf("learned", "rules", "hybrid", function=True),
+            "free", _TIERS, "how prompts are classified", key="routing.mode", trait="mode",
+        )
+    )  # fmt: skip
+    fast_below: float = field(
+        metadata=setting(
+            Number(least=0, most=1), "free", _TIERS, "difficulties below this are fast",
+            key="routing.fast_below", trait="fast_below",
+        )
+    )  # fmt: skip
+    power_above: float = field(
+        metadata=setting(
+            Number(least=0, most=1), "free", _TIERS, "difficulties above this are power",
+            key="routing.power_above", trait="power_above",
+        )
+    )  # fmt: skip
+    confirm_tokens: int = field(
+        metadata=setting(
+            Whole(), "lower", "higher than your own: large prompts would go out without a question",
+            "a prompt estimated above this needs --yes", key="routing.confirm_tokens",
+        )
+    )  # fmt: skip
+    escalate: bool = field(
+        metadata=setting(
+            Flag(), "never", "whether weak answers are asked again is your choice",
+            "send a weak answer's prompt a tier up", key="validation.escalate", trait="escalate",
+        )
+    )  # fmt: skip
+    budget: Budget = field(metadata=table(Budget))
+    cache_enabled: bool = field(
+        metadata=setting(
+            Flag(), "never", _STORED, "look into the cache and keep answers there", key="cache.enabled", trait="cache"
+        )
+    )
+    cache_ttl_days: float = field(
+        metadata=setting(
+            Number(above=0, most=10**5),
+            "never",
+            _STORED,
+            "days that an answer stays in the cache",
+            key="cache.ttl_days",
+        )
+    )
+    cache_max_mb: float = field(
+        metadata=setting(
+            Number(above=0, most=10**9), "never", _STORED, "megabytes that the cache may take", key="cache.max_mb"
+        )
+    )
+    log_content: bool = field(
+        metadata=setting(
+            Flag(), "never", "what is logged is your choice", "keep prompts and answers in the log, not only costs",
+            key="log.content", trait="log_content",
+        )
+    )  # fmt: skip
+    display_format: str = field(
+        metadata=setting(
+            OneOf("markdown", "text"), "never", _SHOWN, "how answers are shown", key="display.format", trait="format"
+        )
+    )
+    display_stream: bool = field(
+        metadata=setting(
+            Flag(), "never", _SHOWN, "show answers while they arrive", key="display.stream", trait="stream"
+        )
+    )
+    tiers: Mapping[TierName, Tier] = field(metadata=table(Tier, "tier"))
+    deadlines: Deadlines = field(metadata=table(Deadlines))
+    """Those of every tier that sets none of its own; a call's are its tier's."""
+    providers: Mapping[str, Provider] = field(metadata=table(Provider, "name"))
+    prices: Mapping[str, Price] = field(metadata=table(Price, "provider/model"))
+    signals: Signals = field(metadata=table(Signals))
+    aliases: Mapping[str, str] = field(
+        metadata=setting(
+            String(),
+            "never",
+            "a name would mean another model than you think",
+            "the model that the name means",
+            each="name",
+        )
+    )
+    retired: Mapping[str, dt.date] = field(
+        metadata=setting(
+            Date(), "never", "it would switch models of yours off or on",
+            "the day on which the service stops serving the model", each="service/model",
+        )
+    )  # fmt: skip
+    successors: Mapping[str, str] = field(
+        metadata=setting(
+            String(), "never", "it would advise another model", "the model that takes its place", each="service/model"
+        )
+    )
     data: Mapping[str, Any] = field(repr=False)
     origins: Mapping[str, str] = field(repr=False)
+    trusted_projects: tuple[str, ...] = field(
+        default=(), metadata=setting(
+            Folders(), "never", "only you say whom you trust",
+            "folders whose ipyrouter.toml may set everything but this", key="trust.projects", files_only=True,
+        )
+    )  # fmt: skip
     warnings: tuple[str, ...] = ()
     project_warnings: tuple[str, ...] = ()
     """Those of the warnings that name what a project's file may not set."""
+    ignored_files: tuple[str, ...] = ()
+    """Files that were not read, each with the reason."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the read-only mappings as dictionaries, so that another process can rebuild the config."""
-        values = tuple(getattr(self, name) for name in self.__slots__)
-        return _rebuild, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values)
+        """Pickle the settings; another process builds the config from them."""
+        from ipyrouter.config.build import build
+
+        return build, (dict(self.data), dict(self.origins), self.project_warnings, self.ignored_files)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -201,6 +362,8 @@ class Config:
 
         Raises UsageError with the nearest known name.
         """
+        from ipyrouter.config.names import candidate_of
+
         return candidate_of(name, self.providers, self.aliases, [c for tier in self.tiers.values() for c in tier.chain])
 
     def retired_on(self, candidate: Candidate) -> dt.date | None:
@@ -231,10 +394,6 @@ def tier_decides(origins: Mapping[str, str], tier: str, deadline: str) -> bool:
     """Tell whether a tier's own deadline holds: always, unless it is a default and the user has set the general one."""
     general = origins.get(f"deadlines.{deadline}", "default")
     return general == "default" or origins.get(f"tiers.{tier}.deadlines.{deadline}", "default") != "default"
-
-
-def _rebuild(*values: Any) -> Config:
-    return Config(*cast(Any, [MappingProxyType(v) if isinstance(v, dict) else v for v in values]))
 
 
 def leaves(data: dict[str, Any], path: str = "") -> dict[str, Any]:

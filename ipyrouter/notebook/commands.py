@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.notebook.options import HELP, Option, Parsed, help_text, parse
+from ipyrouter.notebook.options import HELP, Option, RouterLine, help_text, parse_around
 from ipyrouter.store.base import Feedback, LastCall, LogFilter
 from ipyrouter.text.amounts import age, at_least, count, dollars, seconds
 from ipyrouter.types import STATUSES, TIERS, Answer
@@ -45,7 +45,7 @@ _FILTERS = (
     Option(("--until",), "rows before this day or time", "DATE"),
     Option(("--tier",), "rows of this tier", "TIER", as_tier, TIERS),
     Option(("--model",), "rows of this model, without its provider", "NAME"),
-    Option(("--status",), "ok, cached, weak, refused, partial, interrupted or error", "STATUS", _status_name, STATUSES),
+    Option(("--status",), f"rows of this status: {', '.join(STATUSES)}", "STATUS", _status_name, STATUSES),
 )
 _RESET = Option(("--reset",), "forget what was learned")
 
@@ -55,7 +55,7 @@ class Line:
     """One `%router` line: the router, what follows the subcommand, and what it may touch of the notebook."""
 
     router: Router
-    parsed: Parsed
+    parsed: RouterLine
     namespace: dict[str, Any]
     chats: Chats
     panel: Callable[[], None]
@@ -90,7 +90,7 @@ def run(
     if name not in COMMANDS:
         raise UsageError(f"Unknown subcommand {name!r}.", did_you_mean(name, COMMANDS))
     command = COMMANDS[name]
-    parsed = _parsed(rest, (*command.options, HELP))
+    parsed = parse_around(rest, (*command.options, HELP), RouterLine)
     if parsed.help:
         print(
             help_text(
@@ -101,16 +101,6 @@ def run(
     if parsed.rest and " " not in command.usage:
         raise UsageError(f"%router {name} takes no {parsed.rest[:60]!r}.", f"Write %router {name} alone.")
     return command.run(Line(router(), parsed, namespace, chats, panel))
-
-
-def _parsed(text: str, options: tuple[Option, ...]) -> Parsed:
-    """Read options in front of the words and behind them, as a shell does; a file's name may stand in quotes."""
-    front = parse(text, options)
-    words, dash, tail = front.rest.partition(" -")
-    if not dash or words.startswith(("'", '"')):
-        return front
-    behind = parse(f"-{tail}", options)
-    return Parsed({**front.values, **behind.values}, f"{words.strip()} {behind.rest}".strip())
 
 
 def overview() -> str:
@@ -124,7 +114,7 @@ def _log(line: Line) -> pd.DataFrame:
     rows = 20
     if line.rest:
         if not line.rest.isdecimal() or len(line.rest) > 9:
-            raise UsageError(f"{line.rest!r} is no number of rows.", "Write %router log 50.")
+            raise UsageError(f"{line.rest!r} is not a valid number of rows.", "Write %router log 50.")
         rows = int(line.rest)
     from ipyrouter.notebook.panel.log_table import newest
 
@@ -136,7 +126,8 @@ def _panel(line: Line) -> None:
 
 
 def _report(line: Line) -> Report:
-    spans = [option.dest for option in _SPANS if line.parsed.values.get(option.dest)]
+    given = {"week": line.parsed.week, "month": line.parsed.month, "all": line.parsed.all}
+    spans = [span for span, chosen in given.items() if chosen]
     if len(spans) > 1:
         raise UsageError("A report has one span.", f"Choose one of --{' and --'.join(spans)}.")
     return line.router.report(line.rest or None, span=spans[0] if spans else "day")
@@ -209,7 +200,7 @@ def _config(line: Line) -> pd.DataFrame:
     import pandas as pd
 
     config = line.router.config
-    for warning in (*config.warnings, *line.router.pricing.unpriced()):
+    for warning in (*config.warnings, *config.ignored_files, *line.router.pricing.unpriced()):
         print(line.router.hide(warning))
     rows = [
         (key, line.router.hide(_shown(value)), config.origins.get(key, "default"))
@@ -267,7 +258,7 @@ def _bad(line: Line) -> None:
 
 
 def _learn(line: Line) -> None:
-    line.router.learn(reset=bool(line.parsed.reset))
+    line.router.learn(reset=line.parsed.reset)
 
 
 def _export(line: Line) -> None:
@@ -276,20 +267,16 @@ def _export(line: Line) -> None:
     path = _path(line)
     from ipyrouter.reporting.log import frames, moment
 
-    chosen = {option.dest: line.parsed.values.get(option.dest) for option in _FILTERS}
+    chosen = line.parsed
     wanted = LogFilter(
-        moment(chosen["since"]),
-        moment(chosen["until"]),
-        tier=chosen["tier"],
-        model=chosen["model"],
-        status=chosen["status"],
+        moment(chosen.since), moment(chosen.until), tier=chosen.tier, model=chosen.model, status=chosen.status
     )
-    parts = frames(line.router.store, wanted, content="no_content" not in line.parsed.values)
+    parts = frames(line.router.store, wanted, content=not chosen.no_content)
     print(f"Wrote {count(export(parts, path), 'row')} to {path}")
 
 
 def _forget(line: Line) -> None:
-    before, content = line.parsed.before, bool(line.parsed.content)
+    before, content = line.parsed.before, line.parsed.content
     if not line.rest and before is None and not content:
         raise UsageError(
             "%router forget needs to know what.", "Write %router forget ANSWER, --before 2026-11-23 or --content."

@@ -92,7 +92,7 @@ def _options(text: str, options: Sequence[Option], known: Known) -> tuple[str, l
         awaited = table.get(name)
     if awaited is None:
         return fragment, _starting(fragment, table) if fragment.startswith("-") or not fragment else []
-    if awaited.dest == "with":
+    if awaited.dest == "with_":
         fragment = fragment.rpartition(",")[2]
     return fragment, _starting(fragment, _values(awaited, known))
 
@@ -100,7 +100,7 @@ def _options(text: str, options: Sequence[Option], known: Known) -> tuple[str, l
 def _values(option: Option, known: Known) -> Iterable[str]:
     if option.choices:
         return option.choices
-    sources = {"model": known.models, "chat": known.chats, "with": known.variables, "out": known.variables}
+    sources = {"model": known.models, "chat": known.chats, "with_": known.variables, "out": known.variables}
     source = sources.get(option.dest)
     return source() if source else ()
 

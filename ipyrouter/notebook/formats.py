@@ -11,7 +11,15 @@ from ipyrouter.text.blocks import find_code, find_html, find_json
 from ipyrouter.text.sanitise import plain
 from ipyrouter.types import Answer
 
-FORMATS = ("markdown", "text", "code", "json", "html", "none")
+FORMATS = {
+    "markdown": "as Markdown, made safe",
+    "text": "every character as itself",
+    "code": "the code alone, which also goes into a new cell below and is not run",
+    "json": "the JSON alone; `_` and `-o` hold the Python object",
+    "html": "the HTML's source",
+    "none": "the badge alone",
+}
+"""What `-f` takes, and how it shows an answer."""
 # The end of the system prompt for a format, so that the answer fits.
 _INSTRUCTIONS = {
     "json": "Answer with JSON alone: no words before or after it, and no code fence.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import sys
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from ipyrouter.notebook.display import Display
     from ipyrouter.notebook.formats import Formatted
-    from ipyrouter.notebook.options import Parsed
+    from ipyrouter.notebook.options import RouteLine
     from ipyrouter.notebook.panel.panel import Panel
     from ipyrouter.notebook.prompt.attachments import Piece
     from ipyrouter.notebook.prompt.chats import Chats
@@ -31,6 +30,12 @@ if TYPE_CHECKING:
     from ipyrouter.types import Answer, Session
 
 _ANSWER = "ipyrouter.types.Answer"
+
+
+def _route_help() -> str:
+    from ipyrouter.notebook import options
+
+    return options.route_help()
 
 
 @magics_class
@@ -54,62 +59,17 @@ class RouterMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def route(self, line: str, cell: str | None = None) -> Any:
-        r"""Send a prompt to the cheapest model that can answer it.
-
-        The prompt goes out as it is typed, but for {{name}}, which inserts a variable. `_` holds the Answer; with
-        --format json, the Python object.
-
-        %%route [options], the prompt below    %route [options] PROMPT
-
-          -t, --tier TIER      use this tier: fast, mid or power
-          -m, --model MODEL    use this model: provider/model, or a name that tells its provider
-          -s, --system TEXT    the system prompt; quote it
-          -o, --out NAME       put the answer into this variable
-          -f, --format FORMAT  how to show it: markdown, text, code, json, html, none
-          -c, --continue       go on from the previous answer
-          --chat NAME          go on in the conversation of this name; the first prompt begins it
-          --with NAMES         send these variables along, bounded: tables, functions, figures, values
-          --error              send the last traceback along, without keys and home paths
-          --max-tokens N       at most so many output tokens
-          --temperature T      sampling temperature, sent only when given
-          --refresh            ask anew and replace what is cached
-          --no-cache           neither read nor write the cache
-          --no-escalate        keep a weak answer instead of asking a tier up
-          --raw                insert no variables: {{name}} means itself
-          --yes                send a very large prompt without asking
-          -n, --dry-run        send nothing; show tier, reasons, model, cost range, cache and key
-          -q, --quiet          show nothing; the answer is in _ (and in -o NAME)
-          -h, --help           show this help
-
-        Examples:
-          %%route
-          What is the difference between a list and a tuple?
-
-          %%route -t power -s "You are a statistician." -o review
-          Review this analysis: {{notes}}
-
-          %%route --continue
-          Say it in one sentence.
-
-          %%route --with sales --format code
-          Plot revenue by month.
-
-          %%route --error
-          What went wrong, and how do I mend it?
-
-          cities = %route -f json The three largest cities of France as a JSON list
-          %route -n Draw up a migration plan from pandas 1 to pandas 3
-        """
+        """Send a prompt to the cheapest model that can answer it. `%route --help` lists the options."""
         from ipyrouter.errors import UsageError
         from ipyrouter.notebook import formats, options
         from ipyrouter.notebook.prompt import variables
         from ipyrouter.notebook.prompt.chats import Turn
 
-        parsed = options.parse(line, options.ROUTE)
+        parsed = options.parse(line, options.ROUTE, options.RouteLine)
         if parsed.help:
-            print(inspect.getdoc(type(self).route))
+            print(options.route_help())
             return None
-        place = self.chats.place(name=parsed.chat, goes_on="continue" in parsed.values, cell=self._cell, run=self._run)
+        place = self.chats.place(name=parsed.chat, goes_on=parsed.continue_, cell=self._cell, run=self._run)
         scope = variables.scope(self.shell.user_ns)  # type: ignore[union-attr]
         if parsed.out in scope.local:
             raise UsageError(
@@ -128,15 +88,18 @@ class RouterMagics(Magics):
             "temperature": parsed.temperature,
             "cache": "off" if parsed.no_cache else "refresh" if parsed.refresh else "use",
             "escalate": False if parsed.no_escalate else None,
-            "allow_large": bool(parsed.yes),
+            "allow_large": parsed.yes,
         }
         if parsed.dry_run:
             self._preview(router, prompt, asked, pieces)
             return None
-        answer, made = self._ask(router, prompt, asked, fmt, quiet=bool(parsed.quiet), bare=cell is None)
+        answer, made = self._ask(router, prompt, asked, fmt, quiet=parsed.quiet, bare=cell is None)
         if answer.text.strip():
             self.chats.keep(place, Turn(prompt, answer.text, self._cell, self._run))
         return self._given(answer, made, parsed.out, as_value=cell is None or bool(scope.function))
+
+    # What IPython shows for `%route?`, so that the options' help stands in their table alone, which %load_ext spares.
+    route.getdoc = _route_help  # type: ignore[union-attr]
 
     @no_var_expand
     @line_magic(questions.MISPLACED)  # type: ignore[arg-type]  # IPython's types know no name here
@@ -166,7 +129,7 @@ class RouterMagics(Magics):
         return self._chats.names() if self._chats else []
 
     def _written(
-        self, parsed: Parsed, cell: str | None, namespace: Mapping[str, Any]
+        self, parsed: RouteLine, cell: str | None, namespace: Mapping[str, Any]
     ) -> tuple[str, str | None, list[Piece]]:
         """Return prompt and system prompt, variables inserted, and what is sent along at the prompt's end."""
         from ipyrouter.notebook.prompt import attachments as context
@@ -176,8 +139,7 @@ class RouterMagics(Magics):
         if not parsed.raw:
             prompt = variables.insert(prompt, namespace)
             system = variables.insert(system, namespace) if system else None
-        names = parsed.values.get("with")
-        pieces = context.variables(names, namespace) if names else []
+        pieces = context.variables(parsed.with_, namespace) if parsed.with_ else []
         if parsed.error:
             error, source = self._failure or (context.last_error(), None)
             pieces += context.failure(error, source)
@@ -352,7 +314,7 @@ class RouterMagics(Magics):
         self.unguard()
 
 
-def _prompt(parsed: Parsed, cell: str | None) -> str:
+def _prompt(parsed: RouteLine, cell: str | None) -> str:
     from ipyrouter.errors import UsageError
 
     if cell is None:
@@ -380,7 +342,7 @@ def load(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.for_type_by_name(module, name, magics.show)  # type: ignore[union-attr]
     shell.events.register("pre_run_cell", magics.begin_cell)
     shell.events.register("post_run_cell", magics.end_cell)
-    shell.configurables.append(magics.settings)  # type: ignore[arg-type]
+    shell.configurables.append(magics.settings)
     magics.matcher = completion.install(shell, magics.chat_names)
     questions.install(shell)
     magics.unguard = questions.guard_help(shell)
@@ -400,7 +362,7 @@ def unload(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
     shell.events.unregister("pre_run_cell", magics.begin_cell)
     shell.events.unregister("post_run_cell", magics.end_cell)
-    shell.configurables.remove(magics.settings)  # type: ignore[arg-type]
+    shell.configurables.remove(magics.settings)
     completion.remove(shell, magics.matcher)
     magics.close_panels()
     questions.remove(shell)

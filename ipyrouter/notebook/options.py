@@ -6,14 +6,15 @@ import difflib
 import keyword
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ipyrouter.config import as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.notebook.formats import FORMATS
-from ipyrouter.types import TIERS
+from ipyrouter.types import TIERS, Status, TierName
 
 _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
 _NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df, d
@@ -26,7 +27,7 @@ _QUOTES = "“”„‘’«»"
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or len(text) > 9 or int(text) == 0:
-        raise UsageError(f"{text!r} is no number of tokens.", "Write a whole number above 0.")
+        raise UsageError(f"{text!r} is not a valid number of tokens.", "Write a whole number above 0.")
     return int(text)
 
 
@@ -34,12 +35,12 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no number.", "Write it as 0.7.") from None
+        raise UsageError(f"{text!r} is not a valid number.", "Write it as 0.7.") from None
 
 
 def _variable(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
-        raise UsageError(f"{text!r} is no name for a variable.", "Use letters, digits and underscores.")
+        raise UsageError(f"{text!r} is not a valid name for a variable.", "Use letters, digits and underscores.")
     return text
 
 
@@ -68,8 +69,14 @@ class Option:
 
     @property
     def dest(self) -> str:
-        """The name under which the parsed value is found."""
-        return self.names[-1].lstrip("-").replace("-", "_")
+        """The field of the parsed line that holds the value: the option's name, with "_" behind Python's own words."""
+        name = self.names[-1].lstrip("-").replace("-", "_")
+        return f"{name}_" if keyword.iskeyword(name) else name
+
+    @property
+    def head(self) -> str:
+        """The names, and what follows them."""
+        return ", ".join(self.names) + (f" {self.metavar}" if self.metavar else "")
 
 
 HELP = Option(("-h", "--help"), "show this help")
@@ -78,7 +85,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("-m", "--model"), "use this model: provider/model, or a name that tells its provider", "MODEL"),
     Option(("-s", "--system"), "the system prompt; quote it", "TEXT"),
     Option(("-o", "--out"), "put the answer into this variable", "NAME", _variable),
-    Option(("-f", "--format"), f"how to show it: {', '.join(FORMATS)}", "FORMAT", _format, FORMATS),
+    Option(("-f", "--format"), f"how to show it: {', '.join(FORMATS)}", "FORMAT", _format, tuple(FORMATS)),
     Option(("-c", "--continue"), "go on from the previous answer"),
     Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME", _name),
     Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES", many=True),
@@ -96,23 +103,122 @@ ROUTE: tuple[Option, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+USAGE = "%%route [options], the prompt below    %route [options] PROMPT"
+_ABOUT = """Send a prompt to the cheapest model that can answer it.
+
+The prompt goes out as it is typed, but for {{name}}, which inserts a variable. `_` holds the Answer; with
+--format json, the Python object."""
+EXAMPLES = """%%route
+What is the difference between a list and a tuple?
+
+%%route -t power -s "You are a statistician." -o review
+Review this analysis: {{notes}}
+
+%%route --continue
+Say it in one sentence.
+
+%%route --with sales --format code
+Plot revenue by month.
+
+%%route --error
+What went wrong, and how do I fix it?
+
+cities = %route -f json The three largest cities of France as a JSON list
+%route -n Draw up a migration plan from pandas 1 to pandas 3"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """The values by option, and the rest of the line, verbatim."""
+    """A magic's line: its options, each in a field of its own name, and the rest, verbatim."""
 
-    values: dict[str, Any]
     rest: str
-
-    def __getattr__(self, name: str) -> Any:
-        return self.values.get(name)
+    help: bool = False
 
 
-def parse(line: str, options: Sequence[Option]) -> Parsed:
-    """Read the options in front of a line; what follows them, or "--", is the rest, untouched.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteLine(Parsed):
+    """A line of `%route` or `%%route`: a field for each option of ROUTE."""
+
+    tier: TierName | None = None
+    model: str | None = None
+    system: str | None = None
+    out: str | None = None
+    format: str | None = None
+    continue_: bool = False
+    chat: str | None = None
+    with_: str | None = None
+    error: bool = False
+    max_tokens: int | None = None
+    temperature: float | None = None
+    refresh: bool = False
+    no_cache: bool = False
+    no_escalate: bool = False
+    raw: bool = False
+    yes: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterLine(Parsed):
+    """A line of `%router`, behind the subcommand: a field for each option that any subcommand has."""
+
+    week: bool = False
+    month: bool = False
+    all: bool = False
+    since: str | None = None
+    until: str | None = None
+    tier: TierName | None = None
+    model: str | None = None
+    status: Status | None = None
+    before: str | None = None
+    content: bool = False
+    no_content: bool = False
+    reset: bool = False
+
+
+P = TypeVar("P", bound=Parsed)
+
+
+def parse(line: str, options: Sequence[Option], kind: type[P]) -> P:
+    """Read a line whose options stand in front.
+
+    Args:
+        line: What follows the magic's name.
+        options: Those that may stand there.
+        kind: The class of the parsed line.
+
+    Returns:
+        The options' values; what follows them, or "--", is the rest, untouched.
 
     Raises:
         UsageError: For an unknown option, a missing value or one of the wrong type.
     """
+    values, rest = _read(line, options)
+    return kind(rest=rest, **values)
+
+
+def parse_around(line: str, options: Sequence[Option], kind: type[P]) -> P:
+    """Read a line whose options stand in front of the words or behind them; a file's name may stand in quotes.
+
+    Args:
+        line: What follows the magic's name and subcommand.
+        options: Those that may stand there.
+        kind: The class of the parsed line.
+
+    Raises:
+        UsageError: As :func:`parse` does.
+    """
+    values, rest = _read(line, options)
+    words, dash, tail = rest.partition(" -")
+    if not dash or words.startswith(("'", '"')):
+        return kind(rest=rest, **values)
+    behind, rest = _read(f"-{tail}", options)
+    return kind(rest=f"{words.strip()} {rest}".strip(), **{**values, **behind})
+
+
+def _read(line: str, options: Sequence[Option]) -> tuple[dict[str, Any], str]:
+    """Return the values by the fields that hold them, and the rest of the line."""
     table = {name: option for option in options for name in option.names}
     values: dict[str, Any] = {}
     position = 0
@@ -144,7 +250,7 @@ def parse(line: str, options: Sequence[Option]) -> Parsed:
         text, position = _value(line, position, name, option)
         value = option.convert(text)
         values[option.dest] = f"{values[option.dest]},{value}" if option.many and option.dest in values else value
-    return Parsed(values, line[position:].strip())
+    return values, line[position:].strip()
 
 
 def _plain(word: str, table: Mapping[str, Option]) -> str | None:
@@ -190,7 +296,11 @@ def _value(line: str, position: int, name: str, option: Option) -> tuple[str, in
 
 def help_text(usage: str, options: Sequence[Option]) -> str:
     """Return the help of a magic."""
-    heads = [", ".join(option.names) + (f" {option.metavar}" if option.metavar else "") for option in options]
-    width = max(map(len, heads), default=0)
-    lines = [f"  {head:<{width}}  {option.help}" for head, option in zip(heads, options, strict=True)]
-    return "\n".join([usage, "", *lines])
+    width = max((len(option.head) for option in options), default=0)
+    return "\n".join([usage, "", *(f"  {option.head:<{width}}  {option.help}" for option in options)])
+
+
+def route_help() -> str:
+    """Return the help of `%route` and `%%route`."""
+    examples = textwrap.indent(EXAMPLES, "  ")
+    return f"{_ABOUT}\n\n{help_text(USAGE, ROUTE)}\n\nExamples:\n{examples}"

@@ -12,65 +12,49 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Bool, Enum, Float, TraitError
 from traitlets.config import Configurable
 
+from ipyrouter.config.model import Config
+from ipyrouter.config.rules import Flag, Number, OneOf, Setting, settings
 from ipyrouter.errors import ConfigError, IPyRouterError, did_you_mean
 from ipyrouter.text import redact
 
 if TYPE_CHECKING:
     from traitlets.config.loader import Config as Loaded
 
-_KEYS = {
-    "max_usd": "budget.session",
-    "max_usd_call": "budget.call",
-    "max_usd_day": "budget.day",
-    "max_usd_month": "budget.month",
-    "over_budget": "budget.action",
-    "mode": "routing.mode",
-    "fast_below": "routing.fast_below",
-    "power_above": "routing.power_above",
-    "escalate": "validation.escalate",
-    "cache": "cache.enabled",
-    "log_content": "log.content",
-    "format": "display.format",
-    "stream": "display.stream",
-}
+_KEYS = {setting.trait: key for key, setting in settings(Config) if setting.trait}
+"""The dotted key of each setting that `%config` knows, by its name there."""
 
 
-class Refused(BaseException):
+class _OneLine(BaseException):
+    """An error that is shown without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"ConfigError: {self}"]
+
+
+class Refused(_OneLine):
     """A setting that `%config` refuses. No Exception, because `%config` only logs those and the cell succeeds."""
 
-    def _render_traceback_(self) -> list[str]:
-        return [f"ConfigError: {self}"]
+
+class UnknownSettingError(_OneLine, AttributeError):
+    """A setting that does not exist."""
 
 
-class UnknownSettingError(AttributeError):
-    """A setting that does not exist; shown in one line."""
+def _trait(setting: Setting) -> Any:
+    """Return the trait that takes what a setting takes, or None."""
+    check = setting.check
+    if isinstance(check, Number):
+        trait: Any = Float(None, allow_none=True, min=check.least, max=check.most, help=setting.help)
+    elif isinstance(check, OneOf):
+        trait = Enum(check.names, None, allow_none=True, help=setting.help)
+    elif isinstance(check, Flag):
+        trait = Bool(None, allow_none=True, help=setting.help)
+    else:
+        raise TypeError(f"No trait takes what {setting.trait} takes.")
+    return trait.tag(config=True)
 
-    def _render_traceback_(self) -> list[str]:
-        return [f"ConfigError: {self}"]
 
-
-class IPyRouter(Configurable):
+class _Settings(Configurable):
     """Settings of the notebook's router, for this kernel; None leaves a setting to the config files."""
-
-    max_usd = Float(None, allow_none=True, min=0, help="dollars that this session may spend").tag(config=True)
-    max_usd_call = Float(None, allow_none=True, min=0, help="dollars that one call may cost").tag(config=True)
-    max_usd_day = Float(None, allow_none=True, min=0, help="dollars a day (UTC), all notebooks").tag(config=True)
-    max_usd_month = Float(None, allow_none=True, min=0, help="dollars a month (UTC), all notebooks").tag(config=True)
-    over_budget = Enum(
-        ("downgrade", "block"), None, allow_none=True, help="over a budget: a cheaper tier, or nothing"
-    ).tag(config=True)
-    mode = Enum(("learned", "rules", "hybrid"), None, allow_none=True, help="how prompts are classified").tag(
-        config=True
-    )
-    fast_below = Float(None, allow_none=True, min=0, max=1, help="difficulties below this are fast").tag(config=True)
-    power_above = Float(None, allow_none=True, min=0, max=1, help="difficulties above this are power").tag(config=True)
-    escalate = Bool(None, allow_none=True, help="send a weak answer's prompt a tier up").tag(config=True)
-    cache = Bool(None, allow_none=True, help="look into the cache and keep answers there").tag(config=True)
-    log_content = Bool(None, allow_none=True, help="keep prompts and answers in the log, not only costs").tag(
-        config=True
-    )
-    format = Enum(("markdown", "text"), None, allow_none=True, help="how answers are shown").tag(config=True)
-    stream = Bool(None, allow_none=True, help="show answers while they arrive").tag(config=True)
 
     def __getattr__(self, name: str) -> Any:
         raise UnknownSettingError(f"IPyRouter has no setting {redact.name(name)!r}. {did_you_mean(name, _KEYS)}")
@@ -122,10 +106,20 @@ class IPyRouter(Configurable):
         super()._load_config(cfg, *args, **kwargs)
 
 
+def traits(cls: type[Any]) -> dict[str, Any]:
+    """Return a trait for each setting of a class that has a name in `%config`."""
+    return {setting.trait: _trait(setting) for _, setting in settings(cls) if setting.trait}
+
+
+IPyRouter = type("IPyRouter", (_Settings,), {"__module__": __name__, "__doc__": _Settings.__doc__, **traits(Config)})
+
+
 def _takes(trait: Any) -> str:
     """Return the values that a setting takes, in words."""
     if isinstance(trait, Enum):
         return f"any of {list(trait.values or ())}"
     if isinstance(trait, Bool):
         return "True or False"
-    return "a float from 0 to 1" if trait.max == 1 else "a float, in dollars, which should not be less than 0"
+    if trait.max is None:
+        return f"a float, in dollars, which should not be less than {trait.min:g}"
+    return f"a float from {trait.min:g} to {trait.max:g}"

@@ -11,6 +11,7 @@ from ipyrouter.config import Config
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.reporting import baseline
 from ipyrouter.store.base import LogFilter, RequestLog, Totals
+from ipyrouter.store.rows import ANSWERED
 from ipyrouter.text.amounts import at_least, count, from_pico
 from ipyrouter.types import Candidate, TierName
 
@@ -18,7 +19,6 @@ ASSUMPTION = (
     "Assumes the same token counts at the other model's rates. Its latency is the mean of its own answers in this log, "
     "blank where it has none; without the cache, a repeated request takes as long as its model's others did."
 )
-_ANSWERED = ("ok", "weak", "refused")
 _STRATEGIES: tuple[TierName, ...] = ("power", "mid")
 
 
@@ -67,7 +67,11 @@ def compare(store: RequestLog, config: Config, pricing: Pricing) -> pd.DataFrame
 def _latency(totals: list[Totals], candidate: Candidate) -> float:
     """Return the mean seconds of a model's own answers; NaN where it has none."""
     own = [
-        t for t in totals if (t.provider, t.model) == (candidate.provider, candidate.model) and t.status in _ANSWERED
+        t
+        for t in totals
+        if (t.provider, t.model) == (candidate.provider, candidate.model)
+        and t.status in ANSWERED
+        and t.status != "cached"
     ]
     return _mean(sum(row.latency for row in own), sum(row.rows for row in own))
 

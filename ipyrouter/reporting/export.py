@@ -71,10 +71,10 @@ def _cells(frame: pd.DataFrame) -> Iterator[list[str]]:
         elif kind.kind == "f":
             yield repr(values.tolist())[1:-1].replace("nan", "").split(", ")
         elif isinstance(kind, pd.Int64Dtype):
-            cells = repr(values.to_numpy(np.int64, na_value=0).tolist())[1:-1].split(", ")
+            numbers = repr(values.to_numpy(np.int64, na_value=0).tolist())[1:-1].split(", ")
             for place in np.flatnonzero(values.isna().to_numpy()).tolist():
-                cells[place] = ""
-            yield cells
+                numbers[place] = ""
+            yield numbers
         elif kind.kind in "biu":
             yield repr(values.tolist())[1:-1].split(", ")
         else:

@@ -16,15 +16,16 @@ from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.reporting.log import moment
 from ipyrouter.routing.planner import today
 from ipyrouter.store.base import LogFilter, RequestLog, Totals
+from ipyrouter.store.rows import ANSWERED
 from ipyrouter.text import tables
 from ipyrouter.text.amounts import at_least, count, dollars, from_pico, seconds
-from ipyrouter.text.sanitise import NO_MATHS
+from ipyrouter.text.sanitise import NO_MATHS, inert
 from ipyrouter.text.tables import cell
-from ipyrouter.types import TIERS
+from ipyrouter.types import STATUSES, TIERS
 
 Span = Literal["day", "week", "month", "all"]
 SPANS: tuple[Span, ...] = get_args(Span)
-_FAILED = ("error", "partial", "interrupted")
+_FAILED = tuple(status for status in STATUSES if status not in ANSWERED)
 _TOP = 5
 _FIGURES = ["calls", "cache_hits", "errors", "cost", "unpriced", "saved", "unsaved", "latency"]
 
@@ -117,7 +118,7 @@ class Report:
             Paragraphs and tables without styles or scripts; whatever came from outside is escaped.
         """
         lines = filter(None, (f"{self.title}: {self._headline}", self._incidents))
-        paragraphs = [f"<p {NO_MATHS}>{tables.escaped(line)}</p>" for line in lines]
+        paragraphs = [f"<p {NO_MATHS}>{inert(line)}</p>" for line in lines]
         return "\n".join([*paragraphs, *map(tables.html_table, self._tables())])
 
     def to_frame(self) -> pd.DataFrame:

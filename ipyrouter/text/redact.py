@@ -217,6 +217,8 @@ def excerpt(value: object) -> str:
     if isinstance(value, str):
         plain = len(value) <= 40 and not like_secret(value)
         return repr(value) if plain else f"a string of {len(value):,} characters"
+    if isinstance(value, int) and value.bit_length() > 64:  # Python writes no more than 4,300 digits
+        return "a very large number"
     if value is None or isinstance(value, bool | int | float):
         text = repr(value)
         return text if len(text) <= 20 else f"a number of {len(text):,} digits"

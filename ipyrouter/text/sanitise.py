@@ -91,6 +91,11 @@ def inert(text: str) -> str:
     return _references(" ".join(plain(text).split()))
 
 
+def fence_for(text: str) -> str:
+    """Return the backticks of a fence around a text, more than stand in a row inside it."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+
+
 def markdown(text: str) -> str:
     """Return an answer, or what has arrived of it, as Markdown that is safe to render.
 
@@ -110,7 +115,7 @@ def code(text: str, language: str = "") -> str:
     if _TAKEN_FOR_MATHS.search(lines):
         marked = f' class="language-{language}"' if language else ""
         return f"<pre><code{marked}>{_references(lines).replace(chr(10), '&#10;')}</code></pre>"
-    mark = "`" * max(3, 1 + max(map(len, re.findall("`+", lines)), default=0))
+    mark = fence_for(lines)
     return f"{mark}{language}\n{lines}\n{mark}"
 
 

@@ -24,6 +24,7 @@ from ipyrouter import cli
 from ipyrouter.errors import NoModelError, RouteError
 from ipyrouter.notebook import commands
 from ipyrouter.notebook.commands import export
+from ipyrouter.notebook.options import RouterLine
 from ipyrouter.notebook.prompt.chats import Chats
 from ipyrouter.router import Router
 from tests.faults.server import STATUS, TEXT, FaultServer, Reply, chat, claude_whole, gemini
@@ -107,7 +108,7 @@ def everything(router: Router, error: BaseException | None, home: Path) -> Itera
     yield log.to_csv()
     for kind in ("csv", "json", "parquet"):
         export(log, home / f"export.{kind}")
-    line = commands.Line(router, commands.parse("", ()), {}, Chats(), lambda: None)
+    line = commands.Line(router, RouterLine(rest=""), {}, Chats(), lambda: None)
     yield commands._config(line).to_string()
     yield commands._models(line).to_string()
     router.close()

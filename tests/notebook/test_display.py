@@ -57,7 +57,7 @@ def test_a_console_is_sent_no_update(home: Path, server: FaultServer) -> None:
         assert "calls: " in panel.out
         failed = running.run("%%route -m o/status-401\nHello?", cell=None)
         assert (failed.displays, _settled(failed.out)) == ([], "")
-        assert "AuthError" in failed.error
+        assert "RouteError" in failed.error
         for text in (asked.text, cached.text, data.text, failed.text):
             assert "routing …" not in text
 
@@ -173,7 +173,7 @@ def test_a_real_jupyter_console(home: Path, server: FaultServer) -> None:
         assert re.search(r"\[mid\] o/ok · .*tokens", console.before)
         assert "routing …" not in console.before
         console.sendline("answer = %route -t mid -m o/status-401 Hello?")
-        console.expect("AuthError: o/status-401: 401")
+        console.expect("RouteError: o/status-401: 401")
         console.expect(r"In \[4\]: ")
         console.sendline("print(_.cost, 'dollars')")
         console.expect(r"[\d.]+ dollars|price unknown|None dollars")

@@ -94,7 +94,7 @@ def test_an_error_fails_the_cell_so_that_run_all_stops(home: Path, server: Fault
         running.run("%load_ext ipyrouter")
         reply = running.run("%%route\nExplain closures")
         assert reply.status == "error"
-        assert reply.error.startswith("AuthError: o/status-401: 401 Incorrect API key provided")
+        assert reply.error.startswith("RouteError: o/status-401: 401 Incorrect API key provided")
         assert len(reply.error.splitlines()) == 1
         assert "failed" in reply.markdown
         typo = running.run("%route -t fats Explain closures")

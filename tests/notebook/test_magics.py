@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import ipyrouter
 from ipyrouter.errors import IPyRouterError, NoModelError, RouteError, UsageError
 from ipyrouter.notebook import options
 from ipyrouter.notebook import rendering as render
+from ipyrouter.notebook.commands import COMMANDS
 from ipyrouter.notebook.formats import Shown
 from ipyrouter.providers import local
 from ipyrouter.router import Router
@@ -112,11 +114,26 @@ def test_a_question_mark_is_no_call_for_help(shell: Shell, requests: list[Any], 
 
 
 def test_help_is_complete_however_it_is_asked_for(shell: Shell) -> None:
-    table = options.help_text("%%route [options], the prompt below", options.ROUTE).splitlines()
+    table = options.help_text(options.USAGE, options.ROUTE).splitlines()
     for asked in ("%route --help", "%%route?", "%route?"):
         shown = shell.run(asked).out
         assert [line for line in table if line.strip() not in shown] == []
         assert "cities = %route -f json" in shown
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        (options.ROUTE, options.RouteLine),
+        (tuple(option for command in COMMANDS.values() for option in command.options), options.RouterLine),
+    ],
+)
+def test_each_option_has_a_field_and_each_field_an_option(table: tuple[options.Option, ...], kind: Any) -> None:
+    assert {option.dest for option in table} | {"rest", "help"} == {item.name for item in fields(kind)}
+    parsed = options.parse("", table, kind)
+    with pytest.raises(AttributeError):
+        _ = parsed.teir
+    assert not any(getattr(parsed, item.name) for item in fields(kind))
 
 
 def test_help_syntax_still_works(shell: Shell, requests: list[Any]) -> None:
@@ -159,22 +176,22 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%%route -x\nx", "Unknown option '-x'"),
         ("%%route -t\nx", "-t needs a value. Write -t TIER."),
         ("%%route -s 'open\nx", "The quotes after -s do not close."),
-        ("%%route -o 1a\nx", "is no name for a variable"),
-        ("%%route -o class\nx", "is no name for a variable"),
+        ("%%route -o 1a\nx", "is not a valid name for a variable"),
+        ("%%route -o class\nx", "is not a valid name for a variable"),
         ("%%route --chat ''\nx", "A conversation needs a name."),
         ("%router export costs", "costs has no ending that tells the format."),
         ("%router report 2026-11", "'2026-11' is not a valid date."),
         ("%router report 24.11.2026", "'24.11.2026' is not a valid date."),
-        ("%%route --max-tokens many\nx", "'many' is no number of tokens."),
-        ("%%route --max-tokens " + "9" * 5000 + "\nx", "is no number of tokens."),
-        ("%%route --temperature hot\nx", "'hot' is no number."),
+        ("%%route --max-tokens many\nx", "'many' is not a valid number of tokens."),
+        ("%%route --max-tokens " + "9" * 5000 + "\nx", "is not a valid number of tokens."),
+        ("%%route --temperature hot\nx", "'hot' is not a valid number."),
         ("%%route --quiet=yes\nx", "--quiet takes no value."),
         ("%%route What is this?\nx", "stands on the %%route line"),
         ("%route", "There is no prompt."),
         ("%route -q", "There is no prompt."),
         ("%router lgo", "Unknown subcommand 'lgo'. Did you mean 'log'?"),
-        ("%router log many", "'many' is no number of rows."),
-        ("%router log 99999999999999999999", "is no number of rows."),
+        ("%router log many", "'many' is not a valid number of rows."),
+        ("%router log 99999999999999999999", "is not a valid number of rows."),
         ("%router export ~nobody.at.all/log.csv", "there is no such home folder"),
         ("%router rebuild-log ~nobody.at.all/x.ipynb", "there is no such home folder"),
         ("%router report 9999-12-31", "is not a day that the log can hold"),
@@ -204,7 +221,7 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%router export log.csv --status okay", "Unknown status 'okay'. Did you mean 'ok'?"),
         ("%router export log.csv --since yesterdayy", "'yesterdayy' is not a valid date."),
         ("%router export log.csv --day 2026-11-23", "Unknown option '--day'."),
-        ("%router log 5 6", "'5 6' is no number of rows."),
+        ("%router log 5 6", "'5 6' is not a valid number of rows."),
     ],
 )
 def test_bad_input_fails_the_cell_in_one_line(shell: Shell, requests: list[Any], cell: str, said: str) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_export_writes_the_rows_that_are_shown(panel: Panel, kind: str) -> None:
     (path,) = Path().glob(f"*.{kind}")
     read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[kind]
     assert list(read(path)["tier"]) == ["fast"]
-    assert f"Wrote 1 row to {path.absolute()}" in panel._said.value
+    assert f"Wrote 1 row to {path.absolute()}" in unescape(panel._said.value)
 
 
 @pytest.mark.parametrize(

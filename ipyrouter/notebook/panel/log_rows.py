@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from ipyrouter.store.base import LogRow
 from ipyrouter.text.amounts import dollars, from_pico, seconds
-from ipyrouter.text.sanitise import plain
+from ipyrouter.text.sanitise import inert, plain
 
 COLUMNS = ("at (UTC)", "tier", "model", "status", "cost", "saved", "tokens", "took", "prompt")
 _PROMPT = 40  # characters
@@ -44,6 +42,6 @@ def html(rows: list[LogRow]) -> str:
     at each cell outlasts them.
     """
     head = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in COLUMNS)
-    cells = ("".join(f'<td style="{_CELL}">{escape(word)}</td>' for word in words(row)) for row in rows)
+    cells = ("".join(f'<td style="{_CELL}">{inert(word)}</td>' for word in words(row)) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     return f"<table {_TABLE}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -10,7 +10,6 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from ipyrouter.notebook.panel import figures as summary
 from ipyrouter.notebook.panel import log_rows
 from ipyrouter.store.base import LogFilter, RowKey
 from ipyrouter.text.amounts import count
-from ipyrouter.text.sanitise import plain
+from ipyrouter.text.sanitise import inert
 from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ class Panel:
         self._say(said)
 
     def _say(self, words: str) -> None:
-        self._said.value = f'<span role="status">{escape(plain(words))}</span>'
+        self._said.value = f'<span role="status">{inert(words)}</span>'
 
     def _wanted(self) -> LogFilter:
         when = self._when.value

@@ -28,6 +28,7 @@ from typing import Any
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.notebook.prompt.variables import nearest
 from ipyrouter.text import redact as removal
+from ipyrouter.text.sanitise import fence_for
 
 _MOST = 6000  # characters of one piece
 _LONGEST = 1_000_000  # characters that are searched for keys before they are cut to that
@@ -52,7 +53,7 @@ class Piece:
     def __str__(self) -> str:
         # The title stands inside the block, too: outside, its words would count as the person's own.
         text = f"{'# ' if self.language else ''}{self.title}:\n{self.body}"
-        mark = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+        mark = fence_for(text)
         return f"{mark}{self.language}\n{text}\n{mark}"
 
 
