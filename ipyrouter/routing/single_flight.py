@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from ipyrouter.config import Config
+from ipyrouter.routing.interrupts import pauses
 from ipyrouter.routing.planner import TierPlan
 from ipyrouter.routing.recorder import RequestRun
 from ipyrouter.store.base import CachedAnswer, Store
@@ -12,7 +13,6 @@ from ipyrouter.types import Request
 
 CLAIM_GRACE_SECONDS = 60.0
 """How long a claim outlives the call's total deadline: its owner is dead then."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks whether the request in flight has ended
 
 
 class SingleFlight:
@@ -39,10 +39,9 @@ class SingleFlight:
         key, longest = step.call.key(), step.deadlines.total + CLAIM_GRACE_SECONDS
         if self._claim(run, key, longest):
             return None
-        pause, until = _FIRST_PAUSE, run.clock.monotonic() + longest
+        waits, until = pauses(), run.clock.monotonic() + longest
         while run.clock.monotonic() < until and self._store.leased(key):
-            run.interrupts.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            run.interrupts.sleep(next(waits))
         hit = self.look_up(run.request, plan, escalates=escalates)
         if hit is None:  # the other request left nothing that may be shared
             self._claim(run, key, longest)
