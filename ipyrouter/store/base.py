@@ -203,7 +203,7 @@ class Store(Protocol):
         ...
 
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
-        """Store what the person thought of an answer; False if there is no such answer."""
+        """Store what the user thought of an answer; False if there is no such answer."""
         ...
 
     def clear_cache(self) -> int:

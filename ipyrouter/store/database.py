@@ -1,4 +1,4 @@
-"""SQLite connections that never cost the person the answer.
+"""SQLite connections that never cost the user the answer.
 
 One connection per process and thread. A write that the disk refuses (full, read-only, locked, corrupt) goes to a
 database in memory instead, with one warning, and moves to the disk with the first write that succeeds again.
@@ -22,7 +22,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 _BUSY = 5.0  # seconds to wait for another writer
-_BUSY_DEGRADED = 0.1  # once that was in vain, so that a person does not wait at every cell
+_BUSY_DEGRADED = 0.1  # once that was in vain, so that a user does not wait at every cell
 _CORRUPT = ("not a database", "malformed", "corrupt")
 _WAL_UNSUITED = ("locking protocol", "disk i/o error")
 

@@ -24,7 +24,7 @@ CREATE TABLE leases (key BLOB PRIMARY KEY, owner TEXT NOT NULL, expires INTEGER 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A budget: ``name`` for the person, the most in 1e-12 dollars, from when on and in which session it counts."""
+    """A budget: ``name`` for the user, the most in 1e-12 dollars, from when on and in which session it counts."""
 
     name: str
     pico: int

@@ -38,7 +38,7 @@ def summary(
         f" t.status IN ({answered}) AND NOT EXISTS (SELECT 1 FROM attempts later WHERE later.answer_id = t.answer_id"
         f" AND later.n > t.n AND later.status IN ({answered}, 'interrupted')),"
         f" t.answer_id NOT IN (SELECT answer_id FROM attempts WHERE cost_pico IS NULL{within}), {band}, COUNT(*),"
-        # What was left alone after faults has a row, but nothing was sent.
+        # What was cooling down after faults has a row, but nothing was sent.
         " SUM(t.status != 'cached' AND t.error_kind IS NOT 'left_alone'), COUNT(*) - COUNT(t.cost_pico),"
         " COALESCE(SUM(t.cost_pico), 0), COALESCE(SUM(t.saved_pico), 0),"
         " SUM(t.status = 'cached' AND t.saved_pico IS NULL), SUM(t.input_tokens), SUM(t.output_tokens),"

@@ -193,7 +193,7 @@ class SQLiteStore(Ledger):
         return self._database.write(write)
 
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
-        """Store what the person thought of an answer; False if there is no such answer."""
+        """Store what the user thought of an answer; False if there is no such answer."""
         query = "UPDATE answers SET feedback = ? WHERE id = ?"
         return self._database.write(lambda c: c.execute(query, (feedback, answer_id)).rowcount > 0)
 

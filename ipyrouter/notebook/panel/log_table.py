@@ -1,4 +1,4 @@
-"""The newest rows of the log as a person reads them."""
+"""The newest rows of the log as a user reads them."""
 
 from __future__ import annotations
 
