@@ -67,7 +67,7 @@ class Pipeline:
         return run.answer
 
     def preview(self, request: Request) -> Preview:
-        """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or written."""
+        """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or logged."""
         classification = self.classify(request.prompt.text)
         wanted = request.tier or classification.tier
         plan = self.planner.counted_by_price(request, self.planner.plan(request, wanted))
