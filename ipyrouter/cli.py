@@ -28,7 +28,7 @@ _QUICKSTART = "notebooks/01_quickstart.ipynb"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, or 1 where something needs mending."""
+    """Run the command line and return its exit code: 0, or 1 where something needs fixing."""
     parser = argparse.ArgumentParser(prog="ipyrouter", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="show the router at work in a terminal, on a free local model")
@@ -88,7 +88,7 @@ def _demo(*, live: bool) -> int:
     if live:
         return _run_cells()
     print(f"# The demo runs on a {TOY}, which is often wrong: your keys are left out, so that nothing is paid.")
-    # Nothing of the person's own is touched or paid for: a home of its own, and no key in sight.
+    # Nothing of the user's own is touched or paid for: a home of its own, and no key in sight.
     hidden = [name for name in os.environ if name.startswith("IPYROUTER_") or name.endswith("_API_KEY")]
     for name in hidden:
         del os.environ[name]

@@ -210,7 +210,7 @@ class Router:
             raise
 
     def preview(self, prompt: str, **options: Unpack[RouteOptions]) -> Preview:
-        """Return what :meth:`route` would do with the same arguments. Nothing is sent, nothing is written.
+        """Return what :meth:`route` would do with the same arguments. Nothing is sent or logged.
 
         Raises:
             UsageError: An argument is not valid.

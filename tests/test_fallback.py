@@ -344,6 +344,27 @@ def run_chain(
     return chain.run(steps, run, budget), run
 
 
+class Miscounting(Script):
+    """Answers, with more input tokens than some models can read."""
+
+    def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
+        collector.accepted = True
+        collector.add("An answer.")
+        collector.count({"input": 20_000}, lambda counts: Usage(counts["input"], 3))
+        collector.end("stop")
+        return collector.complete()
+
+
+@pytest.mark.parametrize(("model", "believed"), [("gpt-3.5-turbo", False), ("gpt-4o", True)])
+def test_a_count_beyond_the_models_window_is_an_estimate(model: str, believed: bool) -> None:
+    steps = (_step(Candidate("openai", model)),)
+    result, _ = run_chain(config.load(), Miscounting([]), steps, FakeClock())
+    assert result.completion is not None
+    usage = result.completion.usage
+    assert usage.estimated is not believed
+    assert (usage.input_tokens == 20_000) is believed
+
+
 class Policy(RuleBasedStateMachine):
     """Random faults at random times; what must hold of every run."""
 

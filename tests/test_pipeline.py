@@ -15,9 +15,18 @@ from typing import Any
 
 import pytest
 
+from ipyrouter import config
+from ipyrouter.clock import SystemClock
+from ipyrouter.config import Deadlines
 from ipyrouter.errors import BudgetError, Interrupted, IPyRouterError, RouteError
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.providers.base import Call
 from ipyrouter.router import Router
-from ipyrouter.types import Answer, Delta
+from ipyrouter.routing.interrupts import Interrupts
+from ipyrouter.routing.planner import Step
+from ipyrouter.routing.recorder import Recorder, RequestRun
+from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.types import Answer, Candidate, Delta, Message, Prompt, Request, Session
 
 MakeRouter = Callable[..., Router]
 
@@ -180,3 +189,33 @@ def test_errors_and_text_come_as_from_route(make_router: MakeRouter) -> None:
             await router.aroute("What is a list?", tier="fast")
 
     asyncio.run(scene())
+
+
+class StoppedAtTheDoor(Interrupts):
+    """Is cancelled right after it has looked whether it was."""
+
+    def raise_pending(self) -> None:
+        super().raise_pending()
+        self.cancel()
+
+
+def test_a_stop_that_comes_as_a_wait_begins_ends_it() -> None:
+    ended = threading.Event()
+    with pytest.raises(KeyboardInterrupt), StoppedAtTheDoor(SystemClock()).waiting(ended.set):
+        assert ended.is_set()
+
+
+def test_a_stopped_request_that_was_answered_whole_says_what_was_sent_differently() -> None:
+    call = Call("o", "openai", "", "ok", None, (Message("user", "x"),), 100, 0.5)
+    now = SystemClock()
+    run = RequestRun(Request(Prompt.of("x")), Session("test", now.now()), now)
+    attempt = run.begin(Step("mid", Candidate("o", "ok"), call, Deadlines(1, 1, 1, 1)), lambda: None)
+    attempt.collector.accepted = True
+    attempt.collector.add("A whole answer.")
+    attempt.collector.end("stop")
+    attempt.collector.notes.append("The temperature was left out.")
+    loaded = config.load(environ={})
+    recorder = Recorder(loaded, SQLiteStore(Path("not-used")), Pricing(loaded), str)
+    recorder.close_open_attempts(run)
+    assert attempt.result is not None
+    assert (attempt.result.status, run.notes) == ("ok", ["The temperature was left out."])

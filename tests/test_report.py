@@ -88,7 +88,7 @@ def test_every_figure(make_router: MakeRouter) -> None:
     assert frame.loc["model", "cost"].sum() == report.total
 
 
-def test_what_was_left_alone_is_no_call(make_router: MakeRouter) -> None:
+def test_what_was_cooling_down_is_no_call(make_router: MakeRouter) -> None:
     router = make_router(mid=["o/status-401"])
     for _ in range(2):
         with pytest.raises(ipyrouter.IPyRouterError):

@@ -21,7 +21,7 @@ Adjust = Callable[[str, float], float]
 def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Classification:
     """Return the tier of a prompt by the mode of the config.
 
-    "rules": exactly the article's. "learned": the shipped model, moved by what the person's own outcomes have taught
+    "rules": exactly the article's. "learned": the shipped model, moved by what the user's own outcomes have taught
     (``adjust``). "hybrid": the article's signals where one matches, the model elsewhere. A function gets the prompt and
     returns a Classification, a difficulty in [0, 1] or a tier's name.
 
@@ -37,7 +37,7 @@ def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Class
     from ipyrouter.classifier import model
 
     learned = model.classify(prompt, config.fast_below, config.power_above, adjust)
-    if told is not None and told.tier == learned.tier:  # a reason that a person understands at once
+    if told is not None and told.tier == learned.tier:  # a reason that a user understands at once
         return replace(learned, reasons=(*told.reasons, *learned.reasons))
     return learned
 

@@ -20,7 +20,7 @@ _COLUMNS = ("prompt", "tier", "ok")
 
 
 class Lessons:
-    """What a person's outcomes have taught so far."""
+    """What a user's outcomes have taught so far."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class Lessons:
         return None
 
     def keep(self, lesson: Lesson) -> str:
-        """Save a lesson if it gained anything, and return what to tell the person."""
+        """Save a lesson if it gained anything, and return what to tell the user."""
         said = f"{lesson.before:.3f} of held-back pairs ranked rightly before, {lesson.after:.3f} after"
         if not lesson.gained:
             return f"Nothing gained ({said}); the old weights stay."
@@ -53,7 +53,7 @@ class Lessons:
         return f"Learned from {lesson.rows:,} prompts: {said}. Undo with learn(reset=True)."
 
     def forget(self) -> str:
-        """Delete all lessons and return what to tell the person."""
+        """Delete all lessons and return what to tell the user."""
         files = self._files()
         for path in files:
             path.unlink(missing_ok=True)

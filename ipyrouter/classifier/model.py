@@ -190,7 +190,7 @@ def classify(
 ) -> Classification:
     """Return the tier of a prompt by the learned model.
 
-    ``adjust`` maps (prompt, difficulty) to the difficulty that the person's own outcomes have taught.
+    ``adjust`` maps (prompt, difficulty) to the difficulty that the user's own outcomes have taught.
     """
     model = shipped()
     reading = model.read(prompt)
@@ -211,7 +211,7 @@ def _reasons(reading: Reading, tier: TierName) -> tuple[str, ...]:
         return ("reads like an exam question",)
     push: dict[str, float] = {}
     for word, value in reading.pushes:
-        # Articles, prepositions and the like are no reason that a person understands.
+        # Articles, prepositions and the like are no reason that a user understands.
         if (len(word) > 3 or not word.isascii()) and word not in _NO_REASON:
             push[word] = push.get(word, 0.0) + {"fast": -value, "mid": abs(value), "power": value}[tier]
     strongest = sorted((word for word in push if push[word] > 0), key=lambda word: -push[word])[:3]

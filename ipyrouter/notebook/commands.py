@@ -79,7 +79,7 @@ class Command:
 def run(
     text: str, router: Callable[[], Router], namespace: dict[str, Any], chats: Chats, panel: Callable[[], None]
 ) -> Any:
-    """Run what stands behind `%router`; ``namespace`` holds the person's variables, ``panel`` shows the panel.
+    """Run what stands behind `%router`; ``namespace`` holds the user's variables, ``panel`` shows the panel.
 
     Raises UsageError with the nearest name for an unknown subcommand.
     """
@@ -149,14 +149,14 @@ def _models(line: Line) -> pd.DataFrame:
     from ipyrouter.routing.planner import today
 
     config, pricing = line.router.config, line.router.pricing
-    left_alone = {name: reason for name, reason, _ in line.router.status()}
+    cooling = {name: reason for name, reason, _ in line.router.status()}
     seen = {f"{last.provider}/{last.model}": last for last in line.router.store.last_calls()}
     rows = []
     for tier in TIERS:
         for place, candidate in enumerate(config.tiers[tier].chain, 1):
             rates = pricing.rates(candidate)
             retires = config.retired_on(candidate)
-            state = left_alone.get(str(candidate)) or left_alone.get(candidate.provider)
+            state = cooling.get(str(candidate)) or cooling.get(candidate.provider)
             if state is None and retires is not None and retires <= today():
                 state = "retired: skipped"
             rows.append(
@@ -219,9 +219,9 @@ def _status(line: Line) -> None:
         print(f"  budget for {span}: {'nobody knows what is' if rest is None else dollars(rest)} left")
     entries = line.router.status()
     for name, reason, left in entries:
-        print(f"  {name}: left alone {'for the session' if left is None else 'for ' + seconds(left)}: {reason}")
+        print(f"  {name}: {'off for the session' if left is None else f'cooling down for {seconds(left)}'}: {reason}")
     if not entries:
-        print("  no candidate is left alone; all is well")
+        print("  no model is cooling down; all is well")
 
 
 def _reset(line: Line) -> None:
@@ -341,7 +341,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(_compare, "compare", "what other strategies would have cost for the same log"),
     "models": Command(_models, "models", "tiers, chains, prices, limits and state"),
     "config": Command(_config, "config", "every setting and where it came from"),
-    "status": Command(_status, "status", "what is left alone after faults, for how long and why"),
+    "status": Command(_status, "status", "which models are cooling down after faults, for how long and why"),
     "reset": Command(_reset, "reset [CHAT]", "begin a new session, or forget one conversation"),
     "clear-cache": Command(_clear_cache, "clear-cache", "forget all cached answers"),
     "good": Command(_good, "good [ANSWER]", "mark the last answer (or that variable's) as good; %router learn uses it"),

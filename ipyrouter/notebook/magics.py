@@ -150,7 +150,7 @@ class RouterMagics(Magics):
 
         router = ipyrouter.default_router()
         if self._router_set is not router:  # settings that came before there was a router, or for another one
-            if self.settings.chosen():  # with nothing chosen, what the person gave configure() stays
+            if self.settings.chosen():  # with nothing chosen, what the user gave configure() stays
                 self.settings.apply()
             self._router_set = router
         return router

@@ -94,8 +94,8 @@ class Pricing:
         rates = dict(self.cost(candidate, Usage(input_tokens, output_tokens)).rates)
         if not rates or self.unknown(candidate):
             return None
-        dearest = max(rate for kind, rate in rates.items() if kind != "output")
-        return (input_tokens * dearest + output_tokens * rates["output"]) / _MILLION
+        highest = max(rate for kind, rate in rates.items() if kind != "output")
+        return (input_tokens * highest + output_tokens * rates["output"]) / _MILLION
 
     def thresholds(self, candidate: Candidate) -> tuple[int, ...]:
         """Return the input tokens above which other rates hold, ascending; empty where the same rates always hold."""

@@ -61,11 +61,13 @@ class Collector:
     """The state of one answer while it arrives.
 
     Whoever makes it keeps, whatever becomes of the call, what arrived (:attr:`text`, :attr:`thinking`) and what it
-    spent (:meth:`spent`), and can end the call from another thread with :meth:`wake`. ``window`` is the tokens that
-    the model can read, None where that is not known.
+    spent (:meth:`spent`), and can end the call from another thread with :meth:`wake`. ``window`` returns the
+    tokens that the model can read, None where that is not known; it is asked when an answer's counts are in.
     """
 
-    def __init__(self, call: Call, on_text: Callable[[str], None], window: int | None = None) -> None:
+    def __init__(
+        self, call: Call, on_text: Callable[[str], None], window: Callable[[], int | None] = lambda: None
+    ) -> None:
         self._window = window
         self._lock = threading.RLock()  # a signal's handler may stop what its own thread is beginning
         self._stop: Callable[[], None] | None = None
@@ -206,7 +208,7 @@ class Collector:
         request = (prompt.text, self.call.system, tuple(history))
         answer = self.text + self.thinking
         written = max(tokens.estimate(answer), self.at_least)
-        most_read = max(self._window or _WIDEST_WINDOW, tokens.bound_input(*request))
+        most_read = max(self._window() or _WIDEST_WINDOW, tokens.bound_input(*request))
         most_written = max(self.call.max_output_tokens, tokens.bound_input(answer)) + _UNCOUNTED
         usage = _sound(self.usage or Usage(), most_read, most_written)
         if usage.input_tokens == 0:  # not reported: no request has none

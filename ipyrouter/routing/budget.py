@@ -11,7 +11,7 @@ from ipyrouter.clock import Clock
 from ipyrouter.config import Budget as Limits
 from ipyrouter.pricing import tokens
 from ipyrouter.pricing.prices import Pricing
-from ipyrouter.routing.interrupts import Interrupts
+from ipyrouter.routing.interrupts import Interrupts, pauses
 from ipyrouter.routing.planner import Step
 from ipyrouter.store import base as store
 from ipyrouter.store.base import BudgetLedger, Limit, Period, Unavailable
@@ -19,7 +19,6 @@ from ipyrouter.text.amounts import dollars, from_pico, to_pico
 from ipyrouter.types import Request, Session
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks whether calls in flight have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +88,10 @@ class Budget:
         if not self.active:
             yield Hold()
             return
-        refusal = self.refusal(step, request, holdings.picodollars)
-        reservation = None
-        if refusal is None:
-            reserved = self._reserve(step, self._worst(step, request) or Decimal(0), holdings, interrupts, until)
-            if isinstance(reserved, Refusal):
-                refusal = reserved
-            else:
-                reservation = reserved
-        if refusal is not None or reservation is None:
-            yield refusal or Hold()
+        worst = self._worst_case(step, request, holdings)
+        reservation = worst if isinstance(worst, Refusal) else self._reserve(step, worst, holdings, interrupts, until)
+        if isinstance(reservation, Refusal):
+            yield reservation
             return
         hold = Hold()
         try:
@@ -108,26 +101,13 @@ class Budget:
                 holdings.reservations[reservation] = to_pico(hold.spent)
                 self._ledger.settle(reservation, holdings.reservations[reservation])
 
-    def refusal(self, step: Step, request: Request, held: int = 0) -> Refusal | None:
-        """Return why a call can never be allowed, whatever comes back from calls in flight; reads, writes nothing.
-
-        ``held`` is what its request holds already, in 1e-12 dollars.
-        """
-        if not self.active:
-            return None
-        worst = self._worst(step, request)
-        if worst is None:
-            return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
-        pico = to_pico(worst)
-        if (reason := self._exceeds_call(pico, held)) is not None:
-            return Refusal(f"{step.candidate} could cost {dollars(worst)}, {reason}")
-        return None
-
     def shortage(self, step: Step, request: Request) -> Refusal | None:
         """Return what a call would be refused for as things stand now; reads, writes nothing."""
-        if (refusal := self.refusal(step, request)) is not None or not self.active:
-            return refusal
-        worst = self._worst(step, request) or Decimal(0)
+        if not self.active:
+            return None
+        worst = self._worst_case(step, request, Holdings())
+        if isinstance(worst, Refusal):
+            return worst
         for limit in self._spans():
             used = self._ledger.used(limit, self._session)
             if isinstance(used, Unavailable):
@@ -145,15 +125,21 @@ class Budget:
             left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
         return left
 
-    def _worst(self, step: Step, request: Request) -> Decimal | None:
+    def _worst_case(self, step: Step, request: Request, holdings: Holdings) -> Decimal | Refusal:
+        """Return the dollars that a call may cost, or why it is forbidden whatever calls in flight give back."""
         longest = tokens.bound_input(request.prompt.text, request.system, request.history)
-        return self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
+        worst = self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
+        if worst is None:
+            return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
+        if (reason := self._exceeds_call(to_pico(worst), holdings.picodollars)) is not None:
+            return Refusal(f"{step.candidate} could cost {dollars(worst)}, {reason}")
+        return worst
 
     def _reserve(
         self, step: Step, worst: Decimal, holdings: Holdings, interrupts: Interrupts, until: float
     ) -> str | Refusal:
         """Reserve the worst case, and return the reservation's id; wait for calls in flight where that may help."""
-        pico, pause = to_pico(worst), _FIRST_PAUSE
+        pico, waits = to_pico(worst), pauses()
         while True:
             seconds = step.deadlines.total + _MARGIN
             reserved = self._ledger.reserve(pico, self._spans(), self._session, holdings.owner, seconds)
@@ -166,8 +152,7 @@ class Budget:
             # What this very request holds is no other call's, and does not come back before its end.
             if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}")
-            interrupts.sleep(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            interrupts.sleep(min(next(waits), left))
 
     def _exceeds_call(self, pico: int, held: int) -> str | None:
         """Return why the budget for a call forbids so much more, or None."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
 from ipyrouter.config import Config, Deadlines
 from ipyrouter.errors import RouteError, error_of
-from ipyrouter.pricing.prices import Pricing, as_billed
+from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call, Change, Fault, FaultKind, Parameter
 from ipyrouter.providers.stream import Collector
 from ipyrouter.routing.breaker import Breaker, Bypass, Reason, concerns_key
 from ipyrouter.routing.budget import Budget, Refusal
 from ipyrouter.routing.planner import Step
 from ipyrouter.routing.recorder import RequestRun
-from ipyrouter.types import Attempt, Candidate, Completion, Cost
+from ipyrouter.types import Attempt, Candidate, Completion
 
 _RETRIED: frozenset[FaultKind] = frozenset({"rate_limit", "server", "connect", "malformed", "broken_stream"})
 _ACTIONABLE: tuple[FaultKind, ...] = (
@@ -131,23 +131,17 @@ class Chain:
         with budget.hold(step, run.request, run.holdings, run.interrupts, until) as hold:
             if isinstance(hold, Refusal):
                 return hold
-            attempt = run.begin(step)
+            attempt = run.begin(step, functools.partial(self._pricing.context_window, step.candidate))
             try:
                 with run.interrupts.waiting(attempt.collector.wake):
                     completion = self._clients.complete(step.candidate, step.call, step.deadlines, attempt.collector)
             except Fault as fault:
                 self._change(step, fault, changed)
-                cost = self._pricing.cost(step.candidate, fault.usage) if fault.usage else Cost(Decimal(0))
-                hold.spent = cost.amount
-                attempt.failed(fault, self._reason(step, fault).error, cost)
+                hold.spent = attempt.failed(fault, self._reason(step, fault).error, self._pricing).cost.amount
                 if fault.kind == "interrupted":
                     raise KeyboardInterrupt from None
                 return fault
-            cost = self._pricing.cost(step.candidate, completion.usage, completion.model)
-            cost, difference = as_billed(step.candidate, cost, completion.billed)
-            hold.spent = cost.amount
-            run.note(*completion.notes, *([difference] if difference else []))
-            attempt.completed(completion, cost)
+            hold.spent = attempt.completed(completion, self._pricing).cost.amount
             return completion
 
     def _change(self, step: Step, fault: Fault, changed: set[tuple[Candidate, Parameter]]) -> None:

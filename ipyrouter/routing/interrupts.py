@@ -15,6 +15,16 @@ from typing import Any
 
 from ipyrouter.clock import Clock
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds
+
+
+def pauses() -> Iterator[float]:
+    """Yield ever longer seconds to wait before looking again whether what others do has ended."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
 
 class Interrupts:
     """The stops of one request: Ctrl-C on the main thread, :meth:`cancel` from any thread."""
@@ -58,10 +68,10 @@ class Interrupts:
         Args:
             wake: Ends what the block waits for, when another thread cancels the request.
         """
-        self.raise_pending()
         self._wake = wake
         self._waits = True
         try:
+            self.raise_pending()  # not before: a stop between the question and the wait would end neither
             yield
         finally:
             self._waits = False

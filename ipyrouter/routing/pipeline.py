@@ -18,7 +18,7 @@ from ipyrouter.routing.recorder import Recorder, RequestRun
 from ipyrouter.routing.requests import encodable
 from ipyrouter.routing.single_flight import SingleFlight, escalated_key
 from ipyrouter.routing.validation import weakness
-from ipyrouter.types import TIERS, Answer, Attempt, Classification, Preview, Request, TierName
+from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Preview, Request, TierName
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,7 @@ class Pipeline:
                 self._confirm(run.request, plan.first.steps[0])
                 hit = self.flight.join(run, plan.first, escalates=escalates)
             if hit is not None:
-                if any(
-                    (hit.provider, hit.model) == (s.candidate.provider, s.candidate.model) for s in plan.first.steps
-                ):
+                if Candidate(hit.provider, hit.model) in {step.candidate for step in plan.first.steps}:
                     run.note(*plan.first.standing)
                 run.finish_cached(hit)
             else:
@@ -69,7 +67,7 @@ class Pipeline:
         return run.answer
 
     def preview(self, request: Request) -> Preview:
-        """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or written."""
+        """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or logged."""
         classification = self.classify(request.prompt.text)
         wanted = request.tier or classification.tier
         plan = self.planner.counted_by_price(request, self.planner.plan(request, wanted))

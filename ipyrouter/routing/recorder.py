@@ -21,6 +21,7 @@ from ipyrouter.routing.interrupts import Interrupts
 from ipyrouter.routing.planner import Step, TierPlan
 from ipyrouter.store.base import CachedAnswer, Outcome, Record, Store
 from ipyrouter.store.owners import new_owner
+from ipyrouter.store.rows import COOLING_DOWN
 from ipyrouter.types import (
     Answer,
     Attempt,
@@ -44,11 +45,11 @@ Listener = Callable[[Answer], None]
 class OpenAttempt:
     """An attempt under way. What it has received and spent is known at every moment, so that a stop loses nothing."""
 
-    def __init__(self, step: Step, number: int, run: RequestRun) -> None:
+    def __init__(self, step: Step, number: int, run: RequestRun, window: Callable[[], int | None]) -> None:
         self.step = step
         self.number = number
         self._run = run
-        self.collector = Collector(step.call, self.show)
+        self.collector = Collector(step.call, self.show, window)
         self.result: Attempt | None = None
 
     def close(self, **fields: Any) -> Attempt:
@@ -56,8 +57,11 @@ class OpenAttempt:
         self.result = Attempt(tier=self.step.tier, candidate=self.step.candidate, **fields)
         return self.result
 
-    def completed(self, completion: Completion, cost: Cost) -> Attempt:
-        """End the attempt with an answer."""
+    def completed(self, completion: Completion, pricing: Pricing) -> Attempt:
+        """End the attempt with an answer; note what the user should know of it."""
+        cost = pricing.cost(self.step.candidate, completion.usage, completion.model)
+        cost, difference = as_billed(self.step.candidate, cost, completion.billed)
+        self._run.note(*completion.notes, *([difference] if difference else []))
         return self.close(
             status="refused" if completion.finish == "refusal" else "ok",
             usage=completion.usage,
@@ -69,7 +73,7 @@ class OpenAttempt:
             thinking=completion.thinking,
         )
 
-    def failed(self, fault: Fault, error: str, cost: Cost) -> Attempt:
+    def failed(self, fault: Fault, error: str, pricing: Pricing) -> Attempt:
         """End the attempt with a fault."""
         status: Status = "interrupted" if fault.kind == "interrupted" else "partial" if fault.text else "error"
         finish: Finish | None = "interrupted" if status == "interrupted" else "partial" if fault.text else None
@@ -78,7 +82,7 @@ class OpenAttempt:
         return self.close(
             status=status,
             usage=fault.usage or Usage(),
-            cost=cost,
+            cost=pricing.cost(self.step.candidate, fault.usage) if fault.usage else Cost(Decimal(0)),
             latency=fault.latency,
             first_token=fault.first_token,
             finish=finish,
@@ -129,9 +133,14 @@ class RequestRun:
         """Add what the user should know, each line once."""
         self.notes += [line for line in dict.fromkeys(lines) if line not in self.notes]
 
-    def begin(self, step: Step) -> OpenAttempt:
-        """Begin an attempt, which is recorded from now on; whoever looks on learns which model is waited for."""
-        attempt = OpenAttempt(step, len(self.open_attempts) + 1, self)
+    def begin(self, step: Step, window: Callable[[], int | None]) -> OpenAttempt:
+        """Begin an attempt, which is recorded from now on; whoever looks on learns which model is waited for.
+
+        Args:
+            step: The call that is made.
+            window: Returns the tokens that its model can read, None where that is not known.
+        """
+        attempt = OpenAttempt(step, len(self.open_attempts) + 1, self, window)
         self.open_attempts.append(attempt)
         attempt.show("")
         return attempt
@@ -209,7 +218,7 @@ class RequestRun:
             candidate=self.asked.steps[0].candidate,
             status="interrupted" if stopped else "error",
             finish="interrupted" if stopped else None,
-            error_kind="interrupted" if stopped else "left_alone",
+            error_kind="interrupted" if stopped else COOLING_DOWN,
             error=why,
         )
         self.answer = replace(self.finish(attempt), attempts=(attempt,), cost=Decimal(0))
@@ -263,13 +272,10 @@ class Recorder:
             if attempt.result is not None:
                 continue
             if (completion := attempt.collector.whole()) is not None:
-                cost = self._pricing.cost(attempt.step.candidate, completion.usage, completion.model)
-                cost, _ = as_billed(attempt.step.candidate, cost, completion.billed)
-                attempt.completed(completion, cost)
-                continue
-            stop = attempt.collector.fault(Fault("interrupted", "stopped by the user"))
-            amount = self._pricing.cost(attempt.step.candidate, stop.usage) if stop.usage else Cost(Decimal(0))
-            attempt.failed(stop, stop.message, amount)
+                attempt.completed(completion, self._pricing)
+            else:
+                stop = attempt.collector.fault(Fault("interrupted", "stopped by the user"))
+                attempt.failed(stop, stop.message, self._pricing)
 
     def tell(self, run: RequestRun) -> None:
         """Tell the listeners, and add to the answer what went wrong with the log or with them."""

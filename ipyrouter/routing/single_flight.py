@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from ipyrouter.config import Config
+from ipyrouter.routing.interrupts import pauses
 from ipyrouter.routing.planner import TierPlan
 from ipyrouter.routing.recorder import RequestRun
 from ipyrouter.store.base import AnswerCache, CachedAnswer, Claim
@@ -12,7 +13,6 @@ from ipyrouter.types import Request
 
 CLAIM_GRACE_SECONDS = 60.0
 """How long a claim outlives the call's total deadline: its owner is dead then."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks whether the request in flight has ended
 
 
 class SingleFlight:
@@ -35,7 +35,7 @@ class SingleFlight:
         """
         if not self._uses_cache(run.request):
             return None
-        step, pause = plan.steps[0], _FIRST_PAUSE
+        step, waits = plan.steps[0], pauses()
         keys, longest = _keys(plan, escalates=escalates), step.deadlines.total + CLAIM_GRACE_SECONDS
 
         def look() -> CachedAnswer | Claim:
@@ -45,8 +45,7 @@ class SingleFlight:
         other = found if isinstance(found, Claim) and found.owner != run.owner else None
         until = run.clock.monotonic() + longest
         while found == other and run.clock.monotonic() < until:
-            run.interrupts.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            run.interrupts.sleep(next(waits))
             found = look()
         return found if isinstance(found, CachedAnswer) else None
 

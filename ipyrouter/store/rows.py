@@ -28,6 +28,8 @@ MOST_SECONDS = 10.0**6
 EARLIEST, LATEST = 0, 32_503_680_000_000_000  # microseconds: 1970 to 3000
 ANSWERED = ("ok", "weak", "refused", "cached")
 """The statuses of an attempt that gave its request an answer, if no later attempt did and nobody stopped it."""
+COOLING_DOWN = "cooling_down"
+"""The error_kind of a row that stands for no call: every candidate was cooling down, or a budget forbade it."""
 
 
 class Kind(enum.Enum):

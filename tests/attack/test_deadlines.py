@@ -235,16 +235,21 @@ def cancelled() -> Iterator[Callable[..., Fault]]:
     transport.close()
 
 
-@BOTH
-def test_cancelled_while_the_headers_are_waited_for(cancelled: Any, sdk: str) -> None:
-    reached = threading.Event()
+def holding(reached: threading.Event) -> Callable[[socket.socket, threading.Event], None]:
+    """Return a server's side that takes a request, or a handshake's beginning, and says nothing."""
 
     def hold(connection: socket.socket, closing: threading.Event) -> None:
         connection.recv(65536)
         reached.set()
         closing.wait(60)
 
-    with host(hold) as address:
+    return hold
+
+
+@BOTH
+def test_cancelled_while_the_headers_are_waited_for(cancelled: Any, sdk: str) -> None:
+    reached = threading.Event()
+    with host(holding(reached)) as address:
         fault = cancelled(sdk, f"http://{address}", reached, Collector.wake)
     assert (fault.kind, fault.text) == ("interrupted", "")
 
@@ -276,13 +281,7 @@ def test_cancelled_amid_the_answer(cancelled: Any, sdk: str) -> None:
 @BOTH
 def test_cancelled_amid_a_tls_handshake(cancelled: Any, sdk: str) -> None:
     reached = threading.Event()
-
-    def hold(connection: socket.socket, closing: threading.Event) -> None:
-        connection.recv(65536)
-        reached.set()
-        closing.wait(60)
-
-    with host(hold) as address:
+    with host(holding(reached)) as address:
         fault = cancelled(sdk, f"https://{address}", reached, Collector.wake)
     assert (fault.kind, fault.usage) == ("interrupted", None)
 

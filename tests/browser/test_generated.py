@@ -14,10 +14,9 @@ ANSWERS, EACH = 500, 50  # JupyterLab shows no more outputs of a cell
 
 def test_nothing_runs_and_nothing_leaves(lab: Lab, notebook: Notebook, tmp_path: Path) -> None:
     answers = list(documents(ANSWERS, seed=500))
-    (tmp_path / "answers.json").write_text(json.dumps(answers))
-    notebook.run(
-        f"import json\nfrom IPython.display import display\ntexts = json.load(open({str(tmp_path / 'answers.json')!r}))"
-    ).wait()
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps(answers))
+    notebook.run(f"import json\nfrom IPython.display import display\nanswers = json.load(open({str(path)!r}))").wait()
     formulas = 0
     for start in range(0, ANSWERS, EACH):
         cell = notebook.run(

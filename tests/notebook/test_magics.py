@@ -452,7 +452,7 @@ def test_the_log_table_marks_estimates(shell: Shell, make_router: MakeRouter) ->
     assert estimate.startswith("about $")
 
 
-def test_a_model_that_was_left_alone_was_last_seen_before(shell: Shell, make_router: MakeRouter) -> None:
+def test_a_model_that_cooled_down_was_last_seen_before(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-401"]))
     for _ in range(2):
         assert isinstance(shell.run("%%route\nExplain closures").error, RouteError)
@@ -461,11 +461,11 @@ def test_a_model_that_was_left_alone_was_last_seen_before(shell: Shell, make_rou
     assert models.loc["o/status-401", "state"].startswith("401 Incorrect API key")
 
 
-def test_status_tells_what_is_left_alone(shell: Shell, make_router: MakeRouter) -> None:
+def test_status_names_what_is_cooling_down(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/ok"]))
     shell.run("%%route\nExplain closures")
     shown = shell.run("%router status").out
-    assert re.search(r"o/status-429-30: left alone for (30\.0|2\d\.\d) s: 429 Rate limit reached", shown)
+    assert re.search(r"o/status-429-30: cooling down for (30\.0|2\d\.\d) s: 429 Rate limit reached", shown)
 
 
 def test_status_tells_what_is_left_of_a_budget(shell: Shell, make_router: MakeRouter) -> None:

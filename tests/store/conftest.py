@@ -129,7 +129,7 @@ def random_record(chance: random.Random, name: str, **fields: Any) -> Record:
         return Attempt(
             tier, candidate, status, usage, cost() if status != "cached" else Cost(Decimal(0)), chance.random() * 3,
             chance.choice([None, 0.5]), None if failed else "stop", f"{status} \x1e text of {name}",
-            chance.choice(["server", "left_alone"]) if failed else None, "went wrong" if failed else None,
+            chance.choice(["server", "cooling_down"]) if failed else None, "went wrong" if failed else None,
         )  # type: ignore[arg-type]  # fmt: skip
 
     if chance.random() < 0.25:

@@ -199,7 +199,7 @@ def brute(rows: pd.DataFrame, everything: pd.DataFrame, bucket: int | None, step
             bool(request["cost_pico"].notna().all()), sum(row["input_tokens"] > step for step in steps),
         )  # fmt: skip
         sums[key]["rows"] += 1
-        sums[key]["sent"] += row["status"] != "cached" and row["error_kind"] != "left_alone"
+        sums[key]["sent"] += row["status"] != "cached" and row["error_kind"] != "cooling_down"
         sums[key]["unpriced"] += pd.isna(row["cost_pico"])
         sums[key]["cost_pico"] += 0 if pd.isna(row["cost_pico"]) else int(row["cost_pico"])
         sums[key]["saved_pico"] += 0 if pd.isna(row["saved_pico"]) else int(row["saved_pico"])
@@ -333,7 +333,7 @@ def test_what_there_is_to_choose(store: Store, clock: ManualClock) -> None:
 def test_each_models_last_call(store: Store, clock: ManualClock) -> None:
     fill(store, clock, 9)
     rows = frame(store)
-    sent = rows[(rows["status"] != "cached") & (rows["error_kind"] != "left_alone")]
+    sent = rows[(rows["status"] != "cached") & (rows["error_kind"] != "cooling_down")]
     last = sent.sort_values(["time", "answer_id"], kind="stable").groupby(["provider", "model"], observed=True).last()
     found = {(call.provider, call.model): (call.time, call.status) for call in store.last_calls()}
     assert found == {key: (row["time"], row["status"]) for key, row in last.iterrows()}

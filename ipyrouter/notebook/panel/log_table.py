@@ -1,4 +1,4 @@
-"""The newest rows of the log as a table in a notebook."""
+"""The newest rows of the log as a user reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--with` and `--error`: what a person hands over beside the prompt. Bounded, and without keys and home paths.
+"""`--with` and `--error`: what a user hands over beside the prompt. Bounded, and without keys and home paths.
 
 Each piece is a code block, so that the classifier takes it for what it is: pasted, not asked.
 """
@@ -51,7 +51,7 @@ class Piece:
     language: str = ""
 
     def __str__(self) -> str:
-        # The title stands inside the block, too: outside, its words would count as the person's own.
+        # The title stands inside the block, too: outside, its words would count as the user's own.
         text = f"{'# ' if self.language else ''}{self.title}:\n{self.body}"
         mark = fence_for(text)
         return f"{mark}{self.language}\n{text}\n{mark}"

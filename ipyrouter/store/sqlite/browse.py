@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ipyrouter.store.base import LastCall, LogFilter, LogRow, Overview, RowKey, moment
-from ipyrouter.store.rows import LATEST, MOST_PICO, MOST_SECONDS, MOST_TOKENS
+from ipyrouter.store.rows import COOLING_DOWN, LATEST, MOST_PICO, MOST_SECONDS, MOST_TOKENS
 from ipyrouter.store.sqlite import schema
 from ipyrouter.store.sqlite.filters import Span, conditions, span_of
 
 _PROMPT = 1000  # characters
-_SENT = f"status != 'cached' AND error_kind IS NOT '{schema.NOT_SENT}'"
+_SENT = f"status != 'cached' AND error_kind IS NOT '{COOLING_DOWN}'"
 
 
 def page(sql: sqlite3.Connection, wanted: LogFilter, rows: int, before: RowKey | None, skip: int) -> list[LogRow]:

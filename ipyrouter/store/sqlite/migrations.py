@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ipyrouter.errors import StoreError
-from ipyrouter.store.rows import ANSWERED, MOST_PICO
+from ipyrouter.store.rows import ANSWERED, COOLING_DOWN, MOST_PICO
 from ipyrouter.store.sqlite import schema
 from ipyrouter.types import TIERS
 
@@ -46,6 +46,7 @@ def _sums_counters_and_owners(connection: sqlite3.Connection) -> None:
     for name in ("rest", "control"):
         connection.execute(f"ALTER TABLE counters ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
     connection.execute("UPDATE counters SET control = value")
+    connection.execute(f"UPDATE attempts SET error_kind = '{COOLING_DOWN}' WHERE error_kind = 'left_alone'")
     _add_figures(connection, figures)
     connection.execute("DROP INDEX attempts_spent")
     connection.execute("DROP TABLE leases")

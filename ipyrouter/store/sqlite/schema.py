@@ -12,12 +12,11 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ipyrouter.store.rows import ATTEMPTS, LATEST, MOST_PICO, MOST_SECONDS, MOST_TOKENS, REQUESTS
+from ipyrouter.store.rows import ATTEMPTS, COOLING_DOWN, LATEST, MOST_PICO, MOST_SECONDS, MOST_TOKENS, REQUESTS
 
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
 MICRO = 1_000_000  # 1e-12 dollars in 1e-6 of them: amounts are summed in two parts, which no sum can overflow
-NOT_SENT = "left_alone"  # the error_kind of a candidate that was passed over after faults
 EDGES = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
 """The input tokens above which some model's rates change, so that the sums tell them apart; others cost a scan."""
 
@@ -79,7 +78,7 @@ def measures(row: str) -> dict[str, str]:
     tokens = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens")
     return {
         "rows": "1",
-        "sent": f"IFNULL({row}.status != 'cached' AND {row}.error_kind IS NOT '{NOT_SENT}', 0)",
+        "sent": f"IFNULL({row}.status != 'cached' AND {row}.error_kind IS NOT '{COOLING_DOWN}', 0)",
         "unpriced": f"({cost}) IS NULL",
         "cost_micro": f"IFNULL(({cost}) / {MICRO}, 0)",
         "cost_rest": f"IFNULL(({cost}) % {MICRO}, 0)",
