@@ -88,7 +88,7 @@ class Budget:
         if not self.active:
             yield Hold()
             return
-        worst = self._worst_case(step, request, holdings)
+        worst = self._worst_case(step, request, holdings.picodollars)
         reservation = worst if isinstance(worst, Refusal) else self._reserve(step, worst, holdings, interrupts, until)
         if isinstance(reservation, Refusal):
             yield reservation
@@ -105,7 +105,7 @@ class Budget:
         """Return what a call would be refused for as things stand now; reads, writes nothing."""
         if not self.active:
             return None
-        worst = self._worst_case(step, request, Holdings())
+        worst = self._worst_case(step, request, held=0)
         if isinstance(worst, Refusal):
             return worst
         for limit in self._spans():
@@ -125,13 +125,16 @@ class Budget:
             left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
         return left
 
-    def _worst_case(self, step: Step, request: Request, holdings: Holdings) -> Decimal | Refusal:
-        """Return the dollars that a call may cost, or why it is forbidden whatever calls in flight give back."""
+    def _worst_case(self, step: Step, request: Request, held: int) -> Decimal | Refusal:
+        """Return the dollars that a call may cost, or why it is forbidden whatever calls in flight give back.
+
+        ``held`` is what its request holds already, in 1e-12 dollars.
+        """
         longest = tokens.bound_input(request.prompt.text, request.system, request.history)
         worst = self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
         if worst is None:
             return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
-        if (reason := self._exceeds_call(to_pico(worst), holdings.picodollars)) is not None:
+        if (reason := self._exceeds_call(to_pico(worst), held)) is not None:
             return Refusal(f"{step.candidate} could cost {dollars(worst)}, {reason}")
         return worst
 
