@@ -1,4 +1,4 @@
-"""A million rows of log: to a DataFrame, through filters, to a report and the comparison; seconds and peak memory.
+"""A million rows of log: to a DataFrame, a report, the comparison, budgets, the panel and a file; seconds and memory.
 
 The rows are of our own making: one request in twelve has two attempts (a fault and its fallback), one in five comes
 from the cache; prompts of about 90 characters, answers of about 400, each unlike the others.
@@ -16,7 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ipyrouter.notebook.commands import export
+from ipyrouter.notebook.panel import figures
+from ipyrouter.reporting.log import frames
 from ipyrouter.router import Router
+from ipyrouter.store.base import Limit, LogFilter
+from ipyrouter.store.sqlite import SQLiteStore, schema
 
 _START = 1_790_000_000_000_000  # microseconds since 1970: September 2026
 _STEP = 7_000_000
@@ -32,7 +37,7 @@ def main() -> None:
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as home:
         router = Router(home=home)
-        _fill(router, Path(home), rows)
+        _say("to write them", lambda: fill(Path(home), rows))
         _say("to a DataFrame", router.log)
         _say("the same without prompts and answers", lambda: router.log(content=False))
         day = time.strftime("%Y-%m-%d", time.gmtime((_START + rows // 2 * _STEP) / 1e6))
@@ -42,7 +47,40 @@ def main() -> None:
         _say("report of one day", lambda: router.report(day))
         _say("report of all", lambda: router.report(span="all"))
         _say("comparison of all", router.compare)
+        _budget(router)
+        _panel(router, rows)
+        _say("to a CSV file", lambda: export(frames(router.store, LogFilter()), Path(home) / "log.csv"))
         router.close()
+
+
+def _budget(router: Router) -> None:
+    """Reserve for a call under the budgets of the day and of the month in which the log's last rows are."""
+    limits = [Limit("today", 10**15, "day"), Limit("this month", 10**15, "month")]
+    session = router.session
+
+    def reserve() -> None:
+        for _ in range(100):
+            router.store.reserve(1, limits, session, "benchmark", 60)
+            router.store.release("benchmark")
+
+    _say("100 checks of the day's and the month's budget", reserve)
+
+
+def _panel(router: Router, rows: int) -> None:
+    def first() -> None:
+        figures.gather(router, figures.Sums(router.store, LogFilter()), "all")
+        router.store.page(LogFilter(), 20)
+        router.store.overview(31)
+
+    _say("the panel's figures, its first page, its choices", first)
+    for name, wanted in (("", LogFilter()), (" of the faults", LogFilter(status="error"))):
+        _say(f"page 1{name}", lambda wanted=wanted: router.store.page(wanted, 20))
+        skip = (rows if not name else rows // 14) - 100
+        _say(
+            f"page {skip // 20:,}{name}, found by its number", lambda w=wanted, s=skip: router.store.page(w, 20, skip=s)
+        )
+        place = router.store.page(wanted, 20, skip=skip)[-1].key
+        _say("the page after it", lambda w=wanted, p=place: router.store.page(w, 20, before=p))
 
 
 def _say(name: str, work: Callable[[], Any]) -> None:
@@ -56,10 +94,13 @@ def _say(name: str, work: Callable[[], Any]) -> None:
     )
 
 
-def _fill(router: Router, home: Path, rows: int) -> None:
-    """Write the rows past the router, which would take minutes, into its tables."""
-    router.store.cached([b"nothing"], 1)  # makes the database
-    connection = sqlite3.connect(home / "ipyrouter.db")
+def fill(home: Path, rows: int) -> None:
+    """Write the rows past the router, which would take minutes, and compute the sums once for all of them."""
+    store = SQLiteStore(home)
+    store.clear_cache()  # makes the database
+    connection = sqlite3.connect(home / "ipyrouter.db", isolation_level=None)
+    connection.execute("BEGIN")
+    schema.drop_triggers(connection)
     insert = {}
     for table in ("answers", "attempts"):
         names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
@@ -67,8 +108,13 @@ def _fill(router: Router, home: Path, rows: int) -> None:
     for answer, attempts in _rows(rows):
         connection.execute(insert["answers"], answer)
         connection.executemany(insert["attempts"], attempts)
-    connection.commit()
+    schema.rebuild(connection)
+    schema.recount(connection)
+    for trigger in schema.triggers():
+        connection.execute(trigger)
+    connection.execute("COMMIT")
     connection.close()
+    store.close()
 
 
 def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -83,7 +129,8 @@ def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
             "prompt": _PROMPT.format(written), "system": None, "text": f"{written}: {_TEXT}",
             "tier": tier, "provider": "openai", "model": _MODELS[tier],
             "routed_tier": tier, "difficulty": chance.random(), "reasons": "[]", "escalated_from": None,
-            "fallback_from": None, "notes": "[]", "feedback": None,
+            "fallback_from": None, "notes": "[]", "feedback": None, "restored": 0, "head": 0, "answered": 1, "calls": 0,
+            "unpriced": 0, "spent_pico": 0, "took": 0, "escalated": 0, "escalated_unpriced": 0, "escalated_pico": 0,
         }  # fmt: skip
         cached = chance.random() < 0.2
         cost = chance.randrange(10**8, 10**10)
@@ -95,14 +142,17 @@ def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
             "cost_pico": 0 if cached else cost, "saved_pico": cost if cached else None,
             "price_id": f"openai/{_MODELS[tier]}", "rates": '{"input": "0.1", "output": "0.5"}',
             "latency": chance.random() * 5, "first_token": None if cached else 0.3, "finish": "stop",
-            "error_kind": None, "error": None, "text": None,
+            "error_kind": None, "error": None, "text": None, "restored": 0,
         }  # fmt: skip
         attempts = [attempt]
         if not cached and chance.random() < 0.1:
             failed = {"status": "error", "model": "gone", "error_kind": "server", "error": "503 Unavailable",
                       "cost_pico": 0, "finish": None}  # fmt: skip
             attempts = [{**attempt, **failed}, {**attempt, "n": 1}]
-            answer["fallback_from"] = "openai/gone"
+            answer |= {"fallback_from": "openai/gone", "head": 1}
+        if not cached:
+            latency = int(attempt["latency"] * 1e9)
+            answer |= {"calls": len(attempts), "spent_pico": cost, "took": latency * len(attempts)}
         written += len(attempts)
         yield answer, attempts
 

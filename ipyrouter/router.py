@@ -82,7 +82,7 @@ class Router:
         self._clock = clock or SystemClock()
         self.session = session or _new_session(self._clock)
         self.pricing = Pricing(self.config)
-        self.store: Store = store or SQLiteStore(configuration.data_folder(self.home))
+        self.store: Store = store or SQLiteStore(configuration.data_folder(self.home), clock=self._clock)
         self.lessons = Lessons(configuration.data_folder(self.home) / "learned")
         self._clients = Clients(self.config, progress or _to_stderr)
         self._breaker = Breaker(self.config, self._clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -22,14 +23,16 @@ from ipyrouter.errors import BudgetError, Interrupted, RouteError
 from ipyrouter.router import Router
 from ipyrouter.routing.planner import Planner
 from ipyrouter.routing.requests import make_request
-from ipyrouter.store.ledger import Limit, Refusal, new_owner
+from ipyrouter.store.base import Claim, Limit, Refusal, Reservation
+from ipyrouter.store.owners import machine, new_owner
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Candidate, Usage
+from ipyrouter.types import Candidate, Session, Usage
 from tests.faults.server import TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
 # One call of the fixture costs $0.00041; its worst case is 100 output tokens at $10 a million, and the prompt.
 LIMITED = {"max_output_tokens": 100}
+SESSION = Session("s", dt.datetime.now(dt.UTC))
 
 
 def spent(router: Router) -> Decimal:
@@ -191,9 +194,7 @@ def test_a_call_waits_for_the_money_of_calls_in_flight(
     )
 
     def ask(number: int) -> str:
-        text = router.route(f"Question {number}").text
-        router.store.close()
-        return text
+        return router.route(f"Question {number}").text
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, 1)
@@ -211,12 +212,14 @@ def test_a_call_waits_for_the_money_of_calls_in_flight(
 def test_a_call_waits_for_another_kernels_call(make_router: MakeRouter, home: Path) -> None:
     code = f"""
 import pathlib
+from ipyrouter.store.owners import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
-store = SQLiteStore(pathlib.Path({str(home)!r}))
-held = store.reserve(40_000_000_000, [], "another", 600)
+from tests.test_budget import SESSION
+store, owner = SQLiteStore(pathlib.Path({str(home)!r})), new_owner()
+store.reserve(40_000_000_000, [], SESSION, owner, 600)
 print("held", flush=True)
 input()
-store.release(None, "", (held,))
+store.release(owner)
 """
     other = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -244,7 +247,7 @@ def test_no_call_waits_where_the_money_is_spent(make_router: MakeRouter, home: P
     )
     for number in range(2):
         router.route(f"Question {number}")
-    router.store.reserve(10**12, [], router.session.id, 600)  # a call in flight holds all of the session's budget
+    router.store.reserve(10**12, [], router.session, "another", 600)  # a call in flight
     with pytest.raises(BudgetError, match=r"is left of the budget of \$0\.042 for today"):
         router.route("Explain closures")
 
@@ -252,7 +255,7 @@ def test_no_call_waits_where_the_money_is_spent(make_router: MakeRouter, home: P
 def test_waiting_ends_with_the_requests_deadline(make_router: MakeRouter, requests: list[Any]) -> None:
     deadlines = {"connect": 0.2, "first_byte": 0.2, "idle": 0.2, "total": 0.3}
     router = make_router(budget={"day": 0.05, "action": "block"}, deadlines=deadlines)
-    router.store.reserve(40_000_000_000, [], "another", 600)
+    router.store.reserve(40_000_000_000, [], SESSION, "another", 600)
     with pytest.raises(BudgetError, match=r"\(\$0\.04\d* is reserved for calls in flight\)"):
         router.route("Explain closures")
     assert not requests
@@ -260,20 +263,19 @@ def test_waiting_ends_with_the_requests_deadline(make_router: MakeRouter, reques
 
 def test_waiting_can_be_stopped(make_router: MakeRouter, requests: list[Any]) -> None:
     router = make_router(clock=Pauses(KeyboardInterrupt), budget={"day": 0.05, "action": "block"}, deadlines=PATIENT)
-    held = router.store.reserve(40_000_000_000, [], "another", 600)
+    router.store.reserve(40_000_000_000, [], SESSION, "another", 600)
     with pytest.raises(Interrupted):
         router.route("Explain closures")
     assert not requests
     assert list(router.log()["status"]) == ["interrupted"]
     assert spent(router) == 0
-    assert isinstance(held, str)
-    router.store.release(None, "", (held,))
+    router.store.release("another")
     assert router.guard().left()["today"] == Decimal("0.05")  # nothing stays reserved
 
 
 def test_a_dry_run_waits_for_nobody(make_router: MakeRouter) -> None:
     router = make_router(clock=Pauses(AssertionError), budget={"day": 0.05}, deadlines=PATIENT)
-    router.store.reserve(40_000_000_000, [], "another", 600)
+    router.store.reserve(40_000_000_000, [], SESSION, "another", 600)
     downgrade, refusal = router.preview("Explain closures").notes
     assert downgrade.endswith("fast would be asked instead of mid.")
     assert refusal.startswith("A budget forbids this call: o/ok could cost $0.0")
@@ -288,8 +290,6 @@ def test_ten_threads_cannot_overspend(make_router: MakeRouter) -> None:
             router.route(f"Question {number}", **LIMITED)
         except BudgetError:
             return False
-        finally:
-            router.store.close()
         return True
 
     with ThreadPoolExecutor(10) as pool:
@@ -327,20 +327,19 @@ def test_promises_never_exceed_the_limit(
     tmp_path_factory: pytest.TempPathFactory, amounts: list[int], most: int
 ) -> None:
     store = SQLiteStore(tmp_path_factory.mktemp("ledger"))
-    limit = Limit("today", most, 0)
+    limit = Limit("today", most, "day")
     granted: list[int] = []
     lock = threading.Lock()
 
     def reserve(amount: int) -> None:
-        result = store.reserve(amount, [limit], "s", 60)
+        result = store.reserve(amount, [limit], SESSION, new_owner(), 60)
         with lock:
-            if not isinstance(result, Refusal):
+            if isinstance(result, Reservation):
                 granted.append(amount)
-        store.close()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(reserve, amounts))
-    assert sum(granted) == store.used(limit) <= most
+    assert sum(granted) == store.used(limit, SESSION) <= most
     refused = len(granted) < len(amounts)
     assert not refused or max(amounts) > most - sum(granted)
     store.close()
@@ -348,10 +347,10 @@ def test_promises_never_exceed_the_limit(
 
 def test_a_dead_owners_reservation_lapses(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path)
-    limit = Limit("today", 10, 0)
-    assert not isinstance(store.reserve(10, [limit], "s", -1), Refusal)  # lapsed at once
-    assert not isinstance(store.reserve(10, [limit], "s", 60), Refusal)
-    assert isinstance(store.reserve(1, [limit], "s", 60), Refusal)
+    limit = Limit("today", 10, "day")
+    assert isinstance(store.reserve(10, [limit], SESSION, new_owner(), -1), Reservation)  # lapsed at once
+    assert isinstance(store.reserve(10, [limit], SESSION, new_owner(), 60), Reservation)
+    assert isinstance(store.reserve(1, [limit], SESSION, new_owner(), 60), Refusal)
     store.close()
 
 
@@ -366,7 +365,6 @@ def test_ten_threads_with_one_question_send_one_call(
 
     def ask(_: int) -> tuple[str, bool]:
         answer = router.route("Explain closures")
-        router.store.close()
         return answer.text, answer.cached
 
     with ThreadPoolExecutor(10) as pool:
@@ -396,13 +394,11 @@ print(Router(server_config(Server, deadlines={{"first_byte": 20}})).route("Expla
     assert len(requests) == 1
 
 
-def test_a_failing_twin_does_not_hold_the_others(make_router: MakeRouter, requests: list[Any]) -> None:
+def test_a_failing_request_in_flight_does_not_hold_the_others(make_router: MakeRouter, requests: list[Any]) -> None:
     router = make_router(mid=["o/empty"], power=["o/empty"])
 
     def ask(_: int) -> str:
-        text = router.route("Explain closures", escalate=False).text
-        router.store.close()
-        return text
+        return router.route("Explain closures", escalate=False).text
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(4))) == [""] * 4
@@ -410,17 +406,23 @@ def test_a_failing_twin_does_not_hold_the_others(make_router: MakeRouter, reques
 
 
 def test_a_dead_owners_claim_lapses(make_router: MakeRouter) -> None:
-    router = make_router()
-    host, _, name = new_owner().split("/")
+    store, key = make_router().store, b"k" * 32
+
+    def claim(owner: str, seconds: float = 600) -> str:
+        looked = store.cached_or_claim([key], key, owner, seconds, 30)
+        assert isinstance(looked, Claim)
+        return looked.owner
+
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    step_key = b"k" * 32
-    assert router.store.lease(step_key, f"{host}/{child.pid}/{name}", 600)
-    assert not router.store.leased(step_key)
-    mine = new_owner()
-    assert router.store.lease(step_key, mine, 600)
-    assert router.store.leased(step_key)
-    assert not router.store.lease(step_key, new_owner(), 600)
-    router.store.release(step_key, mine, ())
-    assert router.store.lease(step_key, f"elsewhere/1/{name}", -1)  # of another machine only the expiry tells
-    assert not router.store.leased(step_key)
+    dead, mine, another = f"{machine()}/{child.pid}/dead", new_owner(), new_owner()
+    assert claim(dead) == dead
+    assert claim(mine) == mine
+    assert claim(another) == mine
+    store.release(mine)
+    elsewhere = "elsewhere/1/x"
+    assert claim(elsewhere) == elsewhere  # of another machine only the expiry tells
+    assert claim(mine) == elsewhere
+    store.release(elsewhere)
+    assert claim(elsewhere, -1) == elsewhere
+    assert claim(mine) == mine

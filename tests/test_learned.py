@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import locale
 import subprocess
 import sys
@@ -216,6 +217,11 @@ def test_nothing_gained_keeps_the_old_weights(
         (outcomes(10), "outcomes of 10 prompts; learning needs 20"),
         (outcomes().assign(tier="fats"), "Unknown tier 'fats'"),
         (outcomes().assign(ok=True), "All outcomes are alike"),
+        (outcomes().assign(ok=[*([True, False] * 29), True, float("nan")]), "Row 59 of the outcomes has nan in 'ok'"),
+        (outcomes().assign(ok=[None, *([True, False] * 29), True]), "Row 0 of the outcomes has None in 'ok'"),
+        (outcomes().assign(ok=pd.array([pd.NA, *([1, 0] * 29), 1], "Int64")), "Row 0 of the outcomes has <NA> in 'ok'"),
+        (outcomes().assign(ok=[2, *([1, 0] * 29), 1]), "Row 0 of the outcomes has 2 in 'ok'"),
+        (outcomes().assign(ok=["good"] * 60), "Row 0 of the outcomes has 'good' in 'ok'"),
     ],
 )
 def test_bad_outcomes(make_router: MakeRouter, frame: pd.DataFrame, said: str) -> None:
@@ -228,6 +234,35 @@ def test_a_damaged_or_older_lesson_is_ignored(make_router: MakeRouter, home: Pat
     (home / "learned").mkdir(parents=True)
     (home / "learned" / "0001.json").write_text(text)
     assert make_router(routing={"mode": "learned"}).classify("rename a to b").tier == "fast"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"weights": [0.5]}, {"weights": [float("nan")] * 4096}, {"weights": ["a"] * 4096}, {"weights": 5},
+        {"weights": "x" * 4096}, {"shape": []}, {"shape": [None] * 16}, {"shape": [1e300] * 16}, {"slope": "1"},
+        {"slope": None}, {"slope": float("inf")}, {"middle": [0]}, {"middle": True}, {"rows": "many"}, {"rows": -1},
+        {"before": float("nan")}, {"after": 7}, {"weights": [10**400] * 4096}, {"unknown": 1}, {"version": None},
+    ],
+)  # fmt: skip
+def test_a_lesson_whose_values_are_damaged_gives_way_to_the_one_before(
+    make_router: MakeRouter, home: Path, damage: dict[str, object]
+) -> None:
+    router = make_router(routing={"mode": "learned"})
+    lesson = router.learn(outcomes())
+    assert lesson is not None
+    kept = home / "learned" / "0001.json"
+    (home / "learned" / "0002.json").write_text(json.dumps({**json.loads(kept.read_text()), **damage}))
+    again = make_router(routing={"mode": "learned"})
+    assert again.lessons.current == lesson
+    assert again.classify("what about widget 5") == router.classify("what about widget 5")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "null", '"text"', "\x00", "{}"])
+def test_a_lesson_that_is_something_else_is_ignored(make_router: MakeRouter, home: Path, text: str) -> None:
+    (home / "learned").mkdir(parents=True)
+    (home / "learned" / "0001.json").write_text(text)
+    assert make_router().lessons.current is None
 
 
 def test_the_log_teaches(make_router: MakeRouter) -> None:

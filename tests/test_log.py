@@ -16,7 +16,7 @@ import pytest
 from ipyrouter.errors import UsageError
 from ipyrouter.reporting import log
 from ipyrouter.router import Router
-from ipyrouter.store import columns
+from ipyrouter.store.sqlite import bulk
 
 MakeRouter = Callable[..., Router]
 CATEGORIES = {
@@ -82,12 +82,12 @@ def test_texts_come_back_as_they_were(make_router: MakeRouter, prompt: str) -> N
     assert list(without.log()["prompt"]) == ["before", prompt, "after", None]
 
 
-def test_order_and_every_row_beyond_one_stretch(make_router: MakeRouter, home: Path) -> None:
-    """Ids out of step with times, several attempts at stretches' ends: nothing is lost or doubled."""
+def test_order_and_every_row_beyond_one_part(make_router: MakeRouter, home: Path) -> None:
+    """Ids out of step with times, several attempts at parts' ends: nothing is lost or doubled."""
     router = make_router()
     router.route("Explain closures")
     row = router.log()
-    count = 2 * columns._STRETCH + 17
+    count = 2 * bulk.PART + 17
     with sqlite3.connect(home / "ipyrouter.db") as connection:
         for table in ("answers", "attempts"):
             names = [found[1] for found in connection.execute(f"PRAGMA table_info({table})")]
@@ -140,8 +140,8 @@ def test_texts_beyond_sqlites_longest_are_read_in_parts(make_router: MakeRouter)
     for number in range(20):
         router.route(f"Explain closures {number} " + "x" * 5000)
     whole = router.log()
-    connection = router.store._database._connection()  # type: ignore[attr-defined]
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
+    limit = (sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
+    router.store._database._connections.use(lambda one: one.sql.setlimit(*limit))  # type: ignore[attr-defined]
     pd.testing.assert_frame_equal(router.log(), whole)
     assert len(whole) == 20
 

@@ -27,6 +27,8 @@ _RIDGE = 10.0
 _VERSION = 3
 _LEAST_ROWS = 20
 _HOLD_BACK = 5  # every fifth prompt judges
+_LARGEST = 10_000_000  # bytes of a saved lesson
+_MOST = 1e6  # of a weight: more is damage
 _REACH = 0.35  # of the difficulty: how far a lesson moves it at the most, where the outcomes are sure
 
 Outcome = tuple[str, str, float]
@@ -79,19 +81,36 @@ class Lesson:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         unfinished = path.with_suffix(".part")
         unfinished.touch(mode=0o600)
-        unfinished.write_text(json.dumps({"version": _VERSION, **fields}), "utf-8")
+        unfinished.write_text(json.dumps({"version": _VERSION, **fields}, allow_nan=False), "utf-8")
         unfinished.replace(path)
 
 
 def load(path: Path) -> Lesson | None:
-    """Return the saved lesson; None if there is none, or one of another version or damaged."""
+    """Return the saved lesson; None if there is none, or one of another version or damaged in any way."""
     try:
+        if path.stat().st_size > _LARGEST:
+            return None
         saved: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if saved.pop("version") != _VERSION:
             return None
-        return Lesson(**{**saved, "weights": tuple(saved["weights"]), "shape": tuple(saved["shape"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        lesson = Lesson(**{**saved, "weights": tuple(saved["weights"]), "shape": tuple(saved["shape"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    return lesson if _is_sound(lesson) else None
+
+
+def _is_sound(lesson: Lesson) -> bool:
+    """Tell whether a lesson can be used: whatever stood in the file was taken as it was."""
+    numbers = (*lesson.weights, *lesson.shape, lesson.slope, lesson.middle, lesson.before, lesson.after)
+    return (
+        len(lesson.weights) == BUCKETS
+        and len(lesson.shape) == len(shape_of("", []))
+        and all(type(number) in (int, float) and abs(number) <= _MOST for number in numbers)  # NaN is not
+        and 0 <= lesson.before <= 1
+        and 0 <= lesson.after <= 1
+        and type(lesson.rows) is int
+        and lesson.rows > 0
+    )
 
 
 def fit(outcomes: Iterable[Outcome], difficulty: Callable[[str], float]) -> Lesson:
@@ -135,7 +154,7 @@ def _targets(outcomes: Iterable[Outcome]) -> tuple[list[str], list[float]]:
     for prompt, tier, ok in outcomes:
         if tier not in TIERS:
             raise UsageError(f"Unknown tier {tier!r} in the outcomes.", f"Known: {', '.join(TIERS)}.")
-        by_prompt[str(prompt)][tier].append(float(ok))
+        by_prompt[str(prompt)][tier].append(ok)
     prompts, gains = [], []
     for prompt, tiers in by_prompt.items():
         means = {tier: sum(values) / len(values) for tier, values in tiers.items()}

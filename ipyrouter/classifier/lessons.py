@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.store.base import LogFilter, Store
+from ipyrouter.store.base import LogFilter, RequestLog
 from ipyrouter.text.amounts import count
 from ipyrouter.types import TIERS
 
@@ -73,17 +73,36 @@ def teach(rows: list[Outcome]) -> Lesson:
 
 
 def from_frame(frame: pd.DataFrame) -> list[Outcome]:
-    """Return the outcomes of a DataFrame. Raises UsageError for a missing column, with the nearest one."""
+    """Return the outcomes of a DataFrame.
+
+    Raises:
+        UsageError: A column is missing (it names the nearest one), or a verdict is missing or lies outside 0 to 1.
+    """
     for column in _COLUMNS:
         if column not in frame.columns:
             near = did_you_mean(column, map(str, frame.columns))
             raise UsageError(
                 f"The outcomes have no column {column!r}.", f"They need {', '.join(_COLUMNS)}. {near}".strip()
             )
-    return [(str(prompt), str(tier), float(ok)) for prompt, tier, ok in frame[list(_COLUMNS)].itertuples(index=False)]
+    rows = enumerate(frame[list(_COLUMNS)].itertuples(index=False))
+    return [(str(prompt), str(tier), _verdict(ok, place)) for place, (prompt, tier, ok) in rows]
 
 
-def from_log(store: Store) -> list[Outcome]:
+def _verdict(ok: Any, place: int) -> float:
+    """Return a verdict as a number from 0 to 1."""
+    try:
+        verdict = float(ok)
+    except (TypeError, ValueError):  # pandas.NA too
+        verdict = float("nan")
+    if not 0 <= verdict <= 1:
+        raise UsageError(
+            f"Row {place} of the outcomes has {ok!r} in 'ok'.",
+            "Write 1 where the answer was good enough and 0 where not, or drop the row: outcomes.dropna().",
+        )
+    return verdict
+
+
+def from_log(store: RequestLog) -> list[Outcome]:
     """Return what the log tells: feedback, weak answers, and prompts asked again at a higher tier."""
     log = store.log(LogFilter())
     columns = (log.values(name) for name in ("prompt", "tier", "status", "feedback"))

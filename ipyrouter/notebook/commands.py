@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import json
-import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.notebook.options import HELP, Option, RouterLine, help_text, parse_around
-from ipyrouter.store.base import Feedback, LogFilter, Seen
+from ipyrouter.store.base import Feedback, LastCall, LogFilter
 from ipyrouter.text.amounts import age, at_least, count, dollars, seconds
 from ipyrouter.types import STATUSES, TIERS, Answer
 
@@ -44,8 +40,6 @@ _FORGET = (
     Option(("--before",), "all answers before this date (UTC), such as 2026-11-23", "DATE"),
     Option(("--content",), "only prompts and answers, of the whole log unless told otherwise; costs stay"),
 )
-# What a spreadsheet takes for a formula, in full width, too, and behind blanks.
-_FORMULA = re.compile(r"[\s\x00-\x1f\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 _FILTERS = (
     Option(("--since",), "rows from this day or time (UTC) on", "DATE"),
     Option(("--until",), "rows before this day or time", "DATE"),
@@ -156,7 +150,7 @@ def _models(line: Line) -> pd.DataFrame:
 
     config, pricing = line.router.config, line.router.pricing
     cooling = {name: reason for name, reason, _ in line.router.status()}
-    seen = {f"{last.provider}/{last.model}": last for last in line.router.store.last_seen()}
+    seen = {f"{last.provider}/{last.model}": last for last in line.router.store.last_calls()}
     rows = []
     for tier in TIERS:
         for place, candidate in enumerate(config.tiers[tier].chain, 1):
@@ -188,7 +182,7 @@ def _models(line: Line) -> pd.DataFrame:
     return frame
 
 
-def _last_seen(last: Seen | None) -> str:
+def _last_seen(last: LastCall | None) -> str:
     from ipyrouter.text.tables import line
 
     if last is None:
@@ -222,7 +216,7 @@ def _shown(value: Any) -> str:
 def _status(line: Line) -> None:
     print(f"session {line.router.session.id}; database {line.router.store.health().path}")
     for span, rest in line.router.guard().left().items():
-        print(f"  budget for {span}: {dollars(rest)} left")
+        print(f"  budget for {span}: {'nobody knows what is' if rest is None else dollars(rest)} left")
     entries = line.router.status()
     for name, reason, left in entries:
         print(f"  {name}: {'off for the session' if left is None else f'cooling down for {seconds(left)}'}: {reason}")
@@ -271,12 +265,14 @@ def _export(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router export needs a file.", "Write %router export costs.csv (or .json, .parquet).")
     path = _path(line)
+    from ipyrouter.reporting.log import frames, moment
+
     chosen = line.parsed
-    frame = line.router.log(
-        since=chosen.since, until=chosen.until, tier=chosen.tier, model=chosen.model, status=chosen.status,
-        content=not chosen.no_content,
-    )  # fmt: skip
-    print(f"Wrote {count(export(frame, path), 'row')} to {path}")
+    wanted = LogFilter(
+        moment(chosen.since), moment(chosen.until), tier=chosen.tier, model=chosen.model, status=chosen.status
+    )
+    parts = frames(line.router.store, wanted, content=not chosen.no_content)
+    print(f"Wrote {count(export(parts, path), 'row')} to {path}")
 
 
 def _forget(line: Line) -> None:
@@ -311,54 +307,31 @@ def _rebuild_log(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router rebuild-log needs a notebook.", "Write %router rebuild-log FILE.ipynb.")
     path = _path(line)
-    found = records(path, line.router.session.id)
+    found = records(path, line.router.session)
     added = line.router.store.restore(found)
     print(f"{count(len(found), 'answer')} in {path}, {added:,} of them new to the log (costs only, no texts).")
 
 
-def export(frame: pd.DataFrame, path: Path) -> int:
-    """Write the log to a .csv, .json or .parquet file and return the number of rows. Raises UsageError."""
-    writers: dict[str, Callable[[], bytes]] = {
-        ".csv": lambda: _csv(frame).encode(),
-        ".json": lambda: json.dumps(json.loads(frame.to_json(orient="records", date_format="iso")), indent=1).encode(),
-        ".parquet": lambda: frame.to_parquet(index=False),
-    }
-    if path.suffix.lower() not in writers:
+def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
+    """Write the log, whole or part by part, to a .csv, .json or .parquet file; return the number of rows.
+
+    Raises UsageError.
+    """
+    import pandas as pd
+
+    from ipyrouter.reporting.export import WRITERS, write
+
+    if path.suffix.lower() not in WRITERS:
         what = f"Unknown format {path.suffix!r}." if path.suffix else f"{path} has no ending that tells the format."
-        raise UsageError(what, f"Known: {', '.join(writers)}.")
+        raise UsageError(what, f"Known: {', '.join(WRITERS)}.")
     try:
-        _write_private(path, writers[path.suffix.lower()]())
+        return write([log] if isinstance(log, pd.DataFrame) else log, path)
     except ImportError:
         raise UsageError(
             "Parquet needs pyarrow.", "Install it: pip install pyarrow. Or export to .csv or .json."
         ) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}.", "Choose another place.") from None
-    return len(frame)
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    """Return the log as CSV in which no text is a formula to a spreadsheet, and no line end inside one ends a row."""
-    from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_numeric_dtype
-
-    def harmless(value: Any) -> Any:
-        return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-    texts = {
-        str(name): column.astype(object).map(harmless, na_action="ignore")
-        for name, column in frame.items()
-        if not (is_numeric_dtype(column) or is_bool_dtype(column) or is_datetime64_any_dtype(column))
-    }
-    return frame.assign(**texts).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, also where it was there before with wider rights."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if hasattr(os, "fchmod"):
-            os.fchmod(descriptor, 0o600)
-        file.write(data)
 
 
 COMMANDS: dict[str, Command] = {

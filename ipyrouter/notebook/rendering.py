@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
 from ipyrouter.notebook.formats import Shown, arriving
+from ipyrouter.store import rows
 from ipyrouter.text import sanitise
 from ipyrouter.text.amounts import at_least, count, dollars, seconds
 from ipyrouter.text.tables import cell
-from ipyrouter.types import Answer, Attempt, Candidate, Preview, TierName, Usage
+from ipyrouter.types import Answer, Candidate, Preview, TierName
 
 if TYPE_CHECKING:
     from ipyrouter.notebook.prompt.attachments import Piece
@@ -178,22 +179,8 @@ def metadata(answer: Answer) -> dict[str, Any]:
             "cached": answer.cached,
             "latency": round(answer.latency, 4),
             "finish": answer.finish,
-            "attempts": [_attempt(attempt) for attempt in answer.attempts],
+            "attempts": [rows.to_notebook(attempt) for attempt in answer.attempts],
         }
-    }
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "tier": attempt.tier,
-        "provider": attempt.candidate.provider,
-        "model": attempt.candidate.model,
-        "status": attempt.status,
-        "cost": _number(attempt.cost.amount),
-        "price_id": attempt.cost.price_id,
-        **{name: getattr(attempt.usage, name) for name in Usage.__slots__},
-        "latency": round(attempt.latency, 4),
-        "error_kind": attempt.error_kind,
     }
 
 

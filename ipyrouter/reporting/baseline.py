@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
 
 from ipyrouter.config import Config
 from ipyrouter.pricing.prices import Pricing, at_rates
 from ipyrouter.routing.planner import without_retired
+from ipyrouter.store.base import Totals
 from ipyrouter.types import Candidate, TierName, Usage
 
 
@@ -18,29 +18,27 @@ def model_of(config: Config, tier: TierName) -> Candidate:
     return (without_retired(config, settings)[0] or settings.chain)[0]
 
 
-def cost_at(
-    pricing: Pricing, candidate: Candidate, rows: Iterable[Mapping[str, Any]], steps: tuple[int, ...]
-) -> Decimal | None:
+def cost_at(pricing: Pricing, candidate: Candidate, totals: Iterable[Totals], steps: tuple[int, ...]) -> Decimal | None:
     """Return the dollars of the answered requests' tokens at a model's rates, those of long contexts included.
 
     Args:
         pricing: Whose rates hold.
         candidate: The model.
-        rows: The log's sums (``Store.summary``); those of ``final`` rows count, one for every answered request.
+        totals: The log's sums; those of ``final`` rows count, one for every answered request.
         steps: The input tokens at which the sums were divided into bands, the model's own thresholds among them.
 
     Returns:
         The dollars, or None where the model's price is not known.
     """
     bands: dict[int, Usage] = {}
-    for row in rows:
-        if row["final"]:
-            total_tokens = bands.get(row["band"], Usage())
-            bands[row["band"]] = Usage(
-                total_tokens.input_tokens + row["input_tokens"],
-                total_tokens.output_tokens + row["output_tokens"],
-                total_tokens.cached_input_tokens + row["cached_input_tokens"],
-                total_tokens.cache_write_tokens + row["cache_write_tokens"],
+    for row in totals:
+        if row.final:
+            so_far = bands.get(row.band, Usage())
+            bands[row.band] = Usage(
+                so_far.input_tokens + row.usage.input_tokens,
+                so_far.output_tokens + row.usage.output_tokens,
+                so_far.cached_input_tokens + row.usage.cached_input_tokens,
+                so_far.cache_write_tokens + row.usage.cache_write_tokens,
             )
     total = Decimal(0)
     for band, tokens in bands.items():

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from decimal import Decimal
+
 import pandas as pd
 
 from ipyrouter.config import Config
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.reporting import baseline
-from ipyrouter.reporting.log import exact, log_frame, models
-from ipyrouter.store.base import ANSWERED, SUMMARY_COLUMNS, LogFilter, Store
-from ipyrouter.text.amounts import at_least, count
+from ipyrouter.store.base import LogFilter, RequestLog, Totals
+from ipyrouter.store.rows import ANSWERED
+from ipyrouter.text.amounts import at_least, count, from_pico
 from ipyrouter.types import Candidate, TierName
-
-_EVER = 10**18  # microseconds: one bucket of time for the whole log
 
 ASSUMPTION = (
     "Assumes the same token counts at the other model's rates. Its latency is the mean of its own answers in this log, "
     "blank where it has none; without the cache, a repeated request takes as long as its model's others did."
 )
+_STRATEGIES: tuple[TierName, ...] = ("power", "mid")
 
 
-def compare(store: Store, config: Config, pricing: Pricing) -> pd.DataFrame:
+def compare(store: RequestLog, config: Config, pricing: Pricing) -> pd.DataFrame:
     """Return one row per strategy: model, cost (dollars), latency (mean seconds per request), calls and unpriced.
 
     The strategies are all power and all mid (the tier's first model that is not retired), the router without and with
@@ -29,54 +31,77 @@ def compare(store: Store, config: Config, pricing: Pricing) -> pd.DataFrame:
     where none has a price. A latency is NaN where nothing was measured.
     ``frame.attrs["assumption"]`` says what this assumes, and what was left out. Raises StoreError.
     """
-    log = log_frame(store, content=False)
-    stopped = log.loc[log["status"] == "interrupted", "answer_id"]
-    final = log[log["status"].isin(ANSWERED) & ~log["answer_id"].isin(stopped)]
-    final = final.drop_duplicates("answer_id", keep="last").set_index("answer_id")
-    counted = log["answer_id"].isin(final.index)
-    sent = log[counted & (log["status"] != "cached")]
-    fresh = final[final["status"] != "cached"]
-    repeated = final[final["status"] == "cached"]
-    took = sent.groupby("answer_id", sort=False)["latency"].sum().reindex(fresh.index)
-    anew = _as_before(repeated, fresh, took)
-    strategies: tuple[TierName, ...] = ("power", "mid")
-    models_of = {tier: baseline.model_of(config, tier) for tier in strategies}
-    steps = tuple(sorted({step for candidate in models_of.values() for step in pricing.thresholds(candidate)}))
-    sums = [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in store.summary(LogFilter(), _EVER, steps)]
-    rows = {}
-    for tier, candidate in models_of.items():
-        cost = baseline.cost_at(pricing, candidate, sums, steps)
-        unpriced = len(final) if cost is None else 0
-        rows[f"all {tier}"] = (str(candidate), cost, _latency(log, candidate), len(final), unpriced)
-    spent, saved = sent["cost_pico"], repeated["saved_pico"]
-    both = pd.concat([spent, saved])
-    rows["router"] = ("routed", exact(both), pd.concat([took, anew]).mean(), len(both), both.isna().sum())
-    rows["router + cache"] = (
-        "routed", exact(spent), pd.concat([took, repeated["latency"]]).mean(), len(spent), spent.isna().sum(),
-    )  # fmt: skip
+    models = {tier: baseline.model_of(config, tier) for tier in _STRATEGIES}
+    steps = tuple(sorted({step for candidate in models.values() for step in pricing.thresholds(candidate)}))
+    totals = store.totals(LogFilter(), steps=steps)
+    final = [row for row in totals if row.final]
+    repeated = [row for row in final if row.status == "cached"]
+    answered = sum(row.rows for row in final)
+    rows: dict[str, tuple[str, Decimal | None, float, int, int]] = {}
+    for tier, candidate in models.items():
+        cost = baseline.cost_at(pricing, candidate, final, steps)
+        unpriced = answered if cost is None else 0
+        rows[f"all {tier}"] = (str(candidate), cost, _latency(totals, candidate), answered, unpriced)
+    calls, hits = sum(row.requests.calls for row in final), sum(row.rows for row in repeated)
+    spent, unpriced = sum(row.requests.cost_pico for row in final), sum(row.requests.unpriced for row in final)
+    saved, unsaved = sum(row.saved_pico for row in repeated), sum(row.unsaved for row in repeated)
+    asked = sum(row.requests.latency for row in final)
+    cached = sum(row.latency for row in repeated)
+    anew = _asked_anew(final)
+    rows["router"] = (
+        "routed",
+        from_pico(spent + saved),
+        _mean(asked + anew, answered),
+        calls + hits,
+        unpriced + unsaved,
+    )
+    rows["router + cache"] = ("routed", from_pico(spent), _mean(asked + cached, answered), calls, unpriced)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["model", "cost", "latency", "calls", "unpriced"])
     frame = frame.astype({"cost": "float64", "latency": "float64", "unpriced": "int64"})
     frame["cost"] = frame["cost"].where((frame["unpriced"] == 0) | (frame["cost"] > 0))
     frame.index.name = "strategy"
-    frame.attrs["assumption"] = ASSUMPTION + _left_out(log[~counted])
+    frame.attrs["assumption"] = ASSUMPTION + _left_out(totals)
     return frame
 
 
-def _latency(log: pd.DataFrame, candidate: Candidate) -> float:
+def _latency(totals: list[Totals], candidate: Candidate) -> float:
     """Return the mean seconds of a model's own answers; NaN where it has none."""
-    own = log[(log["model"] == candidate.model) & (log["provider"] == candidate.provider)]
-    return float(own.loc[own["status"].isin(ANSWERED) & (own["status"] != "cached"), "latency"].mean())
+    own = [
+        t
+        for t in totals
+        if (t.provider, t.model) == (candidate.provider, candidate.model)
+        and t.status in ANSWERED
+        and t.status != "cached"
+    ]
+    return _mean(sum(row.latency for row in own), sum(row.rows for row in own))
 
 
-def _as_before(repeated: pd.DataFrame, fresh: pd.DataFrame, took: pd.Series[float]) -> pd.Series[float]:
+def _asked_anew(final: list[Totals]) -> float:
     """Return the seconds that repeated requests would have taken: the mean of their model's others, or of all."""
-    means = took.groupby(models(fresh)).mean()
-    return models(repeated).map(means).astype("float64").fillna(took.mean())
+    took: dict[tuple[str, str], float] = defaultdict(float)
+    requests: dict[tuple[str, str], int] = defaultdict(int)
+    for row in final:
+        if row.status != "cached":
+            took[row.provider, row.model] += row.requests.latency
+            requests[row.provider, row.model] += row.rows
+    all_took, all_requests = sum(took.values()), sum(requests.values())
+    total = 0.0
+    for row in final:
+        if row.status == "cached":
+            model = (row.provider, row.model)
+            mean = _mean(took[model], requests[model]) if requests[model] else _mean(all_took, all_requests)
+            total += row.rows * mean
+    return total
 
 
-def _left_out(log: pd.DataFrame) -> str:
-    if log.empty:
+def _mean(total: float, number: int) -> float:
+    return total / number if number else float("nan")
+
+
+def _left_out(totals: list[Totals]) -> str:
+    others = [row.requests for row in totals if not row.final]
+    number = sum(requests.count for requests in others)
+    if not number:
         return ""
-    requests = count(log["answer_id"].nunique(), "request")
-    cost = at_least(exact(log["cost_pico"]), int(log["cost_pico"].isna().sum()))
-    return f" Left out: {requests} without an answer, which cost {cost}."
+    cost = at_least(from_pico(sum(one.cost_pico for one in others)), sum(one.unpriced for one in others))
+    return f" Left out: {count(number, 'request')} without an answer, which cost {cost}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Never
 
@@ -11,24 +12,24 @@ import pandas as pd
 
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.routing.planner import today
-from ipyrouter.store.base import LogFilter, Store
+from ipyrouter.store import rows
+from ipyrouter.store.base import LogFilter, LogTable, RequestLog
+from ipyrouter.store.rows import Kind
 from ipyrouter.types import TIERS
 
-_TEXTS = ("answer_id", "prompt", "text")
-_MILLION = 1_000_000
-_ORDERED = ("tier", "routed_tier", "escalated_from")
+_BILLION = 10**9
 _CONDITIONS = ("since", "until", "tier", "model", "session", "notebook", "status", "content")
 _DAYS = ("day", "date", "days", "when", "start", "end", "from_", "to", "week", "month")
-COLUMNS = (
-    "time", "answer_id", "session", "notebook", "tier", "routed_tier", "difficulty", "escalated_from", "fallback_from",
-    "provider", "model", "status", "input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens",
-    "reasoning_tokens", "estimated", "cost", "cost_pico", "saved", "saved_pico", "price_id", "rates", "latency",
-    "first_token", "finish", "error_kind", "error", "feedback", "prompt", "text",
-)  # fmt: skip
+COLUMNS = tuple(
+    name
+    for column in rows.LOG
+    for name in ((column.name.removesuffix("_pico"),) if column.kind is Kind.PICO else ()) + (column.name,)
+)
+"""The DataFrame's columns; beside every amount in whole 1e-12 dollars stands the same in dollars."""
 
 
 def log_frame(
-    store: Store,
+    store: RequestLog,
     *,
     since: dt.datetime | dt.date | str | None = None,
     until: dt.datetime | dt.date | str | None = None,
@@ -44,26 +45,7 @@ def log_frame(
 
     | column | dtype | meaning |
     |---|---|---|
-    | time | datetime64[us, UTC] | when the request was recorded; the same for all its attempts |
-    | answer_id | object (str) | the request; its attempts stand in their order |
-    | session, notebook | category | who asked, and where |
-    | tier | category, fast < mid < power | whose chain was asked; of a model that was named, its own tier |
-    | routed_tier | the same | what the prompt was classified as |
-    | difficulty | float64 | 0 to 1, what the classifier said |
-    | escalated_from | the same as tier | the tier whose answer to this request was weak |
-    | fallback_from | category | the model that should have answered this request |
-    | provider, model | category | |
-    | status | category | ok, cached, weak, refused, partial, interrupted or error |
-    | input_tokens | int64 | the cached and the cache-written ones included |
-    | output_tokens | int64 | the reasoning ones included |
-    | cached_input_tokens, cache_write_tokens, reasoning_tokens | int64 | |
-    | estimated | bool | the provider did not report the tokens; of a call without an answer, what its input may cost |
-    | cost, saved | float64 | dollars; NaN where not known |
-    | cost_pico, saved_pico | Int64 | the same in whole 1e-12 dollars, which sum exactly |
-    | price_id, rates | category | the price that was matched; $ per million tokens as JSON |
-    | latency, first_token | float64 | seconds of the call, without set-up and waiting |
-    | finish, error_kind, error, feedback | category | |
-    | prompt, text | object (str) | None where the log keeps no content, or ``content=False`` |
+    {columns}
 
     A cached row holds the tokens of the answer it repeats, at cost 0, and what that had cost in ``saved``.
     ``since`` <= time < ``until``; dates and times without a zone are UTC. The conditions are SQLite's work, not
@@ -76,28 +58,52 @@ def log_frame(
         hint = days if name in _DAYS else did_you_mean(name, _CONDITIONS)
         raise UsageError(f"cost_log() has no condition {name!r}.", hint)
     wanted = LogFilter(moment(since), moment(until), tier, model, session, notebook, status)
-    table = store.log(wanted, content=content)
-    rows = len(table.columns["time"])
-    # Texts stay Python's: pandas would spend a third of all the time on turning them into its own.
-    made: dict[str, Any] = {
-        name: pd.Series(values, copy=False) for name, values in table.columns.items() if name not in _TEXTS
-    }
-    for name in _TEXTS:
-        made[name] = pd.Series(table.columns.get(name, np.full(rows, None)), dtype=object, copy=False)
-    made["time"] = pd.Series(table.columns["time"].view("datetime64[us]"), copy=False).dt.tz_localize("UTC")
-    for name, (places, values) in table.categories.items():
-        if name == "estimated":
-            made[name] = np.array([*values, 0], np.bool_)[places]
-        elif name in _ORDERED:
-            ranks = np.array([*(TIERS.index(value) for value in values), -1], np.int8)
-            made[name] = pd.Categorical.from_codes(ranks[places], pd.Index(TIERS), ordered=True)
-        else:
-            made[name] = pd.Categorical.from_codes(places, pd.Index(values, dtype="str"))
-    for name, pico in (("cost", "cost_pico"), ("saved", "saved_pico")):
-        known = table.columns[pico] >= 0
-        made[name] = np.where(known, table.columns[pico] / 1e12, np.nan)
-        made[pico] = pd.arrays.IntegerArray(np.where(known, table.columns[pico], 0), ~known, copy=False)
+    return frame_of(store.log(wanted, content=content))
+
+
+log_frame.__doc__ = (log_frame.__doc__ or "").replace("    {columns}", rows.documentation())
+
+
+def frames(store: RequestLog, wanted: LogFilter, *, content: bool = True) -> Iterator[pd.DataFrame]:
+    """Yield the log in parts of some thousand rows, oldest first, at least one. Raises StoreError."""
+    some = False
+    for table in store.parts(wanted, content=content):
+        some = True
+        yield frame_of(table)
+    if not some:
+        yield frame_of(store.log(wanted, content=content))
+
+
+def frame_of(table: LogTable) -> pd.DataFrame:
+    """Return a part of the log as a DataFrame, with the columns and dtypes of :func:`log_frame`."""
+    made: dict[str, Any] = {}
+    for column in rows.LOG:
+        made |= _series(column, table)
     return pd.DataFrame({name: made[name] for name in COLUMNS}, copy=False)
+
+
+def _series(column: rows.Column, table: LogTable) -> dict[str, Any]:
+    name, kind = column.name, column.kind
+    if kind in (Kind.NAME, Kind.TIER, Kind.FLAG):
+        places, known = table.categories[name]
+        if kind is Kind.FLAG:
+            return {name: np.array([*known, 0], np.bool_)[places]}
+        if kind is Kind.NAME:
+            return {name: pd.Categorical.from_codes(places, pd.Index(known, dtype="str"))}
+        ranks = np.array([*(TIERS.index(value) for value in known), -1], np.int8)
+        return {name: pd.Categorical.from_codes(ranks[places], pd.Index(TIERS), ordered=True)}
+    if kind in (Kind.ID, Kind.TEXT):
+        # Texts stay Python's: pandas would spend a third of all the time on turning them into its own.
+        texts = table.columns.get(name, np.full(len(table.columns["time"]), None))
+        return {name: pd.Series(texts, dtype=object, copy=False)}
+    values = table.columns[name]
+    if kind is Kind.TIME:
+        return {name: pd.Series(values.view("datetime64[us]"), copy=False).dt.tz_localize("UTC")}
+    if kind is Kind.PICO:
+        unknown = values < 0
+        whole = pd.arrays.IntegerArray(np.where(unknown, 0, values), unknown, copy=False)
+        return {name.removesuffix("_pico"): np.where(unknown, np.nan, values / 1e12), name: whole}
+    return {name: pd.Series(values, copy=False)}
 
 
 def moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
@@ -113,16 +119,8 @@ def moment(value: dt.datetime | dt.date | str | None) -> dt.datetime | None:
     return stamp.replace(tzinfo=dt.UTC) if stamp.tzinfo is None else stamp
 
 
-def models(log: pd.DataFrame) -> pd.Series[Any]:
-    """Return provider/model of every row, joined once per pair instead of once per row."""
-    pairs = log.groupby(["provider", "model"], observed=True).ngroup()
-    first = ~pairs.duplicated()
-    joined = log.loc[first, "provider"].astype(str) + "/" + log.loc[first, "model"].astype(str)
-    return pairs.map(dict(zip(pairs[first], joined, strict=True)))
-
-
 def exact(picos: pd.Series[Any]) -> Decimal:
     """Sum whole 1e-12 dollars exactly; unknown ones are left out."""
     known = picos.dropna().to_numpy("int64")
     # In two halves, because 64 bits hold nine million dollars and no more.
-    return Decimal(int((known // _MILLION).sum()) * _MILLION + int((known % _MILLION).sum())).scaleb(-12)
+    return Decimal(int((known // _BILLION).sum()) * _BILLION + int((known % _BILLION).sum())).scaleb(-12)

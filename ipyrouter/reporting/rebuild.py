@@ -7,23 +7,23 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from ipyrouter.errors import UsageError
+from ipyrouter.store import rows
 from ipyrouter.store.base import Outcome, Record
-from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Cost, Finish, Status, TierName, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Finish, Session, Status, Usage
 
 _OUTCOMES: dict[str, Outcome] = {"interrupted": "interrupted"}
 _LONGEST = 300  # characters of a name
-_MOST_TOKENS = 10**12
-_MOST_DOLLARS = 10**5  # of one answer; the log's sums must stay below 64 bits
 _DAY = dt.timedelta(days=1)
 _FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
-def records(path: Path, session: str) -> list[Record]:
+def records(path: Path, session: Session) -> list[Record]:
     """Return the answers whose figures a notebook's outputs hold, as log records without prompts and answers.
 
     Raises UsageError for a file that is not a notebook.
@@ -37,7 +37,7 @@ def records(path: Path, session: str) -> list[Record]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"{path} is not a notebook.", "Name an .ipynb file of format 4.") from None
     try:
-        return [_record(figures, path.name, session) for figures in by_id.values()]
+        return [_record(figures, replace(session, notebook=path.name)) for figures in by_id.values()]
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise UsageError(
             f"{path}: an output's ipyrouter metadata are damaged; nothing was restored.", "Remove that output."
@@ -51,7 +51,7 @@ def _figures(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 yield figures
 
 
-def _record(figures: dict[str, Any], notebook: str, session: str) -> Record:
+def _record(figures: dict[str, Any], session: Session) -> Record:
     attempts = tuple(_attempt(attempt) for attempt in figures["attempts"])
     cached, last = _flag(figures["cached"]), attempts[-1]
     answer = Answer(
@@ -71,19 +71,19 @@ def _record(figures: dict[str, Any], notebook: str, session: str) -> Record:
         created=_time(figures["time"]),
     )
     outcome: Outcome = "cached" if cached else _OUTCOMES.get(answer.finish, "ok")
-    return Record(answer, outcome, prompt=None, system=None, session=session, notebook=notebook)
+    return Record(answer, outcome, prompt=None, system=None, session=session)
 
 
 def _attempt(figures: dict[str, Any]) -> Attempt:
-    counts = {name: _count(figures[name]) for name in Usage.__slots__ if name != "estimated"}
+    values = rows.from_notebook(figures)
     return Attempt(
-        tier=cast(TierName, _one_of(figures["tier"], TIERS)),
-        candidate=Candidate(_name(figures["provider"]), _name(figures["model"])),
-        status=cast(Status, _one_of(figures["status"], get_args(Status))),
-        usage=Usage(**counts, estimated=_flag(figures["estimated"])),
-        cost=Cost(_amount(figures["cost"]), None if figures["price_id"] is None else _name(figures["price_id"])),
-        latency=_number(figures["latency"], 10**9),
-        error_kind=None if figures["error_kind"] is None else _name(figures["error_kind"]),
+        tier=values["tier"],
+        candidate=Candidate(values["provider"], values["model"]),
+        status=cast(Status, _one_of(values["status"], get_args(Status))),
+        usage=Usage(**{name: values[name] for name in Usage.__slots__}),
+        cost=Cost(values["cost_pico"], values["price_id"]),
+        latency=values["latency"],
+        error_kind=values["error_kind"],
     )
 
 
@@ -112,12 +112,6 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _MOST_TOKENS:
-        raise ValueError(value)
-    return value
-
-
 def _number(value: Any, most: float) -> float:
     number = float(value)
     if not math.isfinite(number) or not 0 <= number <= most:
@@ -129,7 +123,7 @@ def _amount(text: Any) -> Decimal | None:
     if text is None:
         return None
     amount = Decimal(text)
-    if not amount.is_finite() or not 0 <= amount <= _MOST_DOLLARS:
+    if not amount.is_finite() or not 0 <= amount <= rows.MOST_DOLLARS:
         raise ValueError(text)
     return amount
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.reporting.log import exact, log_frame, models, moment
+from ipyrouter.reporting.log import moment
 from ipyrouter.routing.planner import today
-from ipyrouter.store.base import ANSWERED, Store
+from ipyrouter.store.base import LogFilter, RequestLog, Totals
+from ipyrouter.store.rows import ANSWERED
 from ipyrouter.text import tables
-from ipyrouter.text.amounts import at_least, count, dollars, seconds
+from ipyrouter.text.amounts import at_least, count, dollars, from_pico, seconds
 from ipyrouter.text.sanitise import NO_MATHS, inert
 from ipyrouter.text.tables import cell
-from ipyrouter.types import STATUSES
+from ipyrouter.types import STATUSES, TIERS
 
 Span = Literal["day", "week", "month", "all"]
 SPANS: tuple[Span, ...] = get_args(Span)
@@ -35,11 +39,10 @@ class Report:
     ``errors`` counts failed, broken and stopped calls, ``error_cost`` is what is known of what they had spent, and
     ``error_unpriced`` counts those without a price; ``fallbacks`` counts requests that another model than the preferred
     one answered; ``escalations`` those that went a tier up, ``escalation_cost`` and ``escalation_unpriced`` what the
-    calls up there cost. ``tiers`` and ``models`` have a row
-    each with calls, cache_hits, errors, cost and saved (dollars), unpriced, unsaved, and latency (mean seconds of the
-    calls that answered). ``dearest`` and ``slowest`` hold the five first requests: time,
-    model, cost (dollars of what has a price; without any, a request is not ranked), latency (seconds, all attempts),
-    prompt (one line, cut), unpriced (calls).
+    calls up there cost. ``tiers`` and ``models`` have a row each with calls, cache_hits, errors, cost and saved
+    (dollars), unpriced, unsaved, and latency (mean seconds of the calls that answered). ``dearest`` and ``slowest``
+    hold the five first requests: time, model, cost (dollars of what has a price; without any, a request is not
+    ranked), latency (seconds, all attempts), prompt (one line, cut), unpriced (calls).
     """
 
     title: str
@@ -163,7 +166,7 @@ def _cost(cost: float, unpriced: int) -> str:
     return dollars(cost) if pd.isna(cost) else at_least(Decimal(str(cost)), unpriced)
 
 
-def report(store: Store, day: dt.date | str | None = None, span: str = "day") -> Report:
+def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day") -> Report:
     """Return the report of the day (None: today), or of the week from Monday or the month that it lies in, in UTC.
 
     ``span`` is "day", "week", "month" or "all". Raises UsageError for a date or span that is not valid, StoreError for
@@ -174,99 +177,92 @@ def report(store: Store, day: dt.date | str | None = None, span: str = "day") ->
     if span == "all":
         if day is not None:
             raise UsageError("The whole log has no day.", "Leave the day or the span out.")
-        return summarise(store, log_frame(store, content=False), "All time")
-    instant = moment(day or today())
-    if instant is not None and not 1900 <= instant.year < 9999:
+        return _summarise(store, None, None, "All time")
+    asked = moment(day or today())
+    if asked is not None and not 1900 <= asked.year < 9999:
         raise UsageError(f"{day!r} is not a day that the log can hold.", "Write it as 2026-11-23.")
-    assert instant is not None  # noqa: S101  a day was given
-    first = instant.astimezone(dt.UTC).date()
+    assert asked is not None  # noqa: S101  a day was given
+    first = asked.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if span == "week":
         first -= dt.timedelta(days=first.weekday())
-        after, title = first + dt.timedelta(days=7), f"{first} to {first + dt.timedelta(days=6)}"
+        after, title = first + dt.timedelta(days=7), f"{first.date()} to {first.date() + dt.timedelta(days=6)}"
     elif span == "month":
         first = first.replace(day=1)
         after, title = (first + dt.timedelta(days=31)).replace(day=1), f"{first:%Y-%m}"
     else:
-        after, title = first + dt.timedelta(days=1), str(first)
-    return summarise(store, log_frame(store, since=first, until=after, content=False), title)
+        after, title = first + dt.timedelta(days=1), str(first.date())
+    return _summarise(store, first, after, title)
 
 
-def summarise(store: Store, log: pd.DataFrame, title: str) -> Report:
-    """Return the report of any part of the log; ``store`` has the prompts of the requests that it names."""
-    called, repeated = _called(log), log[log["status"] == "cached"]
-    failed = called[called["status"].isin(_FAILED)]
-    ranks = log["tier"].cat.codes
-    up = log[ranks > ranks.groupby(log["answer_id"], sort=False).transform("first")]
-    answers = log.drop_duplicates("answer_id")
-    requests = _requests(log)
+def _summarise(store: RequestLog, since: dt.datetime | None, until: dt.datetime | None, title: str) -> Report:
+    """Return the report of a time, from the store's sums."""
+    totals = store.totals(LogFilter(since, until))
+    called = [row for row in totals if row.status != "cached"]
+    repeated = [row for row in totals if row.status == "cached"]
+    failed = [row for row in called if row.status in _FAILED]
+    requests = [row.requests for row in totals]
     return Report(
         title=title,
-        total=exact(called["cost_pico"]),
-        saved=exact(repeated["saved_pico"]),
-        unpriced=int(called["cost_pico"].isna().sum()),
-        unsaved=int(repeated["saved_pico"].isna().sum()),
-        calls=len(called),
-        cache_hits=len(repeated),
-        errors=len(failed),
-        error_cost=exact(failed["cost_pico"]),
-        error_unpriced=int(failed["cost_pico"].isna().sum()),
-        fallbacks=int(answers["fallback_from"].notna().sum()),
-        escalations=up["answer_id"].nunique(),
-        escalation_cost=exact(up["cost_pico"]),
-        escalation_unpriced=int(up["cost_pico"].isna().sum()),
-        tiers=_by(log, log["tier"].cat.remove_unused_categories(), "tier"),
-        models=_by(log, models(log), "model"),
-        dearest=_top(store, requests, "cost"),
-        slowest=_top(store, requests, "latency"),
+        total=from_pico(sum(row.cost_pico for row in called)),
+        saved=from_pico(sum(row.saved_pico for row in repeated)),
+        unpriced=sum(row.unpriced for row in called),
+        unsaved=sum(row.unsaved for row in repeated),
+        calls=sum(row.sent for row in called),
+        cache_hits=sum(row.rows for row in repeated),
+        errors=sum(row.sent for row in failed),
+        error_cost=from_pico(sum(row.cost_pico for row in failed)),
+        error_unpriced=sum(row.unpriced for row in failed),
+        fallbacks=sum(one.fallbacks for one in requests),
+        escalations=sum(one.escalations for one in requests),
+        escalation_cost=from_pico(sum(one.escalated_pico for one in requests)),
+        escalation_unpriced=sum(one.escalated_unpriced for one in requests),
+        tiers=_by(totals, "tier", lambda row: row.tier, list(TIERS)),
+        models=_by(totals, "model", lambda row: f"{row.provider}/{row.model}", []),
+        dearest=_top(store, since, until, "cost"),
+        slowest=_top(store, since, until, "latency"),
     )
 
 
-def _called(log: pd.DataFrame) -> pd.DataFrame:
-    # A candidate that is cooling down has a row, but nothing was sent.
-    return log[(log["status"] != "cached") & (log["error_kind"] != "left_alone")]
-
-
-def _by(log: pd.DataFrame, key: pd.Series[Any], name: str) -> pd.DataFrame:
-    rows = {}
-    for group, part in log.groupby(key, observed=True):
-        called, repeated = _called(part), part[part["status"] == "cached"]
-        answered = called[~called["status"].isin(_FAILED)]
-        rows[group] = {
-            "calls": len(called),
-            "cache_hits": len(repeated),
-            "errors": int(called["status"].isin(_FAILED).sum()),
-            "cost": exact(called["cost_pico"]),
-            "unpriced": int(called["cost_pico"].isna().sum()),
-            "saved": exact(repeated["saved_pico"]),
-            "unsaved": int(repeated["saved_pico"].isna().sum()),
-            "latency": answered["latency"].mean(),
-        }
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=_FIGURES)
+def _by(totals: list[Totals], name: str, key: Callable[[Totals], str], order: list[str]) -> pd.DataFrame:
+    """Return the figures of each group; those that ``order`` names come first, the others after the alphabet."""
+    groups: dict[str, list[Totals]] = defaultdict(list)
+    for row in totals:
+        groups[key(row)].append(row)
+    names = [one for one in order if one in groups] + sorted(set(groups) - set(order))
+    frame = pd.DataFrame.from_dict({one: _figures_of(groups[one]) for one in names}, orient="index", columns=_FIGURES)
     frame.index.name = name
     return frame
 
 
-def _requests(log: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per request that incurred cost or latency; cached answers are left out."""
-    sent = log[log["status"] != "cached"]
-    parts = sent.assign(model=models(sent)).groupby("answer_id", sort=False)
-    frame = parts.agg(time=("time", "first"), model=("model", "last"), latency=("latency", "sum"))
-    frame["cost"] = parts["cost"].sum(min_count=1)
-    frame["unpriced"] = parts.size() - parts["cost_pico"].count()
-    return frame
+def _figures_of(totals: list[Totals]) -> dict[str, Any]:
+    called = [row for row in totals if row.status != "cached"]
+    answered = [row for row in called if row.status not in _FAILED]
+    sent = sum(row.sent for row in answered)
+    return {
+        "calls": sum(row.sent for row in called),
+        "cache_hits": sum(row.rows for row in totals if row.status == "cached"),
+        "errors": sum(row.sent for row in called if row.status in _FAILED),
+        "cost": from_pico(sum(row.cost_pico for row in called)),
+        "unpriced": sum(row.unpriced for row in called),
+        "saved": from_pico(sum(row.saved_pico for row in totals)),
+        "unsaved": sum(row.unsaved for row in totals),
+        "latency": sum(row.latency for row in answered) / sent if sent else float("nan"),
+    }
 
 
-def _top(store: Store, requests: pd.DataFrame, column: str) -> pd.DataFrame:
-    ranked = requests[requests[column] > 0].nlargest(_TOP, column)
-    prompts = store.prompts(list(ranked.index))
+def _top(
+    store: RequestLog, since: dt.datetime | None, until: dt.datetime | None, by: Literal["cost", "latency"]
+) -> pd.DataFrame:
+    ranked = store.top(since, until, by, _TOP)
+    known = [one.cost_pico / 1e12 if one.cost_pico or not one.unpriced else float("nan") for one in ranked]
     return pd.DataFrame(
         {
-            "time": ranked["time"],
-            "model": ranked["model"],
-            "cost": ranked["cost"],
-            "latency": ranked["latency"],
-            "prompt": [tables.line(prompts.get(name) or "", 60) for name in ranked.index],
-            "unpriced": ranked["unpriced"],
+            "time": pd.to_datetime([one.time for one in ranked], utc=True),
+            "model": [f"{one.provider}/{one.model}" for one in ranked],
+            "cost": np.array(known, np.float64),
+            "latency": np.array([one.latency for one in ranked], np.float64),
+            "prompt": [tables.line(one.prompt or "", 60) for one in ranked],
+            "unpriced": np.array([one.unpriced for one in ranked], np.int64),
         },
-        index=ranked.index,
+        index=[one.answer_id for one in ranked],
     )

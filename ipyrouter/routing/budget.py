@@ -13,8 +13,8 @@ from ipyrouter.pricing import tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.interrupts import Interrupts, pauses
 from ipyrouter.routing.planner import Step
-from ipyrouter.store import ledger
-from ipyrouter.store.base import Store
+from ipyrouter.store import base as store
+from ipyrouter.store.base import BudgetLedger, Limit, Period, Unavailable
 from ipyrouter.text.amounts import dollars, from_pico, to_pico
 from ipyrouter.types import Request, Session
 
@@ -23,10 +23,14 @@ _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a budget forbids a call, in words; ``unpriced`` where no price is known to keep it with."""
+    """Why a budget forbids a call, in words.
+
+    ``unpriced`` where no price is known to keep it with, ``unknown`` where nobody knows what is spent of it.
+    """
 
     reason: str
     unpriced: bool = False
+    unknown: bool = False
 
 
 @dataclass(slots=True)
@@ -38,8 +42,9 @@ class Hold:
 
 @dataclass(slots=True)
 class Holdings:
-    """The reservations of one request and their 1e-12 dollars: what it has spent, and may spend."""
+    """The reservations of one request, whose ``owner`` releases them, and their 1e-12 dollars: spent, or to spend."""
 
+    owner: str
     reservations: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -51,10 +56,10 @@ class Holdings:
 class Budget:
     """Keeps the budgets of one session. Without any budget it does nothing."""
 
-    def __init__(self, limits: Limits, pricing: Pricing, store: Store, clock: Clock, session: Session) -> None:
+    def __init__(self, limits: Limits, pricing: Pricing, ledger: BudgetLedger, clock: Clock, session: Session) -> None:
         self._limits = limits
         self._pricing = pricing
-        self._store = store
+        self._ledger = ledger
         self._clock = clock
         self._session = session
 
@@ -83,7 +88,7 @@ class Budget:
         if not self.active:
             yield Hold()
             return
-        worst = self._worst_case(step, request, holdings)
+        worst = self._worst_case(step, request, holdings.picodollars)
         reservation = worst if isinstance(worst, Refusal) else self._reserve(step, worst, holdings, interrupts, until)
         if isinstance(reservation, Refusal):
             yield reservation
@@ -94,32 +99,42 @@ class Budget:
         finally:
             if hold.spent is not None:
                 holdings.reservations[reservation] = to_pico(hold.spent)
-                self._store.adjust(reservation, holdings.reservations[reservation])
+                self._ledger.settle(reservation, holdings.reservations[reservation])
 
     def shortage(self, step: Step, request: Request) -> Refusal | None:
         """Return what a call would be refused for as things stand now; reads, writes nothing."""
         if not self.active:
             return None
-        worst = self._worst_case(step, request, Holdings())
+        worst = self._worst_case(step, request, held=0)
         if isinstance(worst, Refusal):
             return worst
         for limit in self._spans():
-            if (used := self._store.used(limit)) + to_pico(worst) > limit.pico:
-                words = _shortage(ledger.Refusal(limit, used, used))
+            used = self._ledger.used(limit, self._session)
+            if isinstance(used, Unavailable):
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}", unknown=True)
+            if used + to_pico(worst) > limit.pico:
+                words = _shortage(store.Refusal(limit, used, used))
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
         return None
 
-    def left(self) -> dict[str, Decimal]:
-        """Return the dollars left of each budget that spans more than a call."""
-        return {limit.name: from_pico(max(limit.pico - self._store.used(limit), 0)) for limit in self._spans()}
+    def left(self) -> dict[str, Decimal | None]:
+        """Return the dollars left of each budget that spans more than a call; None where nobody knows."""
+        left: dict[str, Decimal | None] = {}
+        for limit in self._spans():
+            used = self._ledger.used(limit, self._session)
+            left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
+        return left
 
-    def _worst_case(self, step: Step, request: Request, holdings: Holdings) -> Decimal | Refusal:
-        """Return the dollars that a call may cost, or why it is forbidden whatever calls in flight give back."""
+    def _worst_case(self, step: Step, request: Request, held: int) -> Decimal | Refusal:
+        """Return the dollars that a call may cost, or why it is forbidden whatever calls in flight give back.
+
+        ``held`` is what its request holds already, in 1e-12 dollars.
+        """
         longest = tokens.bound_input(request.prompt.text, request.system, request.history)
         worst = self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
         if worst is None:
             return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
-        if (reason := self._exceeds_call(to_pico(worst), holdings.picodollars)) is not None:
+        if (reason := self._exceeds_call(to_pico(worst), held)) is not None:
             return Refusal(f"{step.candidate} could cost {dollars(worst)}, {reason}")
         return worst
 
@@ -129,10 +144,13 @@ class Budget:
         """Reserve the worst case, and return the reservation's id; wait for calls in flight where that may help."""
         pico, waits = to_pico(worst), pauses()
         while True:
-            reserved = self._store.reserve(pico, self._spans(), self._session.id, step.deadlines.total + _MARGIN)
-            if not isinstance(reserved, ledger.Refusal):
-                holdings.reservations[reserved] = pico
-                return reserved
+            seconds = step.deadlines.total + _MARGIN
+            reserved = self._ledger.reserve(pico, self._spans(), self._session, holdings.owner, seconds)
+            if isinstance(reserved, store.Reservation):
+                holdings.reservations[reserved.id] = pico
+                return reserved.id
+            if isinstance(reserved, Unavailable):
+                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}", unknown=True)
             left = until - self._clock.monotonic()
             # What this very request holds is no other call's, and does not come back before its end.
             if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
@@ -149,22 +167,24 @@ class Budget:
         left = max(most - from_pico(held), Decimal(0))
         return f"and {dollars(left)} is left of the budget of {dollars(most)} for a call"
 
-    def _spans(self) -> list[ledger.Limit]:
-        """Return the budgets that span more than a call, from their beginnings in UTC."""
-        midnight = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
-        spans = (
-            ("this session", self._limits.session, self._session.started, self._session.id),
-            ("today", self._limits.day, midnight, None),
-            ("this month", self._limits.month, midnight.replace(day=1), None),
+    def _spans(self) -> list[Limit]:
+        """Return the budgets that span more than a call."""
+        spans: tuple[tuple[str, Decimal | None, Period], ...] = (
+            ("this session", self._limits.session, "session"),
+            ("today", self._limits.day, "day"),
+            ("this month", self._limits.month, "month"),
         )
-        return [
-            ledger.Limit(name, to_pico(most), int(since.timestamp() * 1e6), session)
-            for name, most, since, session in spans
-            if most is not None
-        ]
+        strict = self._limits.action == "block"
+        return [Limit(name, to_pico(most), period, strict) for name, most, period in spans if most is not None]
 
 
-def _shortage(refusal: ledger.Refusal) -> str:
+def _unknown(unavailable: Unavailable) -> str:
+    limit = unavailable.limit
+    budget = f"the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
+    return f"and nobody knows what is left of {budget}: {unavailable.reason}"
+
+
+def _shortage(refusal: store.Refusal) -> str:
     limit = refusal.limit
     left = from_pico(max(limit.pico - refusal.used, 0))
     words = f"and {dollars(left)} is left of the budget of {dollars(from_pico(limit.pico))} for {limit.name}"

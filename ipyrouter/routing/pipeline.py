@@ -219,7 +219,12 @@ class Pipeline:
             for candidate, refusal in result.refused
             if refusal.unpriced
         ]
-        if len(remedies) < len(result.refused):
+        if any(refusal.unknown for _, refusal in result.refused):
+            remedies.append(
+                'Wait until the database can be read, or set budget.action = "downgrade", which counts what'
+            )
+            remedies.append("is known.")
+        elif len(remedies) < len(result.refused):
             remedies.append("Raise that budget in your config, limit the answer with --max-tokens, or choose a cheaper")
             remedies.append("tier with -t.")
         return " ".join(remedies)

@@ -20,7 +20,8 @@ from ipyrouter.routing.budget import Holdings
 from ipyrouter.routing.interrupts import Interrupts
 from ipyrouter.routing.planner import Step, TierPlan
 from ipyrouter.store.base import CachedAnswer, Outcome, Record, Store
-from ipyrouter.store.ledger import new_owner
+from ipyrouter.store.owners import new_owner
+from ipyrouter.store.rows import COOLING_DOWN
 from ipyrouter.types import (
     Answer,
     Attempt,
@@ -111,9 +112,8 @@ class RequestRun:
     clock: Clock
     on_delta: OnDelta | None = None
     interrupts: Interrupts = field(init=False)
-    holdings: Holdings = field(default_factory=Holdings)
     owner: str = field(default_factory=new_owner)
-    claim: bytes | None = None
+    holdings: Holdings = field(init=False)
     classification: Classification = field(default_factory=lambda: Classification("mid", 0.5, 0.0, ()))
     asked: TierPlan | None = None  # the tier that is asked now
     notes: list[str] = field(default_factory=list)
@@ -127,6 +127,7 @@ class RequestRun:
         self.id = f"{int(self.clock.now().timestamp() * 1e6):014x}{secrets.token_hex(9)}"
         self.started = self.clock.monotonic()
         self.interrupts = Interrupts(self.clock)
+        self.holdings = Holdings(self.owner)
 
     def note(self, *lines: str) -> None:
         """Add what the user should know, each line once."""
@@ -182,7 +183,7 @@ class RequestRun:
 
     def finish_cached(self, hit: CachedAnswer) -> Answer:
         """Answer with what was in the cache."""
-        self.outcome = "cached"
+        self.outcome, self.cache_key = "cached", hit.key
         attempt = Attempt(
             tier=hit.tier,
             candidate=Candidate(hit.provider, hit.model),
@@ -217,7 +218,7 @@ class RequestRun:
             candidate=self.asked.steps[0].candidate,
             status="interrupted" if stopped else "error",
             finish="interrupted" if stopped else None,
-            error_kind="interrupted" if stopped else "left_alone",
+            error_kind="interrupted" if stopped else COOLING_DOWN,
             error=why,
         )
         self.answer = replace(self.finish(attempt), attempts=(attempt,), cost=Decimal(0))
@@ -245,7 +246,7 @@ class Recorder:
     def write(self, run: RequestRun) -> None:
         """Record the run's answer, or release what it holds where there is none."""
         if run.answer is None:
-            self._store.release(run.claim, run.owner, tuple(run.holdings.reservations))
+            self._store.release(run.owner)
             return
         run.answer = replace(run.answer, notes=tuple(map(self._hide, run.answer.notes)))
         content = self.config.log_content
@@ -254,13 +255,10 @@ class Recorder:
             run.outcome,
             prompt=run.request.prompt.text if content else None,
             system=run.request.system if content else None,
-            session=run.session.id,
-            notebook=run.session.notebook,
+            session=run.session,
             owner=run.owner,
-            lease=run.claim,
-            reservations=tuple(run.holdings.reservations),
         )
-        self._store.record(record, run.cache_key, self.config.cache_max_mb)
+        self._store.record(record, run.cache_key, self.config.cache_max_mb, self.config.cache_ttl_days)
         self.last = run.answer
 
     def forget(self, answer_id: str | None) -> None:

@@ -8,7 +8,7 @@ from ipyrouter.config import Config
 from ipyrouter.routing.interrupts import pauses
 from ipyrouter.routing.planner import TierPlan
 from ipyrouter.routing.recorder import RequestRun
-from ipyrouter.store.base import CachedAnswer, Store
+from ipyrouter.store.base import AnswerCache, CachedAnswer, Claim
 from ipyrouter.types import Request
 
 CLAIM_GRACE_SECONDS = 60.0
@@ -18,43 +18,45 @@ CLAIM_GRACE_SECONDS = 60.0
 class SingleFlight:
     """Looks up cached answers and joins identical requests in flight, in this process and in others."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, cache: AnswerCache) -> None:
         self.config = config
-        self._store = store
+        self._cache = cache
 
     def look_up(self, request: Request, plan: TierPlan, *, escalates: bool) -> CachedAnswer | None:
         """Return the cached answer of the plan's candidates in order, that of an escalation first; reads only."""
         if not self._uses_cache(request):
             return None
-        keys = [step.call.key() for step in plan.cacheable]
-        if keys and escalates:
-            keys.insert(0, escalated_key(keys[0]))
-        return self._store.cached(keys, self.config.cache_ttl_days)
+        return self._cache.cached(_keys(plan, escalates=escalates), self.config.cache_ttl_days)
 
     def join(self, run: RequestRun, plan: TierPlan, *, escalates: bool) -> CachedAnswer | None:
-        """Claim the request, or wait once for the identical one in flight and return what it left in the cache."""
+        """Claim the request, or wait once for the identical one in flight and return what it left in the cache.
+
+        The run's owner holds the claim until its record, or until its release.
+        """
         if not self._uses_cache(run.request):
             return None
-        step = plan.steps[0]
-        key, longest = step.call.key(), step.deadlines.total + CLAIM_GRACE_SECONDS
-        if self._claim(run, key, longest):
-            return None
-        waits, until = pauses(), run.clock.monotonic() + longest
-        while run.clock.monotonic() < until and self._store.leased(key):
-            run.interrupts.sleep(next(waits))
-        hit = self.look_up(run.request, plan, escalates=escalates)
-        if hit is None:  # the other request left nothing that may be shared
-            self._claim(run, key, longest)
-        return hit
+        step, waits = plan.steps[0], pauses()
+        keys, longest = _keys(plan, escalates=escalates), step.deadlines.total + CLAIM_GRACE_SECONDS
 
-    def _claim(self, run: RequestRun, key: bytes, seconds: float) -> bool:
-        claimed = self._store.lease(key, run.owner, seconds)
-        if claimed:
-            run.claim = key
-        return claimed
+        def look() -> CachedAnswer | Claim:
+            return self._cache.cached_or_claim(keys, step.call.key(), run.owner, longest, self.config.cache_ttl_days)
+
+        found = look()
+        other = found if isinstance(found, Claim) and found.owner != run.owner else None
+        until = run.clock.monotonic() + longest
+        while found == other and run.clock.monotonic() < until:
+            run.interrupts.sleep(next(waits))
+            found = look()
+        return found if isinstance(found, CachedAnswer) else None
 
     def _uses_cache(self, request: Request) -> bool:
         return request.cache == "use" and self.config.cache_enabled
+
+
+def _keys(plan: TierPlan, *, escalates: bool) -> list[bytes]:
+    """Return under which keys the plan's answers may be cached, that of an escalation first."""
+    keys = [step.call.key() for step in plan.cacheable]
+    return [escalated_key(keys[0]), *keys] if keys and escalates else keys
 
 
 def escalated_key(key: bytes) -> bytes:

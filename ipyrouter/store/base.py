@@ -1,75 +1,34 @@
-"""What the router asks of a store. The embedded default is sqlite.py; a team's shared store would be another."""
+"""What the router asks of a store: three protocols and their rows. sqlite/ is the embedded one.
+
+No method raises for a disk or a server that refuses: an answer is never lost for that. What went wrong is told by
+:meth:`Store.warnings`, and whoever depends on a figure that cannot be read is told so (:class:`Unavailable`).
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from ipyrouter.store.ledger import Limit, Refusal
-from ipyrouter.types import Answer, Finish, TierName, Usage
+from ipyrouter.types import Answer, Finish, Session, TierName, Usage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Outcome = Literal["ok", "cached", "error", "interrupted"]
 Feedback = Literal["good", "bad"]
+Period = Literal["session", "day", "month"]
 
-
-SUMMARY_COLUMNS = (
-    "bucket",
-    "tier",
-    "provider",
-    "model",
-    "status",
-    "final",
-    "priced",
-    "band",
-    "rows",
-    "sent",
-    "unpriced",
-    "cost_pico",
-    "saved_pico",
-    "unsaved",
-    "input_tokens",
-    "output_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-)
-"""The columns of a summary, one row a bucket of time (its beginning, in microseconds), tier, model, status, final,
-priced and band.
-
-``final`` is 1 for the rows that gave a request its answer, one a request; ``priced`` is 1 where every attempt of the
-request has a known cost; ``band`` counts the steps that the input tokens exceed. ``rows`` counts the log's rows,
-``sent`` the calls among them, ``unpriced`` the rows without a known cost, ``unsaved`` the cached answers of which
-nobody knows what they saved.
-"""
-
-ANSWERED = ("ok", "weak", "refused", "cached")
-"""The statuses of an attempt that gave its request an answer, if no later attempt did, and nobody stopped it."""
-
-NEWEST_COLUMNS = (
-    "time",
-    "tier",
-    "provider",
-    "model",
-    "status",
-    "cost_pico",
-    "saved_pico",
-    "input_tokens",
-    "output_tokens",
-    "latency",
-    "estimated",
-    "prompt",
-)
-"""The columns of the newest rows; times in microseconds since 1970 (UTC), costs in 1e-12 dollars."""
+# --- the cache ---
 
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """A completion as it was stored; ``cost`` is what it cost in dollars then."""
+    """A completion as it was stored under ``key``; ``cost`` is what it cost in dollars then."""
 
+    key: bytes
     provider: str
     model: str
     tier: TierName
@@ -81,26 +40,136 @@ class CachedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One request as it is logged: the answer (or what there was of one), and the question around it.
+class Claim:
+    """The right to ask a question that is not in the cache; its owner lives, and is the caller or another."""
 
-    ``lease`` of ``owner`` and ``reservations`` end with the same transaction.
+    owner: str
+
+
+class AnswerCache(Protocol):
+    """Completions by the key of their call, and who is asking for one right now."""
+
+    def cached(self, keys: Sequence[bytes], max_age_days: float) -> CachedAnswer | None:
+        """Return the answer of the first of the keys that has a sound one of no greater age; write nothing."""
+        ...
+
+    def cached_or_claim(
+        self, keys: Sequence[bytes], claim: bytes, owner: str, seconds: float, max_age_days: float
+    ) -> CachedAnswer | Claim:
+        """Return the cached answer, or claim the right to ask for it: in one step, so that two callers never both do.
+
+        Args:
+            keys: Where to look, first things first.
+            claim: The key that is claimed where none of them is stored.
+            owner: Who claims it (:func:`ipyrouter.store.owners.new_owner`).
+            seconds: How long the claim holds: its owner is dead then.
+            max_age_days: How old an answer may be.
+        """
+        ...
+
+    def release(self, owner: str) -> None:
+        """Give back all claims and reservations of an owner, whichever it got; a record does the same."""
+        ...
+
+    def clear_cache(self) -> int:
+        """Delete all cached completions and return how many there were."""
+        ...
+
+
+# --- budgets ---
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A budget: its name in messages, the most in 1e-12 dollars, and the period (of the store's clock, UTC).
+
+    Where nobody knows what was spent of it, a ``strict`` one is Unavailable; any other one counts what is known.
+    """
+
+    name: str
+    pico: int
+    period: Period
+    strict: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Money that is promised to one call, in 1e-12 dollars."""
+
+    id: str
+    pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The budget that a reservation would exceed; in 1e-12 dollars what is spent or promised of it, and spent alone."""
+
+    limit: Limit
+    used: int
+    spent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """What is spent of a budget is not known, neither now nor of old; why, in half a line."""
+
+    limit: Limit
+    reason: str
+
+
+class BudgetLedger(Protocol):
+    """What is spent of the budgets, and what is promised to calls under way.
+
+    Money counts in the day of the store's clock in which it was recorded; restored records do not count. While the
+    database refuses, what was last known counts and what was spent since.
+    """
+
+    def reserve(
+        self, pico: int, limits: Sequence[Limit], session: Session, owner: str, seconds: float
+    ) -> Reservation | Refusal | Unavailable:
+        """Promise money to a call, or say which budget has not enough left.
+
+        Of several, that one is returned for which waiting for the calls in flight would be in vain.
+
+        Args:
+            pico: How much, in 1e-12 dollars.
+            limits: The budgets that have to hold it.
+            session: For whom.
+            owner: Who may release it, together with all else that it holds.
+            seconds: When the reservation lapses: its owner is dead then.
+        """
+        ...
+
+    def settle(self, reservation: str, pico: int) -> None:
+        """Change what a reservation holds: its call has ended, its request has not. Nothing held is nothing left."""
+        ...
+
+    def used(self, limit: Limit, session: Session) -> int | Unavailable:
+        """Return what is spent and promised of a budget, in 1e-12 dollars; promises of the dead do not count."""
+        ...
+
+
+# --- the log ---
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request as it is logged: the answer (possibly partial) and its request.
+
+    All claims and reservations of ``owner`` end in the same transaction. ``prompt`` None keeps no content at all.
     """
 
     answer: Answer
     outcome: Outcome
     prompt: str | None
     system: str | None
-    session: str
-    notebook: str | None
+    session: Session
     owner: str = ""
-    lease: bytes | None = None
-    reservations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which rows of the log are wanted; None is no condition. Times are aware and half-open: since <= t < until."""
+    """Which rows of the log are meant; None is no condition. Times are aware and half-open: since <= t < until."""
 
     since: dt.datetime | None = None
     until: dt.datetime | None = None
@@ -113,12 +182,13 @@ class LogFilter:
 
 @dataclass(frozen=True, slots=True)
 class LogTable:
-    """The log as columns of equal length, oldest first, a row an attempt.
+    """The log, or a part of it, as columns of equal length, oldest first, a row an attempt (store/rows.py names them).
 
-    ``columns`` holds integers (time in microseconds since 1970 UTC, tokens, cost_pico and saved_pico in 1e-12 dollars
-    with -1 for unknown), floats (latency and first_token in seconds, difficulty) and texts (answer_id and, where
-    content is wanted, prompt and text). ``categories`` holds for each of the other columns the rows' places in a list
-    of values (-1: none), and that list.
+    Columns and not rows, and so numpy's arrays: a million rows as objects would take a minute and gigabytes.
+
+    ``columns`` holds integers (-1 for an unknown amount), floats (NaN for unknown seconds) and strings.
+    ``categories`` holds for each of the other columns the rows' places in a list of values (-1: none), and that list,
+    as pandas.Categorical does.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -133,8 +203,106 @@ class LogTable:
         return [None if place < 0 else values[place] for place in places.tolist()]
 
 
+class RowKey(NamedTuple):
+    """The place of a row in the log."""
+
+    time: int
+    answer_id: str
+    n: int
+
+
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LogRow:
+    """A row of the log as a user looks at it; ``prompt`` is its beginning. Costs in 1e-12 dollars."""
+
+    key: RowKey
+    tier: str
+    provider: str
+    model: str
+    status: str
+    cost_pico: int | None
+    saved_pico: int | None
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+    latency: float
+    prompt: str | None
+
+    @property
+    def time(self) -> dt.datetime:
+        """When the request was recorded."""
+        return moment(self.key.time)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTotals:
+    """Sums over whole requests: the attempts of each, whatever their tier or model.
+
+    ``calls`` counts the attempts that are no answers from the cache, ``unpriced`` those without a known cost; of all
+    ``cost_pico`` (1e-12 dollars, as far as known) and ``latency`` (seconds) are the sums. ``fallbacks`` counts the
+    requests that another model should have answered, ``escalations`` those that went a tier up, with the cost up there.
+    """
+
+    count: int
+    calls: int
+    unpriced: int
+    cost_pico: int
+    latency: float
+    fallbacks: int
+    escalations: int
+    escalated_unpriced: int
+    escalated_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the log's rows of one bucket of time, tier, model, status, final, priced and band.
+
+    ``start`` is the beginning of the bucket, in microseconds. ``final`` marks the rows that gave their request its
+    answer, one a request; ``priced`` those of requests whose every attempt has a known cost; ``band`` counts the steps
+    that the input tokens exceed. ``rows`` counts the rows, ``sent`` the calls among them (a candidate that was cooling
+    down has a row, but nothing was sent), ``unpriced`` the rows without a known cost, ``unsaved`` the cached answers of
+    which nobody knows what they saved. Costs in 1e-12 dollars, ``latency`` in seconds.
+
+    ``requests`` is about the requests of which one of these rows is the head: the one that answered or, where none did,
+    the last one.
+    """
+
+    start: int
+    tier: str
+    provider: str
+    model: str
+    status: str
+    final: bool
+    priced: bool
+    band: int
+    rows: int
+    sent: int
+    unpriced: int
+    cost_pico: int
+    saved_pico: int
+    unsaved: int
+    usage: Usage
+    latency: float
+    requests: RequestTotals
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRequest:
+    """One of the requests that cost or took most: ``unpriced`` of its calls have no known cost."""
+
+    answer_id: str
+    time: dt.datetime
+    provider: str
+    model: str
+    cost_pico: int
+    unpriced: int
+    latency: float
+    prompt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LastCall:
     """A model's last call: when (UTC), with what status and, if it failed, error."""
 
     provider: str
@@ -142,6 +310,95 @@ class Seen:
     time: dt.datetime
     status: str
     error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Where the log begins and ends (microseconds; 0 and 0 if it is empty), and what there is to choose from."""
+
+    first: int
+    last: int
+    days: tuple[str, ...]
+    """The newest days in UTC, as 2026-11-23."""
+    models: tuple[str, ...]
+
+
+class LogWriter(Protocol):
+    """Puts into the log what happened."""
+
+    def record(self, record: Record, cache_key: bytes | None, max_mb: float, max_age_days: float | None = None) -> None:
+        """Write a request with its attempts and, if a key is given, the cache entry, in one transaction.
+
+        With a new entry those older than ``max_age_days`` are deleted, and the least recently used beyond ``max_mb``.
+        Of an answer that came from the cache, the key notes that it was used.
+        """
+        ...
+
+    def restore(self, records: Sequence[Record]) -> int:
+        """Add records that are not in the log, at the time of their answers; return how many were new.
+
+        They count in every report and in no budget: anyone may have written the notebook that they come from.
+        """
+        ...
+
+    def forget(self, answer_id: str | None, before: dt.datetime | None, *, content: bool) -> int:
+        """Delete an answer, those before a moment, or all, or with ``content`` only their texts; return how many.
+
+        Cached completions of theirs go, too, and no bytes of any of it stay in the files. Raises StoreError.
+        """
+        ...
+
+    def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
+        """Store what the user thought of an answer; False if there is no such answer."""
+        ...
+
+
+class LogReader(Protocol):
+    """Reads the log. Every method raises StoreError for a database of a newer version; a damaged row costs itself."""
+
+    def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
+        """Return the log, oldest first; without ``content`` no prompts and answers."""
+        ...
+
+    def parts(self, wanted: LogFilter, *, content: bool = True) -> Iterator[LogTable]:
+        """Yield the same in parts of some thousand rows."""
+        ...
+
+    def page(self, wanted: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
+        """Return so many rows, newest first: those before a row, and after so many that are skipped."""
+        ...
+
+    def totals(self, wanted: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+        """Return exact sums over the log's rows.
+
+        Args:
+            wanted: Which rows.
+            bucket: The microseconds that a bucket of time spans, or somewhat more where the log is large; None is one
+                bucket for all.
+            steps: The input tokens above which the bands begin, ascending.
+        """
+        ...
+
+    def top(
+        self, since: dt.datetime | None, until: dt.datetime | None, by: Literal["cost", "latency"], count: int
+    ) -> list[RankedRequest]:
+        """Return the requests of a time that cost or took most, none of which cost or took nothing."""
+        ...
+
+    def overview(self, days: int) -> Overview:
+        """Return what the log holds, with so many of its newest days."""
+        ...
+
+    def last_calls(self) -> list[LastCall]:
+        """Return the last call of every model in the log; answers from the cache are none."""
+        ...
+
+
+class RequestLog(LogWriter, LogReader, Protocol):
+    """The log of requests and attempts."""
+
+
+# --- all of it ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,93 +413,8 @@ class Health:
     cached_bytes: int = 0
 
 
-class Store(Protocol):
-    """Cache and log. No method raises for a full, locked, read-only or corrupt disk: see :meth:`warnings`."""
-
-    def cached(self, keys: list[bytes], ttl_days: float) -> CachedAnswer | None:
-        """Return the first of the keys that is stored and no older than ``ttl_days``."""
-        ...
-
-    def record(self, record: Record, cache_key: bytes | None, max_mb: float) -> None:
-        """Write answer and log rows, and the cache entry if a key is given, in one transaction."""
-        ...
-
-    def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
-        """Return the log, oldest first; without ``content`` prompts and answers stay on the disk. Raises StoreError."""
-        ...
-
-    def prompts(self, answer_ids: list[str]) -> dict[str, str | None]:
-        """Return the prompts of these answers, None where the log keeps no content. Raises StoreError."""
-        ...
-
-    def last_seen(self) -> list[Seen]:
-        """Return the last call of every model in the log, cached answers not counted. Raises StoreError."""
-        ...
-
-    def newest(self, wanted: LogFilter, rows: int, skip: int = 0) -> list[tuple[Any, ...]]:
-        """Return so many rows of the log after the newest ``skip``, newest first. Raises StoreError."""
-        ...
-
-    def span(self) -> tuple[int, int] | None:
-        """Return the times of the log's first and last row, in microseconds, or None. Raises StoreError."""
-        ...
-
-    def summary(self, wanted: LogFilter, bucket: int, steps: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
-        """Return sums over the log, a tuple of SUMMARY_COLUMNS a row, in buckets of that many microseconds.
-
-        ``steps`` are the input tokens at which bands begin. Raises StoreError.
-        """
-        ...
-
-    def choices(self, days: int) -> tuple[list[str], list[str]]:
-        """Return the newest days (UTC, as 2026-11-23) and all the models of the log. Raises StoreError."""
-        ...
-
-    def restore(self, records: list[Record]) -> int:
-        """Add records that are not in the log, at the time of their answers; return how many were new."""
-        ...
-
-    def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
-        """Store what the user thought of an answer; False if there is no such answer."""
-        ...
-
-    def clear_cache(self) -> int:
-        """Forget all cached completions and return how many there were."""
-        ...
-
-    def forget(self, answer_id: str | None, before: dt.datetime | None, *, content: bool) -> int:
-        """Delete an answer, those before a moment, or all, or with ``content`` only their texts; return how many.
-
-        Cached completions of theirs go, too, and no bytes of any of it stay in the files. Raises StoreError.
-        """
-        ...
-
-    def reserve(self, pico: int, limits: list[Limit], session: str, seconds: float) -> str | Refusal:
-        """Promise money to a call and return the reservation's id, or a budget that has not enough left.
-
-        Of several, the one for which waiting for the calls in flight would be in vain.
-        """
-        ...
-
-    def adjust(self, reservation: str, pico: int) -> None:
-        """Change what a reservation holds, in 1e-12 dollars: its call has ended, its request has not."""
-        ...
-
-    def used(self, limit: Limit) -> int:
-        """Return what is spent and promised of a budget, in 1e-12 dollars."""
-        ...
-
-    def lease(self, key: bytes, owner: str, seconds: float) -> bool:
-        """Claim the right to ask for a key; False while another living owner has it."""
-        ...
-
-    def leased(self, key: bytes) -> bool:
-        """Tell whether a living owner is asking for the key."""
-        ...
-
-    def release(self, key: bytes | None, owner: str, reservations: tuple[str, ...]) -> None:
-        """Give back what a request held that ended without a record."""
-        ...
+class Store(AnswerCache, BudgetLedger, RequestLog, Protocol):
+    """Cache, budgets and log, whose transactions are one: a record writes to all three. Safe to use from any thread."""
 
     def health(self) -> Health:
         """Check the store."""
@@ -253,5 +425,15 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Close this thread's connections."""
+        """Close all connections that are not in use; the next call opens one again."""
         ...
+
+
+def moment(microseconds: int) -> dt.datetime:
+    """Return a time of the log as an aware one."""
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds)
+
+
+def microseconds(moment: dt.datetime) -> int:
+    """Return an aware time as the log keeps it, in microseconds since 1970 (UTC)."""
+    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)

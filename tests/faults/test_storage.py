@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 import sqlite3
@@ -17,7 +18,7 @@ import pytest
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Answer, Attempt, Candidate, Classification, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Session, Usage
 
 MakeRouter = Callable[..., Router]
 ROOT = Path(__file__).parent.parent.parent
@@ -31,7 +32,7 @@ def record(name: str) -> Record:
         cached=False, latency=0.0, finish="stop",
         classification=Classification("mid", 0.5, 0.5, ()), attempts=(attempt,),
     )  # fmt: skip
-    return Record(answer, "ok", prompt=name, system=None, session="s", notebook=None)
+    return Record(answer, "ok", prompt=name, system=None, session=Session("s", dt.datetime.now(dt.UTC)))
 
 
 def prompts(home: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from html import unescape
 from pathlib import Path
@@ -17,13 +18,14 @@ from ipyrouter.notebook.panel import figures as summary
 from ipyrouter.notebook.panel.panel import Panel
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
-from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, TierName, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Session, TierName, Usage
 from tests.faults.server import FaultServer
 from tests.notebook.conftest import Shell
 from tests.notebook.kernels import kernel
 from tests.notebook.test_kernel import mid_chain
 
 MakeRouter = Callable[..., Router]
+OLD = Session("old session", dt.datetime(2026, 11, 1, tzinfo=dt.UTC))
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def answer(number: int, *, tier: TierName = "mid", cost: Decimal | None = Decima
 
 
 def fill(router: Router, answers: list[Answer]) -> None:
-    router.store.restore([Record(one, "ok", f"prompt {one.id}", None, "old session", None) for one in answers])
+    router.store.restore([Record(one, "ok", f"prompt {one.id}", None, OLD) for one in answers])
 
 
 def figures(router: Router, wanted: LogFilter | None = None) -> summary.Figures:
@@ -225,7 +227,9 @@ def test_two_panels_have_filters_pages_and_figures_of_their_own(home: Path, serv
 def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
     router = make_router()
     hostile = answer(1, model="<img src=x onerror=alert(1)>\u202e\x1b[31m")
-    router.store.restore([Record(hostile, "ok", "<script>alert(1)</script> $x$ | `", None, "</table>", None)])
+    router.store.restore(
+        [Record(hostile, "ok", "<script>alert(1)</script> $x$ | `", None, replace(OLD, id="</table>"))]
+    )
     shown = Panel(router)
     shown.show()
     shown._model.value = hostile.model

@@ -7,17 +7,17 @@ import datetime as dt
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipyrouter.reporting import baseline
-from ipyrouter.store.base import SUMMARY_COLUMNS, LogFilter
+from ipyrouter.store.base import LogFilter, Totals
 from ipyrouter.text.amounts import at_least, count, dollars, from_pico
 from ipyrouter.text.sanitise import MATHS_OFF, inert, plain
 from ipyrouter.types import TIERS, TierName
 
 if TYPE_CHECKING:
     from ipyrouter.router import Router
-    from ipyrouter.store.base import Store
+    from ipyrouter.store.base import RequestLog
 
 _POINTS = 200  # of the chart, about
 
@@ -29,7 +29,7 @@ class Figures:
     ``times`` and ``totals`` are what was spent up to each moment (UTC). ``unpriced`` counts the calls, ``unsaved`` the
     cached answers of unknown price. ``against_power`` is what the power tier's first model that is not retired would
     have cost more, for the requests whose own cost is known, None where that model's price is not known;
-    ``not_compared`` counts the other requests.
+    ``not_compared`` counts the other requests. ``left`` is None where nobody knows what a budget leaves.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Figures:
     tier_calls: dict[TierName, int]
     times: list[dt.datetime]
     totals: list[Decimal]
-    left: dict[str, Decimal]
+    left: dict[str, Decimal | None]
 
     def cards(self) -> list[tuple[str, str]]:
         """Return the totals as (what, value)."""
@@ -61,69 +61,70 @@ class Figures:
             ),
             ("calls", f"{self.calls:,}"),
             ("cache hits", f"{self.hits:,}"),
-            *((f"budget left {span}", dollars(rest)) for span, rest in self.left.items()),
+            *((f"budget left {span}", _left(rest)) for span, rest in self.left.items()),
         ]
 
 
-class Sums:
-    """The sums of a part of the log, carried forward: only the rows of the last minutes are read again."""
+def _left(rest: Decimal | None) -> str:
+    return "not known" if rest is None else dollars(rest)
 
-    def __init__(self, store: Store, wanted: LogFilter) -> None:
+
+class Sums:
+    """The sums of a part of the log, carried forward: only those of the last minutes are read again."""
+
+    def __init__(self, store: RequestLog, wanted: LogFilter) -> None:
         self._store = store
         self._wanted = wanted
-        first, last = store.span() or (0, 0)
-        since = int(wanted.since.timestamp() * 1e6) if wanted.since else first
-        self._bucket = max((last - since) // _POINTS, 1_000_000)
-        # Other kernels may still be writing rows with a time of a moment ago.
-        self._until = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=2)
-        self._past: tuple[tuple[int, ...], list[dict[str, Any]]] | None = None  # with the steps of its bands
+        overview = store.overview(1)
+        since = int(wanted.since.timestamp() * 1e6) if wanted.since else overview.first
+        self._bucket = max((overview.last - since) // _POINTS, 1_000_000)
+        # Other kernels may still be writing rows with a time of a moment ago; whole hours are read at once.
+        now = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=2)
+        self._until = now.replace(minute=0, second=0, microsecond=0)
+        self._past: tuple[tuple[int, ...], list[Totals]] | None = None  # with the steps of its bands
 
-    def rows(self, steps: tuple[int, ...]) -> list[dict[str, Any]]:
-        """Return the sums as they are now, by SUMMARY_COLUMNS, input tokens in bands. Raises StoreError."""
+    def totals(self, steps: tuple[int, ...]) -> list[Totals]:
+        """Return the sums as they are now, input tokens in bands. Raises StoreError."""
         if self._past is None or self._past[0] != steps:
             until = min(self._until, self._wanted.until or self._until)
-            self._past = steps, self._read(replace(self._wanted, until=until), steps)
+            self._past = steps, self._store.totals(replace(self._wanted, until=until), self._bucket, steps)
         since = max(self._until, self._wanted.since or self._until)
-        return self._past[1] + self._read(replace(self._wanted, since=since), steps)
-
-    def _read(self, wanted: LogFilter, steps: tuple[int, ...]) -> list[dict[str, Any]]:
-        rows = self._store.summary(wanted, self._bucket, steps)
-        return [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in rows]
+        return self._past[1] + self._store.totals(replace(self._wanted, since=since), self._bucket, steps)
 
 
 def gather(router: Router, sums: Sums, title: str) -> Figures:
     """Return the figures of a part of the log. Raises StoreError."""
     power = baseline.model_of(router.config, "power")
     steps = router.pricing.thresholds(power)
-    rows = sums.rows(steps)
-    called = [row for row in rows if row["status"] != "cached"]
-    tiers: dict[TierName, int] = dict.fromkeys(TIERS, 0)
-    tier_calls: dict[TierName, int] = dict.fromkeys(TIERS, 0)
+    rows = sums.totals(steps)
+    called = [row for row in rows if row.status != "cached"]
+    tiers: dict[str, int] = defaultdict(int)
+    tier_calls: dict[str, int] = defaultdict(int)
     moments: dict[int, int] = defaultdict(int)
     for row in called:
-        tiers[row["tier"]] += row["cost_pico"]
-        tier_calls[row["tier"]] += row["sent"]
-        moments[row["bucket"]] += row["cost_pico"]
+        tiers[row.tier] += row.cost_pico
+        tier_calls[row.tier] += row.sent
+        moments[row.start] += row.cost_pico
     spent, totals = 0, []
     for moment in sorted(moments):
         spent += moments[moment]
         totals.append(from_pico(spent))
-    priced = [row for row in rows if row["priced"]]
+    priced = [row for row in rows if row.priced]
     at_power = baseline.cost_at(router.pricing, power, priced, steps)
-    own = from_pico(sum(row["cost_pico"] for row in priced))
+    own = from_pico(sum(row.cost_pico for row in priced))
     return Figures(
         title=title,
         spent=from_pico(spent),
-        unpriced=sum(row["unpriced"] for row in called),
-        saved=from_pico(sum(row["saved_pico"] for row in rows)),
-        unsaved=sum(row["unsaved"] for row in rows),
+        unpriced=sum(row.unpriced for row in called),
+        saved=from_pico(sum(row.saved_pico for row in rows)),
+        unsaved=sum(row.unsaved for row in rows),
         against_power=None if at_power is None else at_power - own,
-        not_compared=sum(row["rows"] for row in rows if row["final"] and not row["priced"]),
-        calls=sum(tier_calls.values()),
-        hits=sum(row["rows"] for row in rows if row["status"] == "cached"),
-        rows=sum(row["rows"] for row in rows),
-        tiers={tier: from_pico(pico) for tier, pico in tiers.items()},
-        tier_calls=tier_calls,
+        not_compared=sum(row.rows for row in rows if row.final and not row.priced),
+        calls=sum(row.sent for row in called),
+        hits=sum(row.rows for row in rows if row.status == "cached"),
+        rows=sum(row.rows for row in rows),
+        tiers={tier: from_pico(tiers[tier]) for tier in TIERS},
+        tier_calls={tier: tier_calls[tier] for tier in TIERS},
         times=[dt.datetime.fromtimestamp(moment / 1e6, dt.UTC) for moment in sorted(moments)],
         totals=totals,
         left=router.guard().left(),

@@ -11,21 +11,22 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
 from ipyrouter.errors import IPyRouterError
 from ipyrouter.notebook.commands import export
 from ipyrouter.notebook.panel import figures as summary
-from ipyrouter.store.base import LogFilter
+from ipyrouter.notebook.panel import log_rows
+from ipyrouter.store.base import LogFilter, RowKey
 from ipyrouter.text.amounts import count
 from ipyrouter.text.sanitise import inert
 from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer, Status, TierName
+    from ipyrouter.types import Answer
 
 _INTERVAL = 0.5  # seconds between two redraws
 _PAGE = 20  # rows
@@ -41,6 +42,7 @@ class Panel:
         self.router = router
         self._handle: Any = None
         self._page = 0
+        self._after: list[RowKey | None] = [None]  # by page: the last row of the one before
         self._rows = 0  # of the log, as filtered
         self._drawn = -_INTERVAL
         self._dirty = False
@@ -149,25 +151,28 @@ class Panel:
 
     def _fill(self) -> None:
         """Fill the table with the current page, and the filters with what there is to choose."""
-        from ipyrouter.notebook.panel.log_table import html, newest  # pandas
-
         store = self.router.store
         pages = max(1, -(-self._rows // _PAGE))
         self._page = min(self._page, pages - 1)
-        frame = newest(store, self._wanted(), _PAGE, self._page * _PAGE)
+        if self._page < len(self._after):  # from the row where the page before ended, however many came since
+            rows = store.page(self._wanted(), _PAGE, before=self._after[self._page])
+        else:
+            rows = store.page(self._wanted(), _PAGE, skip=self._page * _PAGE)
+        if rows and self._page == len(self._after) - 1:
+            self._after.append(rows[-1].key)
         # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
-        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{html(frame)}</div>'
-        self._table.value = region if len(frame) else "<p>The log has no such row yet.</p>"
+        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{log_rows.html(rows)}</div>'
+        self._table.value = region if rows else "<p>The log has no such row yet.</p>"
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
         self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
-        days, models = store.choices(_DAYS)
-        _offer(self._when, [_ALL, _SESSION, *days])
-        _offer(self._model, [_ALL, *models])
+        overview = store.overview(_DAYS)
+        _offer(self._when, [_ALL, _SESSION, *overview.days])
+        _offer(self._model, [_ALL, *overview.models])
 
     # --- controls ---
 
     def _filtered(self, _: Any) -> None:
-        self._page = 0
+        self._page, self._after = 0, [None]
         self._sums = summary.Sums(self.router.store, self._wanted())
         self._redraw()
 
@@ -179,13 +184,9 @@ class Panel:
         wanted = self._wanted()
         path = Path(f"ipyrouter-log-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}.{self._kind.value}")
         try:
-            rows = export(
-                self.router.log(
-                    since=wanted.since, until=wanted.until, tier=cast("TierName | None", wanted.tier),
-                    model=wanted.model, session=wanted.session, status=cast("Status | None", wanted.status),
-                ),
-                path,
-            )  # fmt: skip
+            from ipyrouter.reporting.log import frames  # pandas
+
+            rows = export(frames(self.router.store, wanted), path)
             said = f"Wrote {count(rows, 'row')} to {path.absolute()}"
         except IPyRouterError as error:
             said = str(error)

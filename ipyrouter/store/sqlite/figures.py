@@ -1,0 +1,164 @@
+"""Sums over the log: of whole hours from the tables of sums, of the rest of the asked time from the rows themselves."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from ipyrouter.store.base import LogFilter, RankedRequest, RequestTotals, Totals, moment
+from ipyrouter.store.rows import LATEST, MOST_PICO
+from ipyrouter.store.sqlite import schema
+from ipyrouter.store.sqlite.filters import Span, conditions, span_of
+from ipyrouter.types import Usage
+
+_FEW_ROWS = 20_000  # as many are read one by one where the sums by the hour are too coarse
+_KEYS = ("tier", "provider", "model", "status", "final", "priced")
+_MEASURES = tuple(schema.measures("t"))
+_JOIN = "attempts t LEFT JOIN answers a ON a.id = t.answer_id"
+
+
+def totals(sql: sqlite3.Connection, wanted: LogFilter, bucket: int | None, steps: tuple[int, ...]) -> list[Totals]:
+    """Return sums over the rows of one database."""
+    span = span_of(wanted)
+    coarse = bucket is None or bucket >= schema.HOUR
+    by_row = wanted.notebook is not None or not set(steps) <= set(schema.EDGES)
+    sql.execute("BEGIN")  # sums and rows of one moment
+    if not by_row and not coarse:
+        by_row = _rows(sql, span) <= _FEW_ROWS
+    if bucket is not None and not by_row:
+        bucket = max(bucket // schema.HOUR, 1) * schema.HOUR
+    hours, rest = _split(span)
+    found = _scan(sql, wanted, [span] if by_row else rest, bucket, steps)
+    if not by_row:
+        found += _whole_hours(sql, wanted, hours, bucket, steps)
+    sql.execute("COMMIT")
+    return [made for row in found if (made := _totals(row)) is not None]
+
+
+def _split(span: Span) -> tuple[Span, list[Span]]:
+    """Return the whole hours of a span, as numbers from 1970, and what is left of it at both ends."""
+    since, until = span
+    first, last = -(-since // schema.HOUR), until // schema.HOUR
+    if first >= last:
+        return (0, 0), [span]
+    return (first, last), [
+        part for part in ((since, first * schema.HOUR), (last * schema.HOUR, until)) if part[0] < part[1]
+    ]
+
+
+def _rows(sql: sqlite3.Connection, span: Span) -> int:
+    query = "SELECT CAST(TOTAL(rows) AS INTEGER) FROM sums WHERE hour >= ? AND hour <= ?"
+    return int(sql.execute(query, (span[0] // schema.HOUR, span[1] // schema.HOUR)).fetchone()[0])
+
+
+def _whole_hours(
+    sql: sqlite3.Connection, wanted: LogFilter, hours: Span, bucket: int | None, steps: tuple[int, ...]
+) -> list[tuple[Any, ...]]:
+    start = "0" if bucket is None else f"hour * {schema.HOUR} / {bucket} * {bucket}"
+    # A band of the sums lies between two edges; it exceeds the steps at and below its lower one.
+    exceeded = [sum(step <= edge for step in steps) for edge in schema.EDGES]
+    band = " ".join(f"WHEN {place + 1} THEN {count}" for place, count in enumerate(exceeded))
+    clause, values = conditions(wanted, "sums")
+    measures = ", ".join(schema.total(name) for name in _MEASURES)
+    return sql.execute(
+        f"SELECT {start}, {', '.join(_KEYS)}, CASE band {band} ELSE 0 END, {measures} FROM sums"
+        f" WHERE hour >= ? AND hour < ?{clause} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING TOTAL(rows) > 0",
+        (*hours, *values),
+    ).fetchall()
+
+
+def _scan(
+    sql: sqlite3.Connection, wanted: LogFilter, spans: Sequence[Span], bucket: int | None, steps: tuple[int, ...]
+) -> list[tuple[Any, ...]]:
+    start = "0" if bucket is None else f"t.time / {bucket} * {bucket}"
+    keys = schema.keys("t")
+    groups = [start, *(keys[name] for name in _KEYS), schema.band("t", steps)]
+    measures = [schema.total(value) for value in schema.measures("t").values()]
+    clause, values = conditions(wanted, "t")
+    query = (
+        f"SELECT {', '.join((*groups, *measures))} FROM {_JOIN} WHERE t.time >= ? AND t.time < ?{clause}"
+        " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+    )
+    return [row for span in spans for row in sql.execute(query, (*span, *values))]
+
+
+def _totals(row: tuple[Any, ...]) -> Totals | None:
+    start, tier, provider, model, status, final, priced, band, *numbers = row
+    if not all(isinstance(name, str) for name in (tier, provider, model, status)):
+        return None  # damaged
+    sums = dict(zip(_MEASURES, numbers, strict=True))
+    return Totals(
+        start, tier, provider, model, status, bool(final), bool(priced), band,
+        rows=sums["rows"],
+        sent=sums["sent"],
+        unpriced=sums["unpriced"],
+        cost_pico=sums["cost_micro"] * schema.MICRO + sums["cost_rest"],
+        saved_pico=sums["saved_micro"] * schema.MICRO + sums["saved_rest"],
+        unsaved=sums["unsaved"],
+        usage=Usage(
+            sums["input_tokens"], sums["output_tokens"], sums["cached_input_tokens"], sums["cache_write_tokens"],
+            sums["reasoning_tokens"],
+        ),
+        latency=sums["took"] / 1e9,
+        requests=RequestTotals(
+            count=sums["requests"],
+            calls=sums["calls"],
+            unpriced=sums["calls_unpriced"],
+            cost_pico=sums["calls_micro"] * schema.MICRO + sums["calls_rest"],
+            latency=sums["calls_took"] / 1e9,
+            fallbacks=sums["fallbacks"],
+            escalations=sums["escalations"],
+            escalated_unpriced=sums["escalated_unpriced"],
+            escalated_pico=sums["escalated_micro"] * schema.MICRO + sums["escalated_rest"],
+        ),
+    )  # fmt: skip
+
+
+def top(sql: sqlite3.Connection, span: Span, by: Literal["cost", "latency"], count: int) -> list[RankedRequest]:
+    """Return the first requests of one database: an hour whose most is less than all of them is not even looked at."""
+    bound, value = ("most_pico", "spent_pico") if by == "cost" else ("most_took", "took")
+    hours = sql.execute(
+        f"SELECT hour, MAX({bound}) AS most FROM sums WHERE hour >= ? AND hour <= ? GROUP BY hour"
+        " HAVING most > 0 ORDER BY most DESC",
+        (span[0] // schema.HOUR, span[1] // schema.HOUR),
+    ).fetchall()
+    sound = schema.whole(f"a.{value}", MOST_PICO)
+    query = (
+        "SELECT a.id, a.time, a.provider, a.model, a.spent_pico, a.unpriced, a.took, a.prompt,"
+        f" {sound} AS rank FROM answers a"
+        " WHERE a.id IN (SELECT answer_id FROM attempts WHERE time >= ? AND time < ?) AND rank > 0"
+        " ORDER BY rank DESC, a.time LIMIT ?"
+    )
+    found: list[tuple[int, RankedRequest]] = []
+    for hour, most in hours:
+        if len(found) == count and not (isinstance(most, str | bytes) or most > found[-1][0]):
+            break
+        begin, end = max(hour * schema.HOUR, span[0]), min((hour + 1) * schema.HOUR, span[1])
+        rows = sql.execute(query, (begin, end, count)).fetchall()
+        found += [(row[-1], request) for row in rows if (request := _ranked(row)) is not None]
+        found = sorted(found, key=lambda one: (-one[0], one[1].time))[:count]
+    return [request for _, request in found]
+
+
+def _ranked(row: tuple[Any, ...]) -> RankedRequest | None:
+    name, time, provider, model, pico, unpriced, took, prompt, _ = row
+    sound = all(isinstance(text, str) for text in (name, provider, model)) and all(
+        type(number) is int and 0 <= number <= MOST_PICO for number in (pico, unpriced, took)
+    )
+    if not sound or type(time) is not int or not 0 <= time <= LATEST:
+        return None
+    return RankedRequest(
+        name, moment(time), provider, model, pico, unpriced, took / 1e9, prompt if isinstance(prompt, str) else None
+    )
+
+
+def is_damaged(sql: sqlite3.Connection) -> bool:
+    """Tell whether there are rows and no sums, or sums that cannot be: damage that SQLite does not see."""
+    numbers = ("hour", "band", *_MEASURES, *schema.most("t"))
+    sound = " AND ".join(f"typeof({name}) = 'integer' AND {name} >= 0" for name in numbers)
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM attempts) AND NOT EXISTS (SELECT 1 FROM sums)"
+        f" OR EXISTS (SELECT 1 FROM sums WHERE NOT ({sound}))"
+    )
+    return bool(sql.execute(query).fetchone()[0])

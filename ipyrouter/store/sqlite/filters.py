@@ -1,0 +1,38 @@
+"""From a LogFilter to SQL."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from ipyrouter.store.base import LogFilter, microseconds
+from ipyrouter.store.rows import EARLIEST, LATEST
+
+Span = tuple[int, int]
+"""A time, half-open, in microseconds since 1970."""
+
+
+def span_of(wanted: LogFilter) -> Span:
+    """Return the time of a filter; without bounds it is all that a row can have."""
+    return span(wanted.since, wanted.until)
+
+
+def span(since: dt.datetime | None, until: dt.datetime | None) -> Span:
+    """Return a time in microseconds; without bounds it is all that a row can have."""
+    return EARLIEST if since is None else microseconds(since), LATEST + 1 if until is None else microseconds(until)
+
+
+def conditions(wanted: LogFilter, row: str) -> tuple[str, list[Any]]:
+    """Return the conditions of a filter but its time, as SQL that begins with AND, and their values.
+
+    ``row`` names the rows of attempts, beside which the requests are ``a``, or of the sums.
+    """
+    asked = {
+        f"{row}.tier = ?": wanted.tier,
+        f"{row}.model = ?": wanted.model,
+        f"{row}.session = ?": wanted.session,
+        f"{row}.status = ?": wanted.status,
+        "a.notebook = ?": wanted.notebook,
+    }
+    known = {condition: value for condition, value in asked.items() if value is not None}
+    return "".join(f" AND {condition}" for condition in known), list(known.values())
