@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from ipyrouter.config.catalogue import services
+from ipyrouter.config.catalogue import service_at, services
 from ipyrouter.config.rules import (
     EMBEDDED,
     Backend,
@@ -131,7 +131,7 @@ class Provider:
         The address decides, not the name: OPENAI_BASE_URL makes of the entry "openai" another service.
         """
         address = self.address()
-        owner = next((service.name for service in services().values() if service.serves(address)), None)
+        owner = service_at(address)
         if owner is not None or not self.official:
             return owner or self.name
         try:
