@@ -162,7 +162,7 @@ def _drawn(router: Router, task: workload.Task, answer: Answer) -> float:
 def _say_implied() -> None:
     """Print what the article's own figures imply."""
     config = load({"preset": "article"}, environ={})
-    rates = {tier: Pricing(config).rates(config.tiers[tier].chain[0]) for tier in ("power", "mid")}  # type: ignore[index]
+    rates = {tier: Pricing(config).rates(config.tiers[tier].chain[0]) for tier in ("power", "mid")}
     print("\n## What the article's figures imply, at its own models' prices")
     for tier, name in (("power", "all power"), ("mid", "all mid")):
         cost, latency = CLAIMED[name]

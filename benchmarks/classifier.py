@@ -27,11 +27,11 @@ from benchmarks.timing import fresh, percentile
 from ipyrouter import config
 from ipyrouter.classifier import model, rules
 from ipyrouter.classifier.learn import fit
+from ipyrouter.types import TIERS
 from training import data
 from training.augment import typos
 
 _DRAWS = 300
-_NAMES = ("fast", "mid", "power")
 _LITELLM_TIERS = {"SIMPLE": 0, "MEDIUM": 1, "COMPLEX": 2, "REASONING": 2}
 Difficulty = Callable[[str], float]
 ToTier = Callable[[str], int]
@@ -74,7 +74,7 @@ def main() -> None:
     _stability(shipped, own.prompts)
     print("everyday prompts (by eye):")
     for prompt in _EVERYDAY:
-        print(f"  {shipped(prompt):.2f} {_NAMES[_tier(shipped, prompt)]:<5} {prompt}")
+        print(f"  {shipped(prompt):.2f} {TIERS[_tier(shipped, prompt)]:<5} {prompt}")
 
     print("\n## APGR in domain (a fifth held back)")
     for name in data.PAIRS:
@@ -90,10 +90,10 @@ def main() -> None:
         print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
         schooling = school(folder)
         for name in data.PAIRS:
-            part, without = data.outcomes(name, folder), _difficulty(_written(train(schooling, leave_out=[name])))
-            _gaps(name, part, without)
-            _learned(part, without)
-    groups = {
+            outcomes, without = data.outcomes(name, folder), _difficulty(_written(train(schooling, leave_out=[name])))
+            _gaps(name, outcomes, without)
+            _learned(outcomes, without)
+    groups: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "authors": {f"author {author}": ("author", (author,)) for author in data.JUDGES},
         "languages": {group: ("language", languages) for group, languages in data.LANGUAGES.items()},
     }
@@ -161,7 +161,7 @@ def _by_length(known: data.Labelled) -> ToTier:
 
 
 def _tier(difficulty: Difficulty, prompt: str) -> int:
-    return _NAMES.index(model.tier_of(difficulty(prompt), model.FAST_BELOW, model.POWER_ABOVE))
+    return TIERS.index(model.tier_of(difficulty(prompt), model.FAST_BELOW, model.POWER_ABOVE))
 
 
 def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier) -> None:
@@ -169,7 +169,7 @@ def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier
     rivals: dict[str, ToTier] = {
         "ipyrouter": lambda prompt: _tier(ours, prompt),
         "prompt length": length,
-        "article's rules": lambda prompt: _NAMES.index(rules.classify(prompt, signals).tier),
+        "article's rules": lambda prompt: TIERS.index(rules.classify(prompt, signals).tier),
     }
     if (complexity := _litellm()) is not None:
         rivals["litellm complexity router"] = lambda prompt: _LITELLM_TIERS[complexity.classify(prompt)[0].value]
@@ -217,7 +217,7 @@ def _gaps(name: str, part: data.Outcomes, ours: Difficulty) -> None:
         line = f"  {title:<26} {data.apgr(values, weak, strong):.3f} [{low:.3f}, {high:.3f}]"
         if title == "ipyrouter":
             tiers = [model.tier_of(value, model.FAST_BELOW, model.POWER_ABOVE) for value in values]
-            shares = [tiers.count(tier) / len(tiers) for tier in _NAMES]
+            shares = [tiers.count(tier) / len(tiers) for tier in TIERS]
             line += f"  shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
         print(line)
     # Both on the same drawn rows: two intervals that overlap do not show that a difference is noise.

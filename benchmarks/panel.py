@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ipyrouter.store.base import Record
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, TierName, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Session, TierName, Usage
 from tests.notebook.kernels import Kernel, kernel
 
 ROWS = 100_000
@@ -67,7 +67,7 @@ def fill(folder: Path, rows: int) -> None:
     """Write a log of so many answers over a year, one in five from the cache."""
     chance = random.Random(0)
     start = dt.datetime.now(dt.UTC) - dt.timedelta(days=365)
-    records = []
+    session, records = Session("session", start, "notebook.ipynb"), []
     for number in range(rows):
         tier: TierName = chance.choice(("fast", "fast", "mid", "power"))
         cached = chance.random() < 0.2
@@ -88,8 +88,7 @@ def fill(folder: Path, rows: int) -> None:
             classification=Classification(tier, 0.5, 0.5, ()), attempts=(attempt,),
             cost_saved=cost if cached else None, created=start + dt.timedelta(seconds=number * 365 * 86400 / rows),
         )  # fmt: skip
-        outcome = "cached" if cached else "ok"
-        records.append(Record(answer, outcome, f"question {number}", None, "session", "notebook.ipynb"))
+        records.append(Record(answer, "cached" if cached else "ok", f"question {number}", None, session))
     SQLiteStore(folder).restore(records)
 
 
