@@ -32,16 +32,15 @@ def main() -> None:
             running.run("%load_ext ipyrouter\nimport time, os, resource\n%router status")
             print(f"{ROWS:,} rows, imports included: {_opened(running)}")
             print(f"again: {_opened(running)}")
-            done = running.run(_UPDATES)
+            done = running.run(_UPDATES, timeout=900)
             print(done.error or running.run("print(figures)").out.strip())
 
 
 def _opened(running: Kernel) -> str:
     """Return when the totals stood there, and when charts and table did too."""
     started = time.perf_counter()
-    message = running.client.execute("%router panel")
-    while running.client.get_iopub_msg(timeout=60)["msg_type"] != "display_data":
-        pass
+    message = running.send("%router panel")
+    running.collect(message, until="saved against")
     totals = time.perf_counter() - started
     reply = running.collect(message)
     if reply.status != "ok":
