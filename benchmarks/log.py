@@ -73,14 +73,15 @@ def _panel(router: Router, rows: int) -> None:
         router.store.overview(31)
 
     _say("the panel's figures, its first page, its choices", first)
-    for name, wanted in (("", LogFilter()), (" of the faults", LogFilter(status="error"))):
-        _say(f"page 1{name}", lambda wanted=wanted: router.store.page(wanted, 20))
+    for name, log_filter in (("", LogFilter()), (" of the faults", LogFilter(status="error"))):
+        _say(f"page 1{name}", lambda log_filter=log_filter: router.store.page(log_filter, 20))
         skip = (rows if not name else rows // 14) - 100
         _say(
-            f"page {skip // 20:,}{name}, found by its number", lambda w=wanted, s=skip: router.store.page(w, 20, skip=s)
+            f"page {skip // 20:,}{name}, found by its number",
+            lambda w=log_filter, s=skip: router.store.page(w, 20, skip=s),
         )
-        place = router.store.page(wanted, 20, skip=skip)[-1].key
-        _say("the page after it", lambda w=wanted, p=place: router.store.page(w, 20, before=p))
+        place = router.store.page(log_filter, 20, skip=skip)[-1].key
+        _say("the page after it", lambda w=log_filter, p=place: router.store.page(w, 20, before=p))
 
 
 def _say(name: str, work: Callable[[], Any]) -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ipyrouter import config, errors
 from ipyrouter.config import Config, Deadlines
 from ipyrouter.errors import RouteError
-from ipyrouter.notebook import rendering as render
+from ipyrouter.notebook import rendering
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call, Change, Fault, FaultKind
 from ipyrouter.providers.stream import Collector
@@ -224,8 +224,8 @@ def test_a_fallback_gives_its_reason_with_every_answer(make_router: MakeRouter, 
         answer = router.route(f"Explain closures {number}")
         assert answer.notes == (f"{words} (Incorrect API key provided)",)
         assert answer.fallback_from == "openai/status-401"
-        assert words in render.badge_text(answer)
-        assert f"{words}." in render.badge_sentence(answer)
+        assert words in rendering.badge_text(answer)
+        assert f"{words}." in rendering.badge_sentence(answer)
     assert router.preview("Explain generators").notes == (
         "falls back from openai/status-401: 401, check OPENAI_API_KEY (Incorrect API key provided)",
     )
@@ -249,7 +249,7 @@ def test_a_cooling_candidate_gives_its_reason_too(
     second = router.route("Two")
     assert re.match(rf"fell back from o/{behaviour}: {later}", second.notes[0]), second.notes
     assert len(requests) == 3
-    assert re.search(rf"fell back from o/{behaviour}: {later}", render.badge_text(second))
+    assert re.search(rf"fell back from o/{behaviour}: {later}", rendering.badge_text(second))
 
 
 def test_every_candidate_before_the_answer_gives_its_reason(make_router: MakeRouter) -> None:

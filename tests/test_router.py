@@ -16,7 +16,7 @@ import ipyrouter
 from ipyrouter import config
 from ipyrouter.config import NO_KEY
 from ipyrouter.errors import Interrupted, NoModelError, UsageError
-from ipyrouter.notebook import rendering as render
+from ipyrouter.notebook import rendering
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import TIERS, Answer, Candidate, Delta, Message
@@ -134,7 +134,7 @@ def tier_of(router: Router, **options: Any) -> tuple[str, str, str]:
     answer = router.route("Explain closures", **options)
     row = router.log().iloc[-1]
     assert row["routed_tier"] == "mid"  # what the classifier said stays in the log
-    assert render.badge_text(answer).startswith(f"[{answer.tier}] ")
+    assert rendering.badge_text(answer).startswith(f"[{answer.tier}] ")
     return expected, answer.tier, row["tier"]
 
 
@@ -419,12 +419,12 @@ def test_the_toy_says_that_it_is_one(tier: str) -> None:
             assert answer.cached == cached
         assert (answer.provider, answer.tier) == ("local", tier)
         assert NO_KEY in answer.notes
-        assert render.badge_text(answer).startswith(f"[{tier}] local/smollm2 · $0")
-        assert NO_KEY in render.badge_text(answer)
-        assert NO_KEY in render.badge_sentence(answer)
+        assert rendering.badge_text(answer).startswith(f"[{tier}] local/smollm2 · $0")
+        assert NO_KEY in rendering.badge_text(answer)
+        assert NO_KEY in rendering.badge_sentence(answer)
     named = router.route("Say yes.", model="local/smollm2", max_output_tokens=8)
     assert NO_KEY not in named.notes  # it was chosen
-    assert "· toy model (SmolLM2-135M)" in render.badge_text(named)
+    assert "· toy model (SmolLM2-135M)" in rendering.badge_text(named)
     router.close()
 
 

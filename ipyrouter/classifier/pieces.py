@@ -14,8 +14,8 @@ _WORD = re.compile(r"[0-9]+|[!-/:-@\[-`{-~]|[^\s!-@\[-`{-~]+")
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text in lower case and NFKC; every number is "0"."""
-    found = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-    return ["0" if word[0] in "0123456789" else word for word in found]
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+    return ["0" if word[0] in "0123456789" else word for word in words]
 
 
 def split(word: str, known: Mapping[str, int]) -> tuple[int, ...]:

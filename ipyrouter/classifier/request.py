@@ -37,7 +37,7 @@ def request_of(prompt: str) -> RequestText:
     if "\n" not in prompt:
         return RequestText(bounded(prompt))
     counts = {"code": 0, "traceback": 0, "table": 0, "quote": 0}
-    kept: list[str] = []
+    request: list[str] = []
     fence = ""
     for line in bounded(prompt, _LONGEST * 4).split("\n"):
         kind = _kind(line, fence)
@@ -46,8 +46,8 @@ def request_of(prompt: str) -> RequestText:
         if kind:
             counts[kind] += 1
         else:
-            kept.append(line)
-    text = "\n".join(kept).strip()
+            request.append(line)
+    text = "\n".join(request).strip()
     return RequestText(bounded(text or prompt), **counts)
 
 

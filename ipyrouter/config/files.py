@@ -27,11 +27,11 @@ class OtherOwner(Unusable):
     """It belongs to another user."""
 
 
-def home_folder(given: str | os.PathLike[str] | None = None) -> Path | None:
+def home_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
     """Return the folder that holds config and database, as an absolute path.
 
     Args:
-        given: The folder, if the caller chooses one; default: IPYROUTER_HOME, which stays the same folder when the
+        folder: The folder, if the caller chooses one; default: IPYROUTER_HOME, which stays the same folder when the
             working folder changes.
 
     Returns:
@@ -40,8 +40,8 @@ def home_folder(given: str | os.PathLike[str] | None = None) -> Path | None:
     Raises:
         ConfigError: It begins with the home folder of a user who does not exist.
     """
-    if given:
-        return _absolute(os.fspath(given))
+    if folder:
+        return _absolute(os.fspath(folder))
     variable = os.environ.get("IPYROUTER_HOME")
     return _home_of_process(variable) if variable else None
 

@@ -398,8 +398,8 @@ def tier_decides(origins: Mapping[str, str], tier: str, deadline: str) -> bool:
 
 def leaves(data: dict[str, Any], path: str = "") -> dict[str, Any]:
     """Return the values by their dotted keys."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in data.items():
         dotted = f"{path}.{key}" if path else key
-        found |= leaves(value, dotted) if isinstance(value, dict) else {dotted: value}
-    return found
+        result |= leaves(value, dotted) if isinstance(value, dict) else {dotted: value}
+    return result

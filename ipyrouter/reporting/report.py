@@ -178,11 +178,11 @@ def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day
         if day is not None:
             raise UsageError("The whole log has no day.", "Leave the day or the span out.")
         return _summarise(store, None, None, "All time")
-    asked = moment(day or today())
-    if asked is not None and not 1900 <= asked.year < 9999:
+    start = moment(day or today())
+    if start is not None and not 1900 <= start.year < 9999:
         raise UsageError(f"{day!r} is not a day that the log can hold.", "Write it as 2026-11-23.")
-    assert asked is not None  # noqa: S101  a day was given
-    first = asked.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert start is not None  # noqa: S101  a day was given
+    first = start.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if span == "week":
         first -= dt.timedelta(days=first.weekday())
         after, title = first + dt.timedelta(days=7), f"{first.date()} to {first.date() + dt.timedelta(days=6)}"

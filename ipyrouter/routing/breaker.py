@@ -142,13 +142,13 @@ class Breaker:
         self, steps: tuple[Step, ...], answering: Candidate | None, known: Mapping[Candidate, Reason] | None = None
     ) -> tuple[Bypass, ...]:
         """Return the candidates before the answering one (None: all) that do not answer, and why: known, or of old."""
-        found: dict[Candidate, Reason] = {}
+        reasons: dict[Candidate, Reason] = {}
         for step in steps:
             if step.candidate == answering:
                 break
             if (reason := (known or {}).get(step.candidate) or self._remembered(step.candidate)) is not None:
-                found[step.candidate] = reason
-        return tuple(found.items())
+                reasons[step.candidate] = reason
+        return tuple(reasons.items())
 
     def _remembered(self, candidate: Candidate) -> Reason | None:
         """Return why a candidate is not asked, if it is not."""

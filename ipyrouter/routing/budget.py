@@ -13,7 +13,7 @@ from ipyrouter.pricing import tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.interrupts import Interrupts, pauses
 from ipyrouter.routing.planner import Step
-from ipyrouter.store import base as store
+from ipyrouter.store import base
 from ipyrouter.store.base import BudgetLedger, Limit, Period, Unavailable
 from ipyrouter.text.amounts import dollars, from_pico, to_pico
 from ipyrouter.types import Request, Session
@@ -113,7 +113,7 @@ class Budget:
             if isinstance(used, Unavailable):
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}", unknown=True)
             if used + to_pico(worst) > limit.pico:
-                words = _shortage(store.Refusal(limit, used, used))
+                words = _shortage(base.Refusal(limit, used, used))
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
         return None
 
@@ -146,7 +146,7 @@ class Budget:
         while True:
             seconds = step.deadlines.total + _MARGIN
             reserved = self._ledger.reserve(pico, self._spans(), self._session, holdings.owner, seconds)
-            if isinstance(reserved, store.Reservation):
+            if isinstance(reserved, base.Reservation):
                 holdings.reservations[reserved.id] = pico
                 return reserved.id
             if isinstance(reserved, Unavailable):
@@ -184,7 +184,7 @@ def _unknown(unavailable: Unavailable) -> str:
     return f"and nobody knows what is left of {budget}: {unavailable.reason}"
 
 
-def _shortage(refusal: store.Refusal) -> str:
+def _shortage(refusal: base.Refusal) -> str:
     limit = refusal.limit
     left = from_pico(max(limit.pico - refusal.used, 0))
     words = f"and {dollars(left)} is left of the budget of {dollars(from_pico(limit.pico))} for {limit.name}"

@@ -197,8 +197,8 @@ class LogTable:
     def values(self, name: str) -> list[Any]:
         """Return one column's values, a row each."""
         if name in self.columns:
-            found: list[Any] = self.columns[name].tolist()
-            return found
+            values: list[Any] = self.columns[name].tolist()
+            return values
         places, values = self.categories[name]
         return [None if place < 0 else values[place] for place in places.tolist()]
 
@@ -356,23 +356,23 @@ class LogWriter(Protocol):
 class LogReader(Protocol):
     """Reads the log. Every method raises StoreError for a database of a newer version; a damaged row costs itself."""
 
-    def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
+    def log(self, log_filter: LogFilter, *, content: bool = True) -> LogTable:
         """Return the log, oldest first; without ``content`` no prompts and answers."""
         ...
 
-    def parts(self, wanted: LogFilter, *, content: bool = True) -> Iterator[LogTable]:
+    def parts(self, log_filter: LogFilter, *, content: bool = True) -> Iterator[LogTable]:
         """Yield the same in parts of some thousand rows."""
         ...
 
-    def page(self, wanted: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
+    def page(self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
         """Return so many rows, newest first: those before a row, and after so many that are skipped."""
         ...
 
-    def totals(self, wanted: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+    def totals(self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
         """Return exact sums over the log's rows.
 
         Args:
-            wanted: Which rows.
+            log_filter: Which rows.
             bucket: The microseconds that a bucket of time spans, or somewhat more where the log is large; None is one
                 bucket for all.
             steps: The input tokens above which the bands begin, ascending.

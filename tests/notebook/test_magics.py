@@ -16,10 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import ipyrouter
 from ipyrouter.errors import IPyRouterError, NoModelError, RouteError, UsageError
-from ipyrouter.notebook import options
-from ipyrouter.notebook import rendering as render
+from ipyrouter.notebook import options, rendering
 from ipyrouter.notebook.commands import COMMANDS
-from ipyrouter.notebook.formats import Shown
+from ipyrouter.notebook.formats import Body
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import Answer
@@ -381,7 +380,7 @@ def test_an_answer_shows_as_one_without_the_extension(make_router: MakeRouter) -
     answer = make_router(mid=["o/echo"]).route("<script>alert(1)</script> \x1b[31m**bold**")
     formatter = InteractiveShell().display_formatter
     shown, _ = formatter.format(answer)
-    assert shown == render.answer_bundle(answer, Shown(answer.text))
+    assert shown == rendering.answer_bundle(answer, Body(answer.text))
     assert "<script" not in shown["text/markdown"]
     assert "**bold**" in shown["text/markdown"]
     assert shown["text/plain"].startswith("[mid] o/echo · $")

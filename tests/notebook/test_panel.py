@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyrouter.notebook.panel import figures as summary
+from ipyrouter.notebook.panel.figures import Figures, Sums, as_html, gather
 from ipyrouter.notebook.panel.panel import Panel
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
@@ -51,8 +51,8 @@ def fill(router: Router, answers: list[Answer]) -> None:
     router.store.restore([Record(one, "ok", f"prompt {one.id}", None, OLD) for one in answers])
 
 
-def figures(router: Router, wanted: LogFilter | None = None) -> summary.Figures:
-    return summary.gather(router, summary.Sums(router.store, wanted or LogFilter()), "all")
+def figures(router: Router, log_filter: LogFilter | None = None) -> Figures:
+    return gather(router, Sums(router.store, log_filter or LogFilter()), "all")
 
 
 def test_figures_of_a_log(make_router: MakeRouter) -> None:
@@ -164,7 +164,7 @@ def test_export_writes_the_rows_that_are_shown(panel: Panel, kind: str) -> None:
     (path,) = Path().glob(f"*.{kind}")
     read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[kind]
     assert list(read(path)["tier"]) == ["fast"]
-    assert f"Wrote 1 row to {path.absolute()}" in unescape(panel._said.value)
+    assert f"Wrote 1 row to {path.absolute()}" in unescape(panel._message.value)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
     shown = Panel(router)
     shown.show()
     shown._model.value = hostile.model
-    for html in (shown._table.value, summary.html(shown._figures(), b"")):
+    for html in (shown._table.value, as_html(shown._figures(), b"")):
         assert "<img" not in html
         assert "<script" not in html
         assert "\u202e" not in html
@@ -251,7 +251,7 @@ def test_a_listener_that_fails_does_not_cost_the_answer(make_router: MakeRouter)
 
 def test_a_panel_that_failed_lives_again_when_shown(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(panel, "_fill", lambda: 1 / 0)
-    panel._drawn = 0.0
+    panel._last_draw = 0.0
     assert "A listener raised ZeroDivisionError" in panel.router.route("Explain closures").notes[0]
     assert panel.router.listeners == []
     monkeypatch.undo()
@@ -281,7 +281,7 @@ def test_a_closed_panel_leaves_no_control(make_router: MakeRouter, shell: Shell)
     shown = Panel(make_router())
     shown.show()
     shown.close()
-    assert [w for w in (shown.controls, shown._when, shown._older, shown._table, shown._said) if w.comm] == []
+    assert [w for w in (shown.controls, shown._when, shown._older, shown._table, shown._message) if w.comm] == []
 
 
 def test_the_log_holds_no_maths(shell: Shell) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ipyrouter.notebook import rendering as render
-from ipyrouter.notebook.formats import formatted
+from ipyrouter.notebook import rendering
+from ipyrouter.notebook.formats import present
 from ipyrouter.text.sanitise import markdown, plain
 from ipyrouter.types import Answer, Classification, Usage
 
@@ -30,13 +30,13 @@ BASE = Answer(
 )
 
 
-def bundle_of(text: str, fmt: str) -> render.Bundle:
+def bundle_of(text: str, fmt: str) -> rendering.Bundle:
     answer = dataclasses.replace(BASE, text=text)
-    return render.answer_bundle(answer, formatted(answer, fmt).shown)
+    return rendering.answer_bundle(answer, present(answer, fmt).body)
 
 
 def words(**changes: Any) -> str:
-    return render.badge_text(dataclasses.replace(BASE, **changes))
+    return rendering.badge_text(dataclasses.replace(BASE, **changes))
 
 
 def test_badge_says_what_happened() -> None:
@@ -55,14 +55,14 @@ def test_badge_says_what_happened() -> None:
 
 def test_a_screen_reader_gets_a_sentence() -> None:
     fallen = dataclasses.replace(BASE, fallback_from="a/b", model='x" onload="y')
-    badge = render.badge_markdown(fallen)
+    badge = rendering.badge_markdown(fallen)
     label = re.search(r'role="img" aria-label="([^"]*)"', badge)
     assert label is not None
     assert html.unescape(label[1]) == (
         'openai/x" onload="y of the tier fast answered in 1.2 s, for $0.00012, 1,200 tokens in and 34 out, '
         "fell back from a/b."
     )
-    assert "price unknown" in render.badge_sentence(dataclasses.replace(BASE, cost=None))
+    assert "price unknown" in rendering.badge_sentence(dataclasses.replace(BASE, cost=None))
 
 
 def test_one_bundle_of_markdown_and_text_badge_first() -> None:
@@ -76,13 +76,13 @@ def test_one_bundle_of_markdown_and_text_badge_first() -> None:
 
 
 def test_metadata_tells_the_cost_without_the_text() -> None:
-    figures = render.metadata(BASE)["ipyrouter"]
+    figures = rendering.metadata(BASE)["ipyrouter"]
     assert figures["cost"] == "0.000123"
     assert "Hello" not in str(figures)
 
 
 def test_badge_escapes_model_names() -> None:
-    badge = render.badge_markdown(dataclasses.replace(BASE, model="<img src=x onerror=alert(1)>\n\n# hi"))
+    badge = rendering.badge_markdown(dataclasses.replace(BASE, model="<img src=x onerror=alert(1)>\n\n# hi"))
     assert "<img" not in badge
     assert "\n" not in badge
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
-from ipyrouter.notebook import rendering as render
-from ipyrouter.notebook.formats import Shown
+from ipyrouter.notebook import rendering
+from ipyrouter.notebook.formats import Body
 from ipyrouter.notebook.prompt.attachments import Piece
 from ipyrouter.text import sanitise, tables
 from ipyrouter.types import Answer, Classification, Usage
@@ -25,13 +25,13 @@ def answer(writer: Writer) -> str:
         usage=Usage(1, 2), cached=False, latency=1, finish="stop", notes=(writer.name(),),
         classification=Classification("fast", 0.1, 0.9, ()),
     )  # fmt: skip
-    return render.answer_bundle(finished, Shown(finished.text))["text/markdown"]
+    return rendering.answer_bundle(finished, Body(finished.text))["text/markdown"]
 
 
 def arriving(writer: Writer) -> str:
     """Return an answer of which a part has arrived."""
     text = writer.text()
-    return render.partial_bundle("mid", writer.name(), text[: writer.number(len(text))], "markdown")["text/markdown"]
+    return rendering.partial_bundle("mid", writer.name(), text[: writer.number(len(text))], "markdown")["text/markdown"]
 
 
 def dry_run(writer: Writer) -> str:
@@ -46,7 +46,7 @@ def report(writer: Writer) -> str:
 
 def block(writer: Writer) -> str:
     """Return an answer that is shown as it came."""
-    return render.partial_bundle("power", "o/m", writer.text(), "text")["text/markdown"]
+    return rendering.partial_bundle("power", "o/m", writer.text(), "text")["text/markdown"]
 
 
 def documents(count: int, seed: int = 0) -> Iterator[str]:

@@ -101,9 +101,9 @@ class Part:
 class BulkReader:
     """Reads the rows that a filter leaves, part by part, and makes tables of the parts."""
 
-    def __init__(self, wanted: LogFilter, *, content: bool) -> None:
-        clause, self._values = conditions(wanted, "t")
-        self._span = span_of(wanted)
+    def __init__(self, log_filter: LogFilter, *, content: bool) -> None:
+        clause, self._values = conditions(log_filter, "t")
+        self._span = span_of(log_filter)
         self._content = content
         condition = f"(t.time, t.answer_id) >= (?, ?) AND (t.time, t.answer_id) < (?, ?){clause}"
         self._queries = {checked: _query(condition, content=content, checked=checked) for checked in (False, True)}
@@ -117,11 +117,11 @@ class BulkReader:
             "SELECT time, answer_id FROM attempts WHERE (time, answer_id) > (?, ?) AND time < ?"
             " ORDER BY time, answer_id LIMIT 1 OFFSET ?"
         )
-        found = []
+        places = []
         while following := sql.execute(query, (*place, end, PART)).fetchone():
-            found.append(following)
+            places.append(following)
             place = following
-        return found
+        return places
 
     def bounds(self, places: list[Place]) -> list[Bounds]:
         """Return the parts between places, as half-open ranges that hold all of the time that is asked for."""
@@ -256,9 +256,9 @@ def _cut(sizes: NDArray[Any], joined: bytes | None) -> NDArray[Any]:
 def _objects(values: list[Any], count: int) -> NDArray[Any]:
     if len(values) != count:
         raise UnevenError
-    made = np.empty(count, np.object_)
-    made[:] = values
-    return made
+    array = np.empty(count, np.object_)
+    array[:] = values
+    return array
 
 
 def _category(column: Column, values: list[Any], codes: NDArray[Any]) -> tuple[NDArray[Any], list[Any]]:

@@ -122,12 +122,12 @@ class Connections:
     def file(self) -> FileId:
         """Return which file is at the path now, NO_FILE or OUT_OF_REACH."""
         try:
-            found = os.stat(self._name)  # noqa: PTH116  at every step: half the time of Path.stat
+            status = os.stat(self._name)  # noqa: PTH116  at every step: half the time of Path.stat
         except (FileNotFoundError, NotADirectoryError):
             return NO_FILE
         except OSError:
             return OUT_OF_REACH
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def close(self) -> None:
         """Close all connections that are not in use, and those in use as soon as they are not."""

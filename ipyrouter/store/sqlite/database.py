@@ -37,7 +37,7 @@ T = TypeVar("T")
 _BUSY = 10.0  # seconds to wait for writers of other processes
 _BUSY_DEGRADED = 0.1  # once that was in vain, so that a user does not wait at every cell
 _DAMAGES = 3  # files that one step sets aside: a disk that damages each of them is refused
-_MOVED = ("answers", "attempts", "cache", "reservations", "claims")  # what moves from memory to the disk, in this order
+_OVERFLOW_TABLES = ("answers", "attempts", "cache", "reservations", "claims")  # moved to the disk in this order
 TROUBLES = (sqlite3.Error, OSError, StoreError, UnicodeError, MemoryError)
 
 
@@ -159,8 +159,8 @@ class Database:
 
     def take_warnings(self) -> list[str]:
         """Return the warnings since the last call."""
-        taken, self._warnings = self._warnings, []
-        return taken
+        warnings, self._warnings = self._warnings, []
+        return warnings
 
     def close(self) -> None:
         """Close the connections that are not in use, after a last try to move memory to the disk."""
@@ -238,7 +238,7 @@ class Database:
             self._connections.gate.leave()
 
     def _move(self, overflow: sqlite3.Connection, sql: sqlite3.Connection) -> None:
-        for table in _MOVED:
+        for table in _OVERFLOW_TABLES:
             cursor = overflow.execute(f"SELECT * FROM {table}")
             columns = ", ".join(column[0] for column in cursor.description)
             marks = ", ".join("?" * len(cursor.description))

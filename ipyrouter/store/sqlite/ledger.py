@@ -197,8 +197,8 @@ def has_lapsed(owner: object, expires: object, lapses: object, *, now: int, mono
 
 def drop_lapsed(sql: sqlite3.Connection, table: str, now: int, monotonic: float) -> None:
     """Delete the claims or reservations that are void."""
-    found = sql.execute(f"SELECT owner, expires, lapses FROM {table}").fetchall()
-    if void := [one for one in found if has_lapsed(*one, now=now, monotonic=monotonic)]:
+    rows = sql.execute(f"SELECT owner, expires, lapses FROM {table}").fetchall()
+    if void := [one for one in rows if has_lapsed(*one, now=now, monotonic=monotonic)]:
         sql.executemany(f"DELETE FROM {table} WHERE owner IS ? AND expires IS ? AND lapses IS ?", void)
 
 

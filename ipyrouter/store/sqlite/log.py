@@ -56,11 +56,11 @@ class LogWriter:
 
     def restore(self, records: Sequence[Record]) -> int:
         """Add records that are not in the log, at the time of their answers; return how many were new."""
-        made = [rows.values(one, microseconds(one.answer.created), restored=True) for one in records]
+        values = [rows.values(one, microseconds(one.answer.created), restored=True) for one in records]
 
         def write(sql: sqlite3.Connection) -> int:
             new = 0
-            for request, attempts in made:
+            for request, attempts in values:
                 if sql.execute(INSERT_REQUEST, request).rowcount:
                     sql.executemany(INSERT_ATTEMPT, attempts)
                     new += 1

@@ -135,9 +135,9 @@ def parts() -> tuple[Part, ...]:
     connection = sqlite3.connect(":memory:")
     create(connection)
     query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type = 'trigger'"
-    found = tuple(Part(*row) for row in connection.execute(query))
+    result = tuple(Part(*row) for row in connection.execute(query))
     connection.close()
-    return found
+    return result
 
 
 @functools.cache
@@ -146,9 +146,9 @@ def columns() -> dict[str, list[str]]:
     connection = sqlite3.connect(":memory:")
     create(connection)
     tables = [part.name for part in parts() if part.kind == "table"]
-    found = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in tables}
+    result = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in tables}
     connection.close()
-    return found
+    return result
 
 
 def missing(connection: sqlite3.Connection) -> list[Part]:

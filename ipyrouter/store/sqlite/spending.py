@@ -108,11 +108,11 @@ class LastKnown:
 
 def read(sql: sqlite3.Connection, names: Iterable[str] | None = None) -> dict[str, int] | None:
     """Return counters in 1e-12 dollars; None if damage that SQLite does not see has met one of them."""
-    asked = None if names is None else [*names, schema.COUNTED]
-    chosen = "" if asked is None else f" WHERE name IN ({', '.join('?' * len(asked))})"
-    found = sql.execute(f"SELECT name, value, rest, {schema.SOUND} FROM counters{chosen}", asked or ()).fetchall()
-    values = {name: (value, rest) for name, value, rest, sound in found if sound and isinstance(name, str)}
-    if len(values) < len(found) or schema.COUNTED not in values:
+    counters = None if names is None else [*names, schema.COUNTED]
+    condition = "" if counters is None else f" WHERE name IN ({', '.join('?' * len(counters))})"
+    rows = sql.execute(f"SELECT name, value, rest, {schema.SOUND} FROM counters{condition}", counters or ()).fetchall()
+    values = {name: (value, rest) for name, value, rest, sound in rows if sound and isinstance(name, str)}
+    if len(values) < len(rows) or schema.COUNTED not in values:
         return None
     return {name: value * schema.MICRO + rest for name, (value, rest) in values.items()}
 
