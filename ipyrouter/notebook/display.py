@@ -258,7 +258,7 @@ class TerminalDisplay:
             self._write(sanitise.plain(body.text))
         self._end_line()
         self._write(rendering.badge_text(answer) + "\n")
-        for note in (*answer.notes, *body.notes):
+        for note in rendering.notes_of(answer, body):
             self._write(sanitise.plain(note) + "\n")
 
     def fail(self, attempts: int) -> None:  # noqa: ARG002  the error that follows says how many

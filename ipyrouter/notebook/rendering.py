@@ -127,7 +127,12 @@ def notes_markdown(notes: tuple[str, ...]) -> str:
 
 def answer_bundle(answer: Answer, body: Body) -> Bundle:
     """Return the bundle of a finished answer."""
-    return _bundle(badge_markdown(answer), badge_text(answer), body, (*answer.notes, *body.notes))
+    return _bundle(badge_markdown(answer), badge_text(answer), body, notes_of(answer, body))
+
+
+def notes_of(answer: Answer, body: Body) -> tuple[str, ...]:
+    """Return the notes that stand below the badge: those that the badge does not say already."""
+    return tuple(note for note in (*answer.notes, *body.notes) if note != NO_KEY)
 
 
 def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:

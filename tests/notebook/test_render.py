@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from ipyrouter.config import LOCAL_MODEL, NO_KEY
 from ipyrouter.notebook import rendering
-from ipyrouter.notebook.formats import present
+from ipyrouter.notebook.display import TerminalDisplay
+from ipyrouter.notebook.formats import Body, present
 from ipyrouter.text.sanitise import markdown, plain
 from ipyrouter.types import Answer, Classification, Usage
 
@@ -53,6 +55,18 @@ def test_badge_says_what_happened() -> None:
     assert "stopped" in words(finish="interrupted")
 
 
+def test_the_local_model_is_called_a_toy_once(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = dataclasses.replace(
+        BASE, provider=LOCAL_MODEL.provider, model=LOCAL_MODEL.model, notes=(NO_KEY, "another note")
+    )
+    for text in rendering.answer_bundle(answer, Body(answer.text)).values():
+        visible = re.sub(r'aria-label="[^"]*"', "", text)
+        assert visible.count("no key is set") == visible.count("another note") == 1
+    TerminalDisplay("markdown", stream=False).finish(answer, Body(answer.text))
+    out = capsys.readouterr().out
+    assert out.count("no key is set") == out.count("another note") == 1
+
+
 def test_a_screen_reader_gets_a_sentence() -> None:
     fallen = dataclasses.replace(BASE, fallback_from="a/b", model='x" onload="y')
     badge = rendering.badge_markdown(fallen)
@@ -88,12 +102,12 @@ def test_badge_escapes_model_names() -> None:
 
 
 def test_text_format_shows_every_character() -> None:
-    shown = bundle_of("# no ``` heading <b>", "text")["text/markdown"]
-    assert "````\n# no ``` heading <b>\n````" in shown
+    bundle = bundle_of("# no ``` heading <b>", "text")["text/markdown"]
+    assert "````\n# no ``` heading <b>\n````" in bundle
 
 
 @pytest.mark.parametrize(
-    ("text", "gone", "kept"),
+    ("text", "payload", "remainder"),
     [
         ("<script>alert(1)</script>", "<script", "&lt;script"),
         ("<img src=x onerror=alert(1)>", "<img", "&lt;img"),
@@ -119,10 +133,10 @@ def test_text_format_shows_every_character() -> None:
         ("| ` | <img> ` |", "<img", "&lt;img"),
     ],
 )
-def test_hostile_text_is_defused(text: str, gone: str, kept: str) -> None:
+def test_hostile_text_is_defused(text: str, payload: str, remainder: str) -> None:
     safe = "\n" + markdown(text) + "\n"
-    assert gone not in safe
-    assert kept in safe
+    assert payload not in safe
+    assert remainder in safe
 
 
 @pytest.mark.parametrize(
@@ -156,8 +170,8 @@ def test_fences_hold_and_close() -> None:
 @pytest.mark.slow
 def test_a_megabyte_of_text() -> None:
     assert len(markdown("`<b> " * 200_000)) >= 1_000_000
-    shown = bundle_of("$x$ " * 50_000, "markdown")["text/markdown"]
-    assert "\n\n```\n$x$ $x$ " in shown  # as Markdown it would keep a browser busy for minutes
+    bundle = bundle_of("$x$ " * 50_000, "markdown")["text/markdown"]
+    assert "\n\n```\n$x$ $x$ " in bundle  # as Markdown it would keep a browser busy for minutes
 
 
 @pytest.mark.slow
