@@ -40,9 +40,9 @@ class Report:
     ``error_unpriced`` counts those without a price; ``fallbacks`` counts requests that another model than the preferred
     one answered; ``escalations`` those that went a tier up, ``escalation_cost`` and ``escalation_unpriced`` what the
     calls up there cost. ``tiers`` and ``models`` have a row each with calls, cache_hits, errors, cost and saved
-    (dollars), unpriced, unsaved, and latency (mean seconds of the calls that answered). ``dearest`` and ``slowest``
-    hold the five first requests: time, model, cost (dollars of what has a price; without any, a request is not
-    ranked), latency (seconds, all attempts), prompt (one line, cut), unpriced (calls).
+    (dollars), unpriced, unsaved, and latency (mean seconds of the calls that answered). ``most_expensive`` and
+    ``slowest`` hold the five first requests: time, model, cost (dollars of what has a price; without any, a request is
+    not ranked), latency (seconds, all attempts), prompt (one line, cut), unpriced (calls).
     """
 
     title: str
@@ -61,7 +61,7 @@ class Report:
     escalation_unpriced: int
     tiers: pd.DataFrame
     models: pd.DataFrame
-    dearest: pd.DataFrame
+    most_expensive: pd.DataFrame
     slowest: pd.DataFrame
 
     @property
@@ -133,7 +133,10 @@ class Report:
 
     def _tables(self) -> list[tables.Table]:
         all_tables = [_figures("tier", self.tiers), _figures("model", self.models)]
-        all_tables += [_ranked("most expensive requests", self.dearest), _ranked("slowest requests", self.slowest)]
+        all_tables += [
+            _ranked("most expensive requests", self.most_expensive),
+            _ranked("slowest requests", self.slowest),
+        ]
         return [table for table in all_tables if table.rows]
 
 
@@ -218,7 +221,7 @@ def _summarise(store: RequestLog, since: dt.datetime | None, until: dt.datetime 
         escalation_unpriced=sum(one.escalated_unpriced for one in requests),
         tiers=_by(totals, "tier", lambda row: row.tier, list(TIERS)),
         models=_by(totals, "model", lambda row: f"{row.provider}/{row.model}", []),
-        dearest=_top(store, since, until, "cost"),
+        most_expensive=_top(store, since, until, "cost"),
         slowest=_top(store, since, until, "latency"),
     )
 
