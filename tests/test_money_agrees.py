@@ -80,8 +80,8 @@ def answer_of(answer: Answer) -> Attempt | None:
     """Return the attempt that answered a request, None where none did."""
     if any(attempt.status == "interrupted" for attempt in answer.attempts):
         return None
-    found = [attempt for attempt in answer.attempts if attempt.status in ("ok", "weak", "refused", "cached")]
-    return found[-1] if found else None
+    attempts = [attempt for attempt in answer.attempts if attempt.status in ("ok", "weak", "refused", "cached")]
+    return attempts[-1] if attempts else None
 
 
 def test_one_unpriced_call_blanks_nothing(make_router: MakeRouter) -> None:

@@ -233,8 +233,8 @@ def test_article_validation_escalates_once(make_router: MakeRouter, requests: li
     again = router.route(prompt)
     assert (again.cached, again.escalated_from) == (True, "fast")
     assert len(requests) == 2
-    kept = router.route(prompt, escalate=False)
-    assert (kept.text, kept.tier) == ("No.", "fast")
+    weak = router.route(prompt, escalate=False)
+    assert (weak.text, weak.tier) == ("No.", "fast")
 
 
 def test_falls_back_along_the_chain(make_router: MakeRouter) -> None:
@@ -256,7 +256,7 @@ def test_empty_prompt(make_router: MakeRouter, prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"tier": "fats"}, "Did you mean 'fast'"),
         ({"model": "o/"}, "Unknown provider|Unknown model"),
@@ -266,8 +266,8 @@ def test_empty_prompt(make_router: MakeRouter, prompt: str) -> None:
         ({"temperature": 3.0}, "between 0 and 2"),
     ],
 )
-def test_bad_options(make_router: MakeRouter, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_bad_options(make_router: MakeRouter, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         make_router().route("Explain closures", **options)
 
 
@@ -429,7 +429,7 @@ def test_the_toy_says_that_it_is_one(tier: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         ({"max_tokens": 5}, "route() has no argument 'max_tokens'. Did you mean 'max_output_tokens'?"),
         ({"teir": "fast"}, "route() has no argument 'teir'. Did you mean 'tier'?"),
@@ -445,13 +445,13 @@ def test_the_toy_says_that_it_is_one(tier: str) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_one_clear_line(
-    make_router: MakeRouter, requests: list[Any], given: dict[str, Any], said: str
+    make_router: MakeRouter, requests: list[Any], options: dict[str, Any], message: str
 ) -> None:
     router = make_router()
     for ask in (router.route, router.preview):
         with pytest.raises(UsageError) as raised:
-            ask("Explain closures", **given)
-        assert said in str(raised.value)
+            ask("Explain closures", **options)
+        assert message in str(raised.value)
         assert "\n" not in str(raised.value)
     assert requests == []
 

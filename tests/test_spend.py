@@ -106,7 +106,7 @@ def test_what_never_arrived_costs_nothing(url: str) -> None:
 def deaf() -> Iterator[str]:
     """The address of a server that takes connections, reads what comes and never answers."""
     listener = socket.create_server(("127.0.0.1", 0))
-    taken: list[socket.socket] = []
+    connections: list[socket.socket] = []
 
     def take() -> None:
         while True:
@@ -114,7 +114,7 @@ def deaf() -> Iterator[str]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            taken.append(connection)
+            connections.append(connection)
 
     thread = threading.Thread(target=take, daemon=True)
     thread.start()
@@ -122,7 +122,7 @@ def deaf() -> Iterator[str]:
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join()
-    for connection in taken:
+    for connection in connections:
         connection.close()
 
 
