@@ -287,7 +287,7 @@ def test_feedback_from_the_notebook(shell: Shell) -> None:  # noqa: F811
     assert list(ipyrouter.cost_log()["feedback"]) == ["bad"]
     assert shell.run("%router good mine").out == "Noted: good.\n"
     assert list(ipyrouter.cost_log()["feedback"]) == ["good"]
-    assert "'nothing' is no variable with an answer." in str(shell.run("%router good nothing").error)
+    assert "'nothing' is not a variable that holds an answer." in str(shell.run("%router good nothing").error)
     assert "learning needs 20" in str(shell.run("%router learn").error)
     assert "Forgot 0 lessons" in shell.run("%router learn --reset").out
 

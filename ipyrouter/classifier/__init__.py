@@ -25,7 +25,7 @@ def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Class
     (``adjust``). "hybrid": the article's signals where one matches, the model elsewhere. A function gets the prompt and
     returns a Classification, a difficulty in [0, 1] or a tier's name.
 
-    Raises UsageError if one's own function returns something else.
+    Raises UsageError if the function returns something else.
     """
     if config.mode == "rules":
         return rules.classify(prompt, config.signals)

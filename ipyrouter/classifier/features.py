@@ -12,7 +12,7 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]|[^\W
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case; every number is "0"."""
+    """Return the words of a string in lower case; every number is "0"."""
     return ["0" if word.isdigit() else word for word in _WORD.findall(text.lower())]
 
 
@@ -23,7 +23,7 @@ def hashed(words: list[str]) -> list[int]:
 
 
 def shape_of(text: str, words: list[str]) -> tuple[float, ...]:
-    """Return what a text looks like, whatever it says: sizes, and how much of it is code, figures or formulas."""
+    """Return a string's shape: sizes, and the shares of code, digits and formulas."""
     lines = text.split("\n")
     distinct = len(set(words))
     counts = (

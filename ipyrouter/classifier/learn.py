@@ -1,4 +1,4 @@
-"""The person's own outcomes, on top of the shipped weights: a small ridge regression over hashed words and the shape.
+"""The user's own outcomes, on top of the shipped weights: a small ridge regression over hashed words and the shape.
 
 An outcome says whether a tier's answer to a prompt did. What is learned is how much a stronger tier gains; it moves the
 difficulty up or down. The whole prompt counts here, pasted code and tables too: what a user pastes is often what

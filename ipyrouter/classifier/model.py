@@ -63,7 +63,7 @@ def serial_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDA
 
 
 def figures_of(request: RequestText, pieces: int) -> tuple[float, ...]:
-    """Return what the network is told beside the pieces: how many there are, and the lines of material by kind."""
+    """Return the network's other inputs: the number of pieces, and the lines of material by kind."""
     return (
         math.log(pieces) / 3,
         math.sqrt(pieces) / 5,

@@ -60,7 +60,7 @@ def _kind(line: str, fence: str) -> str:
         return "quote"
     if line.startswith(("    ", "\t")) or _CODE.match(line):
         return "code"
-    # A sentence with commas is no table: those end like sentences.
+    # A sentence with commas is not a table: those end like sentences.
     if _TABLE.match(line) and not line.rstrip().endswith((".", "?", "!", ":")):
         return "table"
     return ""
@@ -72,5 +72,5 @@ def has_choices(prompt: str) -> bool:
 
 
 def bounded(text: str, longest: int = _LONGEST) -> str:
-    """Return a text's beginning and end where it is too long to be read whole."""
+    """Return a string's beginning and end where it is too long to be read whole."""
     return text if len(text) <= longest else f"{text[: longest // 2]}\n{text[-longest // 2 :]}"

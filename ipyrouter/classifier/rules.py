@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @functools.lru_cache(maxsize=8)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    # (?<!\w)…(?!\w) instead of \b: "list" is no part of "listen", nor "format" of "information".
+    # (?<!\w)…(?!\w) instead of \b: "list" is not part of "listen", nor "format" of "information".
     alternatives = "|".join(r"\s+".join(re.escape(part) for part in word.split()) for word in words)
     return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
 

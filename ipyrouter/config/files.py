@@ -122,7 +122,7 @@ def read(path: Path, owner: Owner = "anyone") -> str | None:
         Its text, or None where there is no such file.
 
     Raises:
-        Unusable: It is not a regular file of at most 1 MB, or belongs to somebody else.
+        Unusable: It is not a regular file of at most 1 MB, or belongs to another user.
         ConfigError: It cannot be read, or is not UTF-8.
     """
     try:
@@ -158,7 +158,7 @@ def _check_size(size: int) -> None:
 
 
 def _check_owner(status: os.stat_result, owner: Owner) -> None:
-    """Raise Unusable for a file of somebody else; where files have no owners, as on Windows, all are the user's."""
+    """Raise Unusable for a file of another user; where files have no owners, as on Windows, all are the user's."""
     if owner == "anyone" or not hasattr(os, "geteuid"):
         return
     if status.st_uid != os.geteuid() and not (owner == "root or user" and status.st_uid == 0):

@@ -102,7 +102,7 @@ class Provider:
         if not value or (value.isascii() and value.isprintable()):
             return None
         what = "characters that are not ASCII" if not value.isascii() else "a line break or another control character"
-        return f"the value of {self.key} is no key: it holds {what}. Set it to the key alone"
+        return f"the value of {self.key} is not a key: it holds {what}. Set it to the key alone"
 
     def secrets(self) -> list[str]:
         """Return what no message may show: the key, and passwords and keys in the address."""
@@ -195,7 +195,7 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Dollars that may be spent; None is no limit."""
+    """Dollars that may be spent; None means no limit."""
 
     call: Decimal | None = field(
         default=None,
@@ -386,7 +386,7 @@ class Config:
 
     @property
     def chains_are_ours(self) -> bool:
-        """True while nobody has set a chain: every one comes from the preset."""
+        """True while no chain has been set: every one comes from the preset."""
         return all(self.origins[f"tiers.{name}.chain"] == "default" for name in self.tiers)
 
 

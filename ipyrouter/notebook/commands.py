@@ -38,7 +38,7 @@ _SPANS = (
 _NO_CONTENT = Option(("--no-content",), "leave prompts and answers out")
 _FORGET = (
     Option(("--before",), "all answers before this date (UTC), such as 2026-11-23", "DATE"),
-    Option(("--content",), "only prompts and answers, of the whole log unless told otherwise; costs stay"),
+    Option(("--content",), "only prompts and answers, of the whole log by default; costs stay"),
 )
 _FILTERS = (
     Option(("--since",), "rows from this day or time (UTC) on", "DATE"),
@@ -216,7 +216,7 @@ def _text_of(value: Any) -> str:
 def _status(line: Line) -> None:
     print(f"session {line.router.session.id}; database {line.router.store.health().path}")
     for span, rest in line.router.guard().left().items():
-        print(f"  budget for {span}: {'nobody knows what is' if rest is None else dollars(rest)} left")
+        print(f"  budget for {span}: {'an unknown amount' if rest is None else dollars(rest)} left")
     entries = line.router.status()
     for name, reason, left in entries:
         print(f"  {name}: {'off for the session' if left is None else f'cooling down for {seconds(left)}'}: {reason}")
@@ -242,7 +242,9 @@ def _feedback(line: Line, verdict: Feedback) -> None:
     if line.rest:
         answer = line.namespace.get(line.rest)
         if not isinstance(answer, Answer):
-            raise UsageError(f"{line.rest!r} is no variable with an answer.", "Use -o NAME or answer = %route … first.")
+            raise UsageError(
+                f"{line.rest!r} is not a variable that holds an answer.", "Use -o NAME or answer = %route … first."
+            )
     if not line.router.feedback(verdict, answer):
         raise UsageError("That answer is not in the log.", "Was it given before the log was deleted?")
     useless = "" if line.router.config.log_content else " The log keeps no prompts, so %router learn cannot use it."

@@ -35,7 +35,7 @@ def client(shell: InteractiveShell) -> Client:
     - console: a client that prints what comes and updates nothing: jupyter console, qtconsole, Spyder, Positron's.
       They are made with jupyter_client, whose messages are numbered by session, can ask for input and have no cells.
     - notebook: one that knows display updates: JupyterLab, Notebook, VS Code and Colab.
-    - whole: nobody looks while the code runs, or updates would be lost: %%capture, an Output widget, and programs that
+    - whole: nothing shows while the code runs, or updates would be lost: %%capture, an Output widget, and programs that
       run notebooks or code (nbclient, papermill, Voilà, agents).
     """
     kernel = getattr(shell, "kernel", None)
@@ -70,7 +70,7 @@ class Display(Protocol):
     """Shows one answer, from the first text to the last."""
 
     def delta(self, delta: Delta) -> None:
-        """Take a piece of text; an empty one says that a model was asked."""
+        """Take a piece of text; an empty one says that a model was called."""
         ...
 
     def finish(self, answer: Answer, body: Body) -> None:
@@ -186,7 +186,7 @@ class NotebookDisplay(WholeDisplay):
         self._next_update = 0.0
 
     def delta(self, delta: Delta) -> None:
-        """Take a piece of text; a new attempt begins anew in the same place."""
+        """Take a piece of text; a new attempt starts again in the same place."""
         super().delta(delta)
         if not delta.text:
             self._waiting = _next_wait(self._waiting, self._wait, delta)
@@ -220,7 +220,7 @@ class NotebookDisplay(WholeDisplay):
 
 
 def _next_wait(waiting: Waiting, show: Callable[[str], None], delta: Delta) -> Waiting:
-    """Wait for the model that was asked; anew where an earlier attempt had brought text already."""
+    """Wait for the model that was called; again where an earlier attempt had brought text already."""
     if waiting.is_over:
         waiting = Waiting(show)
     waiting.ask(str(delta.candidate))

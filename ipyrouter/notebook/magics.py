@@ -206,7 +206,7 @@ class RouterMagics(Magics):
             answer: What was answered.
             result: The same in its format.
             name: The variable that gets it, if any.
-            as_value: A line's value, or a function's, is used or shown by whoever reads it.
+            as_value: A line's value, or a function's, is used or shown by the code that reads it.
 
         Raises:
             UsageError: Where the answer does not fit its format.

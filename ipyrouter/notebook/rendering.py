@@ -55,7 +55,7 @@ def _incidents(answer: Answer) -> list[str]:
 
 
 def _toy(answer: Answer) -> str:
-    """Return what the badge says of the local model: that it is a toy, and why it answered if nobody chose it."""
+    """Return the badge's words on the local model: that it is a toy, and why it answered if it was not chosen."""
     if Candidate(answer.provider, answer.model) != LOCAL_MODEL:
         return ""
     return NO_KEY if NO_KEY in answer.notes else TOY
@@ -150,7 +150,7 @@ def waiting_bundle(words: str) -> Bundle:
 
 
 def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
-    """Return the bundle of a request whose every candidate failed, with what the last one had said."""
+    """Return the bundle of a request whose every candidate failed, with the last one's partial answer."""
     words = f"no complete answer after {count(attempts, 'attempt')}; the error below says why"
     return _bundle(_line(_chip("failed", _ERROR) + words), f"[failed] {words}", partial_body(text, fmt), ())
 

@@ -61,13 +61,13 @@ def read_words(body: Any) -> Words:
 
 
 def short(text: str) -> str:
-    """Return a text that is not longer than a message may be."""
+    """Return a string, cut to the length of a message."""
     text = _one_line(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _one_line(text: str) -> str:
-    """Return a text as one line without control characters; of an HTML page, its title."""
+    """Return a string as one line without control characters; of an HTML page, its title."""
     text = text[:_MOST_READ]
     if re.search(r"<html|<!doctype", text, re.IGNORECASE):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE) or re.search(r"<(?:h1|body)[^>]*>([^<]+)", text)
@@ -77,7 +77,7 @@ def _one_line(text: str) -> str:
 
 
 def _decode(text: Any) -> Any:
-    """Return the JSON in a text, or the text: gateways hand on another server's error as a text."""
+    """Return the JSON in a string, or the string: gateways pass on another server's error as a string."""
     if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)
@@ -116,7 +116,7 @@ def _of_object(value: dict[str, Any], depth: int) -> Iterator[str]:
 
 
 def _gather(value: Any, texts: dict[str, list[str]], depth: int = 0) -> None:
-    """Collect codes and names of parameters, wherever they stand."""
+    """Collect codes and names of parameters, at any depth."""
     value = _decode(value)
     if depth > _DEEPEST or len(texts["codes"]) + len(texts["parameter"]) > _MOST_CODES:
         return

@@ -46,7 +46,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """Why and until when (the clock's monotonic seconds) a candidate is not asked; ``faults`` counts those in a row."""
+    """Why and until when (the clock's monotonic seconds) a candidate is skipped; ``faults`` counts those in a row."""
 
     until: float
     reason: Reason
@@ -141,7 +141,7 @@ class Breaker:
     def bypasses(
         self, steps: tuple[Step, ...], answering: Candidate | None, known: Mapping[Candidate, Reason] | None = None
     ) -> tuple[Bypass, ...]:
-        """Return the candidates before the answering one (None: all) that do not answer, and why: known, or of old."""
+        """Return the candidates before the answering one (None: all) that were skipped, with the reasons."""
         reasons: dict[Candidate, Reason] = {}
         for step in steps:
             if step.candidate == answering:

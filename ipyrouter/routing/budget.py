@@ -25,7 +25,7 @@ _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 class Refusal:
     """Why a budget forbids a call, in words.
 
-    ``unpriced`` where no price is known to keep it with, ``unknown`` where nobody knows what is spent of it.
+    ``unpriced`` where no price is known to keep it with, ``unknown`` where it is not known what is spent of it.
     """
 
     reason: str
@@ -35,7 +35,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Hold:
-    """Money that is held for one call. Whoever makes the call sets ``spent`` to its dollars; None: nobody knows."""
+    """Money that is held for one call. The caller sets ``spent`` to its dollars; None: unknown."""
 
     spent: Decimal | None = None
 
@@ -118,7 +118,7 @@ class Budget:
         return None
 
     def left(self) -> dict[str, Decimal | None]:
-        """Return the dollars left of each budget that spans more than a call; None where nobody knows."""
+        """Return the dollars left of each budget that spans more than a call; None where it is unknown."""
         left: dict[str, Decimal | None] = {}
         for limit in self._spans():
             used = self._ledger.used(limit, self._session)
@@ -152,7 +152,7 @@ class Budget:
             if isinstance(reserved, Unavailable):
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}", unknown=True)
             left = until - self._clock.monotonic()
-            # What this very request holds is no other call's, and does not come back before its end.
+            # What this very request holds belongs to no other call, and does not come back before its end.
             if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}")
             interrupts.sleep(min(next(waits), left))
@@ -181,7 +181,7 @@ class Budget:
 def _unknown(unavailable: Unavailable) -> str:
     limit = unavailable.limit
     budget = f"the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
-    return f"and nobody knows what is left of {budget}: {unavailable.reason}"
+    return f"and it is unknown what is left of {budget}: {unavailable.reason}"
 
 
 def _shortage(refusal: base.Refusal) -> str:

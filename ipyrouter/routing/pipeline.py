@@ -232,7 +232,7 @@ class Pipeline:
     # --- a dry run ---
 
     def _next_step(self, request: Request, plan: Plan) -> tuple[Step, TierPlan, list[str]]:
-        """Return the step that would be taken now, its tier, and what the user would be told."""
+        """Return the step that would be taken now, its tier, and the notes for the user."""
         notes: list[str] = []
         tier: TierPlan | None = plan.first
         while tier is not None:

@@ -254,7 +254,7 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
     for candidate in candidates:
         provider = config.providers[candidate.provider]
         deadlines = settings.deadlines
-        if provider.embedded:  # this machine computes: being slow is no sign of a fault
+        if provider.embedded:  # this machine computes: being slow is not a sign of a fault
             deadlines = replace(deadlines, first_byte=deadlines.total, idle=deadlines.total)
         elif not provider.stream:  # the first byte comes with the last
             deadlines = replace(deadlines, first_byte=deadlines.total)

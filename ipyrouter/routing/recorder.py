@@ -134,7 +134,7 @@ class RequestRun:
         self.notes += [line for line in dict.fromkeys(lines) if line not in self.notes]
 
     def begin(self, step: Step, window: Callable[[], int | None]) -> OpenAttempt:
-        """Begin an attempt, which is recorded from now on; whoever looks on learns which model is waited for.
+        """Begin an attempt, which is recorded from now on; the display learns which model is waited for.
 
         Args:
             step: The call that is made.

@@ -1,4 +1,4 @@
-"""The cache, and one request in flight for each: whoever asks the same waits for the answer that is on its way."""
+"""The cache, and one request in flight for each: the same request again waits for its answer."""
 
 from __future__ import annotations
 

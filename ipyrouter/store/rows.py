@@ -27,7 +27,7 @@ MOST_DOLLARS = Decimal(MOST_PICO) / 10**12
 MOST_SECONDS = 10.0**6
 EARLIEST, LATEST = 0, 32_503_680_000_000_000  # microseconds: 1970 to 3000
 ANSWERED = ("ok", "weak", "refused", "cached")
-"""The statuses of an attempt that gave its request an answer, if no later attempt did and nobody stopped it."""
+"""The statuses of an attempt that gave its request an answer, if no later attempt did and it was not stopped."""
 COOLING_DOWN = "cooling_down"
 """The error_kind of a row that stands for no call: every candidate was cooling down, or a budget forbade it."""
 
@@ -81,7 +81,7 @@ class Column:
         return f"{self.name} {self.kind.sql} NOT NULL{' DEFAULT 0' if self.later else ''}"
 
 
-# --- values at the door: whatever was said, what is stored can be summed and read ---
+# --- values at the door: whatever comes in, what is stored can be summed and read ---
 
 
 def count(value: Any) -> int:
@@ -90,7 +90,7 @@ def count(value: Any) -> int:
 
 
 def pico(amount: Decimal | None) -> int | None:
-    """Return dollars in whole 1e-12 dollars within their bounds; None for what is no amount."""
+    """Return dollars in whole 1e-12 dollars within their bounds; None for what is not an amount."""
     if amount is None or not amount.is_finite() or amount < 0:
         return None
     return to_pico(amount) if amount < MOST_DOLLARS else MOST_PICO

@@ -226,7 +226,7 @@ def excerpt(value: object) -> str:
 
 
 def message(text: str) -> str:
-    """Return another library's words without what could be a key, wherever it stands in them."""
+    """Return another library's words without what could be a key."""
     return re.sub(r"[^\s'\"]{8,}", lambda word: "[hidden]" if like_secret(word[0]) else word[0], scrub(text))
 
 
@@ -239,7 +239,7 @@ def name(word: str) -> str:
 
 
 class Address(str):
-    """An address that is itself for whoever opens it, but shows no password and no key when it is printed or pickled.
+    """An address for the code that opens it, which shows no password and no key when it is printed or pickled.
 
     ``str()``, ``repr()`` and f-strings give what may be shown; concatenation and URL parsers see the real characters.
     """

@@ -2,7 +2,7 @@ r"""An answer is text from a stranger: here it becomes Markdown that can neither
 
 Front ends read Markdown differently (JupyterLab and nbconvert take formulas out before they look for code, bare
 addresses swallow backticks, a tag that stands alone makes backticks mean nothing), and most of them let HTML through.
-So nothing is searched for and cut out. The answer is parsed, and what is known is written anew, so that it depends on
+So nothing is searched for and cut out. The answer is parsed, and what is known is rewritten, so that it depends on
 no reader's rules:
 
 - Outside fences and formulas every character that could mean something is a character reference. Whatever a reader
@@ -92,7 +92,7 @@ def inert(text: str) -> str:
 
 
 def fence_for(text: str) -> str:
-    """Return the backticks of a fence around a text, more than stand in a row inside it."""
+    """Return the backticks of a fence around a string, more than stand in a row inside it."""
     return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 

@@ -213,7 +213,7 @@ def test_a_key_that_cannot_be_a_header_is_refused_by_its_variable(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("CANARY_LOGIN", key)
     router = Router(settings(server, sdk, "ok", stream=True))
-    with pytest.raises(RouteError, match="the value of CANARY_LOGIN is no key") as caught:
+    with pytest.raises(RouteError, match="the value of CANARY_LOGIN is not a key") as caught:
         router.route("Explain closures")
     assert "\n" not in str(caught.value)
     assert not requests
@@ -224,7 +224,7 @@ def test_a_key_that_cannot_be_a_header_is_refused_by_its_variable(
     )
     assert cli.main(["doctor"]) == 1
     out = capsys.readouterr().out
-    assert "LOOK  provider c: the value of CANARY_LOGIN is no key" in out
+    assert "WARN  provider c: the value of CANARY_LOGIN is not a key" in out
     clean(out)
 
 

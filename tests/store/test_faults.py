@@ -209,7 +209,7 @@ def test_a_blocked_call_says_what_to_do_where_nothing_is_known(make_router: Make
     first.close()
     router = make_router(budget={"day": 1, "action": "block"})
     with locked(router.store, home):  # type: ignore[arg-type]
-        with pytest.raises(BudgetError, match=r"nobody knows what is left of the budget of \$1\.00 for today.*locked"):
+        with pytest.raises(BudgetError, match=r"it is unknown what is left of the budget of \$1\.00 for today.*locked"):
             router.route("Explain generators")
         assert router.guard().left() == {"today": None}
         with pytest.raises(BudgetError, match=r'set budget\.action = "downgrade"'):

@@ -29,7 +29,7 @@ class Figures:
     ``times`` and ``totals`` are what was spent up to each moment (UTC). ``unpriced`` counts the calls, ``unsaved`` the
     cached answers of unknown price. ``against_power`` is what the power tier's first model that is not retired would
     have cost more, for the requests whose own cost is known, None where that model's price is not known;
-    ``not_compared`` counts the other requests. ``left`` is None where nobody knows what a budget leaves.
+    ``not_compared`` counts the other requests. ``left`` is None where it is not known what a budget leaves.
     """
 
     title: str

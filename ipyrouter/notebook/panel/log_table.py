@@ -18,7 +18,7 @@ _SHORTEN = {"prompt": 8, "model": 12}  # to no fewer characters
 
 
 class Readable(pd.DataFrame):
-    """A table whose texts mean themselves: a $ in a prompt is no maths. In a terminal it is as wide as that."""
+    """A table whose strings are shown literally: a $ in a prompt is not maths. In a terminal it takes its width."""
 
     def __repr__(self) -> str:
         """Leave out what matters least, and name it: pandas would leave out what stands in the middle."""
@@ -45,7 +45,7 @@ class Readable(pd.DataFrame):
 
 
 def newest(store: RequestLog, log_filter: LogFilter, rows: int) -> pd.DataFrame:
-    """Return rows of the log, newest first, as texts: what was asked when, of which model, and what it cost.
+    """Return rows of the log, newest first, as strings: the time, prompt, model and cost of each call.
 
     Raises StoreError.
     """

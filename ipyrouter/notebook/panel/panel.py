@@ -46,7 +46,7 @@ class Panel:
         self._rows = 0  # of the log, as filtered
         self._last_draw = -_INTERVAL
         self._dirty = False
-        self._has_views = False  # a front end has told that it shows the controls
+        self._has_views = False  # a front end has reported that it shows the controls
         self._lock = threading.Lock()
         self._when = _dropdown("when", [_ALL, _SESSION])
         self._tier = _dropdown("tier", [_ALL, *TIERS])
@@ -93,7 +93,7 @@ class Panel:
         self._draw(figures)
 
     def flush(self) -> None:
-        """Show what came since the last redraw: the cell is over. A fault is told below the controls."""
+        """Show what came since the last redraw: the cell is over. A fault is shown below the controls."""
         if not self._dirty:
             return
         try:
@@ -126,7 +126,7 @@ class Panel:
             self._redraw()
 
     def _redraw(self) -> None:
-        """Redraw figures and table, unless nobody looks or another thread is at it."""
+        """Redraw figures and table, unless no view is open or another thread is redrawing."""
         if self._has_views and not self.controls._view_count:
             return
         if not self._lock.acquire(blocking=False):
@@ -160,7 +160,7 @@ class Panel:
             rows = store.page(self._log_filter(), _PAGE, skip=self._page * _PAGE)
         if rows and self._page == len(self._after) - 1:
             self._after.append(rows[-1].key)
-        # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
+        # Users without a mouse scroll with the keyboard, so the region takes the focus.
         region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{log_rows.html(rows)}</div>'
         self._table.value = region if rows else "<p>The log has no such row yet.</p>"
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"

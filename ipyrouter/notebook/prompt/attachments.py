@@ -1,6 +1,6 @@
 """`--with` and `--error`: what a user hands over beside the prompt. Bounded, and without keys and home paths.
 
-Each piece is a code block, so that the classifier takes it for what it is: pasted, not asked.
+Each piece is a code block, so that the classifier takes it for what it is: pasted material, not the request.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def variables(names: str, namespace: Mapping[str, Any]) -> list[Piece]:
         except Exception as error:  # noqa: BLE001  a stranger's class may raise anything when it is looked at
             raise UsageError(
                 f"--with: {name!r} cannot be described: looking at it raised {type(error).__name__}.",
-                "Send a text or a table made of it.",
+                "Send a string or a table made of it.",
             ) from None
     return pieces
 

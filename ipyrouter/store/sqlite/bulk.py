@@ -80,7 +80,7 @@ def _query(condition: str, *, content: bool, checked: bool) -> str:
         # A damaged id may hold a comma.
         *(f"group_concat({f'hex({_source(column)})' if checked else _source(column)})" for column in _IDS),
         f"group_concat(json_array({names}), char({ord(_NEXT)}))",
-        # Lengths in bytes and one blob, because a text may hold any separator, and NUL.
+        # Lengths in bytes and one blob, because a string may hold any separator, and NUL.
         *(f"group_concat(IFNULL(length(CAST({text} AS BLOB)), {_UNKNOWN}))" for text in texts),
         *(f"CAST(group_concat({text}, '') AS BLOB)" for text in texts),
     ]
@@ -124,7 +124,7 @@ class BulkReader:
         return places
 
     def bounds(self, places: list[Place]) -> list[Bounds]:
-        """Return the parts between places, as half-open ranges that hold all of the time that is asked for."""
+        """Return the parts between places, as half-open ranges that hold all of the filter's time."""
         ends = [(self._span[0], ""), *sorted(set(places)), (self._span[1], "")]
         return list(itertools.pairwise(ends))
 

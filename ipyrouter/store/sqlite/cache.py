@@ -44,12 +44,12 @@ class Cache:
         hit, other = self._look_up(keys, claim, owner, max_age_days)
         if hit is not None:
             return hit
-        if other is not None:  # whoever waits looks often: only reading
+        if other is not None:  # a waiting request looks often: only reading
             return other
         now, monotonic = microseconds(self._clock.now()), self._clock.monotonic()
 
         def write(sql: sqlite3.Connection) -> CachedAnswer | Claim:
-            # Once more, now that nobody else can write: the answer may have come in between.
+            # Once more, now that no other process can write: the answer may have come in between.
             if hits := _find(sql, keys, max_age_days, now):
                 return _first(hits)
             drop_lapsed(sql, "claims", now, monotonic)

@@ -23,7 +23,7 @@ Work = Callable[[sqlite3.Connection], T]
 FileId = tuple[int, int]
 
 NO_FILE: FileId = (0, 0)
-OUT_OF_REACH: FileId = (-1, -1)  # nobody can tell what is at the path
+OUT_OF_REACH: FileId = (-1, -1)  # the file system does not say what is at the path
 _IDLE = 4  # connections that are kept open
 _PAUSE = 0.25  # seconds that SQLite itself waits for another writer before it lets us look around
 _FORK_PATIENCE = 30.0  # seconds that a fork waits for the steps under way

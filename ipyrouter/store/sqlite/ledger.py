@@ -148,7 +148,7 @@ class Ledger:
         return total
 
     def _sound_books(self, sql: sqlite3.Connection, limits: Sequence[Limit], session: Session) -> _Books | None:
-        """Read what the database says of the budgets, whose counters are computed anew if they are damaged."""
+        """Read what the database says of the budgets, whose counters are recomputed if they are damaged."""
         books = self._books(sql, limits, session)
         if books is not None:
             return books

@@ -103,7 +103,7 @@ class LogReader:
         return list({(call.provider, call.model): call for call in calls}.values())
 
     def _read_sums(self, work: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
-        """Return what work gives; sums that are damaged are computed anew first."""
+        """Return what work gives; sums that are damaged are recomputed first."""
         if any(self._database.read(lambda sql: [figures.is_damaged(sql)])):
             self._database.write(schema.rebuild, lambda: None)
         return self._database.read(work)

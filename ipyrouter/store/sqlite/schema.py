@@ -1,8 +1,8 @@
 """The tables of the current version, and the triggers that keep the sums and the budgets' counters with the log.
 
 The sums hold one row an hour, session, tier, model and status: a report or a budget reads some thousand of them instead
-of a million rows of the log. Triggers, not Python, keep them, so that they agree with the log whoever writes to it, and
-in the same transaction. Whatever stands in a damaged row is worth what the log shows of it: nothing, or not known.
+of a million rows of the log. Triggers, not Python, keep them in the same
+transaction, so that they always agree with the log. A damaged value counts as the log shows it: nothing, or not known.
 """
 
 from __future__ import annotations

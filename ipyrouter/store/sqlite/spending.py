@@ -57,11 +57,11 @@ class LastKnown:
         _all.add(self)
 
     def after_fork_in_child(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Begin with a free lock."""
         self._lock = threading.Lock()
 
     def spent(self, names: Iterable[str], pico: int) -> None:
-        """Note what this process has spent, wherever that is recorded."""
+        """Note what this process has spent, on the disk or in memory."""
         with self._lock:
             for name in names:
                 self._since[name] += pico
@@ -70,7 +70,7 @@ class LastKnown:
         """Take in what the databases say of a counter; return how much it is.
 
         Where a new file has taken the place of the one that was read before, it holds no less. Where the new one marks
-        the counter as ``lost``, and nothing was read before, nobody knows: None.
+        the counter as ``lost``, and nothing was read before, it is unknown: None.
         """
         with self._lock:
             before = self._read.get(name)
@@ -87,7 +87,7 @@ class LastKnown:
     def last(self, counter: Counter, *, empty: bool) -> int | None:
         """Return how much a counter was when last read and what was spent since; None if it never was.
 
-        ``empty`` tells that there is no file, so that nothing can have been spent before this process began.
+        ``empty`` says that there is no file, so that nothing can have been spent before this process began.
         """
         with self._lock:
             if (before := self._read.get(counter.name)) is not None:
