@@ -142,11 +142,11 @@ def _doctor() -> int:
     router.close()
     for good, line in findings:
         print(f"{'ok  ' if good else 'WARN'}  {line}")
-    looks = count(sum(not good for good, _ in findings), "point")
+    issues = count(sum(not good for good, _ in findings), "issue")
     if any(good is False for good, _ in findings):
-        print(f"{looks} to look at.")
+        print(f"{issues} found.")
         return 1
-    print("All is well." if all(good for good, _ in findings) else f"Nothing is broken; {looks} to look at.")
+    print("All is well." if all(good for good, _ in findings) else f"Nothing is broken; {issues} to check.")
     return 0
 
 

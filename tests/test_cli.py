@@ -52,7 +52,7 @@ def test_doctor_on_a_fresh_machine(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for part in ("Python 3.", "openai ", "config.toml (not there", "WARN  provider openai: OPENAI_API_KEY is not set",
                  "local model: ", "WARN  toy model (SmolLM2-135M): no key is set; the local model answers",
-                 "Nothing is broken; 3 points to look at."):  # fmt: skip
+                 "Nothing is broken; 3 issues to check."):  # fmt: skip
         assert part in out
     assert not [line for line in out.splitlines() if line.startswith("ok") and "not set" in line]
 
@@ -64,7 +64,7 @@ def test_doctor_with_one_key_of_two(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     out = capsys.readouterr().out
     assert "ok    provider openai: OPENAI_API_KEY is present" in out
     assert "WARN  provider anthropic: ANTHROPIC_API_KEY is not set; its models are skipped in fast, mid, power" in out
-    assert "Nothing is broken; 1 point to look at." in out
+    assert "Nothing is broken; 1 issue to check." in out
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-two-of-two")
     assert cli.main(["doctor"]) == 0
     assert "All is well." in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a lesson sees of a prompt: its words and pairs of words, hashed, and its shape."""
+"""What a lesson sees of a prompt: its words and pairs of words, as hashes, and its shape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def words_of(text: str) -> list[str]:
     return ["0" if word.isdigit() else word for word in _WORD.findall(text.lower())]
 
 
-def hashed(words: list[str]) -> list[int]:
+def buckets_of(words: list[str]) -> list[int]:
     """Return the buckets of the distinct words and pairs of neighbours; the first word's neighbour is the beginning."""
     pairs = (f"{before} {word}" for before, word in zip(["^", *words], words, strict=False))
     return [crc32(text.encode("utf-8", "replace")) % BUCKETS for text in dict.fromkeys((*words, *pairs))]

@@ -32,7 +32,7 @@ MISPLACED = "%route"
 _HANDS_ON = ("=", "return", "yield")
 _ROUTE = re.compile(r"%\s*route\s*(.*)", re.DOTALL)
 _CELL = re.compile(r"%%route(?:\s+(.*))?$", re.DOTALL)
-_INSERTED = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}|--with[=\s]\s*[\"']?(\w+(?:\s*,\s*\w+)*)")
+_NAMES = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}|--with[=\s]\s*[\"']?(\w+(?:\s*,\s*\w+)*)")
 _HELP = re.compile(r"run_line_magic\('pinfo2?', (.*)\)")
 
 
@@ -85,7 +85,7 @@ def _magic(tokens: Sequence[TokenInfo]) -> int | None:
 
 
 def _names(text: str) -> Iterator[str]:
-    for inserted, sent_along in _INSERTED.findall(text):
+    for inserted, sent_along in _NAMES.findall(text):
         for name in re.split(r"\s*,\s*", inserted or sent_along):
             if name.isidentifier() and not keyword.iskeyword(name):
                 yield name

@@ -134,8 +134,8 @@ class Report:
     def _tables(self) -> list[tables.Table]:
         all_tables = [_figures("tier", self.tiers), _figures("model", self.models)]
         all_tables += [
-            _ranked("most expensive requests", self.most_expensive),
-            _ranked("slowest requests", self.slowest),
+            _ranking("most expensive requests", self.most_expensive),
+            _ranking("slowest requests", self.slowest),
         ]
         return [table for table in all_tables if table.rows]
 
@@ -157,7 +157,7 @@ def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
     return tables.Table(f"by {of}", head, rows)
 
 
-def _ranked(title: str, frame: pd.DataFrame) -> tables.Table:
+def _ranking(title: str, frame: pd.DataFrame) -> tables.Table:
     rows: list[tuple[str, ...]] = [
         (f"{time:%m-%d %H:%M:%S}", model, _cost(cost, unpriced), seconds(latency), prompt)
         for time, model, cost, latency, prompt, unpriced in frame.itertuples(index=False)

@@ -146,11 +146,11 @@ class Breaker:
         for step in steps:
             if step.candidate == answering:
                 break
-            if (reason := (known or {}).get(step.candidate) or self._remembered(step.candidate)) is not None:
+            if (reason := (known or {}).get(step.candidate) or self._reason_of(step.candidate)) is not None:
                 reasons[step.candidate] = reason
         return tuple(reasons.items())
 
-    def _remembered(self, candidate: Candidate) -> Reason | None:
+    def _reason_of(self, candidate: Candidate) -> Reason | None:
         """Return why a candidate is not asked, if it is not."""
         with self._lock:
             if candidate.provider in self._disabled and not self._key_changed(candidate.provider):

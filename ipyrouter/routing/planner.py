@@ -85,7 +85,7 @@ class Planner:
         Raises UsageError for a model that is not known.
         """
         if request.model is not None:
-            named = self._named(request, tier)
+            named = self._plan_model(request, tier)
             return Plan(named, {}, None if named.steps else no_model(self.config, request, named.tier))
         tiers = {name: self._tier(request, name) for name in TIERS}
         first = self._nearest(tiers, tier)
@@ -105,7 +105,7 @@ class Planner:
             return replace(plan, cacheable=(*first.cacheable, *plan.cacheable), standing=(*plan.standing, note))
         return first
 
-    def _named(self, request: Request, tier: TierName) -> TierPlan:
+    def _plan_model(self, request: Request, tier: TierName) -> TierPlan:
         """Return the plan for a model that the user named.
 
         It is asked, and counted, under the tier whose chain holds it: the one that is named too, else the cheapest.

@@ -349,15 +349,15 @@ DTYPES = {
 
 # --- what a saved notebook keeps of an attempt ---
 
-_SAVED = tuple(column for column in ATTEMPTS if column.notebook is not None)
+_NOTEBOOK_COLUMNS = tuple(column for column in ATTEMPTS if column.notebook is not None)
 _LONGEST_NAME = 300  # bytes
 
 
 def to_notebook(attempt: Attempt) -> dict[str, Any]:
     """Return the attempt's columns that a notebook keeps: no text, dollars as a decimal string."""
     saved = {}
-    for column in _SAVED:
-        assert column.attempt is not None  # noqa: S101  _SAVED is part of ATTEMPTS
+    for column in _NOTEBOOK_COLUMNS:
+        assert column.attempt is not None  # noqa: S101  _NOTEBOOK_COLUMNS is part of ATTEMPTS
         value = column.attempt(_Attempt(attempt))
         if column.kind is Kind.PICO and value is not None:
             value = format(value.normalize(), "f")
@@ -373,10 +373,10 @@ def from_notebook(saved: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError, TypeError, ArithmeticError, LookupError: for what cannot be.
     """
-    return {column.name: _checked(column, saved[str(column.notebook)]) for column in _SAVED}
+    return {column.name: _check(column, saved[str(column.notebook)]) for column in _NOTEBOOK_COLUMNS}
 
 
-def _checked(column: Column, value: Any) -> Any:
+def _check(column: Column, value: Any) -> Any:
     if value is None and column.null:
         return None
     if column.kind is Kind.FLAG:

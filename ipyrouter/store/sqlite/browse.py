@@ -12,7 +12,7 @@ from ipyrouter.store.sqlite import schema
 from ipyrouter.store.sqlite.filters import Span, conditions, span_of
 
 _PROMPT = 1000  # characters
-_SENT = f"status != 'cached' AND error_kind IS NOT '{COOLING_DOWN}'"
+_IS_CALL = f"status != 'cached' AND error_kind IS NOT '{COOLING_DOWN}'"
 
 
 def page(sql: sqlite3.Connection, log_filter: LogFilter, rows: int, before: RowKey | None, skip: int) -> list[LogRow]:
@@ -122,7 +122,7 @@ def last_calls(sql: sqlite3.Connection) -> list[LastCall]:
     last = "SELECT provider, model, MAX(hour) FROM sums WHERE sent > 0 GROUP BY provider, model"
     query = (
         "SELECT time, status, error FROM attempts WHERE time >= ? AND time < ? AND provider = ? AND model = ?"
-        f" AND {_SENT} ORDER BY time DESC, answer_id DESC, n DESC LIMIT 1"
+        f" AND {_IS_CALL} ORDER BY time DESC, answer_id DESC, n DESC LIMIT 1"
     )
     for provider, model, hour in sql.execute(last).fetchall():
         if not (isinstance(provider, str) and isinstance(model, str)):

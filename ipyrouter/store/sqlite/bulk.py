@@ -172,7 +172,7 @@ class BulkReader:
 
     def table(self, parts: list[Part]) -> LogTable:
         """Return parts as one table."""
-        part = self._joined(parts)
+        part = self._join(parts)
         used, codes = np.unique(part.codes, return_inverse=True)
         combinations = [self._combinations[code] for code in used]
         categories = {
@@ -183,13 +183,13 @@ class BulkReader:
 
     def in_order(self, pieces: list[Part]) -> Part:
         """Return the pieces of one part, which may come from the disk and from memory, as one, oldest first."""
-        part = self._joined(pieces)
+        part = self._join(pieces)
         if len(pieces) < 2:
             return part
         order = np.argsort(part.columns["time"], kind="stable")  # an answer's attempts share its time, and their order
         return Part({name: values[order] for name, values in part.columns.items()}, part.codes[order])
 
-    def _joined(self, parts: list[Part]) -> Part:
+    def _join(self, parts: list[Part]) -> Part:
         names = [(column.name, _kind(column)) for column in (*_NUMBERS, *_IDS, *(_TEXTS if self._content else ()))]
         return Part(
             {

@@ -40,7 +40,7 @@ def month_begins(now: int) -> int:
     return microseconds(moment(now).replace(day=1, hour=0, minute=0, second=0, microsecond=0)) // schema.DAY
 
 
-def touched(session: str, now: int) -> tuple[str, str]:
+def counters_of(session: str, now: int) -> tuple[str, str]:
     """Return the counters that spending changes."""
     return f"day:{now // schema.DAY}", f"session:{session}"
 
@@ -124,7 +124,7 @@ def write(sql: sqlite3.Connection, counters: dict[str, int]) -> None:
     sql.executemany(query, [(name, value, rest, value + rest) for name, value, rest in parts])
 
 
-def of_damaged(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
+def salvage(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
     """Return what can be read of the spending in a damaged database, by counter, and whether that is all of it."""
     try:
         counted = read(damaged)
@@ -136,7 +136,7 @@ def of_damaged(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
     try:
         for time, session, pico in damaged.execute("SELECT time, session, cost_pico FROM attempts"):
             if type(time) is int and type(pico) is int and 0 < pico <= rows.MOST_PICO:
-                for name in touched(session, time):
+                for name in counters_of(session, time):
                     spent[name] += pico
     except (sqlite3.Error, UnicodeError, MemoryError):
         return dict(spent), False
