@@ -25,7 +25,13 @@ def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Class
     (``adjust``). "hybrid": the article's signals where one matches, the model elsewhere. A function gets the prompt and
     returns a Classification, a difficulty in [0, 1] or a tier's name.
 
-    Raises UsageError if the function returns something else.
+    Args:
+        prompt: The prompt, as it would be sent.
+        config: Its mode, signals and thresholds.
+        adjust: Maps (prompt, difficulty) to the difficulty that the user's own outcomes have taught.
+
+    Raises:
+        UsageError: The user's function returned something else.
     """
     if config.mode == "rules":
         return rules.classify(prompt, config.signals)

@@ -190,7 +190,11 @@ def classify(
 ) -> Classification:
     """Return the tier of a prompt by the learned model.
 
-    ``adjust`` maps (prompt, difficulty) to the difficulty that the user's own outcomes have taught.
+    Args:
+        prompt: The prompt, as it would be sent.
+        fast_below: The difficulty in [0, 1] below which a prompt is fast.
+        power_above: The difficulty in [0, 1] above which a prompt is power.
+        adjust: Maps (prompt, difficulty) to the difficulty that the user's own outcomes have taught.
     """
     model = shipped()
     reading = model.read(prompt)

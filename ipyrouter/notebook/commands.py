@@ -315,9 +315,17 @@ def _rebuild_log(line: Line) -> None:
 
 
 def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
-    """Write the log, whole or part by part, to a .csv, .json or .parquet file; return the number of rows.
+    """Write the log to a file.
 
-    Raises UsageError.
+    Args:
+        log: The log, whole or in parts.
+        path: The file; its ending is .csv, .json or .parquet.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: The format is unknown, or the file cannot be written.
     """
     import pandas as pd
 

@@ -87,9 +87,15 @@ class Pricing:
         return self.cost(candidate, Usage(input_tokens, output_tokens)).amount
 
     def bound(self, candidate: Candidate, input_tokens: int, output_tokens: int) -> Decimal | None:
-        """Return the most dollars a call can cost: every input token at the most expensive of the input rates.
+        """Return the most dollars that a call can cost: every input token at the most expensive of the input rates.
 
-        None where no price is known, or another model than the candidate has answered for it at an unknown price.
+        Args:
+            candidate: A provider and a model.
+            input_tokens: At most so many.
+            output_tokens: At most so many, reasoning included.
+
+        Returns:
+            Dollars; None where no price is known, or another model has answered for the candidate at an unknown price.
         """
         rates = dict(self.cost(candidate, Usage(input_tokens, output_tokens)).rates)
         if not rates or self.unknown(candidate):

@@ -29,7 +29,15 @@ def compare(store: RequestLog, config: Config, pricing: Pricing) -> pd.DataFrame
     its cache. Each counts every request that was answered; the router's cost and latency include the attempts before
     the answer. ``unpriced`` counts the calls without a known price: ``cost`` is then at least what stands there, NaN
     where none has a price. A latency is NaN where nothing was measured.
-    ``frame.attrs["assumption"]`` says what this assumes, and what was left out. Raises StoreError.
+    ``frame.attrs["assumption"]`` says what this assumes, and what was left out.
+
+    Args:
+        store: The log.
+        config: The chains of the tiers that are compared.
+        pricing: The prices of their models.
+
+    Raises:
+        StoreError: The database was written by a newer version.
     """
     models = {tier: baseline.model_of(config, tier) for tier in _STRATEGIES}
     steps = tuple(sorted({step for candidate in models.values() for step in pricing.thresholds(candidate)}))

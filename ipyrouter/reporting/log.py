@@ -51,7 +51,9 @@ def log_frame(
     ``since`` <= time < ``until``; dates and times without a zone are UTC. The conditions are SQLite's work, not
     pandas'; ``content=False`` halves time and memory.
 
-    Raises UsageError for an unknown condition or a date that is none, StoreError for a database of a newer version.
+    Raises:
+        UsageError: A condition is unknown, or a date is not valid.
+        StoreError: The database was written by a newer version.
     """
     for name in unknown:
         days = 'Use since= and until=, as in cost_log(since="2026-11-23", until="2026-11-24").'

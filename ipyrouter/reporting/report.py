@@ -170,10 +170,16 @@ def _cost(cost: float, unpriced: int) -> str:
 
 
 def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day") -> Report:
-    """Return the report of the day (None: today), or of the week from Monday or the month that it lies in, in UTC.
+    """Return the report of a span of the log.
 
-    ``span`` is "day", "week", "month" or "all". Raises UsageError for a date or span that is not valid, StoreError for
-    a database of a newer version.
+    Args:
+        store: The log.
+        day: The day, in UTC; default: today.
+        span: "day", the "week" (from Monday) or "month" that the day lies in, or "all".
+
+    Raises:
+        UsageError: The date or the span is not valid.
+        StoreError: The database was written by a newer version.
     """
     if span not in SPANS:
         raise UsageError(f"Unknown span {span!r}.", did_you_mean(span, SPANS))
