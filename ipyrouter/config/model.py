@@ -46,8 +46,8 @@ _PATIENCE = "it goes with the chains: how long their models may take"
 _PRICES = "budgets and the log would count other prices than yours"
 _TIERS = "it chooses among your tiers"
 _HIGHER = "higher than your own"
-_STORED = "what is stored on your machine, and for how long, is your choice"
-_SHOWN = "how answers are shown is your choice"
+_STORE_REASON = "what is stored on your machine, and for how long, is your choice"
+_DISPLAY_REASON = "how answers are shown is your choice"
 
 _SECONDS = Number(above=0, most=10**6)
 
@@ -273,21 +273,26 @@ class Config:
     budget: Budget = field(metadata=table(Budget))
     cache_enabled: bool = field(
         metadata=setting(
-            Flag(), "never", _STORED, "look into the cache and keep answers there", key="cache.enabled", trait="cache"
+            Flag(),
+            "never",
+            _STORE_REASON,
+            "look into the cache and keep answers there",
+            key="cache.enabled",
+            trait="cache",
         )
     )
     cache_ttl_days: float = field(
         metadata=setting(
             Number(above=0, most=10**5),
             "never",
-            _STORED,
+            _STORE_REASON,
             "days that an answer stays in the cache",
             key="cache.ttl_days",
         )
     )
     cache_max_mb: float = field(
         metadata=setting(
-            Number(above=0, most=10**9), "never", _STORED, "megabytes that the cache may take", key="cache.max_mb"
+            Number(above=0, most=10**9), "never", _STORE_REASON, "megabytes that the cache may take", key="cache.max_mb"
         )
     )
     log_content: bool = field(
@@ -298,12 +303,17 @@ class Config:
     )  # fmt: skip
     display_format: str = field(
         metadata=setting(
-            OneOf("markdown", "text"), "never", _SHOWN, "how answers are shown", key="display.format", trait="format"
+            OneOf("markdown", "text"),
+            "never",
+            _DISPLAY_REASON,
+            "how answers are shown",
+            key="display.format",
+            trait="format",
         )
     )
     display_stream: bool = field(
         metadata=setting(
-            Flag(), "never", _SHOWN, "show answers while they arrive", key="display.stream", trait="stream"
+            Flag(), "never", _DISPLAY_REASON, "show answers while they arrive", key="display.stream", trait="stream"
         )
     )
     tiers: Mapping[TierName, Tier] = field(metadata=table(Tier, "tier"))

@@ -150,7 +150,7 @@ def _models(line: Line) -> pd.DataFrame:
 
     config, pricing = line.router.config, line.router.pricing
     cooling = {name: reason for name, reason, _ in line.router.status()}
-    seen = {f"{last.provider}/{last.model}": last for last in line.router.store.last_calls()}
+    calls = {f"{last.provider}/{last.model}": last for last in line.router.store.last_calls()}
     rows = []
     for tier in TIERS:
         for place, candidate in enumerate(config.tiers[tier].chain, 1):
@@ -171,7 +171,7 @@ def _models(line: Line) -> pd.DataFrame:
                     "context": pricing.context_window(candidate),
                     "retires": retires or "",
                     "state": state or ("ready" if line.router.ready(candidate) else "no key"),
-                    "last seen": _last_call(seen.get(str(candidate))),
+                    "last seen": _last_call(calls.get(str(candidate))),
                 }
             )
     none_ready = config.chains_are_ours and not any(row["state"] == "ready" for row in rows)
