@@ -90,7 +90,7 @@ def main() -> None:
         print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
         schooling = school(folder)
         for name in data.PAIRS:
-            outcomes, without = data.outcomes(name, folder), _difficulty(_written(train(schooling, leave_out=[name])))
+            outcomes, without = data.outcomes(name, folder), _difficulty(_model_of(train(schooling, leave_out=[name])))
             _gaps(name, outcomes, without)
             _learned(outcomes, without)
     groups: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -105,11 +105,11 @@ def main() -> None:
                 held_back=False,
                 paraphrased=True,
             )
-            without = _difficulty(_written(train(school(folder, own=others))))
+            without = _difficulty(_model_of(train(school(folder, own=others))))
             _agreement(f"notebook requests, left out of the training: {title}", part, without, _by_length(others))
 
 
-def _written(arrays: Mapping[str, Any]) -> model.Model:
+def _model_of(arrays: Mapping[str, Any]) -> model.Model:
     from training.train import write
 
     with tempfile.TemporaryDirectory() as place:
@@ -237,13 +237,13 @@ def _learned(part: data.Outcomes, difficulty: Difficulty) -> None:
     rows += [(part.prompts[i], "power", part.strong[i]) for i in first]
     started = time.perf_counter()
     lesson = fit(rows, difficulty)
-    taken = time.perf_counter() - started
+    elapsed = time.perf_counter() - started
     before = np.array([difficulty(part.prompts[i]) for i in second])
     after = np.array([lesson.adjust(part.prompts[i], value) for i, value in zip(second, before, strict=True)])
     weak, strong = part.weak[second], part.strong[second]
     print(
         f"  after learn on half        {data.apgr(after, weak, strong):.3f}, "
-        f"before {data.apgr(before, weak, strong):.3f} ({len(rows)} rows in {taken:.1f} s)"
+        f"before {data.apgr(before, weak, strong):.3f} ({len(rows)} rows in {elapsed:.1f} s)"
     )
 
 
@@ -259,13 +259,13 @@ def _entropy(shares: list[float]) -> float:
 
 def _say_speed(name: str, prompts: list[str], pause: float) -> None:
     """Print the milliseconds of one classification; ``pause`` is the seconds between two."""
-    taken = []
+    times = []
     for prompt in prompts:
         time.sleep(pause)
         started = time.perf_counter()
         model.classify(prompt)
-        taken.append((time.perf_counter() - started) * 1000)
-    print(f"{name}: p50 {percentile(taken, 0.5):.3f} ms, p99 {percentile(taken, 0.99):.3f} ms")
+        times.append((time.perf_counter() - started) * 1000)
+    print(f"{name}: p50 {percentile(times, 0.5):.3f} ms, p99 {percentile(times, 0.99):.3f} ms")
 
 
 def _speed(prompts: list[str]) -> None:

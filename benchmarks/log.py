@@ -88,11 +88,12 @@ def _pages(router: Router, log_filter: LogFilter, name: str, skip: int) -> None:
 def _say(name: str, work: Callable[[], Any]) -> None:
     started, used = time.perf_counter(), time.process_time()
     result = work()
-    taken, used = time.perf_counter() - started, time.process_time() - used
+    elapsed, used = time.perf_counter() - started, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = f"{len(result):>9,} rows" if hasattr(result, "memory_usage") else ""
     print(
-        f"{name:<38} {taken:>7.2f} s, of the processor {used:>6.2f} s  peak so far {peak:>6,.0f} MB  {size}", flush=True
+        f"{name:<38} {elapsed:>7.2f} s, of the processor {used:>6.2f} s  peak so far {peak:>6,.0f} MB  {size}",
+        flush=True,
     )
 
 

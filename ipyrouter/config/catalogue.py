@@ -45,11 +45,11 @@ def services() -> Mapping[str, Service]:
     """Return the services by their names."""
     import tomllib  # not for `%load_ext`
 
-    found = {}
+    result = {}
     for name, table in tomllib.loads(_FILE.read_text("utf-8")).items():
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
-        found[name] = Service(name, **values)
-    return MappingProxyType(found)
+        result[name] = Service(name, **values)
+    return MappingProxyType(result)
 
 
 @functools.lru_cache(256)
