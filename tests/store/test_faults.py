@@ -317,7 +317,21 @@ def test_a_lost_part_of_the_schema_is_made_anew(disk_store: SQLiteStore, folder:
     assert store.warnings() == []
 
 
-ODD: list[Any] = ["x", b"\xff", b"", -(2**63), 2**63 - 1, -1, 1e300, "", "9" * 30, ","]
+ODD: list[Any] = [
+    "x",
+    b"\xff",
+    b"",
+    -(2**63),
+    2**63 - 1,
+    -1,
+    1e300,
+    0.5,
+    float("inf"),
+    -float("inf"),
+    "",
+    "9" * 30,
+    ",",
+]
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)
