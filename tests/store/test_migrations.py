@@ -24,6 +24,7 @@ from ipyrouter.reporting.report import report
 from ipyrouter.router import Router
 from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal
 from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.store.sqlite.migrations import VERSION
 from ipyrouter.types import Session
 from tests.conftest import run_python
 from tests.store.conftest import ManualClock, a_record
@@ -57,7 +58,7 @@ def test_every_row_is_there_as_it_was(store: SQLiteStore) -> None:
     rows = frame_of(store.log(LogFilter()))
     assert store.warnings() == []
     assert len(rows) == len(BEFORE["log"]) > 250
-    actual = rows.assign(time=rows["time"].dt.floor("ms")).to_json(
+    actual = rows.assign(time=rows["time"].dt.floor("ms"))[list(BEFORE["log"][0])].to_json(
         orient="records", date_format="iso", double_precision=15
     )
     assert json.loads(actual) == BEFORE["log"]
@@ -202,11 +203,11 @@ def test_a_newer_version_is_refused(store: SQLiteStore, old: Path) -> None:
     store.log(LogFilter())
     store.close()
     with sqlite3.connect(old / "ipyrouter.db") as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()
     before = (old / "ipyrouter.db").read_bytes()
     again = SQLiteStore(old)
-    with pytest.raises(StoreError, match=r"newer ipyrouter \(schema 3, this one knows 2\)"):
+    with pytest.raises(StoreError, match=rf"newer ipyrouter \(schema {VERSION + 1}, this one knows {VERSION}\)"):
         again.log(LogFilter())
     again.record(a_record(), None, 500)
     assert "newer ipyrouter" in again.warnings()[0]
