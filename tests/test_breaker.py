@@ -164,3 +164,15 @@ def test_a_reset_forgets_all(breaker: Breaker) -> None:
     breaker.reset()
     assert breaker.status() == []
     assert order(breaker, A1, B1) == [A1, B1]
+
+
+def test_an_answer_of_a_healthy_candidate_changes_nothing(breaker: Breaker) -> None:
+    breaker.record_success(A1)
+    assert breaker.status() == []
+
+
+def test_reasons_of_this_request_come_before_those_in_memory(breaker: Breaker) -> None:
+    fail(breaker, A1, "server")
+    steps = tuple(Step("mid", candidate, call=None, deadlines=None) for candidate in (A1, A2))
+    own = Reason("budget", "over budget", "a/one: over budget")
+    assert dict(breaker.bypasses(steps, A2, known={A1: own})) == {A1: own}
