@@ -101,6 +101,7 @@ def _values(option: Option, known: Known) -> Iterable[str]:
     if option.choices:
         return option.choices
     sources = {"model": known.models, "chat": known.chats, "with_": known.variables, "out": known.variables}
+    sources["schema"] = known.variables
     source = sources.get(option.dest)
     return source() if source else ()
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ipyrouter.notebook import rendering as render
@@ -257,6 +258,8 @@ class TerminalDisplay:
         if self._attempt == 0:
             self._write(sanitise.plain(shown.text))
         self._end_line()
+        if thinking := render.thinking_text(shown):
+            self._write(f"{thinking}\n")
         self._write(render.badge_text(answer) + "\n")
         for note in (*answer.notes, *shown.notes):
             self._write(sanitise.plain(note) + "\n")
@@ -303,7 +306,7 @@ class ConsoleDisplay(TerminalDisplay):
         bundle = render.answer_bundle(answer, shown)
         if self._attempt:
             self._end_line()
-            bundle["text/plain"] = render.answer_bundle(answer, Shown("", notes=shown.notes))["text/plain"]
+            bundle["text/plain"] = render.answer_bundle(answer, replace(shown, text=""))["text/plain"]
         WholeDisplay("")._show(bundle, render.metadata(answer))
 
     def _rewrites(self) -> bool:

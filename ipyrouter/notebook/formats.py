@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ipyrouter.errors import UsageError
-from ipyrouter.text.blocks import find_code, find_html, find_json
+from ipyrouter.text.blocks import LIST, find_code, find_html, find_json
 from ipyrouter.text.sanitise import plain
 from ipyrouter.types import Answer
 
@@ -30,11 +30,12 @@ _INSTRUCTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The text below the badge: Markdown, or a code block of ``language`` ("": no language)."""
+    """The text below the badge: Markdown, or a code block of ``language`` ("": no language); ``thinking`` is folded."""
 
     text: str
     language: str | None = None
     notes: tuple[str, ...] = ()
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,25 @@ def arriving(text: str, fmt: str) -> Shown:
     return Shown(text, "" if fmt in ("text", "json", "html") else None)
 
 
-def formatted(answer: Answer, fmt: str) -> Formatted:
-    """Return the answer in a format. Where it does not fit, the whole text is shown and ``error`` says why."""
+def with_thinking(shown: Shown, answer: Answer) -> Shown:
+    """Return what is shown, with the thinking or a note that there is none to show."""
+    if answer.thinking.strip():
+        return replace(shown, thinking=answer.thinking)
+    why = "it was not kept with the cached answer" if answer.cached else "its provider showed none"
+    return replace(shown, notes=(*shown.notes, f"There is no thinking of {answer.provider}/{answer.model}: {why}."))
+
+
+def formatted(answer: Answer, fmt: str, *, with_schema: bool = False) -> Formatted:
+    """Return the answer in a format. Where it does not fit, the whole text is shown and ``error`` says why.
+
+    Args:
+        answer: What was answered.
+        fmt: One of FORMATS.
+        with_schema: The answer's ``data`` is the value, whatever is shown.
+    """
+    if with_schema:
+        made = formatted(answer, fmt)
+        return Formatted(made.shown, answer.data)
     text = answer.text
     try:
         if fmt == "code":
@@ -68,6 +86,8 @@ def formatted(answer: Answer, fmt: str) -> Formatted:
             return Formatted(Shown(code, "python"), answer, cell=code)
         if fmt == "json":
             value = find_json(text)
+            if isinstance(value, dict) and value.keys() == {LIST}:  # as JSON mode, which knows objects only, is asked
+                value = value[LIST]
             return Formatted(Shown(_indented(value), "json"), value)
     except ValueError as error:
         return Formatted(

@@ -78,9 +78,12 @@ class RouterMagics(Magics):
             )
         prompt, system, pieces = self._written(parsed, cell, scope.variables)
         router = self._router()
-        fmt = parsed.format or router.config.display_format
+        schema = variables.schema(parsed.schema, scope.variables) if parsed.schema else None
+        if schema is not None and parsed.format in ("code", "html"):
+            raise UsageError(f"--schema makes JSON, which -f {parsed.format} cannot show.", "Leave one of the two out.")
+        fmt = parsed.format or ("json" if schema is not None else router.config.display_format)
         asked = {
-            "system": formats.instructed(system, fmt),
+            "system": formats.instructed(system, fmt) if schema is None else system,
             "history": place.history,
             "tier": parsed.tier,
             "model": parsed.model,
@@ -89,6 +92,10 @@ class RouterMagics(Magics):
             "cache": "off" if parsed.no_cache else "refresh" if parsed.refresh else "use",
             "escalate": False if parsed.no_escalate else None,
             "allow_large": parsed.yes,
+            "effort": parsed.effort,
+            "schema": schema,
+            "json": fmt == "json" and schema is None,
+            "show_thinking": parsed.show_thinking,
         }
         if parsed.dry_run:
             self._preview(router, prompt, asked, pieces)
@@ -165,11 +172,11 @@ class RouterMagics(Magics):
         self, router: Router, prompt: str, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
     ) -> tuple[Answer, Formatted]:
         """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
-        from ipyrouter.errors import Interrupted, RouteError
-        from ipyrouter.notebook.formats import Shown, arriving, formatted
+        from ipyrouter.errors import Interrupted, RouteError, SchemaError
+        from ipyrouter.notebook.formats import arriving, formatted, with_thinking
         from ipyrouter.routing.requests import make_request
 
-        make_request(prompt, **asked)  # what is wrong already needs no display
+        asked = {**asked, "schema": make_request(prompt, **asked).schema}  # what is wrong already needs no display
         if asked["model"]:
             router.config.candidate(asked["model"])
         bodiless = bare and fmt == "json"  # the object is the line's value, and not shown here as well
@@ -179,14 +186,16 @@ class RouterMagics(Magics):
         except Interrupted as stopped:
             display.finish(stopped.answer, arriving(stopped.answer.text, fmt))
             raise
-        except RouteError as error:
+        except (RouteError, SchemaError) as error:
             display.fail(len(error.attempts))
             raise
         except BaseException:
             display.fail(0)
             raise
-        made = self._once(formatted(answer, fmt))
-        display.finish(answer, Shown("") if bodiless and not made.error else made.shown)
+        made = self._once(formatted(answer, fmt, with_schema=asked["schema"] is not None))
+        if asked["show_thinking"]:
+            made = replace(made, shown=with_thinking(made.shown, answer))
+        display.finish(answer, replace(made.shown, text="") if bodiless and not made.error else made.shown)
         self._shown = answer.id
         return answer, made
 

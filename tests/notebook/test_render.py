@@ -65,6 +65,13 @@ def test_a_screen_reader_gets_a_sentence() -> None:
     assert "price unknown" in render.badge_sentence(dataclasses.replace(BASE, cost=None))
 
 
+def test_the_badge_says_how_much_was_thought() -> None:
+    thought = dataclasses.replace(BASE, usage=dataclasses.replace(BASE.usage, output_tokens=600, reasoning_tokens=450))
+    assert "600 out tokens (450 of them thinking)" in render.badge_text(thought)
+    assert "600 out, 450 of them thinking" in render.badge_sentence(thought)
+    assert "thinking" not in render.badge_text(BASE)
+
+
 def test_one_bundle_of_markdown_and_text_badge_first() -> None:
     bundle = bundle_of("Hello", "markdown")
     assert set(bundle) == {"text/markdown", "text/plain"}

@@ -25,7 +25,8 @@ def answer(writer: Writer) -> str:
         usage=Usage(1, 2), cached=False, latency=1, finish="stop", notes=(writer.name(),),
         classification=Classification("fast", 0.1, 0.9, ()),
     )  # fmt: skip
-    return render.answer_bundle(finished, Shown(finished.text))["text/markdown"]
+    thinking = writer.text() if writer.number(2) else ""
+    return render.answer_bundle(finished, Shown(finished.text, thinking=thinking))["text/markdown"]
 
 
 def arriving(writer: Writer) -> str:
