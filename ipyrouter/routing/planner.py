@@ -65,7 +65,7 @@ class Plan:
     def below(self, tier: TierName) -> TierPlan | None:
         """Return the strongest of the cheaper tiers that can be called."""
         cheaper = [self.others[name] for name in TIERS[: TIERS.index(tier)] if name in self.others]
-        return next((found for found in reversed(cheaper) if found.steps), None)
+        return next((plan for plan in reversed(cheaper) if plan.steps), None)
 
 
 class Planner:
@@ -88,7 +88,7 @@ class Planner:
         Raises UsageError for a model that is not known.
         """
         if request.model is not None:
-            named = self._named(request, tier)
+            named = self._plan_model(request, tier)
             return Plan(named, {}, None if named.steps else no_model(self.config, request, named.tier))
         tiers = {name: self._tier(request, name) for name in TIERS}
         first = self._nearest(tiers, tier)
@@ -96,19 +96,19 @@ class Planner:
 
     def _nearest(self, tiers: Mapping[TierName, TierPlan], tier: TierName) -> TierPlan:
         """Return the tier's plan, or that of the nearest tier that can be called: stronger ones first."""
-        wanted, rank = tiers[tier], TIERS.index(tier)
+        first, rank = tiers[tier], TIERS.index(tier)
         for name in (tier, *TIERS[rank + 1 :], *reversed(TIERS[:rank])):
-            found = tiers[name]
-            if not found.steps:
+            plan = tiers[name]
+            if not plan.steps:
                 continue
             if name == tier:
-                return found
+                return plan
             why = "; ".join(_lacks(self.config, self.config.tiers[tier].chain))
             note = f"No model of the tier {tier} can be called ({why}); {name} answers instead."
-            return replace(found, cacheable=(*wanted.cacheable, *found.cacheable), standing=(*found.standing, note))
-        return wanted
+            return replace(plan, cacheable=(*first.cacheable, *plan.cacheable), standing=(*plan.standing, note))
+        return first
 
-    def _named(self, request: Request, tier: TierName) -> TierPlan:
+    def _plan_model(self, request: Request, tier: TierName) -> TierPlan:
         """Return the plan for a model that the user named.
 
         It is asked, and counted, under the tier whose chain holds it: the one that is named too, else the cheapest.
@@ -233,13 +233,13 @@ def today() -> dt.date:
 
 def without_retired(config: Config, tier: Tier) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
     """Return a tier's candidates whose API still answers, and a line on each that is skipped."""
-    kept, notes = [], []
+    candidates, notes = [], []
     for candidate in tier.chain:
         if retirement := retirement_of(config, candidate):
             notes.append(f"{candidate} {retirement}.")
         else:
-            kept.append(candidate)
-    return tuple(kept), tuple(notes)
+            candidates.append(candidate)
+    return tuple(candidates), tuple(notes)
 
 
 def retirement_of(config: Config, candidate: Candidate) -> str:
@@ -258,7 +258,7 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
         provider = config.providers[candidate.provider]
         effort, notes = _effort(config, request, tier, candidate)
         deadlines = _patient(config, tier, effort)
-        if provider.embedded:  # this machine computes: being slow is no sign of a fault
+        if provider.embedded:  # this machine computes: being slow is not a sign of a fault
             deadlines = replace(deadlines, first_byte=deadlines.total, idle=deadlines.total)
         elif not provider.stream:  # the first byte comes with the last
             deadlines = replace(deadlines, first_byte=deadlines.total)

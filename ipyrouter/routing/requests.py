@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CACHE_MODES = get_args(CacheMode)
 _OPTIONS = tuple(name for name in Request.__slots__ if name != "prompt")
 # What the SDKs call it.
-_MEANT = {
+_SPELLINGS = {
     "max_tokens": "max_output_tokens",
     "max_completion_tokens": "max_output_tokens",
     "messages": "history",
@@ -48,7 +48,7 @@ def make_request(
         UsageError: With the value that cannot be, and the remedy.
     """
     if unknown := next((name for name in rest if name not in _OPTIONS), None):
-        meant = _MEANT.get(unknown)
+        meant = _SPELLINGS.get(unknown)
         hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, _OPTIONS)
         raise UsageError(f"route() has no argument {unknown!r}.", hint)
     check_string(prompt)

@@ -155,7 +155,7 @@ def test_missing_usage_is_estimated_and_marked(make_router: MakeRouter, provider
 @pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("http://127.0.0.1:1/v1", "no connection"),
         ("http://nowhere.invalid/v1", "host name is not known"),
@@ -164,7 +164,7 @@ def test_missing_usage_is_estimated_and_marked(make_router: MakeRouter, provider
     ids=["refused", "dns", "tls"],
 )
 def test_no_connection(
-    make_router: MakeRouter, server: FaultServer, sdk: str, stream: bool, url: str, said: str
+    make_router: MakeRouter, server: FaultServer, sdk: str, stream: bool, url: str, message: str
 ) -> None:
     address = url.format(port=server.url.rsplit(":", 1)[1])
     router = make_router(mid=["o/ok"], stream=stream)
@@ -177,7 +177,7 @@ def test_no_connection(
     assert answer.text == TEXT
     log = router.log()
     assert log["error_kind"][0] == "connect"
-    assert said in log["error"][0]
+    assert message in log["error"][0]
     assert log["cost_pico"][0] == 0
     router.close()
 

@@ -267,7 +267,9 @@ def test_a_correction_that_fails_loses_nothing(answers: Any, server: FaultServer
 
 
 def test_a_log_without_content_does_not_say_what_was_wrong(answers: Any) -> None:
-    router = answers([chat('{"sentiment": "secret", "secret": 1}')], [chat('{"sentiment": "positive"}')], log={"content": False})
+    router = answers(
+        [chat('{"sentiment": "secret", "secret": 1}')], [chat('{"sentiment": "positive"}')], log={"content": False}
+    )
     assert router.route(ASK, schema={"sentiment": ["positive"]}, tier="fast").data == {"sentiment": "positive"}
     assert "secret" not in router.log().to_csv()
     assert router.log()["error"][0] == "not what the schema Answer asks for"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipyrouter.errors import SchemaError, UsageError
-from ipyrouter.notebook.completion import Known, suggest
+from ipyrouter.notebook.completion import Vocabulary, suggest
 from tests.faults.server import FaultServer, Reply, chat, claude, claude_whole
 from tests.notebook.conftest import Shell
 
@@ -95,7 +95,7 @@ def test_effort_goes_out_and_the_dry_run_counts_it(shell: Shell, requests: list[
 
 def test_thinking_is_shown_folded_and_only_on_request(shell: Shell, server: FaultServer, requests: list[Any]) -> None:
     from ipyrouter.notebook import rendering
-    from ipyrouter.notebook.formats import Shown
+    from ipyrouter.notebook.formats import Body
 
     thought = {"type": "thinking_delta", "thinking": "two <b>and</b> two\n```\nunclosed"}
     server.replies["c"] = Reply(claude(thought, "It is 4."))
@@ -104,7 +104,7 @@ def test_thinking_is_shown_folded_and_only_on_request(shell: Shell, server: Faul
     assert requests[0][2]["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert "Thinking:" not in shell.run("%%route -m a/c --no-cache\nTwo and two?").out
     answer = shell.ip.user_ns["_"]
-    shown = rendering.answer_bundle(answer, Shown(answer.text, thinking=answer.thinking))["text/markdown"]
+    shown = rendering.answer_bundle(answer, Body(answer.text, thinking=answer.thinking))["text/markdown"]
     before, _, after = shown.partition("</details>")
     assert before.count("<details>") == 1
     assert "<b>" not in shown
@@ -117,10 +117,10 @@ def test_where_no_thinking_is_shown_a_note_says_so(shell: Shell) -> None:
 
 
 def test_tab_knows_the_options() -> None:
-    known = Known(lambda: ["Review", "df"], list, list)
-    assert suggest("%%route --schema Re", "%%route --schema Re", in_body=False, known=known)[1] == ["Review"]
-    assert "--effort" in suggest("%%route --eff", "%%route --eff", in_body=False, known=known)[1]
-    assert suggest("%%route --effort xh", "%%route --effort xh", in_body=False, known=known)[1] == ["xhigh"]
+    vocabulary = Vocabulary(lambda: ["Review", "df"], list, list)
+    assert suggest("%%route --schema Re", "%%route --schema Re", in_body=False, vocabulary=vocabulary)[1] == ["Review"]
+    assert "--effort" in suggest("%%route --eff", "%%route --eff", in_body=False, vocabulary=vocabulary)[1]
+    assert suggest("%%route --effort xh", "%%route --effort xh", in_body=False, vocabulary=vocabulary)[1] == ["xhigh"]
 
 
 def test_a_whole_answer_may_hold_its_thinking_beside_a_schema(

@@ -48,8 +48,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def used(store: SQLiteStore) -> list[Any]:
-    found = [store.used(limit, SESSION) for limit in LIMITS]
-    return [one.reason if isinstance(one, Unavailable) else one / DOLLAR for one in found]
+    amounts = [store.used(limit, SESSION) for limit in LIMITS]
+    return [one.reason if isinstance(one, Unavailable) else one / DOLLAR for one in amounts]
 
 
 def reserve(store: SQLiteStore, dollars: str) -> Reservation | Refusal | Unavailable:
@@ -138,18 +138,18 @@ def test_every_row_can_be_read_while_memory_moves(disk_store: SQLiteStore, folde
         with locked(store, folder):
             store.record(a_record(f"{number:02}"), None, 500)
         stop = threading.Event()
-        seen: list[int] = []
+        counts: list[int] = []
 
-        def look(stop: threading.Event = stop, seen: list[int] = seen) -> None:
+        def look(stop: threading.Event = stop, counts: list[int] = counts) -> None:
             while not stop.is_set():
-                seen.append(len(store.log(LogFilter()).columns["time"]))
+                counts.append(len(store.log(LogFilter()).columns["time"]))
 
         thread = threading.Thread(target=look)
         thread.start()
         store.set_feedback("on disk", "good")  # moves it
         stop.set()
         thread.join()
-        assert set(seen) <= {number + 2}
+        assert set(counts) <= {number + 2}
 
 
 # --- budgets while the database refuses ---
@@ -209,7 +209,7 @@ def test_a_blocked_call_says_what_to_do_where_nothing_is_known(make_router: Make
     first.close()
     router = make_router(budget={"day": 1, "action": "block"})
     with locked(router.store, home):  # type: ignore[arg-type]
-        with pytest.raises(BudgetError, match=r"nobody knows what is left of the budget of \$1\.00 for today.*locked"):
+        with pytest.raises(BudgetError, match=r"it is unknown what is left of the budget of \$1\.00 for today.*locked"):
             router.route("Explain generators")
         assert router.guard().left() == {"today": None}
         with pytest.raises(BudgetError, match=r'set budget\.action = "downgrade"'):

@@ -1,6 +1,6 @@
 """`--with` and `--error`: what a user hands over beside the prompt. Bounded, and without keys and home paths.
 
-Each piece is a code block, so that the classifier takes it for what it is: pasted, not asked.
+Each piece is a code block, so that the classifier takes it for what it is: pasted material, not the request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.notebook.prompt.variables import nearest
-from ipyrouter.text import redact as removal
+from ipyrouter.text import redact
 from ipyrouter.text.sanitise import fence_for
 
 _MOST = 6000  # characters of one piece
@@ -74,7 +74,7 @@ def variables(names: str, namespace: Mapping[str, Any]) -> list[Piece]:
         except Exception as error:  # noqa: BLE001  a stranger's class may raise anything when it is looked at
             raise UsageError(
                 f"--with: {name!r} cannot be described: looking at it raised {type(error).__name__}.",
-                "Send a text or a table made of it.",
+                "Send a string or a table made of it.",
             ) from None
     return pieces
 
@@ -87,9 +87,9 @@ def failure(error: BaseException | None, source: str | None) -> list[Piece]:
         lines = traceback.format_exception_only(error)
     else:
         lines = traceback.format_exception(type(error), error, _own_frames(error), limit=-_FRAMES)
-    pieces = [Piece("The traceback", _bounded(redact(_cut("".join(lines).rstrip())), keep_end=True))]
+    pieces = [Piece("The traceback", _limit(without_secrets(_cut("".join(lines).rstrip())), keep_end=True))]
     if source:
-        pieces.insert(0, Piece("The cell that failed", _bounded(redact(source.rstrip())), "python"))
+        pieces.insert(0, Piece("The cell that failed", _limit(without_secrets(source.rstrip())), "python"))
     return pieces
 
 
@@ -99,12 +99,12 @@ def last_error() -> BaseException | None:
     return None if isinstance(error, IPyRouterError) else error
 
 
-def redact(text: str) -> str:
+def without_secrets(text: str) -> str:
     """Return the text without keys and passwords, and with ~ for the home folder."""
     secrets = {value: name for name, value in os.environ.items() if len(value) >= 8 and _is_secret(name)}
     for value in sorted(secrets, key=len, reverse=True):  # one may begin with another
         text = text.replace(value, f"[{secrets[value]} removed]")
-    text = removal.content(removal.hide(text, _configured()))
+    text = redact.content(redact.hide(text, _configured()))
     for home in {str(Path.home()), str(Path.home().resolve())}:
         if len(home) > 1:
             text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
@@ -145,7 +145,7 @@ def _piece(name: str, value: Any) -> Piece:
         title, body, language = _columnar(module, value)
     elif module == "polars" and hasattr(value, "collect_schema"):  # a LazyFrame, of which no row is computed
         title, body, language = f"polars {type(value).__name__}", str(dict(value.collect_schema())), ""
-    elif hasattr(value, "dtype") and removal.secret_name(getattr(value, "name", None)):  # an Index, a polars Series
+    elif hasattr(value, "dtype") and redact.secret_name(getattr(value, "name", None)):  # an Index, a polars Series
         title, body, language = f"{type(value).__name__} {value.name!r}, {value.dtype}", _REMOVED, ""
     elif isinstance(value, ModuleType):
         title, body, language = "module", (value.__doc__ or value.__name__).strip(), ""
@@ -160,26 +160,26 @@ def _piece(name: str, value: Any) -> Piece:
         title, body, language = f"text of {len(value):,} characters", value, ""
     else:
         title, body, language = type(value).__name__, _repr(value), ""
-    title = redact(" ".join(title[:_TITLE].split())).replace("`", "'")
-    return Piece(f"`{name}` ({title})", _bounded(redact(_cut(body))), language)
+    title = without_secrets(" ".join(title[:_TITLE].split())).replace("`", "'")
+    return Piece(f"`{name}` ({title})", _limit(without_secrets(_cut(body))), language)
 
 
 def _table(value: Any) -> tuple[str, str, str]:
     frame = value if hasattr(value, "columns") else value.to_frame()
     rows, columns = frame.shape
-    kept = frame.iloc[:, :_COLUMNS]
-    missing = kept.isna().sum()
-    head = _mask(kept.head(_ROWS))
+    part = frame.iloc[:, :_COLUMNS]
+    missing = part.isna().sum()
+    head = _mask(part.head(_ROWS))
     lines = [
         f"{column}: {dtype}" + (f", {missing.iloc[i]:,} missing" if missing.iloc[i] else "")
-        for i, (column, dtype) in enumerate(zip(head.columns, kept.dtypes, strict=True))
+        for i, (column, dtype) in enumerate(zip(head.columns, part.dtypes, strict=True))
     ]
     if columns > _COLUMNS:
         lines.append(f"… and {columns - _COLUMNS:,} more columns")
     what = "DataFrame" if hasattr(value, "columns") else "Series"
     return (
         f"pandas {what}, {rows:,} rows × {columns:,} columns",
-        "\n".join([*lines, "", removal.fields(head.to_csv().rstrip())]),
+        "\n".join([*lines, "", redact.fields(head.to_csv().rstrip())]),
         "",
     )
 
@@ -197,21 +197,21 @@ def _mask(head: Any) -> Any:
         masked.isetitem(place, pd.Series(cells, index=masked.index, dtype=object))
     for axis in ("index", "columns"):
         labels = getattr(masked, axis)
-        secret = [removal.secret_name(level) for level in labels.names]
+        secret = [redact.secret_name(level) for level in labels.names]
         if any(secret):
             levels = [
                 [_REMOVED] * len(labels) if hide else labels.get_level_values(place)
                 for place, hide in enumerate(secret)
             ]
             several = len(levels) > 1
-            made = pd.MultiIndex.from_arrays(levels, names=labels.names) if several else pd.Index(levels[0])
-            setattr(masked, axis, made.set_names(labels.names))
+            index = pd.MultiIndex.from_arrays(levels, names=labels.names) if several else pd.Index(levels[0])
+            setattr(masked, axis, index.set_names(labels.names))
     return masked
 
 
 def _secret_labels(labels: Any) -> list[bool]:
     """Tell for each label, at any level of it, whether it is the name of a secret."""
-    return [any(map(removal.secret_name, label if isinstance(label, tuple) else (label,))) for label in labels]
+    return [any(map(redact.secret_name, label if isinstance(label, tuple) else (label,))) for label in labels]
 
 
 def _cell(value: Any) -> Any:
@@ -229,22 +229,22 @@ def _columnar(module: str, value: Any) -> tuple[str, str, str]:
     lines = [f"{name}: {kind}" for name, kind in zip(names[:_COLUMNS], types, strict=False)]
     if len(names) > _COLUMNS:
         lines.append(f"… and {len(names) - _COLUMNS:,} more columns, up to {names[-1]}")
-    hidden = [removal.secret_name(name) for name in names[:_COLUMNS]]
+    hidden = [redact.secret_name(name) for name in names[:_COLUMNS]]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names[:_COLUMNS])
     for row in head:
         writer.writerow(_REMOVED if hide else _cell(cell) for cell, hide in zip(row, hidden, strict=False))
     what = f"{module} {type(value).__name__}, {rows:,} rows × {len(names):,} columns"
-    return what, "\n".join([*lines, "", removal.fields(text.getvalue().rstrip())]), ""
+    return what, "\n".join([*lines, "", redact.fields(text.getvalue().rstrip())]), ""
 
 
 def _array(array: Any) -> str:
     """Return an array's repr, a structured one's without its secret fields."""
     names = getattr(array.dtype, "names", None) or ()
-    hidden = [name for name in names if removal.secret_name(name)]
-    shown = array[[name for name in names if name not in hidden]] if hidden else array
-    return "\n".join([removal.fields(_cut(repr(shown))), *(f"{name}: {_REMOVED}" for name in hidden)])
+    hidden = [name for name in names if redact.secret_name(name)]
+    visible = array[[name for name in names if name not in hidden]] if hidden else array
+    return "\n".join([redact.fields(_cut(repr(visible))), *(f"{name}: {_REMOVED}" for name in hidden)])
 
 
 def _source(value: Any) -> tuple[str, str, str]:
@@ -263,8 +263,8 @@ def _figure(figure: Any) -> str:
         lines[-1] += f" to {axes.get_ylim()[1]:g}; {axes.get_xscale()} by {axes.get_yscale()}"
         lines += [f"  line {line.get_label()!r}: {len(line.get_xdata()):,} points" for line in axes.get_lines()]
         for kind in ("patches", "collections", "images"):
-            if found := getattr(axes, kind):
-                lines.append(f"  {len(found):,} {kind}")
+            if artists := getattr(axes, kind):
+                lines.append(f"  {len(artists):,} {kind}")
     return "\n".join(lines) or "no axes"
 
 
@@ -276,16 +276,16 @@ def _repr(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return short.repr_int(value, 1)
     if _has_fields(value):
-        return removal.fields(short.repr(value))
+        return redact.fields(short.repr(value))
     views = isinstance(value, KeysView | ValuesView | ItemsView)
     if not views and not isinstance(value, dict | list | tuple | set | frozenset | collections.deque):
-        return removal.fields(_cut(repr(value)))
+        return redact.fields(_cut(repr(value)))
     if len(value) <= short.maxlist:
-        return f"{type(value).__name__}({short.repr(list(value))})" if views else removal.fields(short.repr(value))
+        return f"{type(value).__name__}({short.repr(list(value))})" if views else redact.fields(short.repr(value))
     items = value.items() if isinstance(value, dict) else value
     first = list(itertools.islice(items, short.maxlist + 1))
     begins = short.repr(dict(first) if isinstance(value, dict) else first)
-    return removal.fields(f"{type(value).__name__} of {len(value):,}: {begins}")
+    return redact.fields(f"{type(value).__name__} of {len(value):,}: {begins}")
 
 
 class _Short(reprlib.Repr):
@@ -312,13 +312,13 @@ class _Short(reprlib.Repr):
 
     def repr_tuple(self, x: Any, level: int) -> str:
         """Return a tuple; the text in a pair with the name of a secret, as of a dict's items, is one."""
-        if len(x) == 2 and removal.secret_name(x[0]) and isinstance(x[1], str | bytes):
+        if len(x) == 2 and redact.secret_name(x[0]) and isinstance(x[1], str | bytes):
             return f"({x[0]!r}, {_REMOVED})"
         return super().repr_tuple(x, level)
 
     def repr_str(self, x: str, level: int) -> str:
         """Take keys out before the text is cut: half of one is not known any more."""
-        return super().repr_str(redact(_cut(x)) if len(x) > self.maxstring else x, level)
+        return super().repr_str(without_secrets(_cut(x)) if len(x) > self.maxstring else x, level)
 
     def repr_instance(self, x: Any, level: int) -> str:
         """Return what has fields, and dicts of other classes, field by field."""
@@ -334,8 +334,8 @@ class _Short(reprlib.Repr):
         pieces = []
         for key, value in itertools.islice(items, self.maxdict):
             name = key if between == "=" else self.repr1(key, level - 1)
-            shown = _REMOVED if removal.secret_name(key) and value is not None else self.repr1(value, level - 1)
-            pieces.append(f"{name}{between}{shown}")
+            text = _REMOVED if redact.secret_name(key) and value is not None else self.repr1(value, level - 1)
+            pieces.append(f"{name}{between}{text}")
         return ", ".join([*pieces, *([self.fillvalue] if count > self.maxdict else [])])
 
 
@@ -362,10 +362,10 @@ def _cut(text: str) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
 
 
-def _bounded(text: str, *, keep_end: bool = False) -> str:
+def _limit(text: str, *, keep_end: bool = False) -> str:
     """Cut a long text in the middle, or with ``keep_end`` at its beginning."""
     if len(text) <= _MOST:
         return text
     head = _MOST // 6 if keep_end else _MOST * 2 // 3
-    left_out = f"\n… {len(text) - _MOST:,} characters left out …\n"
-    return text[:head] + left_out + text[len(text) - (_MOST - head) :]
+    omission = f"\n… {len(text) - _MOST:,} characters left out …\n"
+    return text[:head] + omission + text[len(text) - (_MOST - head) :]
