@@ -97,7 +97,7 @@ class Pipeline:
         step, tier = (plan.first.steps or plan.first.cacheable)[0], plan.first
         if hit is None and plan.missing is None:
             step, tier, warnings = self._next_step(request, plan)
-            notes += warnings
+            notes += [*warnings, *step.notes]
         count = _input_tokens(request)
         if hit is None and count > self.config.confirm_tokens and not request.allow_large:
             notes.append("This prompt is so large that it needs --yes.")
@@ -343,12 +343,17 @@ def _no_data(run: RequestRun, schema: Schema, last: Attempt, why: str = "") -> S
         said = f': "{textwrap.shorten(last.text, 120)}"' if last.text.strip() else "."
         message = f"{last.candidate} refused to answer, so there is no {schema.name}{said}"
         remedy = "Word the prompt differently, or name another model with -m."
+    elif not last.text.strip():
+        message = f"{last.candidate} gave no answer, so there is no {schema.name}."
+        remedy = next((note for note in run.notes if "went into reasoning" in note), "Name another model with -m.")
     elif last.finish == "length":
         message = f"The answer of {last.candidate} was {last.error}, so there is no {schema.name}."
-        remedy = next((note for note in run.notes if "went into reasoning" in note), "Allow more with --max-tokens.")
+        remedy = "Allow more with --max-tokens."
     else:
         message = f"The answer of {last.candidate} is {last.error}."
-        remedy = "Ask a higher tier with -t, or ask for less in the schema; the log has the answer."
+        remedy = (
+            "Describe the fields, ask for less in the schema, or name another model with -m; the log has the answer."
+        )
     message += f" No other model answered: {why}." if why else ""
     return SchemaError(message, remedy, last.text, run.attempts)
 
