@@ -37,13 +37,13 @@ class Schema:
     Attributes:
         name: What the provider is told as the schema's name: letters, digits, - and _.
         text: The JSON Schema, whose root is an object, as JSON in the order in which the fields are to be written.
-        wrapped: Whether that object holds the data in a property of its own.
+        wraps: Whether that object only holds the data, in a property.
         kind: The class or the dict that the schema is made from.
     """
 
     name: str
     text: str
-    wrapped: bool
+    wraps: bool
     kind: Any = field(repr=False, compare=False)
     _make: Callable[[Any], Any] = field(repr=False, compare=False)
 
@@ -71,16 +71,18 @@ class Schema:
             value = find_json(text)
         except ValueError as error:
             raise Mismatch(f"it holds {error}") from None
-        if self.wrapped and isinstance(value, dict) and value.keys() == {_WRAPPER}:
+        if self.wraps and isinstance(value, dict) and value.keys() == {_WRAPPER}:
             value = value[_WRAPPER]
         try:
             return self._make(value)
         except Mismatch:
             root = self.json
-            node = root["properties"][_WRAPPER] if self.wrapped else root
+            node = root["properties"][_WRAPPER] if self.wraps else root
             sparse = json_schema.without_nulls(value, node, root)
             if sparse == value:
                 raise
+        except RecursionError:
+            raise Mismatch("it is nested too deeply") from None
         return self._make(sparse)
 
 
@@ -114,10 +116,10 @@ def _portable(kind: Any) -> Any:
         hints = {}
         for key, hint in typing.get_type_hints(kind, include_extras=True).items():
             mark = typing.get_origin(hint)
-            marked = mark in (typing.Required, typing.NotRequired)  # which __required_keys__ misses in strings
-            plain = _portable(typing.get_args(hint)[0] if marked else hint)
-            needed = mark is typing.Required if marked else key in kind.__required_keys__
-            hints[key] = plain if needed else typing.NotRequired[plain]
+            has_mark = mark in (typing.Required, typing.NotRequired)  # which __required_keys__ misses in strings
+            plain = _portable(typing.get_args(hint)[0] if has_mark else hint)
+            required = mark is typing.Required if has_mark else key in kind.__required_keys__
+            hints[key] = plain if required else typing.NotRequired[plain]
         return _typed_dict(kind.__name__, hints, getattr(kind, "__pydantic_config__", {}))
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return typing.Union[tuple(map(_portable, typing.get_args(kind)))]  # noqa: UP007  it has no fixed length
@@ -142,6 +144,8 @@ def _of_type(hint: Any, name: str, kind: Any) -> Schema:
             return adapter.validate_json(json.dumps(value))
         except pydantic.ValidationError as error:
             raise Mismatch(_words_of(error)) from None
+        except RecursionError:
+            raise
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
             raise UsageError(f"The schema {name} itself failed on an answer: {words}.", "Correct its code.") from error
@@ -150,14 +154,14 @@ def _of_type(hint: Any, name: str, kind: Any) -> Schema:
 
 
 def _words_of(error: Any) -> str:
-    found = error.errors(include_url=False, include_context=False)
+    faults = error.errors(include_url=False, include_context=False)
     lines = []
-    for problem in found[:_MOST_PROBLEMS]:
+    for problem in faults[:_MOST_PROBLEMS]:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
         # Without the value, which is the answer's content: the log keeps these words.
         lines.append(f"{place or 'the answer'}: {problem['msg'][:1].lower()}{problem['msg'][1:]}")
-    if len(found) > _MOST_PROBLEMS:
-        lines.append(f"and {len(found) - _MOST_PROBLEMS} more")
+    if len(faults) > _MOST_PROBLEMS:
+        lines.append(f"and {len(faults) - _MOST_PROBLEMS} more")
     return "; ".join(lines)
 
 
@@ -178,20 +182,19 @@ def _of_json_schema(kind: Mapping[str, Any]) -> Schema:
 
 
 def _schema(name: str, schema: json_schema.Json, kind: Any, make: Callable[[Any], Any]) -> Schema:
-    root = json_schema.resolved(schema, schema["$ref"]) if "$ref" in schema else schema
-    wrapped = root.get("type") != "object"
-    if wrapped:
+    wraps = json_schema.root_of(schema).get("type") != "object"
+    if wraps:
         definitions: json_schema.Json = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-        held = {key: value for key, value in schema.items() if key not in definitions}
+        inner = {key: value for key, value in schema.items() if key not in definitions}
         schema = {
             "type": "object",
-            "properties": {_WRAPPER: held},
+            "properties": {_WRAPPER: inner},
             "required": [_WRAPPER],
             "additionalProperties": False,
             **definitions,
         }
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "answer"
-    return Schema(plain, json.dumps(schema, ensure_ascii=False), wrapped, kind, make)
+    return Schema(plain, json.dumps(schema, ensure_ascii=False), wraps, kind, make)
 
 
 def _fields(fields: Mapping[Any, Any], name: str, place: str) -> Any:
@@ -208,9 +211,9 @@ def _typed_dict(name: str, hints: dict[str, Any], config: Any) -> Any:
     import typing_extensions  # pydantic brings it, and needs it below Python 3.12
 
     make: Any = typing_extensions.TypedDict
-    made = make(name, hints)
-    made.__pydantic_config__ = config
-    return made
+    kind = make(name, hints)
+    kind.__pydantic_config__ = config
+    return kind
 
 
 def _hint(value: Any, place: str) -> Any:

@@ -121,6 +121,17 @@ def test_what_is_wrong_is_said_in_words(kind: Any, text: str, words: str) -> Non
     assert words in str(wrong.value)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [Node, {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}}],
+)
+def test_an_answer_that_is_nested_too_deeply_does_not_fit(kind: Any) -> None:
+    key = "children" if kind is Node else "n"
+    deep = f'{{"name": "a", "{key}": ' * 400 + "0" + "}" * 400
+    with pytest.raises(Mismatch):
+        schema_of(kind).read(deep)
+
+
 def test_a_bug_in_the_users_own_class_is_not_the_models() -> None:
     with pytest.raises(UsageError, match="The schema Careful itself failed on an answer: KeyError"):
         schema_of(Careful).read('{"number": 13}')
@@ -139,6 +150,11 @@ def test_a_bug_in_the_users_own_class_is_not_the_models() -> None:
         ({"type": "object", "if": {}}, "the keyword 'if', which cannot be checked here"),
         ({"type": "object", "properties": {"a": {"pattern": "["}}}, "the pattern '['"),
         ({"$ref": "#/$defs/none"}, "which leads nowhere"),
+        ({"$ref": "#"}, "which leads nowhere"),
+        (
+            {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/b"}}},
+            "which leads nowhere",
+        ),
         ({"type": "string", "minLength": "3"}, "'minLength' with '3'"),
         ({"type": "object", "properties": {"a": {"type": "text"}}}, "the type 'text'"),
         ({"type": "object", "default": object()}, "is not valid JSON"),

@@ -78,11 +78,11 @@ class Model:
 def _models() -> Mapping[str, Model]:
     import tomllib  # not for `%load_ext`
 
-    found = {}
+    models = {}
     for name, table in tomllib.loads(_MODELS.read_text("utf-8")).items():
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
-        found[name.replace(".", "-")] = Model(**values)
-    return found
+        models[name.replace(".", "-")] = Model(**values)
+    return models
 
 
 @functools.cache

@@ -155,14 +155,11 @@ def _take_message(message: Any, collector: Collector) -> None:
         return
     collector.name(message.get("model"))
     collector.count(message.get("usage"), _usage)
-    served = message.get("usage")
-    if isinstance(served, Mapping):
-        batch = served.get("service_tier") == "batch"
-        collector.serve(
-            processing="batch" if batch else None,
-            service_tier=None if batch else served.get("service_tier"),
-            speed=served.get("speed"),
-        )
+    usage = message.get("usage")
+    if isinstance(usage, Mapping):
+        tier = usage.get("service_tier")
+        name = "processing" if tier == "batch" else "service_tier"
+        collector.serve(**{name: tier}, speed=usage.get("speed"))
     content = message.get("content")
     if isinstance(content, list):
         for block in content:

@@ -119,12 +119,12 @@ def effort_of(call: Call, changes: Changes, notes: list[str]) -> str | None:
     """Return the effort to send, None for none; note where a server takes others than the call's, or none."""
     if call.effort is None or "effort" not in changes:
         return call.effort
-    taken = changes["effort"]
-    sent = nearest(call.effort, taken.split(",") if isinstance(taken, str) else ())
-    if sent != call.effort:
-        done = f"became {sent}" if sent is not None else "was left out"
-        notes.append(f"The effort {call.effort} {done}: {call.model} does not take it.")
-    return sent
+    accepts = changes["effort"]
+    effort = nearest(call.effort, accepts.split(",") if isinstance(accepts, str) else ())
+    if effort != call.effort:
+        outcome = f"became {effort}" if effort is not None else "was left out"
+        notes.append(f"The effort {call.effort} {outcome}: {call.model} does not take it.")
+    return effort
 
 
 def system_note(call: Call) -> str:

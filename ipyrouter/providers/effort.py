@@ -11,14 +11,14 @@ _TOKENS = {"minimal": 1024, "low": 4096, "medium": 16_384, "high": 32_768, "xhig
 _SECONDS = {"low": (120, 600), "medium": (300, 900), "high": (600, 1800), "xhigh": (1200, 3600), "max": (1200, 3600)}
 
 
-def nearest(wanted: str, known: Iterable[str]) -> str | None:
-    """Return the level of the known ones that is nearest to the one wanted, the lesser of two.
+def nearest(level: str, efforts: Iterable[str]) -> str | None:
+    """Return the effort that is nearest to a level, the lesser of two.
 
-    Thinking is turned off only where that is wanted. None where no level is known.
+    Thinking is turned off only where that is wanted. None where there is none.
     """
-    levels = [level for level in LEVELS if level in known and (level != "none" or wanted == "none")]
-    rank = LEVELS.index(wanted)
-    return min(levels, key=lambda level: abs(LEVELS.index(level) - rank), default=None)
+    choices = [one for one in LEVELS if one in efforts and (one != "none" or level == "none")]
+    rank = LEVELS.index(level)
+    return min(choices, key=lambda one: abs(LEVELS.index(one) - rank), default=None)
 
 
 def thinking_tokens(effort: str | None) -> int:
@@ -26,10 +26,10 @@ def thinking_tokens(effort: str | None) -> int:
     return _TOKENS.get(effort or "", 0)
 
 
-def most_within(wanted: str, tokens: int) -> str:
-    """Return the level wanted, or the most below it whose thinking has room in so many tokens."""
-    levels = LEVELS[: LEVELS.index(wanted) + 1]
-    return next(level for level in reversed(levels) if thinking_tokens(level) <= tokens)
+def most_within(level: str, tokens: int) -> str:
+    """Return the level, or the most below it whose thinking has room in so many tokens."""
+    choices = LEVELS[: LEVELS.index(level) + 1]
+    return next(one for one in reversed(choices) if thinking_tokens(one) <= tokens)
 
 
 def patience(effort: str | None) -> tuple[float, float]:

@@ -40,37 +40,37 @@ def structured(provider: Provider, call: Call, changes: Changes, *, recursive: b
         recursive: Whether the protocol's schemas may contain themselves.
         json_mode: Whether the protocol has a mode for JSON of any shape.
     """
+    takes_json = json_mode and _takes(provider, call, changes, "json_object")
     if call.schema is None:
-        known = bool(provider.supports)  # for words alone nothing is tried out
-        wanted = call.json and json_mode and known and _takes(provider, call, changes, "json_object")
-        wanted = wanted and _names_json(call)
-        if not wanted:
+        # Without a schema words alone do: nothing is tried out.
+        if not (call.json and takes_json and provider.supports and _names_json(call)):
             return Structured("none", call)
-        return Structured("json_object", replace(call, system="\n\n".join(filter(None, (call.system, _LISTS)))))
+        return Structured("json_object", _with_words(call, _LISTS))
     from ipyrouter.text.json_schema import strict
 
-    enforced = None
+    subset = None
     if _takes(provider, call, changes, "json_schema"):
-        enforced = strict(call.schema.json, recursive=recursive)
-    if enforced is not None and provider.official and provider.service == provider.name:
-        return Structured("json_schema", call, enforced)
-    words = "\n\n".join(filter(None, (call.system, _IN_WORDS + call.schema.text)))
-    told = replace(call, system=words)
-    if enforced is not None:
-        return Structured("json_schema", told, enforced)
-    takes_mode = json_mode and _takes(provider, call, changes, "json_object")
-    return Structured("json_object" if takes_mode else "none", told)
+        subset = strict(call.schema.json, recursive=recursive)
+    if subset is not None and provider.official and provider.service == provider.name:
+        return Structured("json_schema", call, subset)
+    in_words = _with_words(call, _IN_WORDS + call.schema.text)
+    if subset is not None:
+        return Structured("json_schema", in_words, subset)
+    return Structured("json_object" if takes_json else "none", in_words)
+
+
+def _with_words(call: Call, words: str) -> Call:
+    return replace(call, system="\n\n".join(filter(None, (call.system, words))))
 
 
 def _takes(provider: Provider, call: Call, changes: Changes, means: Literal["json_schema", "json_object"]) -> bool:
     """Tell whether the server takes a means, as far as is known."""
     if means in changes:
         return False
-    known = model_of(call.model).structured
-    if known:
-        return known == means
-    taken = {*provider.supports, *(["json_object"] if "json_schema" in provider.supports else [])}
-    return means in taken or not taken
+    if own := model_of(call.model).structured:
+        return own == means
+    supports = {*provider.supports, *(["json_object"] if "json_schema" in provider.supports else [])}
+    return means in supports or not supports
 
 
 def _names_json(call: Call) -> bool:

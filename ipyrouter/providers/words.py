@@ -294,7 +294,7 @@ _JSON = _pattern(
     r"response_?(format|schema|json_schema|mime_?type)|output_(config|format)|json_?(schema|object|mode)|\bschema\b",
     r"structured output|guided|grammar",
 )
-_LEVELS_TAKEN = re.compile(r"(?:supported values|must be|should be|one of|expected)\b(.*)", re.IGNORECASE | re.DOTALL)
+_LEVELS = re.compile(r"(?:supported values|must be|should be|one of|expected)\b(.*)", re.IGNORECASE | re.DOTALL)
 _LEAST = 16  # tokens: a smaller number in a message about a limit is not the limit
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
@@ -325,8 +325,8 @@ def _refused_output(text: str, sent: Mapping[str, Any]) -> Change | None:
     output = sent.get("output_config", {})
     effort = sent.get("reasoning_effort") or output.get("effort")
     if effort and _EFFORT.search(text):
-        listed = _LEVELS_TAKEN.search(text)
-        words = re.findall(r"[a-z]+", listed[1].lower()) if listed else []
+        match = _LEVELS.search(text)
+        words = re.findall(r"[a-z]+", match[1].lower()) if match else []
         return Change("effort", ",".join(level for level in LEVELS if level in words and level != effort) or None)
     if "thinking" in sent and _THINKING.search(text):
         return Change("thinking")

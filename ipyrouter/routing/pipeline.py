@@ -192,8 +192,8 @@ class Pipeline:
         weak = None if reason is None else run.mark_weak(reason)
         if schema is None:
             return completion, weak
-        if weak is not None and not run.corrected and completion.finish == "stop" and completion.text.strip():
-            run.corrected = True
+        if weak is not None and not run.has_correction and completion.finish == "stop" and completion.text.strip():
+            run.has_correction = True
             turns = (Message("assistant", completion.text), Message("user", f"{_CORRECTION} {reason}."))
             again = replace(step, call=replace(step.call, messages=(*step.call.messages, *turns)))
             result = self.chain.run((again,), run, self.budget)
@@ -340,8 +340,8 @@ def _less_reasoning(completion: Completion, step: Step) -> str:
 def _no_data(run: RequestRun, schema: Schema, last: Attempt, why: str = "") -> SchemaError:
     """Return the error of a request whose last answer holds no data; the answer is logged."""
     if last.status == "refused":
-        said = f': "{textwrap.shorten(last.text, 120)}"' if last.text.strip() else "."
-        message = f"{last.candidate} refused to answer, so there is no {schema.name}{said}"
+        quote = f': "{textwrap.shorten(last.text, 120)}"' if last.text.strip() else "."
+        message = f"{last.candidate} refused to answer, so there is no {schema.name}{quote}"
         remedy = "Word the prompt differently, or name another model with -m."
     elif not last.text.strip():
         message = f"{last.candidate} gave no answer, so there is no {schema.name}."

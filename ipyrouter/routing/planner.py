@@ -284,20 +284,20 @@ def _effort(
     config: Config, request: Request, tier: TierName, candidate: Candidate
 ) -> tuple[str | None, tuple[str, ...]]:
     """Return how much a candidate is asked to think, None to say nothing of it, and a note where a wish was changed."""
-    wanted: str = request.effort or config.tiers[tier].effort
-    asked = request.effort is not None or _is_set(config, f"tiers.{tier}.effort")
-    known = model_of(candidate.model).efforts
-    if known is None:  # a preset's effort is no reason to try out what a stranger takes
-        return (wanted if asked else None), ()
-    if request.max_output_tokens is not None and not asked:
-        wanted = most_within(wanted, request.max_output_tokens // 2)  # the other half is the answer's
-    effort = nearest(wanted, known)
-    if request.effort is None or effort == wanted or (effort is None and wanted == "none"):
+    level: str = request.effort or config.tiers[tier].effort
+    is_wish = request.effort is not None or _is_set(config, f"tiers.{tier}.effort")
+    efforts = model_of(candidate.model).efforts
+    if efforts is None:  # a preset's effort is no reason to try out what a stranger takes
+        return (level if is_wish else None), ()
+    if request.max_output_tokens is not None and not is_wish:
+        level = most_within(level, request.max_output_tokens // 2)  # the other half is the answer's
+    effort = nearest(level, efforts)
+    if request.effort is None or effort == level or (effort is None and level == "none"):
         return effort, ()
     if effort is None:
-        return None, (f"The effort {wanted} was left out: {candidate} takes none.",)
-    why = "it always thinks" if wanted == "none" else "the nearest that it takes"
-    return effort, (f"The effort {wanted} became {effort} for {candidate}: {why}.",)
+        return None, (f"The effort {level} was left out: {candidate} takes none.",)
+    why = "it always thinks" if level == "none" else "the nearest that it takes"
+    return effort, (f"The effort {level} became {effort} for {candidate}: {why}.",)
 
 
 def _patient(config: Config, tier: TierName, effort: str | None) -> Deadlines:

@@ -123,7 +123,7 @@ class RequestRun:
     answer: Answer | None = None
     outcome: Outcome = "ok"
     cache_key: bytes | None = None
-    corrected: bool = False  # an answer that did not fit the schema was sent back once
+    has_correction: bool = False  # an answer that did not fit the schema was sent back once
 
     def __post_init__(self) -> None:
         # The time comes first, so that the database appends instead of writing all over its pages.

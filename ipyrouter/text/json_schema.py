@@ -24,7 +24,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-_SAID_IN_WORDS = (
+_RULES = (
     "format", "pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
     "multipleOf", "minItems", "maxItems", "uniqueItems",
 )  # fmt: skip
@@ -54,7 +54,7 @@ def is_schema(value: Mapping[Any, Any]) -> bool:
     return (
         all(isinstance(name, str) and name in _TYPES for name in kinds)
         or any(name in value for name in ("$schema", "$ref", "$defs"))
-        or (isinstance(properties, dict) and all(isinstance(held, dict | bool) for held in properties.values()))
+        or (isinstance(properties, dict) and all(isinstance(part, dict | bool) for part in properties.values()))
         or any(isinstance(value.get(name), list) and _all_dicts(value[name]) for name in ("anyOf", "oneOf", "allOf"))
         or (isinstance(value.get("enum"), list) and value.keys() <= {"enum", *_ANNOTATIONS})
     )
@@ -67,15 +67,15 @@ def _all_dicts(values: list[Any]) -> bool:
 def unusable(schema: Any) -> str | None:
     """Return in words the first thing in a schema that is not valid or cannot be checked, None where all can be."""
     for node in _nodes(schema):
-        for name, held in node.items():
+        for name, part in node.items():
             if name not in _SHAPES and name not in _ANNOTATIONS:
                 return f"the keyword {name!r}, which cannot be checked here"
-            if name in _SHAPES and (not isinstance(held, _SHAPES[name]) or (name in _LISTS and not held)):
-                return f"{name!r} with {excerpt(held)}"
+            if name in _SHAPES and (not isinstance(part, _SHAPES[name]) or (name in _LISTS and not part)):
+                return f"{name!r} with {excerpt(part)}"
         kinds = node.get("type", [])
         if wrong := [kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind not in _TYPES]:
             return f"the type {wrong[0]!r}"
-        if "$ref" in node and resolved(schema, node["$ref"]) is None:
+        if "$ref" in node and _target(schema, node) is None:
             return f"the reference {node['$ref']!r}, which leads nowhere"
         try:
             re.compile(node.get("pattern", ""))
@@ -91,25 +91,41 @@ def _nodes(schema: Any) -> Iterator[Json]:
     yield schema
     for name in _TABLES:
         table = schema.get(name)
-        for held in table.values() if isinstance(table, dict) else ():
-            yield from _nodes(held)
+        for part in table.values() if isinstance(table, dict) else ():
+            yield from _nodes(part)
     for name in _LISTS:
         variants = schema.get(name)
-        for held in variants if isinstance(variants, list) else ():
-            yield from _nodes(held)
+        for part in variants if isinstance(variants, list) else ():
+            yield from _nodes(part)
     for name in ("items", "additionalProperties", "not"):
         yield from _nodes(schema.get(name))
 
 
-def resolved(root: Json, ref: Any) -> Any:
+def referent(root: Json, ref: Any) -> Any:
     """Return the schema that a reference within the root means, None where there is none."""
     if not isinstance(ref, str) or not ref.startswith("#"):
         return None
     place: Any = root
-    for part in filter(None, ref[1:].split("/")):
-        name = part.replace("~1", "/").replace("~0", "~")
+    for step in filter(None, ref[1:].split("/")):
+        name = step.replace("~1", "/").replace("~0", "~")
         place = place.get(name) if isinstance(place, dict) else None
     return place
+
+
+def root_of(schema: Json) -> Json:
+    """Return the schema that a schema with a reference at its root means, or the schema itself."""
+    return _target(schema, schema) or schema
+
+
+def _target(root: Json, node: Json) -> Json | None:
+    """Return the schema that a node means: itself, or what its references lead to; None where they lead nowhere."""
+    seen: list[Any] = []
+    while isinstance(node, dict) and "$ref" in node:
+        if node["$ref"] in seen:
+            return None
+        seen.append(node["$ref"])
+        node = referent(root, node["$ref"])
+    return node if isinstance(node, dict) else None
 
 
 # --- what providers enforce ---
@@ -133,41 +149,40 @@ def strict(schema: Json, *, recursive: bool) -> Json | None:
         The schema for the provider, None where the subset cannot say it: open objects, tuples, any value.
     """
     try:
-        root = resolved(schema, schema["$ref"]) if "$ref" in schema else schema
-        made = _strict(root, schema)
+        subset = _strict(root_of(schema), schema)
         definitions = {
-            name: _strict(held, schema) for table in ("$defs", "definitions")
-            for name, held in schema.get(table, {}).items()
+            name: _strict(part, schema) for table in ("$defs", "definitions")
+            for name, part in schema.get(table, {}).items()
         }  # fmt: skip
     except (_Unsayable, RecursionError):
         return None
-    if made.get("type") != "object" or (not recursive and _is_recursive(schema)):
+    if subset.get("type") != "object" or (not recursive and _is_recursive(schema)):
         return None
-    return {**made, **({"$defs": definitions} if definitions else {})}
+    return {**subset, **({"$defs": definitions} if definitions else {})}
 
 
 def _strict(node: Any, root: Json) -> Json:
     if not isinstance(node, dict):
         raise _Unsayable
     if "$ref" in node:
-        if resolved(root, node["$ref"]) is None or node["$ref"] == "#":
+        if referent(root, node["$ref"]) is None or node["$ref"] == "#":
             raise _Unsayable
         return {"$ref": node["$ref"].replace("#/definitions/", "#/$defs/")}
     if len(node.get("allOf", ())) == 1:
-        return _strict({**{name: held for name, held in node.items() if name != "allOf"}, **node["allOf"][0]}, root)
+        return _strict({**{name: part for name, part in node.items() if name != "allOf"}, **node["allOf"][0]}, root)
     if any(name in node for name in ("allOf", "not", "prefixItems", "patternProperties")):
         raise _Unsayable
-    described = {"description": words} if (words := _described(node)) else {}
+    description = {"description": words} if (words := _description(node)) else {}
     variants = node.get("anyOf") or node.get("oneOf")
     if variants:
-        return {"anyOf": [_strict(variant, root) for variant in variants], **described}
+        return {"anyOf": [_strict(variant, root) for variant in variants], **description}
     values = [node["const"]] if "const" in node else node.get("enum")
     if values is not None:
-        return {"enum": list(values), **({"type": node["type"]} if "type" in node else {}), **described}
+        return {"enum": list(values), **({"type": node["type"]} if "type" in node else {}), **description}
     if isinstance(node.get("type"), list):
-        plain = {name: held for name, held in node.items() if name != "description"}
-        return {"anyOf": [_strict({**plain, "type": one}, root) for one in node["type"]], **described}
-    return {**_plain(node, root), **described}
+        plain = {name: part for name, part in node.items() if name != "description"}
+        return {"anyOf": [_strict({**plain, "type": one}, root) for one in node["type"]], **description}
+    return {**_plain(node, root), **description}
 
 
 def _plain(node: Json, root: Json) -> Json:
@@ -188,12 +203,12 @@ def _object(node: Json, root: Json) -> Json:
     if node.get("additionalProperties", not properties) is not False:
         raise _Unsayable
     required = node.get("required", ())
-    made = {name: _strict(held, root) for name, held in properties.items()}
+    parts = {name: _strict(part, root) for name, part in properties.items()}
     return {
         "type": "object",
         "properties": {
-            name: held if name in required or accepts_null(properties[name], root) else _nullable(held)
-            for name, held in made.items()
+            name: part if name in required or accepts_null(properties[name], root) else _nullable(part)
+            for name, part in parts.items()
         },
         "required": list(properties),
         "additionalProperties": False,
@@ -204,15 +219,15 @@ def _nullable(node: Json) -> Json:
     null = {"type": "null"}
     if "anyOf" in node:
         return {**node, "anyOf": [*node["anyOf"], null]}
-    described = {"description": node["description"]} if "description" in node else {}
-    return {"anyOf": [{name: held for name, held in node.items() if name != "description"}, null], **described}
+    description = {"description": node["description"]} if "description" in node else {}
+    return {"anyOf": [{name: part for name, part in node.items() if name != "description"}, null], **description}
 
 
-def _described(node: Json) -> str:
+def _description(node: Json) -> str:
     """Return the description, with what else the schema asks for that the subset has no words for."""
     rules = [
         f"{name}: {json.dumps(node[name], ensure_ascii=False)}"
-        for name in _SAID_IN_WORDS
+        for name in _RULES
         if name in node and (name != "format" or node[name] not in _FORMATS)
     ]
     return " ".join(filter(None, (node.get("description", ""), f"({', '.join(rules)})" if rules else "")))
@@ -222,9 +237,9 @@ def _is_recursive(root: Json) -> bool:
     """Tell whether a definition leads back to itself."""
 
     def leads_to(node: Any, seen: frozenset[str]) -> bool:
-        for inner in _nodes({name: held for name, held in node.items() if name not in ("$defs", "definitions")}):
+        for inner in _nodes({name: part for name, part in node.items() if name not in ("$defs", "definitions")}):
             ref = inner.get("$ref")
-            if ref is not None and (ref in seen or leads_to(resolved(root, ref) or {}, seen | {ref})):
+            if ref is not None and (ref in seen or leads_to(referent(root, ref) or {}, seen | {ref})):
                 return True
         return False
 
@@ -239,7 +254,7 @@ def without_nulls(value: Any, node: Any, root: Json) -> Any:
     if not isinstance(node, dict):
         return value
     if "$ref" in node:
-        return without_nulls(value, resolved(root, node["$ref"]), root)
+        return without_nulls(value, referent(root, node["$ref"]), root)
     for name in ("anyOf", "oneOf", "allOf"):
         for variant in node.get(name) or ():
             value = without_nulls(value, variant, root)
@@ -250,10 +265,10 @@ def without_nulls(value: Any, node: Any, root: Json) -> Any:
         return value
     required = node.get("required", ())
     return {
-        name: without_nulls(held, properties.get(name), root)
-        for name, held in value.items()
+        name: without_nulls(part, properties.get(name), root)
+        for name, part in value.items()
         if not (
-            held is None and name in properties and name not in required and not accepts_null(properties[name], root)
+            part is None and name in properties and name not in required and not accepts_null(properties[name], root)
         )
     }
 
@@ -272,21 +287,21 @@ def problems(value: Any, node: Any, root: Json, place: str = "") -> list[str]:
     """
     if isinstance(node, bool):
         return [] if node else [f"{place or 'the answer'}: must not be there"]
-    found = [f"{place or 'the answer'}: {words}" for words in _faults(value, node, root)]
-    if isinstance(value, dict) and not found:
-        found += _in_object(value, node, root, place)
-    if isinstance(value, list) and not found:
+    faults = [f"{place or 'the answer'}: {words}" for words in _faults(value, node, root)]
+    if isinstance(value, dict) and not faults:
+        faults += _in_object(value, node, root, place)
+    if isinstance(value, list) and not faults:
         first = node.get("prefixItems", [])
         for number, item in enumerate(value):
-            held = first[number] if number < len(first) else node.get("items", True)
-            found += problems(item, held, root, f"{place}[{number}]")
-            if len(found) >= _MOST_PROBLEMS:
+            part = first[number] if number < len(first) else node.get("items", True)
+            faults += problems(item, part, root, f"{place}[{number}]")
+            if len(faults) >= _MOST_PROBLEMS:
                 break
     if "$ref" in node:
-        found += problems(value, resolved(root, node["$ref"]), root, place)
+        faults += problems(value, referent(root, node["$ref"]), root, place)
     for variant in node.get("allOf", ()):
-        found += problems(value, variant, root, place)
-    return found[:_MOST_PROBLEMS]
+        faults += problems(value, variant, root, place)
+    return faults[:_MOST_PROBLEMS]
 
 
 def _in_object(value: Json, node: Json, root: Json, place: str) -> Iterator[str]:
@@ -294,13 +309,13 @@ def _in_object(value: Json, node: Json, root: Json, place: str) -> Iterator[str]
     for name in node.get("required", ()):
         if name not in value:
             yield f"{_below(place, name)}: is missing"
-    for name, held in value.items():
+    for name, part in value.items():
         if name in properties:
-            yield from problems(held, properties[name], root, _below(place, name))
+            yield from problems(part, properties[name], root, _below(place, name))
         elif others is False:
             yield f"{_below(place, name)}: is not a field of the schema"
         else:
-            yield from problems(held, others, root, _below(place, name))
+            yield from problems(part, others, root, _below(place, name))
 
 
 def _below(place: str, name: str) -> str:
@@ -321,9 +336,9 @@ def _faults(value: Any, node: Json, root: Json) -> Iterator[str]:
     yield from _out_of_bounds(value, node)
     for name, most in (("anyOf", len), ("oneOf", lambda _: 1)):
         variants: list[Any] = node.get(name, [])
-        fitting = sum(not problems(value, variant, root) for variant in variants)
-        if variants and not 1 <= fitting <= most(variants):
-            yield f"fits {fitting or 'none'} of its {len(variants)} forms"
+        matches = sum(not problems(value, variant, root) for variant in variants)
+        if variants and not 1 <= matches <= most(variants):
+            yield f"fits {matches or 'none'} of its {len(variants)} forms"
     if "not" in node and not problems(value, node["not"], root):
         yield "must not be what it is"
 
@@ -369,5 +384,5 @@ def _same(value: Any, other: Any) -> bool:
 
 
 def _repeats(items: list[Any]) -> bool:
-    written = [json.dumps(item, sort_keys=True) for item in items]
-    return len(set(written)) < len(written)
+    texts = [json.dumps(item, sort_keys=True) for item in items]
+    return len(set(texts)) < len(texts)

@@ -127,12 +127,12 @@ def schema(name: str, namespace: Mapping[str, Any]) -> Any:
         UsageError: There is none of that name.
     """
     first, *attributes = name.split(".")
-    found = namespace.get(first, getattr(builtins, first, None))
+    value = namespace.get(first, getattr(builtins, first, None))
     for attribute in attributes:
-        found = getattr(found, attribute, None)
-    if found is None:
-        kinds = [known for known, value in namespace.items() if isinstance(value, type | dict) and known[:1] != "_"]
+        value = getattr(value, attribute, None)
+    if value is None:
+        kinds = [known for known, kind in namespace.items() if isinstance(kind, type | dict) and known[:1] != "_"]
         near = did_you_mean(name, kinds)
         remedy = near if near.startswith("Did") else "Define a class or a dict of that name in a cell above."
         raise UsageError(f"--schema {name}: there is no such name here.", remedy)
-    return found
+    return value
