@@ -37,13 +37,15 @@ class _Known(NamedTuple):
     provider: Any
     model: Any
 
-    def context(self, served: Context) -> dict[str, str] | None:
+    def conditions(self, context: Context) -> dict[str, str] | None:
         """Return of what a call was served at that which has prices at this provider.
 
         None where this model has none: a price that is not known is not the standard one.
         """
         own = _variants([self.model] if any(self.model is model for model in self.provider.models) else [])
-        priced = [condition for condition in served if condition in own or condition in _variants(self.provider.models)]
+        priced = [
+            condition for condition in context if condition in own or condition in _variants(self.provider.models)
+        ]
         return dict(priced) if own.issuperset(priced) else None
 
 
@@ -61,16 +63,18 @@ class Pricing:
         self.config = config
         self._known: dict[tuple[str, str], _Known | None] = {}  # by address and model
         self._strangers: dict[Candidate, str] = {}  # models without a price that answered in a candidate's place
-        self._served: dict[Candidate, Context] = {}  # at what other than the standard price a candidate was served
+        self._contexts: dict[Candidate, Context] = {}  # at what other than the standard price a candidate was served
 
     def configure(self, config: Config) -> None:
         """Price for another config from now on."""
         self.config = config
         self._known.clear()
         self._strangers.clear()
-        self._served.clear()
+        self._contexts.clear()
 
-    def cost(self, candidate: Candidate, usage: Usage, response_model: str | None = None, served: Context = ()) -> Cost:
+    def cost(
+        self, candidate: Candidate, usage: Usage, response_model: str | None = None, context: Context = ()
+    ) -> Cost:
         """Return what a call cost in dollars, with the matched price id and rates; amount None if no price is known.
 
         A price of the config wins. Else the model that the response names is the one that is billed. A name that no
@@ -81,7 +85,7 @@ class Pricing:
             candidate: Whom the call was sent to.
             usage: The tokens to price.
             response_model: The model that the response names; None prices the candidate itself.
-            served: What else than the standard price the response says that the call was served at.
+            context: What else than the standard price the response says that the call was served at.
 
         Returns:
             The cost, with amount None and no rates where no price is known.
@@ -97,11 +101,11 @@ class Pricing:
         if known is None:
             self._strangers[candidate] = name
             return Cost(None)
-        if (context := known.context(served)) is None:
+        if (conditions := known.conditions(context)) is None:
             return Cost(None)
-        if context:
-            self._served[candidate] = served
-        return _from_genai_prices(known, usage, context)
+        if conditions:
+            self._contexts[candidate] = context
+        return _from_genai_prices(known, usage, conditions)
 
     def unknown(self, candidate: Candidate) -> str:
         """Return in words why no price is known for the calls of a candidate; empty where one is."""
@@ -128,8 +132,8 @@ class Pricing:
             Dollars; None where no price is known, or another model has answered for the candidate at an unknown price.
         """
         usage, bounds = Usage(input_tokens, output_tokens), []
-        for served in {(), self._served.get(candidate, ())}:
-            rates = dict(self.cost(candidate, usage, served=served).rates)
+        for context in {(), self._contexts.get(candidate, ())}:
+            rates = dict(self.cost(candidate, usage, context=context).rates)
             if not rates or self.unknown(candidate):
                 return None
             highest = max(rate for kind, rate in rates.items() if kind != "output")
@@ -307,7 +311,7 @@ def _from_override(price: Price, usage: Usage, price_id: str) -> Cost:
     return Cost(at_rates(rates, usage), price_id, tuple(rates.items()))
 
 
-def _from_genai_prices(known: _Known, usage: Usage, context: Mapping[str, str]) -> Cost:
+def _from_genai_prices(known: _Known, usage: Usage, conditions: Mapping[str, str]) -> Cost:
     from genai_prices import Usage as PricedUsage
 
     tokens = PricedUsage(
@@ -319,7 +323,7 @@ def _from_genai_prices(known: _Known, usage: Usage, context: Mapping[str, str]) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # notices about price kinds that chat calls do not use
         try:
-            priced = known.model.calc_price(tokens, known.provider, price_context=context)
+            priced = known.model.calc_price(tokens, known.provider, price_context=conditions)
         except (ValueError, LookupError):
             return Cost(None)
     rates = tuple(
@@ -327,7 +331,7 @@ def _from_genai_prices(known: _Known, usage: Usage, context: Mapping[str, str]) 
         for name, field in _FIELDS.items()
         if (value := getattr(priced.model_price, field, None)) is not None
     )
-    kind = "".join(f" ({value})" for value in context.values())
+    kind = "".join(f" ({value})" for value in conditions.values())
     return Cost(priced.total_price, f"{known.provider.id}/{known.model.id}{kind}", rates)
 
 

@@ -82,7 +82,7 @@ class OpenAttempt:
         return self.close(
             status=status,
             usage=fault.usage or Usage(),
-            cost=pricing.cost(self.step.candidate, fault.usage, served=fault.price_context)
+            cost=pricing.cost(self.step.candidate, fault.usage, context=fault.price_context)
             if fault.usage
             else Cost(Decimal(0)),
             latency=fault.latency,

@@ -556,15 +556,15 @@ def test_a_service_tier_without_a_price_is_not_priced_as_the_standard_one() -> N
     prices = Pricing(load({}))
     cost = functools.partial(prices.cost, Candidate("openai", "gpt-4o-mini"), Usage(1000, 1000))
     assert cost().amount is not None
-    assert cost(served=(("service_tier", "flex"),)).amount is None
+    assert cost(context=(("service_tier", "flex"),)).amount is None
     groq = Candidate("groq", "llama-3.1-8b-instant")  # which has one price for all
     usage = Usage(1000, 1000)
-    assert prices.cost(groq, usage, served=(("service_tier", "flex"),)) == prices.cost(groq, usage)
+    assert prices.cost(groq, usage, context=(("service_tier", "flex"),)) == prices.cost(groq, usage)
     claude = Candidate("anthropic", "claude-opus-5-5")
-    rates = dict(prices.cost(claude, usage, served=(("processing", "batch"),)).rates)
+    rates = dict(prices.cost(claude, usage, context=(("processing", "batch"),)).rates)
     assert rates["input"] * 2 == prices.rates(claude)["input"]
     assert (
-        dict(prices.cost(claude, usage, served=(("speed", "fast"),)).rates)["input"]
+        dict(prices.cost(claude, usage, context=(("speed", "fast"),)).rates)["input"]
         == 2 * prices.rates(claude)["input"]
     )
 
