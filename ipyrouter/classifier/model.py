@@ -104,9 +104,10 @@ class Model:
         self._window, self._window_bias = arrays["window"], arrays["window_bias"]
         self._inner, self._inner_bias = arrays["inner"], arrays["inner_bias"]
         self._outer, self._outer_bias = arrays["outer"], arrays["outer_bias"]
+        self.read = functools.lru_cache(maxsize=16)(self._read)  # a cell that is run again is the same prompt
         self._split = functools.lru_cache(maxsize=50_000)(functools.partial(split, known=self._known))
 
-    def read(self, prompt: str) -> Reading:
+    def _read(self, prompt: str) -> Reading:
         """Return what the network makes of a prompt."""
         prompt = prompt.strip()
         request = request_of(prompt)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -46,26 +47,28 @@ class TierPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that one request may lead to: the tier that is asked first, and the others, weak to strong.
+    """All that one request may lead to: the tier that is asked first, and the others.
 
-    ``first`` has no steps where nothing can be called; ``missing`` is the error that says what to set then.
+    ``first`` has no steps where nothing can be called; ``missing`` is the error that says what to set then. ``of_tier``
+    plans another tier when it comes to that; None where a named model leaves no choice.
     """
 
     first: TierPlan
-    others: Mapping[TierName, TierPlan]
+    of_tier: Callable[[TierName], TierPlan] | None
     missing: NoModelError | None = None
 
     def above(self, tier: TierName, answered: Candidate) -> TierPlan | None:
         """Return the next tier up, if it would ask another candidate first than the one that answered."""
-        if tier == TIERS[-1] or not self.others:
+        if tier == TIERS[-1] or self.of_tier is None:
             return None
-        up = self.others[TIERS[TIERS.index(tier) + 1]]
+        up = self.of_tier(TIERS[TIERS.index(tier) + 1])
         return up if up.steps and up.steps[0].candidate != answered else None
 
     def below(self, tier: TierName) -> TierPlan | None:
         """Return the strongest of the cheaper tiers that can be called."""
-        cheaper = [self.others[name] for name in TIERS[: TIERS.index(tier)] if name in self.others]
-        return next((plan for plan in reversed(cheaper) if plan.steps), None)
+        if self.of_tier is None:
+            return None
+        return next((plan for plan in map(self.of_tier, reversed(TIERS[: TIERS.index(tier)])) if plan.steps), None)
 
 
 class Planner:
@@ -89,16 +92,16 @@ class Planner:
         """
         if request.model is not None:
             named = self._plan_model(request, tier)
-            return Plan(named, {}, None if named.steps else no_model(self.config, request, named.tier))
-        tiers = {name: self._tier(request, name) for name in TIERS}
-        first = self._nearest(tiers, tier)
-        return Plan(first, tiers, None if first.steps else no_model(self.config, request, tier))
+            return Plan(named, None, None if named.steps else no_model(self.config, request, named.tier))
+        of_tier = functools.cache(lambda name: self._tier(request, name))
+        first = self._nearest(of_tier, tier)
+        return Plan(first, of_tier, None if first.steps else no_model(self.config, request, tier))
 
-    def _nearest(self, tiers: Mapping[TierName, TierPlan], tier: TierName) -> TierPlan:
+    def _nearest(self, of_tier: Callable[[TierName], TierPlan], tier: TierName) -> TierPlan:
         """Return the tier's plan, or that of the nearest tier that can be called: stronger ones first."""
-        first, rank = tiers[tier], TIERS.index(tier)
+        first, rank = of_tier(tier), TIERS.index(tier)
         for name in (tier, *TIERS[rank + 1 :], *reversed(TIERS[:rank])):
-            plan = tiers[name]
+            plan = of_tier(name)
             if not plan.steps:
                 continue
             if name == tier:

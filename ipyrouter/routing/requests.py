@@ -124,7 +124,7 @@ def encodable(request: Request) -> Request:
     """Return the request with lone surrogates, halves of characters that no UTF-8 text can hold, replaced by �."""
 
     def whole(text: str) -> str:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def clean(prompt: Prompt) -> Prompt:
         return Prompt(tuple(TextPart(whole(part.text)) for part in prompt.parts))

@@ -317,7 +317,21 @@ def test_a_lost_part_of_the_schema_is_made_anew(disk_store: SQLiteStore, folder:
     assert store.warnings() == []
 
 
-ODD: list[Any] = ["x", b"\xff", b"", -(2**63), 2**63 - 1, -1, 1e300, "", "9" * 30, ","]
+ODD: list[Any] = [
+    "x",
+    b"\xff",
+    b"",
+    -(2**63),
+    2**63 - 1,
+    -1,
+    1e300,
+    0.5,
+    float("inf"),
+    -float("inf"),
+    "",
+    "9" * 30,
+    ",",
+]
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)
@@ -346,3 +360,32 @@ def test_a_damaged_value_costs_no_other_row(disk_store: SQLiteStore, folder: Pat
             store.record(a_record("a"), None, 500)
     connection.close()
     assert store.warnings() == []
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["writable", "read-only"])
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_a_damaged_sum_stops_no_reader(disk_store: SQLiteStore, folder: Path, value: object, refuses: bool) -> None:
+    """Each column of the sums, also where they cannot be written again."""
+    store = disk_store
+    store.record(a_record("a"), None, 500)
+    names = {one.model for one in store.last_calls()}
+    connection = sqlite3.connect(folder / "ipyrouter.db", isolation_level=None)
+    for column in [row[1] for row in connection.execute("PRAGMA table_info(sums)")]:
+        (before,) = connection.execute(f"SELECT {column} FROM sums").fetchone()
+        connection.execute(f"UPDATE OR IGNORE sums SET {column} = ?", (value,))
+        if refuses:
+            connection.execute("CREATE TRIGGER refuse BEFORE DELETE ON sums BEGIN SELECT RAISE(ABORT, 'refused'); END")
+        store.totals(LogFilter())
+        store.top(None, None, "cost", 5)
+        store.top(None, None, "latency", 5)
+        store.overview(31)
+        assert {one.model for one in store.last_calls()} <= names, column
+        assert len(store.page(LogFilter(), 5)) <= 1, column
+        assert list(frame(store)["answer_id"]) == ["a"], column
+        if refuses:
+            connection.execute("DROP TRIGGER refuse")
+        elif isinstance(before, int) and value != 2**63 - 1:  # a number that cannot be is computed again
+            assert sum(one.cost_pico for one in store.totals(LogFilter())) == DOLLAR / 2, column
+        connection.execute("DELETE FROM sums")
+        store.totals(LogFilter())
+    connection.close()

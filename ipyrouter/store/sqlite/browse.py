@@ -119,7 +119,10 @@ def overview(sql: sqlite3.Connection, days: int) -> Overview:
 def last_calls(sql: sqlite3.Connection) -> list[LastCall]:
     """Return the last call of every model in one database's log."""
     calls = []
-    last = "SELECT provider, model, MAX(hour) FROM sums WHERE sent > 0 GROUP BY provider, model"
+    last = (
+        "SELECT provider, model, MAX(hour) FROM sums WHERE sent > 0 AND typeof(hour) = 'integer'"
+        f" AND hour BETWEEN 0 AND {schema.LAST_HOUR} GROUP BY provider, model"
+    )
     query = (
         "SELECT time, status, error FROM attempts WHERE time >= ? AND time < ? AND provider = ? AND model = ?"
         f" AND {_IS_CALL} ORDER BY time DESC, answer_id DESC, n DESC LIMIT 1"

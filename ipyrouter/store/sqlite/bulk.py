@@ -69,7 +69,9 @@ def _number(column: Column, *, checked: bool) -> str:
 
 
 def _name(column: Column, *, checked: bool) -> str:
-    return f"IIF(typeof({_source(column)}) = 'blob', NULL, {_source(column)})" if checked else _source(column)
+    source = _source(column)
+    sound = "integer" if column.kind is Kind.FLAG else "text"
+    return f"IIF(typeof({source}) = '{sound}', {source}, NULL)" if checked else source
 
 
 def _query(condition: str, *, content: bool, checked: bool) -> str:
@@ -159,8 +161,12 @@ class BulkReader:
         combinations = joined.pop(0).split(_NEXT)
         for combination in dict.fromkeys(combinations):
             if combination not in self._known:
+                try:
+                    values = json.loads(combination)
+                except ValueError:  # an infinite number where a name should be
+                    raise UnevenError from None
                 self._known[combination] = len(self._combinations)
-                self._combinations.append(json.loads(combination))
+                self._combinations.append(values)
         codes = np.fromiter(map(self._known.__getitem__, combinations), np.int32, len(combinations))
         if len(codes) != count:
             raise UnevenError

@@ -157,6 +157,7 @@ def is_damaged(sql: sqlite3.Connection) -> bool:
     """Tell whether there are rows and no sums, or sums that cannot be: damage that SQLite does not see."""
     numbers = ("hour", "band", *_MEASURES, *schema.most("t"))
     sound = " AND ".join(f"typeof({name}) = 'integer' AND {name} >= 0" for name in numbers)
+    sound += f" AND hour <= {schema.LAST_HOUR}"
     query = (
         "SELECT EXISTS (SELECT 1 FROM attempts) AND NOT EXISTS (SELECT 1 FROM sums)"
         f" OR EXISTS (SELECT 1 FROM sums WHERE NOT ({sound}))"

@@ -16,6 +16,7 @@ from ipyrouter.store.rows import ATTEMPTS, COOLING_DOWN, LATEST, MOST_PICO, MOST
 
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
+LAST_HOUR = LATEST // HOUR
 MICRO = 1_000_000  # 1e-12 dollars in 1e-6 of them: amounts are summed in two parts, which no sum can overflow
 EDGES = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
 """The input tokens above which some model's rates change, so that the sums tell them apart; others cost a scan."""
