@@ -6,12 +6,24 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, get_args
 
 from ipyrouter.errors import CallError, error_of
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from ipyrouter.schemas import Schema
+
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:  # the default, which counts for type checkers alone, needs Python 3.13
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
+
 TierName = Literal["fast", "mid", "power"]
 CacheMode = Literal["use", "refresh", "off"]
+Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
 Role = Literal["user", "assistant"]
 Finish = Literal["stop", "length", "refusal", "tool_calls", "interrupted", "partial"]
 Status = Literal["ok", "cached", "weak", "refused", "error", "partial", "interrupted"]
@@ -19,6 +31,8 @@ Status = Literal["ok", "cached", "weak", "refused", "error", "partial", "interru
 TIERS: tuple[TierName, ...] = get_args(TierName)
 """Cheapest first: a tier's index is its rank."""
 STATUSES: tuple[Status, ...] = get_args(Status)
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+"""How much a model may think before it answers, least first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,7 @@ class Request:
     """What a user asks, before any decision is taken.
 
     ``allow_large`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
+    ``json`` asks for JSON of any shape, ``schema`` for one shape; ``show_thinking`` for a summary of the thinking.
     """
 
     prompt: Prompt
@@ -113,6 +128,10 @@ class Request:
     cache: CacheMode = "use"
     escalate: bool | None = None
     allow_large: bool = False
+    effort: Effort | None = None
+    schema: Schema | None = None
+    json: bool = False
+    show_thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +204,9 @@ class RouteOptions(TypedDict, total=False):
     cache: CacheMode
     escalate: bool | None
     allow_large: bool
+    effort: Effort | None
+    json: bool
+    show_thinking: bool
     session: Session | None
     on_delta: Callable[[Delta], None] | None
 
@@ -208,7 +230,8 @@ class Completion:
 
     ``thinking`` is what the model wrote on its way to ``text``, where the provider shows it; ``first_token`` the
     seconds until the first of either. ``billed`` is the provider's own figure in dollars, where it is known to bill by
-    it. ``notes`` say what was sent differently because the server refuses it.
+    it. ``notes`` say what was sent differently because the server refuses it. ``price_context`` holds what else than
+    the standard price the server says that it served the call at, under genai-prices' names.
     """
 
     text: str
@@ -220,6 +243,7 @@ class Completion:
     thinking: str = ""
     billed: Decimal | None = None
     notes: tuple[str, ...] = ()
+    price_context: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +303,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Generic[T_co]):
     """A routed answer.
 
     Attributes:
@@ -305,6 +329,7 @@ class Answer:
         created: When it was recorded, in UTC.
         fallback_reason: Why the model in ``fallback_from`` did not answer.
         thinking: What the model wrote before the text, where the provider shows it; a cached answer has none.
+        data: The answer as the object that ``schema`` asked for; None without one.
     """
 
     id: str
@@ -327,6 +352,7 @@ class Answer:
     created: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     fallback_reason: str | None = None
     thinking: str = ""
+    data: T_co = None  # type: ignore[assignment]  # without a schema it is None by its type, too
 
     @property
     def content(self) -> str:

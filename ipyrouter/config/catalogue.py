@@ -1,8 +1,9 @@
-"""The well-known services, and which backends there are: read when first needed."""
+"""The well-known services and models, and which backends there are: read when first needed."""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 BACKENDS = "ipyrouter.backends"
 """The group of entry points under which packages register backends."""
 _FILE = Path(__file__).parents[1] / "providers" / "providers.toml"
+_MODELS = _FILE.with_name("models.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,37 @@ def service_at(address: str) -> str | None:
     except ValueError:
         return None
     return next((name for name, service in services().items() if service.has_host(host)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a model takes: see models.toml. ``efforts`` is None where that is not known."""
+
+    efforts: tuple[str, ...] | None = None
+    thinking: str = ""
+    off: str = ""
+    structured: str = ""
+
+
+@functools.cache
+def _models() -> Mapping[str, Model]:
+    import tomllib  # not for `%load_ext`
+
+    models = {}
+    for name, table in tomllib.loads(_MODELS.read_text("utf-8")).items():
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        models[name.replace(".", "-")] = Model(**values)
+    return models
+
+
+@functools.cache
+def model_of(name: str) -> Model:
+    """Return what is known of a model, by its name at any service: "gpt-6-luna", "us.anthropic.claude-opus-5-5-v1"."""
+    plain = re.sub(r"^(.*/)?(.*\.(?=claude))?", "", name.lower()).replace(".", "-")
+    fits = [
+        known for known in _models() if plain.startswith(known) and not plain[len(known) : len(known) + 1].isalnum()
+    ]
+    return _models()[max(fits, key=len)] if fits else Model()
 
 
 def maker_of(model: str) -> str | None:

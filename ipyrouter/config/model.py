@@ -31,7 +31,7 @@ from ipyrouter.config.rules import (
 from ipyrouter.text import redact
 
 if TYPE_CHECKING:
-    from ipyrouter.types import Candidate, TierName
+    from ipyrouter.types import Candidate, Effort, TierName
 
 TOY = "toy model (SmolLM2-135M)"
 NO_KEY = f"{TOY}: no key is set"
@@ -158,7 +158,17 @@ class Tier:
     chain: tuple[Candidate, ...] = field(
         metadata=setting(Strings(), "free", _WORK, "the models to try, in order: provider/model, or a known name")
     )
-    max_output_tokens: int = field(metadata=setting(Whole(), "free", _WORK, "tokens of the longest answer"))
+    max_output_tokens: int = field(
+        metadata=setting(Whole(), "free", _WORK, "tokens of the longest answer, without the thinking before it")
+    )
+    effort: Effort = field(
+        metadata=setting(
+            OneOf("none", "low", "medium", "high", "xhigh", "max"),
+            "free",
+            _WORK,
+            "how much its models think; a model's nearest counts",
+        )
+    )
     deadlines: Deadlines = field(metadata=table(Deadlines))
 
 

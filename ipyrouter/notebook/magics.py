@@ -77,9 +77,12 @@ class RouterMagics(Magics):
             )
         prompt, system, pieces = self._compose(args, cell, scope.variables)
         router = self._router()
-        fmt = args.format or router.config.display_format
+        schema = variables.schema(args.schema, scope.variables) if args.schema else None
+        if schema is not None and args.format in ("code", "html"):
+            raise UsageError(f"--schema makes JSON, which -f {args.format} cannot show.", "Leave one of the two out.")
+        fmt = args.format or ("json" if schema is not None else router.config.display_format)
         settings = {
-            "system": formats.system_prompt(system, fmt),
+            "system": formats.system_prompt(system, fmt) if schema is None else system,
             "history": place.history,
             "tier": args.tier,
             "model": args.model,
@@ -88,6 +91,10 @@ class RouterMagics(Magics):
             "cache": "off" if args.no_cache else "refresh" if args.refresh else "use",
             "escalate": False if args.no_escalate else None,
             "allow_large": args.yes,
+            "effort": args.effort,
+            "schema": schema,
+            "json": fmt == "json" and schema is None,
+            "show_thinking": args.show_thinking,
         }
         if args.dry_run:
             self._preview(router, prompt, settings, pieces)
@@ -163,11 +170,12 @@ class RouterMagics(Magics):
         self, router: Router, prompt: str, settings: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
     ) -> tuple[Answer, Presentation]:
         """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
-        from ipyrouter.errors import Interrupted, RouteError
-        from ipyrouter.notebook.formats import Body, partial_body, present
+        from ipyrouter.errors import Interrupted, RouteError, SchemaError
+        from ipyrouter.notebook.formats import partial_body, present, with_thinking
         from ipyrouter.routing.requests import make_request
 
-        make_request(prompt, **settings)  # what is wrong already needs no display
+        request = make_request(prompt, **settings)  # what is wrong already needs no display
+        settings = {**settings, "schema": request.schema}
         if settings["model"]:
             router.config.candidate(settings["model"])
         bodiless = bare and fmt == "json"  # the object is the line's value, and not shown here as well
@@ -177,14 +185,16 @@ class RouterMagics(Magics):
         except Interrupted as stopped:
             display.finish(stopped.answer, partial_body(stopped.answer.text, fmt))
             raise
-        except RouteError as error:
+        except (RouteError, SchemaError) as error:
             display.fail(len(error.attempts))
             raise
         except BaseException:
             display.fail(0)
             raise
-        result = self._once(present(answer, fmt))
-        display.finish(answer, Body("") if bodiless and not result.error else result.body)
+        result = self._once(present(answer, fmt, with_schema=request.schema is not None))
+        if request.show_thinking:
+            result = replace(result, body=with_thinking(result.body, answer))
+        display.finish(answer, replace(result.body, text="") if bodiless and not result.error else result.body)
         self._last_answer = answer.id
         return answer, result
 

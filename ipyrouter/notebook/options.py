@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ipyrouter.config import as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.notebook.formats import FORMATS
-from ipyrouter.types import TIERS, Status, TierName
+from ipyrouter.types import EFFORTS, TIERS, Effort, Status, TierName
 
 _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
 _NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df, d
@@ -47,6 +47,12 @@ def _variable(text: str) -> str:
 def _format(text: str) -> str:
     if text not in FORMATS:
         raise UsageError(f"Unknown format {text!r}.", did_you_mean(text, FORMATS))
+    return text
+
+
+def _effort(text: str) -> str:
+    if text not in EFFORTS:
+        raise UsageError(f"Unknown effort {text!r}.", did_you_mean(text, EFFORTS))
     return text
 
 
@@ -86,12 +92,15 @@ ROUTE: tuple[Option, ...] = (
     Option(("-s", "--system"), "the system prompt; quote it", "TEXT"),
     Option(("-o", "--out"), "put the answer into this variable", "NAME", _variable),
     Option(("-f", "--format"), f"how to show it: {', '.join(FORMATS)}", "FORMAT", _format, tuple(FORMATS)),
+    Option(("--schema",), "answer with an object of this class of yours, or of this dict's form", "NAME"),
     Option(("-c", "--continue"), "go on from the previous answer"),
     Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME", _name),
     Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES", many=True),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
+    Option(("--effort",), f"how much the model thinks: {', '.join(EFFORTS)}", "EFFORT", _effort, EFFORTS),
+    Option(("--show-thinking",), "show a summary of what the model thinks, folded, where its provider has one"),
     Option(("--refresh",), "call again and replace the cached answer"),
     Option(("--no-cache",), "neither read nor write the cache"),
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
@@ -107,7 +116,7 @@ USAGE = "%%route [options], the prompt below    %route [options] PROMPT"
 _ABOUT = """Send a prompt to the cheapest model that can answer it.
 
 The prompt goes out as it is typed, but for {{name}}, which inserts a variable. `_` holds the Answer; with
---format json, the Python object."""
+--schema and with --format json, the Python object."""
 EXAMPLES = """%%route
 What is the difference between a list and a tuple?
 
@@ -119,6 +128,9 @@ Say it in one sentence.
 
 %%route --with sales --format code
 Plot revenue by month.
+
+%%route --schema Review -o review
+Is this a good or a bad review? {{text}}
 
 %%route --error
 What went wrong, and how do I fix it?
@@ -144,12 +156,15 @@ class RouteLine(ParsedLine):
     system: str | None = None
     out: str | None = None
     format: str | None = None
+    schema: str | None = None
     continue_: bool = False
     chat: str | None = None
     with_: str | None = None
     error: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
+    effort: Effort | None = None
+    show_thinking: bool = False
     refresh: bool = False
     no_cache: bool = False
     no_escalate: bool = False

@@ -33,6 +33,8 @@ def badge_words(answer: Answer) -> list[str]:
     approximately = "about " if usage.estimated else ""
     words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens")
     words.append(seconds(answer.latency))
+    if usage.reasoning_tokens:
+        words.append(f"{usage.reasoning_tokens:,} tokens of thinking")
     return words + _incidents(answer)
 
 
@@ -73,6 +75,8 @@ def badge_sentence(answer: Answer) -> str:
     """Return the badge as a sentence, for those who listen to it."""
     cost = _cost_words(answer).replace(" · ", ", ")
     tokens = f"{answer.usage.input_tokens:,} tokens in and {answer.usage.output_tokens:,} out"
+    if answer.usage.reasoning_tokens:
+        tokens += f", {answer.usage.reasoning_tokens:,} of them thinking"
     parts = [
         f"{answer.provider}/{answer.model} of the tier {answer.tier} answered in {seconds(answer.latency)}",
         cost if answer.cost is None else f"for {cost}",
@@ -158,11 +162,18 @@ def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
 def _bundle(badge: str, badge_plain: str, body: Body, notes: tuple[str, ...]) -> Bundle:
     # The badge comes first: nothing that a model writes can swallow what stands before it.
     parts = [badge, notes_markdown(notes)] if notes else [badge]
+    if body.thinking:
+        parts += ["<details><summary>Thinking</summary>", sanitise.markdown(body.thinking), "</details>"]
     if body.text:
         verbatim = body.language is not None
         parts.append(sanitise.code(body.text, body.language or "") if verbatim else sanitise.markdown(body.text))
-    plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(body.text)]
+    plain = [badge_plain, *(sanitise.plain(note) for note in notes), thinking_text(body), sanitise.plain(body.text)]
     return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
+
+
+def thinking_text(body: Body) -> str:
+    """Return the thinking as plain text, indented under a line that says what it is; "" where none is to be shown."""
+    return "Thinking:\n" + textwrap.indent(sanitise.plain(body.thinking), "  ") if body.thinking else ""
 
 
 def metadata(answer: Answer) -> dict[str, Any]:

@@ -10,18 +10,22 @@ import httpx2
 from google import genai
 
 from ipyrouter.config import Provider
+from ipyrouter.config.catalogue import model_of
 from ipyrouter.providers.base import (
     PLACEHOLDER,
     Backend,
     Call,
     Changes,
     Target,
+    effort_of,
     lowered,
     system_note,
     temperature_note,
 )
+from ipyrouter.providers.effort import thinking_tokens
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, count_of
+from ipyrouter.providers.structured import structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
@@ -55,6 +59,8 @@ class GoogleBackend(Backend):
 
     def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
         """Return what to send, without what the server refuses; note what is left out."""
+        form = structured(provider, call, changes, recursive=False, json_mode=True)
+        call = form.call
         texts = [message.text for message in call.messages]
         config: dict[str, Any] = {"max_output_tokens": lowered(call, changes, notes)}
         if call.system and "system" in changes:
@@ -66,6 +72,12 @@ class GoogleBackend(Backend):
             notes.append(temperature_note(call))
         elif call.temperature is not None:
             config["temperature"] = call.temperature
+        if form.means != "none":
+            config["response_mime_type"] = "application/json"
+        if form.schema is not None:
+            config["response_json_schema"] = form.schema
+        if (thinking := _thinking(call, effort_of(call, changes, notes))) and "thinking" not in changes:
+            config["thinking_config"] = thinking
         contents = [
             {"role": _ROLES[message.role], "parts": [{"text": text}]}
             for message, text in zip(call.messages, texts, strict=True)
@@ -77,7 +89,10 @@ class GoogleBackend(Backend):
         """Return the body under OpenAI's names."""
         config = dict(body["config"])
         system = {"system": config.pop("system_instruction")} if "system_instruction" in config else {}
-        return {**config, **system, **({"stream": True} if body["stream"] else {})}
+        thinking = {"thinking": config.pop("thinking_config")} if "thinking_config" in config else {}
+        kind = "json_schema" if "response_json_schema" in config else "json_object"
+        form = {"response_format": {"type": kind}} if "response_mime_type" in config else {}
+        return {**config, **system, **thinking, **form, **({"stream": True} if body["stream"] else {})}
 
     def send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
         """Send the body and hand the answer to the collector. Raises whatever the SDK raises."""
@@ -123,6 +138,17 @@ class _Sender(httpx2.Client):
     def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
         """Send a request. Raises _Answered with the response."""
         raise _Answered(self._client.send(request, stream=True))
+
+
+def _thinking(call: Call, effort: str | None) -> dict[str, Any]:
+    """Return how much the model is to think: by a level, or by a budget of tokens where the model knows no levels."""
+    thinking: dict[str, Any] = {"include_thoughts": True} if call.show_thinking else {}
+    if effort is not None:
+        by_level = model_of(call.model).thinking == "level"
+        thinking |= (
+            {"thinking_level": effort} if by_level else {"thinking_budget": min(thinking_tokens(effort), 24_576)}
+        )
+    return thinking
 
 
 def _take(piece: Any, event: Event, collector: Collector) -> None:

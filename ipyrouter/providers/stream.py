@@ -49,6 +49,8 @@ _FINISH: dict[str, Finish] = {
 }  # fmt: skip
 """What providers call the end of an answer. Any other word is not the end of a whole one: error, abort, timeout, …"""
 
+_STANDARD = ("", "auto", "default", "standard", "on_demand")  # OpenAI; Anthropic; Groq
+
 _NOT_YET = ("", "null", "none")  # DashScope sends "null" with every chunk but the last
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -96,6 +98,7 @@ class Collector:
         self.saw_content = False
         self.billed: Decimal | None = None
         self.notes: list[str] = []
+        self._served: dict[str, str] = {}
 
     def begin(self, stop: Callable[[], None]) -> None:
         """Note that the call begins now; ``stop`` ends it from another thread."""
@@ -185,6 +188,17 @@ class Collector:
         """Take what the provider says that it bills; what is not an amount of money is ignored."""
         self.billed = _amount(dollars)
 
+    def serve(self, **context: Any) -> None:
+        """Take at what other than the standard price the call is served, under genai-prices' names."""
+        for name, value in context.items():
+            if isinstance(value, str) and value.lower() not in _STANDARD:
+                self._served[name] = value.lower()[:40]
+
+    @property
+    def price_context(self) -> tuple[tuple[str, str], ...]:
+        """What else than the standard price the call is served at."""
+        return tuple(sorted(self._served.items()))
+
     @property
     def text(self) -> str:
         """The answer so far, without the thinking in it."""
@@ -205,7 +219,8 @@ class Collector:
         if not self.accepted:
             return None
         *history, prompt = self.call.messages
-        request = (prompt.text, self.call.system, tuple(history))
+        schema = self.call.schema.text if self.call.schema else ""
+        request = (prompt.text, self.call.system, tuple(history), schema)
         answer = self.text + self.thinking
         written = max(tokens.estimate(answer), self.at_least)
         most_read = max(self._window() or _WIDEST_WINDOW, tokens.bound_input(*request))
@@ -227,7 +242,7 @@ class Collector:
         self._separator.finish()
         self.accepted = self.accepted or (self.sent and fault.kind in _MAY_BE_BILLED)
         fault.text, fault.usage, fault.first_token = self.text, self.spent(), self.first_token
-        fault.latency = self.latency
+        fault.latency, fault.price_context = self.latency, self.price_context
         return fault
 
     def whole(self) -> Completion | None:
@@ -264,6 +279,7 @@ class Collector:
             thinking=self.thinking,
             billed=self.billed,
             notes=tuple(self.notes),
+            price_context=self.price_context,
         )
 
 

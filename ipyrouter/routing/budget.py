@@ -130,7 +130,9 @@ class Budget:
 
         ``held`` is what its request holds already, in 1e-12 dollars.
         """
-        longest = tokens.bound_input(request.prompt.text, request.system, request.history)
+        *history, prompt = step.call.messages  # a correction's holds more than the request
+        schema = request.schema.text if request.schema else ""
+        longest = tokens.bound_input(prompt.text, request.system, tuple(history), schema)
         worst = self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
         if worst is None:
             return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)

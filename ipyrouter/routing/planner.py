@@ -9,21 +9,24 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, Config, Deadlines, Tier
+from ipyrouter.config.catalogue import model_of
 from ipyrouter.errors import NoModelError
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call
+from ipyrouter.providers.effort import most_within, nearest, patience, thinking_tokens
 from ipyrouter.providers.local import INSTALL
 from ipyrouter.types import TIERS, Candidate, Message, Request, TierName
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One candidate of a tier with the complete call it would get."""
+    """One candidate of a tier with the complete call it would get; ``notes`` are for its answer."""
 
     tier: TierName
     candidate: Candidate
     call: Call
     deadlines: Deadlines
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +259,8 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
     steps = []
     for candidate in candidates:
         provider = config.providers[candidate.provider]
-        deadlines = settings.deadlines
+        effort, notes = _effort(config, request, tier, candidate)
+        deadlines = _patient(config, tier, effort)
         if provider.embedded:  # this machine computes: being slow is not a sign of a fault
             deadlines = replace(deadlines, first_byte=deadlines.total, idle=deadlines.total)
         elif not provider.stream:  # the first byte comes with the last
@@ -268,8 +272,48 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
             model=candidate.model,
             system=request.system,
             messages=(*request.history, Message("user", request.prompt)),
-            max_output_tokens=request.max_output_tokens or settings.max_output_tokens,
+            max_output_tokens=request.max_output_tokens or settings.max_output_tokens + thinking_tokens(effort),
             temperature=request.temperature,
+            effort=effort,
+            schema=request.schema,
+            json=request.json,
+            show_thinking=request.show_thinking,
         )
-        steps.append(Step(tier, candidate, call, deadlines))
+        steps.append(Step(tier, candidate, call, deadlines, notes))
     return tuple(steps)
+
+
+def _effort(
+    config: Config, request: Request, tier: TierName, candidate: Candidate
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return how much a candidate is asked to think, None to say nothing of it, and a note where a wish was changed."""
+    level: str = request.effort or config.tiers[tier].effort
+    is_wish = request.effort is not None or _is_set(config, f"tiers.{tier}.effort")
+    efforts = model_of(candidate.model).efforts
+    if efforts is None:  # a preset's effort is no reason to try out what a stranger takes
+        return (level if is_wish else None), ()
+    if request.max_output_tokens is not None and not is_wish:
+        level = most_within(level, request.max_output_tokens // 2)  # the other half is the answer's
+    effort = nearest(level, efforts)
+    if request.effort is None or effort == level or (effort is None and level == "none"):
+        return effort, ()
+    if effort is None:
+        return None, (f"The effort {level} was left out: {candidate} takes none.",)
+    why = "it always thinks" if level == "none" else "the nearest that it takes"
+    return effort, (f"The effort {level} became {effort} for {candidate}: {why}.",)
+
+
+def _patient(config: Config, tier: TierName, effort: str | None) -> Deadlines:
+    """Return a tier's deadlines, with the time that the thinking takes where the user has set none."""
+    deadlines = config.tiers[tier].deadlines
+    first_byte, total = patience(effort)
+    if not _is_set(config, f"tiers.{tier}.deadlines.first_byte", "deadlines.first_byte"):
+        deadlines = replace(deadlines, first_byte=max(deadlines.first_byte, first_byte))
+    if not _is_set(config, f"tiers.{tier}.deadlines.total", "deadlines.total"):
+        deadlines = replace(deadlines, total=max(deadlines.total, total))
+    return deadlines
+
+
+def _is_set(config: Config, *settings: str) -> bool:
+    """Tell whether the user has set any of some settings."""
+    return any(config.origins.get(setting, "default") != "default" for setting in settings)

@@ -467,7 +467,7 @@ def test_thinking_is_streamed_past_the_display(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("finish", "reason"),
     [("stop", "empty answer: the model only thought"),
-     ("length", f"empty answer: thinking took all of the {OUT} output tokens")],
+     ("length", f"empty answer: all {OUT} tokens went into reasoning")],
 )  # fmt: skip
 @pytest.mark.parametrize("content", ["<think>two and two", [THOUGHT]])
 @STREAMS
