@@ -25,6 +25,8 @@ BESIDE_MODULES = {  # what else the wheel holds
     "ipyrouter/py.typed",
     "ipyrouter/config/defaults.toml",
     "ipyrouter/classifier/weights.npz",
+    "ipyrouter/providers/input.toml",
+    "ipyrouter/providers/providers.toml",
 }
 MEGABYTE = 1 << 20
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ipyrouter.errors import IPyRouterError
     from ipyrouter.reporting.report import Report
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer, Classification, Message, RouteOptions, Status, TierName
+    from ipyrouter.types import Answer, Classification, Message, Prompt, RouteOptions, Status, TierName
 
 __version__ = "0.1.0"  # the one place: the package's metadata are built from it
 
@@ -103,7 +103,7 @@ def classify(prompt: str) -> Classification:
     return default_router().classify(prompt)
 
 
-def route(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
+def route(prompt: str | Prompt, **options: Unpack[RouteOptions]) -> Answer:
     """Answer a prompt with the cheapest tier that can, by the default router.
 
     Args:
@@ -125,7 +125,7 @@ def route(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
     return default_router().route(prompt, **options)
 
 
-async def aroute(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
+async def aroute(prompt: str | Prompt, **options: Unpack[RouteOptions]) -> Answer:
     """Answer a prompt as :func:`route` does, without blocking the event loop.
 
     In a notebook: ``answer = await ipyrouter.aroute("…")``; many at once with :func:`asyncio.gather`. Up to 64 requests

@@ -39,6 +39,7 @@ from ipyrouter.types import (
     LogConditions,
     Message,
     Preview,
+    Prompt,
     RouteOptions,
     Session,
 )
@@ -131,7 +132,7 @@ class Router:
 
     def route(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         system: str | None = None,
         history: Sequence[Message | Mapping[str, str]] = (),
@@ -151,7 +152,7 @@ class Router:
         Answer and log row are written before this returns.
 
         Args:
-            prompt: What is asked, sent as it is.
+            prompt: What is asked, sent as it is: a string, or a Prompt with pictures and documents.
             system: The system prompt.
             history: Earlier turns of the conversation, as Messages or as the SDKs' dicts.
             tier: Overrides the classifier: "fast", "mid" or "power".
@@ -182,7 +183,7 @@ class Router:
         )  # fmt: skip
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 
-    async def aroute(self, prompt: str, **options: Unpack[RouteOptions]) -> Answer:
+    async def aroute(self, prompt: str | Prompt, **options: Unpack[RouteOptions]) -> Answer:
         """Answer a prompt without blocking the event loop; arguments and errors as in :meth:`route`.
 
         Up to 64 requests are under way at once, under the same deadlines, budgets and log. Cancelling the task ends the
@@ -209,7 +210,7 @@ class Router:
                 await answering
             raise
 
-    def preview(self, prompt: str, **options: Unpack[RouteOptions]) -> Preview:
+    def preview(self, prompt: str | Prompt, **options: Unpack[RouteOptions]) -> Preview:
         """Return what :meth:`route` would do with the same arguments. Nothing is sent or logged.
 
         Raises:

@@ -9,13 +9,24 @@ import anthropic
 import httpx2
 
 from ipyrouter.config import Provider
-from ipyrouter.providers.base import PLACEHOLDER, Backend, Call, Changes, Target, lowered, system_note, temperature_note
+from ipyrouter.providers.base import (
+    PLACEHOLDER,
+    Backend,
+    Call,
+    Changes,
+    Target,
+    base64_of,
+    lowered,
+    system_first,
+    system_note,
+    temperature_note,
+)
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Usage
+from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
 
 class AnthropicBackend(Backend):
@@ -40,14 +51,15 @@ class AnthropicBackend(Backend):
 
     def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
         """Return what to send, without what the server refuses; note what is left out."""
-        messages = [{"role": message.role, "content": message.text} for message in call.messages]
+        folded = bool(call.system) and "system" in changes
+        turns = system_first(call) if folded else call.messages
+        messages = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
         body: dict[str, Any] = {
             "model": call.model,
             "messages": messages,
             "max_tokens": lowered(call, changes, notes),
         }
-        if call.system and "system" in changes:
-            messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+        if folded:
             notes.append(system_note(call))
         elif call.system:
             body["system"] = call.system
@@ -69,6 +81,23 @@ class AnthropicBackend(Backend):
             bill_of_litellm(answer.http_response.headers, collector)
             for event in read(answer.http_response, watch.address, bounds(collector.call.max_output_tokens)):
                 _take(event, collector)
+
+
+def _content(content: Prompt) -> str | list[dict[str, Any]]:
+    """Return a turn's content: a string, or blocks where it holds more than text."""
+    if not content.needs:
+        return content.text
+    blocks: list[dict[str, Any]] = []
+    for part in content.parts:
+        if part.text.strip():  # the API refuses an empty block
+            blocks.append({"type": "text", "text": part.text})
+        if isinstance(part, ImagePart):
+            source = {"type": "base64", "media_type": part.media_type, "data": base64_of(part.data)}
+            blocks.append({"type": "image", "source": source})
+        elif isinstance(part, PdfPart):
+            source = {"type": "base64", "media_type": "application/pdf", "data": base64_of(part.data)}
+            blocks.append({"type": "document", "source": source, "title": part.name})
+    return blocks
 
 
 def _take(event: Event, collector: Collector) -> None:

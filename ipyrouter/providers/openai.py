@@ -10,13 +10,24 @@ import httpx2
 import openai
 
 from ipyrouter.config import Provider
-from ipyrouter.providers.base import PLACEHOLDER, Backend, Call, Changes, Target, lowered, system_note, temperature_note
+from ipyrouter.providers.base import (
+    PLACEHOLDER,
+    Backend,
+    Call,
+    Changes,
+    Target,
+    data_url,
+    lowered,
+    system_first,
+    system_note,
+    temperature_note,
+)
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Usage
+from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
 
 class OpenAIBackend(Backend):
@@ -45,9 +56,10 @@ class OpenAIBackend(Backend):
 
     def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
         """Return what to send, without what the server refuses; note what is left out."""
-        messages = [{"role": message.role, "content": message.text} for message in call.messages]
-        if call.system and "system" in changes:
-            messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+        folded = bool(call.system) and "system" in changes
+        turns = system_first(call) if folded else call.messages
+        messages: list[dict[str, Any]] = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
+        if folded:
             notes.append(system_note(call))
         elif call.system:
             messages.insert(0, {"role": "system", "content": call.system})
@@ -76,6 +88,21 @@ class OpenAIBackend(Backend):
                     collector.ended = True
                     break
                 _take(event, collector, bills=bills)
+
+
+def _content(content: Prompt) -> str | list[dict[str, Any]]:
+    """Return a turn's content: a string, or parts where it holds more than text."""
+    if not content.needs:
+        return content.text
+    parts: list[dict[str, Any]] = []
+    for part in content.parts:
+        parts.append({"type": "text", "text": part.text})
+        if isinstance(part, ImagePart):
+            parts.append({"type": "image_url", "image_url": {"url": data_url(part.media_type, part.data)}})
+        elif isinstance(part, PdfPart):
+            data = data_url("application/pdf", part.data)
+            parts.append({"type": "file", "file": {"filename": part.name, "file_data": data}})
+    return parts
 
 
 def _take(event: Event, collector: Collector, *, bills: bool) -> None:

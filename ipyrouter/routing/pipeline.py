@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from ipyrouter.config import Config
 from ipyrouter.errors import BudgetError, UsageError
-from ipyrouter.pricing import tokens
+from ipyrouter.pricing import media, tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.breaker import Breaker
 from ipyrouter.routing.budget import Budget
@@ -45,6 +45,7 @@ class Pipeline:
             self._make_encodable(run)
             run.classification = self.classify(run.request.prompt.text)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
+            run.note(*run.request.prompt.notes)
             plan = self.planner.plan(run.request, run.request.tier or run.classification.tier)
             escalates = self._escalates(run.request)
             hit = self.flight.look_up(run.request, plan.first, escalates=escalates)
@@ -74,12 +75,12 @@ class Pipeline:
         hit = self.flight.look_up(request, plan.first, escalates=self._escalates(request))
         if hit is None and plan.missing is not None and not plan.first.cacheable:
             raise plan.missing
-        notes = [*plan.first.notes, *plan.first.standing]
+        notes = [*request.prompt.notes, *plan.first.notes, *plan.first.standing]
         step, tier = (plan.first.steps or plan.first.cacheable)[0], plan.first
         if hit is None and plan.missing is None:
             step, tier, found = self._next_step(request, plan)
             notes += found
-        count = tokens.estimate_input(request.prompt.text, request.system, request.history)
+        count = _input_tokens(step)
         if hit is None and count > self.config.confirm_tokens and not request.allow_large:
             notes.append("This prompt is so large that it needs --yes.")
         provider = self.config.providers[step.candidate.provider]
@@ -118,7 +119,7 @@ class Pipeline:
         run.note(*self.unseen(tier.notes), *tier.standing)
 
     def _confirm(self, request: Request, step: Step) -> None:
-        count = tokens.estimate_input(request.prompt.text, request.system, request.history)
+        count = _input_tokens(step)
         if request.allow_large or count <= self.config.confirm_tokens:
             return
         dollars = self.pricing.at(step.candidate, count, step.call.max_output_tokens)
@@ -254,6 +255,13 @@ class Pipeline:
             notes.append(f"{refused[0]}; {cheaper.tier} would be asked instead of {tier.tier}.")
             tier = cheaper
         raise RuntimeError("a plan has a first tier")
+
+
+def _input_tokens(step: Step) -> int:
+    """Estimate the input tokens of a call, its pictures and documents included."""
+    *history, prompt = step.call.messages
+    text = tokens.estimate_input(prompt.text, step.call.system, tuple(history))
+    return text + media.estimate(step.call.messages, step.call.model)
 
 
 def _why_unreached(tier: TierName, result: ChainResult) -> str:
