@@ -74,12 +74,13 @@ def bound(messages: Iterable[Message], model: str) -> int:
 def image_tokens(model: str, width: int, height: int) -> int:
     """Return the tokens of a picture of that many pixels.
 
-    - Anthropic, "Vision" (platform.claude.com/docs/en/build-with-claude/vision): width · height / 750, after the picture
-      was made to fit into 1,568 pixels and about 1,600 tokens; models from Opus 4.7 on take 2,576 pixels, 4,784 tokens.
+    - Anthropic, "Images and vision" (platform.claude.com/docs/en/build-with-claude/vision): patches of 28 pixels, which
+      is nearly the older width · height / 750, after the picture was made to fit into 1,568 pixels and about 1,600
+      tokens; from Opus 4.7 on 2,576 pixels and 4,784 tokens.
     - Google, "Understand and count tokens" (ai.google.dev/gemini-api/docs/tokens): 258 up to 384 pixels, else 258 for
       each tile of at most 768 pixels; Gemini 3 and later 1,120 whatever the size ("Media resolution").
-    - OpenAI, "Images and vision" (platform.openai.com/docs/guides/images-vision): tiles of 512 pixels after fitting into
-      2,048 with the short side at 768, or patches of 32 pixels up to a most, times a model's own factor.
+    - OpenAI, "Images and vision" (platform.openai.com/docs/guides/images-vision): tiles of 512 pixels after fitting
+      into 2,048 with the short side at 768, or patches of 32 pixels up to a most, times a model's own factor.
 
     Args:
         model: The model's name at any provider.
@@ -127,7 +128,7 @@ def _anthropic(name: str, width: int, height: int) -> int:
     older = any(word in name for word in ("claude-3", "-4-0", "-4-1", "-4-5", "-4-6", "-4-2025"))
     side, most = (1568, 1600) if older else (2576, 4784)
     shrink = min(1.0, side / max(width, height))
-    return min(most, math.ceil(width * height * shrink**2 / 750))
+    return min(most, math.ceil(width * shrink / 28) * math.ceil(height * shrink / 28))
 
 
 def _google(name: str, width: int, height: int) -> int:

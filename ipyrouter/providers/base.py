@@ -86,12 +86,12 @@ def _content_key(content: Prompt) -> Any:
     """Return what tells a turn's content from another: its text, or its parts with the digests of what is no text."""
     if not content.needs:
         return content.text
-    return [
-        part.text
-        if isinstance(part, TextPart)
-        else [part.text, type(part).__name__, hashlib.sha256(part.data).hexdigest()]
-        for part in content.parts
-    ]
+    parts: list[Any] = []
+    for part in content.parts:
+        parts.append(part.text)
+        if not isinstance(part, TextPart):
+            parts.append([type(part).__name__, hashlib.sha256(part.data).hexdigest()])
+    return parts
 
 
 def base64_of(data: bytes) -> str:

@@ -106,11 +106,10 @@ class Planner:
 
     def _described(self, request: Request, plan: Plan) -> Plan:
         """Return the plan of a request in words with a note that says so. Raises UsageError where there are none."""
-        whom = (
-            f"{plan.first.steps[0].candidate} does not read" if request.model else "no model that can be called reads"
-        )
+        first = plan.first.steps[0].candidate
+        whom = f"{first} does not read" if request.model else "no model that can be called reads"
         remedy = f'Name one that does with -m, or set input = ["text", {_listed(needs(request), quote=True)}] in'
-        remedy += f" [providers.{plan.first.steps[0].candidate.provider}] of your config if its models do."
+        remedy += f" [providers.{first.provider}] of your config if its models do."
         parts = [part for turn in _turns(request) for part in turn.content.parts]
         if any(isinstance(part, PdfPart) and not part.words for part in parts):
             hint = "Or install pypdf, which takes the text out of them: pip install pypdf."
