@@ -429,6 +429,7 @@ class Preview:
         input_tokens: An estimate.
         max_output_tokens: The limit on the answer.
         cost_low: Dollars for the shortest answer; None where no price is known.
+        cost_typical: Dollars for an answer of 300 tokens, about half a page; None where no price is known.
         cost_high: Dollars for the longest answer; None where no price is known.
         cached: True if the answer is in the cache.
         key: The variable that holds the key; None where none is needed.
@@ -447,6 +448,7 @@ class Preview:
     key: str | None
     key_present: bool
     notes: tuple[str, ...] = ()
+    cost_typical: Decimal | None = None
 
 
 def total(costs: list[Decimal | None]) -> Decimal | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ipyrouter.notebook.prompt.attachments import Piece
     from ipyrouter.notebook.prompt.chats import Chats
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer, Session
+    from ipyrouter.types import Answer, Prompt, Session
 
 _ANSWER = "ipyrouter.types.Answer"
 
@@ -76,7 +76,8 @@ class RouterMagics(Magics):
                 f"-o {parsed.out}: this is a variable of the function {scope.function}, which a magic cannot set.",
                 f"Write {parsed.out} = %route …",
             )
-        prompt, system, pieces = self._written(parsed, cell, scope.variables)
+        typed, system, pieces = self._written(parsed, cell, scope.variables)
+        prompt = self._attached(typed, pieces)
         router = self._router()
         fmt = parsed.format or router.config.display_format
         asked = {
@@ -91,7 +92,7 @@ class RouterMagics(Magics):
             "allow_large": parsed.yes,
         }
         if parsed.dry_run:
-            self._preview(router, prompt, asked, pieces)
+            self._preview(router, prompt, asked, pieces, typed)
             return None
         answer, made = self._ask(router, prompt, asked, fmt, quiet=parsed.quiet, bare=cell is None)
         if answer.text.strip():
@@ -131,19 +132,47 @@ class RouterMagics(Magics):
     def _written(
         self, parsed: RouteLine, cell: str | None, namespace: Mapping[str, Any]
     ) -> tuple[str, str | None, list[Piece]]:
-        """Return prompt and system prompt, variables inserted, and what is sent along at the prompt's end."""
-        from ipyrouter.notebook.prompt import attachments as context
+        """Return prompt and system prompt, variables inserted, and what is sent along below the prompt."""
         from ipyrouter.notebook.prompt import variables
 
         prompt, system = _prompt(parsed, cell), parsed.system
         if not parsed.raw:
             prompt = variables.insert(prompt, namespace)
             system = variables.insert(system, namespace) if system else None
-        pieces = context.variables(parsed.with_, namespace) if parsed.with_ else []
+        return prompt, system, self._pieces(parsed, namespace)
+
+    def _pieces(self, parsed: RouteLine, namespace: Mapping[str, Any]) -> list[Piece]:
+        """Return what is sent along below the prompt."""
+        if not (parsed.with_ or parsed.file or parsed.cells or parsed.above or parsed.error):
+            if parsed.rows or parsed.columns:
+                raise _no_table()
+            return []
+        from ipyrouter.notebook.prompt import attachments as context
+        from ipyrouter.notebook.prompt import cells, files, tables
+
+        history = self.shell.history_manager  # type: ignore[union-attr]
+        columns = tuple(filter(None, (name.strip() for name in (parsed.columns or "").split(","))))
+        choice = tables.Choice(parsed.rows, columns)
+        pieces: list[Piece] = []
+        if parsed.cells or parsed.above:
+            now = self.shell.execution_count  # type: ignore[union-attr]
+            pieces += cells.pieces(history, now, parsed.cells, parsed.above)
+        if parsed.file:
+            pieces += files.pieces(parsed.file, choice)
+        if parsed.with_:
+            pieces += context.variables(parsed.with_, namespace, choice, getattr(history, "outputs", {}))
         if parsed.error:
             error, source = self._failure or (context.last_error(), None)
             pieces += context.failure(error, source)
-        return (context.attach(prompt, pieces) if pieces else prompt), system, pieces
+        return pieces
+
+    @staticmethod
+    def _attached(typed: str, pieces: list[Piece]) -> str | Prompt:
+        if not pieces:
+            return typed
+        from ipyrouter.notebook.prompt import attachments as context
+
+        return context.attach(typed, pieces)
 
     def _router(self) -> Router:
         import ipyrouter
@@ -162,7 +191,7 @@ class RouterMagics(Magics):
         return replace(router.session, notebook=PureWindowsPath(str(name)).name if name else None)
 
     def _ask(
-        self, router: Router, prompt: str, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
+        self, router: Router, prompt: str | Prompt, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
     ) -> tuple[Answer, Formatted]:
         """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
         from ipyrouter.errors import Interrupted, RouteError
@@ -237,13 +266,15 @@ class RouterMagics(Magics):
             return display.Quiet()
         return display.choose(self.shell, fmt, stream=router.config.display_stream)  # type: ignore[arg-type]
 
-    def _preview(self, router: Router, prompt: str, asked: dict[str, Any], pieces: list[Piece]) -> None:
+    def _preview(
+        self, router: Router, prompt: str | Prompt, asked: dict[str, Any], pieces: list[Piece], typed: str
+    ) -> None:
         from IPython.display import display
 
         from ipyrouter.notebook import rendering as render
 
         turns = len(asked["history"]) // 2
-        bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns, asked["system"])
+        bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns, asked["system"], typed)
         if hasattr(self.shell, "kernel"):
             display(bundle, raw=True)  # type: ignore[no-untyped-call]
         else:
@@ -312,6 +343,12 @@ class RouterMagics(Magics):
         for panel in self.panels.values():
             panel.flush()
         self.unguard()
+
+
+def _no_table() -> Exception:
+    from ipyrouter.errors import UsageError
+
+    return UsageError("--rows and --columns choose from a table, and none is sent.", "Send one with --with or --file.")
 
 
 def _prompt(parsed: RouteLine, cell: str | None) -> str:

@@ -31,6 +31,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6 or int(text) == 0:
+        raise UsageError(f"{text!r} is not a valid number.", "Write a whole number above 0.")
+    return int(text)
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -66,6 +72,7 @@ class Option:
     convert: Callable[[str], Any] = str
     choices: tuple[str, ...] = ()
     many: bool = False  # names with commas between them; given again, they add up
+    repeats: bool = False  # given again, the values add up
 
     @property
     def dest(self) -> str:
@@ -89,6 +96,11 @@ ROUTE: tuple[Option, ...] = (
     Option(("-c", "--continue"), "go on from the previous answer"),
     Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME", _name),
     Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES", many=True),
+    Option(("--rows",), "so many rows of each table that is sent along (default: 5)", "N", _count),
+    Option(("--columns",), "these columns of each table that is sent along", "NAMES", many=True),
+    Option(("--file",), "send this file along, bounded: text, code, table, picture or PDF", "PATH", repeats=True),
+    Option(("--cells",), "send these cells along with their text outputs: 3-5, or 1,3-5", "NUMBERS", many=True),
+    Option(("--above",), "send the last N cells that ran along", "N", _count),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
@@ -120,6 +132,9 @@ Say it in one sentence.
 %%route --with sales --format code
 Plot revenue by month.
 
+%%route --with fig
+What stands out in this plot?
+
 %%route --error
 What went wrong, and how do I fix it?
 
@@ -147,6 +162,11 @@ class RouteLine(Parsed):
     continue_: bool = False
     chat: str | None = None
     with_: str | None = None
+    rows: int | None = None
+    columns: str | None = None
+    file: tuple[str, ...] = ()
+    cells: str | None = None
+    above: int | None = None
     error: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
@@ -249,6 +269,8 @@ def _read(line: str, options: Sequence[Option]) -> tuple[dict[str, Any], str]:
         position = match.end() - len(attached) if equals else match.end()
         text, position = _value(line, position, name, option)
         value = option.convert(text)
+        if option.repeats:
+            value = (*values.get(option.dest, ()), value)
         values[option.dest] = f"{values[option.dest]},{value}" if option.many and option.dest in values else value
     return values, line[position:].strip()
 

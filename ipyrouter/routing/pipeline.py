@@ -20,6 +20,8 @@ from ipyrouter.routing.single_flight import SingleFlight, escalated_key
 from ipyrouter.routing.validation import weakness
 from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Preview, Request, TierName
 
+_TYPICAL = 300  # tokens of an answer of about half a page
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
@@ -83,15 +85,16 @@ class Pipeline:
         count = _input_tokens(step)
         if hit is None and count > self.config.confirm_tokens and not request.allow_large:
             notes.append("This prompt is so large that it needs --yes.")
-        provider = self.config.providers[step.candidate.provider]
+        provider, most = self.config.providers[step.candidate.provider], step.call.max_output_tokens
         return Preview(
             classification=classification,
             tier=step.tier,
             candidate=step.candidate,
             input_tokens=count,
-            max_output_tokens=step.call.max_output_tokens,
+            max_output_tokens=most,
             cost_low=Decimal(0) if hit else self.pricing.at(step.candidate, count, 1),
-            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, step.call.max_output_tokens),
+            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, most),
+            cost_typical=Decimal(0) if hit else self.pricing.at(step.candidate, count, min(_TYPICAL, most)),
             cached=hit is not None,
             key=provider.key,
             key_present=bool(tier.steps),

@@ -1,0 +1,74 @@
+"""`--cells` and `--above`: cells of the notebook that have run, with the text that they put out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ipyrouter.errors import UsageError
+from ipyrouter.notebook.prompt.attachments import Piece, bounded, redact
+
+_MOST_CELLS = 50
+_MOST = 6000  # characters of a cell's source, and of its output
+_RANGE = re.compile(r"\[?(\d{1,6})\]?(?:\s*[-–:]\s*\[?(\d{1,6})\]?)?$")
+
+
+def numbers(text: str) -> list[int]:
+    """Return the cells that `--cells` names: "3", "3-5" or "1,3-5". Raises UsageError for anything else."""
+    chosen: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = _RANGE.match(part)
+        if match is None:
+            raise UsageError(f"--cells: {part!r} is not a valid range of cells.", "Write --cells 3-5, or 1,3-5.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= _MOST_CELLS:
+            raise UsageError(
+                f"--cells: {part} is not a valid range: it runs up, over at most {_MOST_CELLS} cells.", "Write 3-5."
+            )
+        chosen += [number for number in range(first, last + 1) if number not in chosen]
+    return chosen
+
+
+def pieces(history: Any, current: int, cells: str | None, above: int | None) -> list[Piece]:
+    """Return the pieces for cells: their source, and their text outputs.
+
+    Args:
+        history: IPython's history manager.
+        current: The number of the cell that asks, which is no part of it.
+        cells: Which ones, by their numbers in brackets.
+        above: How many of those that ran last before this one.
+
+    Raises:
+        UsageError: For a cell that has not run.
+    """
+    sources: Sequence[str] = history.input_hist_raw
+    ran = [number for number in range(1, min(current, len(sources))) if sources[number].strip()]
+    chosen = numbers(cells) if cells else []
+    for number in chosen:
+        if number not in ran:
+            known = f"Cells that ran in this session: {ran[0]} to {ran[-1]}." if ran else "No cell has run yet."
+            raise UsageError(f"--cells: no cell [{number}] has run.", known)
+    if above:
+        chosen += [number for number in ran[-min(above, _MOST_CELLS) :] if number not in chosen]
+    return [piece for number in sorted(chosen) for piece in _of_cell(history, number, sources[number])]
+
+
+def _of_cell(history: Any, number: int, source: str) -> Iterable[Piece]:
+    yield Piece(f"Cell [{number}]", bounded(redact(source.rstrip()), _MOST), "python")
+    output = _output(history, number).rstrip()
+    if output:
+        yield Piece(f"What cell [{number}] put out", bounded(redact(output), _MOST))
+
+
+def _output(history: Any, number: int) -> str:
+    """Return a cell's text output: what it printed and showed (IPython 9), or its value alone (IPython 8)."""
+    outputs = getattr(history, "outputs", {})
+    if number in outputs:
+        return "\n".join(filter(None, (_words(output.bundle) for output in outputs[number])))
+    return str(getattr(history, "output_hist_reprs", {}).get(number, ""))
+
+
+def _words(bundle: Mapping[str, Any]) -> str:
+    text = bundle.get("stream", bundle.get("text/plain", ""))
+    return "".join(text).rstrip("\n") if isinstance(text, list | str) else ""
