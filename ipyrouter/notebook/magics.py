@@ -46,6 +46,7 @@ class RouterMagics(Magics):
         super().__init__(shell)
         self._shown: str | None = None  # the answer that this cell has shown already
         self._cell: str | None = None  # the id of the cell that is running, where the front end tells it
+        self._in_history = False  # whether the cell that runs is the last of the history
         self._run = 0  # how many cells have run
         self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
         self._chats: Chats | None = None
@@ -155,8 +156,7 @@ class RouterMagics(Magics):
         choice = tables.Choice(parsed.rows, columns)
         pieces: list[Piece] = []
         if parsed.cells or parsed.above:
-            now = self.shell.execution_count  # type: ignore[union-attr]
-            pieces += cells.pieces(history, now, parsed.cells, parsed.above)
+            pieces += cells.pieces(history, parsed.cells, parsed.above, within=self._in_history)
         if parsed.file:
             pieces += files.pieces(parsed.file, choice)
         if parsed.with_:
@@ -330,6 +330,7 @@ class RouterMagics(Magics):
             if name != "IPyRouter":
                 print(f"There is no {name}, and nothing is set. Did you mean IPyRouter?", file=sys.stderr)
         self._cell = getattr(info, "cell_id", None)
+        self._in_history = bool(info.store_history)
         self._run += 1
 
     def end_cell(self, result: ExecutionResult) -> None:

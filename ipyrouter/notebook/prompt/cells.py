@@ -30,20 +30,20 @@ def numbers(text: str) -> list[int]:
     return chosen
 
 
-def pieces(history: Any, current: int, cells: str | None, above: int | None) -> list[Piece]:
+def pieces(history: Any, cells: str | None, above: int | None, *, within: bool) -> list[Piece]:
     """Return the pieces for cells: their source, and their text outputs.
 
     Args:
         history: IPython's history manager.
-        current: The number of the cell that asks, which is no part of it.
         cells: Which ones, by their numbers in brackets.
         above: How many of those that ran last before this one.
+        within: Whether the history's last cell is the one that asks, which is not sent.
 
     Raises:
         UsageError: For a cell that has not run.
     """
     sources: Sequence[str] = history.input_hist_raw
-    ran = [number for number in range(1, min(current, len(sources))) if sources[number].strip()]
+    ran = [number for number in range(1, len(sources) - within) if sources[number].strip()]
     chosen = numbers(cells) if cells else []
     for number in chosen:
         if number not in ran:

@@ -115,7 +115,7 @@ def _described(view: _View, choice: Choice) -> Table:
         summary = "" if view.secret(place) else view.summary(place)
         lines.append(f"{_name(view.names[place])}: {view.types[place]}{summary}")
     left = len(view.names) - len(chosen)
-    if left:
+    if left and not choice.columns:
         lines.append(f"… and {left:,} more columns, up to {_name(view.names[-1])}")
     head = "\n".join(lines)
     text = view.rows(rows, chosen)
