@@ -109,7 +109,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
     Option(("--raw",), "insert no variables: {{name}} means itself"),
     Option(("--yes",), "send a very large prompt without asking"),
-    Option(("-n", "--dry-run"), "send nothing; show tier, reasons, model, cost range, cache and key"),
+    Option(("-n", "--dry-run"), "send nothing; show to whom it would go, for how much, and all that would be sent"),
     Option(("-q", "--quiet"), "show nothing; the answer is in _ (and in -o NAME)"),
     HELP,
 )
