@@ -71,6 +71,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def attachments(session: nox.Session) -> None:
+    """Test what `--with` and `--file` make of libraries that not everybody has."""
+    install(session)
+    session.install("geopandas", "kaleido", "plotly", "pypdf", "seaborn", "xarray")
+    session.run("pytest", "-n0", "tests/attachments", *session.posargs)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build sdist and wheel, look into them, and test the wheel where no source is: installed, beside the tests."""
     folder = empty_folder(session)

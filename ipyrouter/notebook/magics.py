@@ -14,6 +14,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from ipyrouter.notebook import completion
 from ipyrouter.notebook import input_transforms as questions
 from ipyrouter.notebook.settings import IPyRouter
+from ipyrouter.notebook.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +55,8 @@ class RouterMagics(Magics):
         self._router_set: Router | None = None
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
+        publisher = shell.display_pub
+        self.shown = Shown(publisher) if hasattr(publisher, "register_hook") else None
         self.panels: dict[str, Panel] = {}  # by the cell that shows each
         self.unguard: Callable[[], None] = lambda: None  # what ends the guard of the cell that loads
 
@@ -154,13 +157,14 @@ class RouterMagics(Magics):
         history = self.shell.history_manager  # type: ignore[union-attr]
         columns = tuple(filter(None, (name.strip() for name in (parsed.columns or "").split(","))))
         choice = tables.Choice(parsed.rows, columns)
+        outputs = cells.outputs(history, self.shown.cells if self.shown else {})
         pieces: list[Piece] = []
         if parsed.cells or parsed.above:
-            pieces += cells.pieces(history, parsed.cells, parsed.above, within=self._in_history)
+            pieces += cells.pieces(history, parsed.cells, parsed.above, outputs, within=self._in_history)
         if parsed.file:
             pieces += files.pieces(parsed.file, choice)
         if parsed.with_:
-            pieces += context.variables(parsed.with_, namespace, choice, getattr(history, "outputs", {}))
+            pieces += context.variables(parsed.with_, namespace, choice, outputs)
         if parsed.error:
             error, source = self._failure or (context.last_error(), None)
             pieces += context.failure(error, source)
@@ -338,6 +342,8 @@ class RouterMagics(Magics):
         from ipyrouter.errors import Interrupted, IPyRouterError
 
         self._shown = self._cell = None
+        if self.shown is not None:
+            self.shown.end_cell(result.execution_count)
         error = result.error_in_exec or result.error_before_exec
         if error is not None and not isinstance(error, IPyRouterError | Interrupted):
             self._failure = error, result.info.raw_cell if result.info else ""
@@ -400,6 +406,8 @@ def unload(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
     shell.events.unregister("pre_run_cell", magics.begin_cell)
     shell.events.unregister("post_run_cell", magics.end_cell)
+    if magics.shown is not None:
+        magics.shown.stop()
     shell.configurables.remove(magics.settings)
     completion.remove(shell, magics.matcher)
     magics.close_panels()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_a_table_a_picture_and_a_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
     assert piece(write("a.tsv", rows.replace(",", "\t")), Choice(3, ("n",))).body.startswith("n: int64")
     Image.new("RGB", (60, 40)).save("a.PNG")
     assert piece(Path("a.PNG")).picture.width == 60
-    monkeypatch.setattr(documents.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pypdf", None)  # as if it were not installed
     document = piece(write("a.pdf", PDF)).document
     assert (document.name, document.pages, document.data) == ("a.pdf", 1, PDF)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from ipyrouter.errors import UsageError
 from ipyrouter.notebook.prompt import attachments, pictures
 from ipyrouter.notebook.prompt.pictures import Picture, fit, picture_of
+from ipyrouter.notebook.shown import Output
 from tests.conftest import run_python
 from tests.notebook.conftest import Shell
 
@@ -191,13 +193,15 @@ def test_a_figure_goes_out_as_a_picture(shell: Shell, requests: list[Any], make_
     assert "line '_child0': 3 points" in shown
 
 
-def test_a_picture_that_a_cell_showed(shell: Shell) -> None:
-    shell.run("from PIL import Image\nfrom IPython.display import display\nx = 5")
-    shell.run("display(Image.new('RGB', (60, 40)))\nx")
-    outputs = getattr(shell.ip.history_manager, "outputs", None)
-    if outputs is None:  # IPython 8 keeps values alone
-        return
-    (piece,) = attachments.variables("Out[2]", shell.ip.user_ns, outputs=outputs)
-    assert piece.picture is not None
+def test_a_picture_that_a_cell_showed() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    outputs = {2: [Output({"image/png": data}), Output({"text/plain": "5"})]}
+    for values in ({}, {2: 5}):
+        (piece,) = attachments.variables("Out[2]", {"Out": values}, outputs=outputs)
+        assert opened(piece.picture).size == (60, 40)
     with pytest.raises(UsageError, match=r"cell \[9\] has put out no value and no picture"):
-        attachments.variables("Out[9]", shell.ip.user_ns, outputs=outputs)
+        attachments.variables("Out[9]", {"Out": {}}, outputs=outputs)
+    (piece,) = attachments.variables("Out[3]", {"Out": {3: 7}}, outputs=outputs)
+    assert piece.body == "7"

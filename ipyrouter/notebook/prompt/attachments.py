@@ -235,8 +235,10 @@ def _piece(name: str, value: Any, choice: Choice) -> Piece:
     else:
         title, body, language = type(value).__name__, _repr(value), ""
     body = redact(_cut(body))
-    note = f"`{name}`: {_MOST:,} of {len(body):,} characters sent." if len(body) > _MOST else ""
-    return Piece(_titled(name, title), bounded(body), language, note=note)
+    cut = f"{_MOST:,} of {len(body):,} characters" if len(body) > _MOST else ""
+    if isinstance(value, list | tuple | dict | set | frozenset | collections.deque) and len(value) > _ITEMS:
+        cut = f"the first {_ITEMS} of {len(value):,} items"
+    return Piece(_titled(name, title), bounded(body), language, note=f"`{name}`: {cut} sent." if cut else "")
 
 
 def _titled(name: str, what: str) -> str:

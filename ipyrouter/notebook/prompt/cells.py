@@ -8,6 +8,7 @@ from typing import Any
 
 from ipyrouter.errors import UsageError
 from ipyrouter.notebook.prompt.attachments import Piece, bounded, redact
+from ipyrouter.notebook.shown import Output
 
 _MOST_CELLS = 50
 _MOST = 6000  # characters of a cell's source, and of its output
@@ -30,13 +31,30 @@ def numbers(text: str) -> list[int]:
     return chosen
 
 
-def pieces(history: Any, cells: str | None, above: int | None, *, within: bool) -> list[Piece]:
+def outputs(history: Any, shown: Mapping[int, Sequence[Any]]) -> dict[int, list[Any]]:
+    """Return what each cell put out, each with its ``bundle`` by MIME type.
+
+    Args:
+        history: IPython's history manager. That of IPython 9 keeps what is printed and, outside kernels, shown; that of
+            IPython 8 the values alone.
+        shown: What cells of a kernel showed.
+    """
+    held = getattr(history, "outputs", None)
+    if held is None:
+        held = {number: [Output({"text/plain": text})] for number, text in history.output_hist_reprs.items()}
+    return {number: [*held.get(number, ()), *shown.get(number, ())] for number in {*held, *shown}}
+
+
+def pieces(
+    history: Any, cells: str | None, above: int | None, outputs: Mapping[int, Sequence[Any]], *, within: bool
+) -> list[Piece]:
     """Return the pieces for cells: their source, and their text outputs.
 
     Args:
         history: IPython's history manager.
         cells: Which ones, by their numbers in brackets.
         above: How many of those that ran last before this one.
+        outputs: What each cell put out.
         within: Whether the history's last cell is the one that asks, which is not sent.
 
     Raises:
@@ -51,22 +69,14 @@ def pieces(history: Any, cells: str | None, above: int | None, *, within: bool) 
             raise UsageError(f"--cells: no cell [{number}] has run.", known)
     if above:
         chosen += [number for number in ran[-min(above, _MOST_CELLS) :] if number not in chosen]
-    return [piece for number in sorted(chosen) for piece in _of_cell(history, number, sources[number])]
+    return [piece for number in sorted(chosen) for piece in _of_cell(number, sources[number], outputs)]
 
 
-def _of_cell(history: Any, number: int, source: str) -> Iterable[Piece]:
+def _of_cell(number: int, source: str, outputs: Mapping[int, Sequence[Any]]) -> Iterable[Piece]:
     yield Piece(f"Cell [{number}]", bounded(redact(source.rstrip()), _MOST), "python")
-    output = _output(history, number).rstrip()
+    output = "\n".join(filter(None, (_words(output.bundle) for output in outputs.get(number, ()))))
     if output:
         yield Piece(f"What cell [{number}] put out", bounded(redact(output), _MOST))
-
-
-def _output(history: Any, number: int) -> str:
-    """Return a cell's text output: what it printed and showed (IPython 9), or its value alone (IPython 8)."""
-    outputs = getattr(history, "outputs", {})
-    if number in outputs:
-        return "\n".join(filter(None, (_words(output.bundle) for output in outputs[number])))
-    return str(getattr(history, "output_hist_reprs", {}).get(number, ""))
 
 
 def _words(bundle: Mapping[str, Any]) -> str:

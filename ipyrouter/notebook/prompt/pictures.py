@@ -304,7 +304,10 @@ def _as_shown(value: Any) -> Picture | None:
     """Return the picture that a value of an unknown class shows itself as in a notebook, if it does."""
     for method in ("_repr_png_", "_repr_jpeg_"):
         show = getattr(type(value), method, None)
-        shown = show(value) if callable(show) else None
+        try:
+            shown = show(value) if callable(show) else None
+        except Exception:  # noqa: BLE001  a stranger's class may raise anything; its repr may do
+            shown = None
         data = shown[0] if isinstance(shown, tuple) and shown else shown
         if isinstance(data, bytes) and data:
             return of_bytes(data, type(value).__name__)
