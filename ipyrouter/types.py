@@ -435,6 +435,7 @@ class Preview:
         key: The variable that holds the key; None where none is needed.
         key_present: True if the model can be called.
         notes: What the router would change or leave out, and what is in the way, a sentence each.
+        obstacle: The note on what would make it an error; "" where nothing would.
     """
 
     classification: Classification
@@ -449,6 +450,7 @@ class Preview:
     key_present: bool
     notes: tuple[str, ...] = ()
     cost_typical: Decimal | None = None
+    obstacle: str = ""
 
 
 def total(costs: list[Decimal | None]) -> Decimal | None:

@@ -13,8 +13,8 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
 from ipyrouter.notebook import completion
 from ipyrouter.notebook import input_transforms as questions
+from ipyrouter.notebook.outputs import Outputs
 from ipyrouter.notebook.settings import IPyRouter
-from ipyrouter.notebook.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +56,7 @@ class RouterMagics(Magics):
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
         publisher = shell.display_pub
-        self.shown = Shown(publisher) if hasattr(publisher, "register_hook") else None
+        self.outputs = Outputs(publisher) if hasattr(publisher, "register_hook") else None
         self.panels: dict[str, Panel] = {}  # by the cell that shows each
         self.unguard: Callable[[], None] = lambda: None  # what ends the guard of the cell that loads
 
@@ -157,7 +157,7 @@ class RouterMagics(Magics):
         history = self.shell.history_manager  # type: ignore[union-attr]
         columns = tuple(filter(None, (name.strip() for name in (parsed.columns or "").split(","))))
         choice = tables.Choice(parsed.rows, columns)
-        outputs = cells.outputs(history, self.shown.cells if self.shown else {})
+        outputs = cells.outputs(history, self.outputs.cells if self.outputs else {})
         pieces: list[Piece] = []
         if parsed.cells or parsed.above:
             pieces += cells.pieces(history, parsed.cells, parsed.above, outputs, within=self._in_history)
@@ -342,8 +342,8 @@ class RouterMagics(Magics):
         from ipyrouter.errors import Interrupted, IPyRouterError
 
         self._shown = self._cell = None
-        if self.shown is not None:
-            self.shown.end_cell(result.execution_count)
+        if self.outputs is not None:
+            self.outputs.end_cell(result.execution_count)
         error = result.error_in_exec or result.error_before_exec
         if error is not None and not isinstance(error, IPyRouterError | Interrupted):
             self._failure = error, result.info.raw_cell if result.info else ""
@@ -406,8 +406,8 @@ def unload(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
     shell.events.unregister("pre_run_cell", magics.begin_cell)
     shell.events.unregister("post_run_cell", magics.end_cell)
-    if magics.shown is not None:
-        magics.shown.stop()
+    if magics.outputs is not None:
+        magics.outputs.stop()
     shell.configurables.remove(magics.settings)
     completion.remove(shell, magics.matcher)
     magics.close_panels()

@@ -199,6 +199,8 @@ def verdict(preview: Preview) -> str:
     if not preview.key_present:
         missing = f"{preview.key} is not set" if preview.key else "its model is not installed"
         return f"Would be an error: {whom} cannot be called, because {missing}."
+    if preview.obstacle:
+        return f"Would be an error. {preview.obstacle}"
     if preview.cost_typical is None or preview.cost_high is None:
         return f"Would go to {whom}, at an unknown price."
     if not preview.cost_high:

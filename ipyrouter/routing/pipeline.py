@@ -20,6 +20,9 @@ from ipyrouter.routing.single_flight import SingleFlight, escalated_key
 from ipyrouter.routing.validation import weakness
 from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Preview, Request, TierName
 
+_LARGE = "This prompt is so large that it needs --yes."
+_NOBODY = "No model of this tier can be asked now: this would be an error."
+_FORBIDDEN = "A budget forbids this call"
 _TYPICAL = 300  # tokens of an answer of about half a page
 
 
@@ -84,7 +87,7 @@ class Pipeline:
             notes += found
         count = _input_tokens(step)
         if hit is None and count > self.config.confirm_tokens and not request.allow_large:
-            notes.append("This prompt is so large that it needs --yes.")
+            notes.append(_LARGE)
         provider, most = self.config.providers[step.candidate.provider], step.call.max_output_tokens
         return Preview(
             classification=classification,
@@ -99,6 +102,7 @@ class Pipeline:
             key=provider.key,
             key_present=bool(tier.steps),
             notes=tuple(dict.fromkeys(notes)),
+            obstacle=next((note for note in notes if note.startswith((_FORBIDDEN, _NOBODY, _LARGE))), ""),
         )
 
     # --- before a call ---
@@ -251,10 +255,10 @@ class Pipeline:
             if not refused:
                 blocked = self.breaker.bypasses(tier.steps, None)
                 notes += [f"{candidate} is not asked: {reason}" for candidate, reason in blocked]
-                return tier.steps[0], tier, [*notes, "No model of this tier can be asked now: this would be an error."]
+                return tier.steps[0], tier, [*notes, _NOBODY]
             cheaper = plan.below(tier.tier) if self.config.budget.action == "downgrade" else None
             if cheaper is None:
-                return tier.steps[0], tier, [*notes, f"A budget forbids this call: {refused[0]}."]
+                return tier.steps[0], tier, [*notes, f"{_FORBIDDEN}: {refused[0]}."]
             notes.append(f"{refused[0]}; {cheaper.tier} would be asked instead of {tier.tier}.")
             tier = cheaper
         raise RuntimeError("a plan has a first tier")

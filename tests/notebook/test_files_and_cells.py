@@ -144,3 +144,14 @@ def test_the_dry_run_leads_with_its_verdict_and_shows_the_prompt(shell: Shell, r
     shell.run("%%route -q\nSay hello to {{name}}")
     assert "Would come from the cache, as o/ok answered, for $0." in shell.run("%%route -n\nSay hello to {{name}}").out
     assert len(requests) == 1
+
+
+def test_the_verdict_is_an_error_where_the_call_would_be_one(shell: Shell, make_router: Any) -> None:
+    import ipyrouter
+
+    ipyrouter.use_router(make_router(budget={"call": 0.000001}))
+    out = shell.run("%%route -n\nSay hello").out
+    assert out.startswith("Dry run: nothing was sent. Would be an error. A budget forbids this call: o/ok could cost ")
+    ipyrouter.use_router(make_router(routing={"mode": "rules", "confirm_tokens": 10}))
+    out = shell.run(f"%%route -n\nSay hello {'again ' * 20}").out
+    assert out.startswith("Dry run: nothing was sent. Would be an error. This prompt is so large that it needs --yes.")

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ipyrouter.errors import UsageError
+from ipyrouter.notebook.outputs import Output
 from ipyrouter.notebook.prompt import attachments, pictures
 from ipyrouter.notebook.prompt.pictures import Picture, fit, picture_of
-from ipyrouter.notebook.shown import Output
 from tests.conftest import run_python
 from tests.notebook.conftest import Shell
 

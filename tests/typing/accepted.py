@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, assert_type
 import ipyrouter
 from ipyrouter import Answer, Classification, IPyRouterError, Message, Router
 from ipyrouter.errors import CallError, RouteError
+from ipyrouter.types import Prompt, TextPart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ assert_type(ipyrouter.__version__, str)
 answer = ipyrouter.route("What is a list?")
 assert_type(answer, Answer)
 assert_type(answer.text, str)
+assert_type(ipyrouter.route(Prompt((TextPart("What is a list?"),))), Answer)
 assert_type(answer.cost, Decimal | None)
 assert_type(answer.classification, Classification)
 

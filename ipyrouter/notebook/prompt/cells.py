@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ipyrouter.errors import UsageError
+from ipyrouter.notebook.outputs import Output
 from ipyrouter.notebook.prompt.attachments import Piece, bounded, redact
-from ipyrouter.notebook.shown import Output
 
 _MOST_CELLS = 50
 _MOST = 6000  # characters of a cell's source, and of its output
@@ -39,10 +39,10 @@ def outputs(history: Any, shown: Mapping[int, Sequence[Any]]) -> dict[int, list[
             IPython 8 the values alone.
         shown: What cells of a kernel showed.
     """
-    held = getattr(history, "outputs", None)
-    if held is None:
-        held = {number: [Output({"text/plain": text})] for number, text in history.output_hist_reprs.items()}
-    return {number: [*held.get(number, ()), *shown.get(number, ())] for number in {*held, *shown}}
+    printed = getattr(history, "outputs", None)
+    if printed is None:
+        printed = {number: [Output({"text/plain": text})] for number, text in history.output_hist_reprs.items()}
+    return {number: [*printed.get(number, ()), *shown.get(number, ())] for number in {*printed, *shown}}
 
 
 def pieces(

@@ -27,7 +27,7 @@ _LABEL = 10.0  # pixels: the least height of letters that models read well
 _GIVE = 0.9  # so much smaller a photo may become to save a tile
 _MOST_PNG = 1_000_000  # bytes; a photo takes more, and goes out as JPEG
 _LEAST_SIDE = 32  # pixels: smaller arrays are numbers
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"RIFF")
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def picture_of(value: Any) -> Picture | None:
         return _of_pil(value, f"{value.mode} picture")
     if module == "IPython" and type(value).__name__ == "Image":
         return _of_ipython(value)
-    if isinstance(value, bytes) and value.startswith(_MAGIC):
+    if isinstance(value, bytes) and (value.startswith(_MAGIC) or value[:4] + value[8:12] == b"RIFFWEBP"):
         return of_bytes(value, f"picture of {len(value):,} bytes")
     if (path := picture_path(value)) is not None:
         return of_file(path)

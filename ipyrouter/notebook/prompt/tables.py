@@ -133,8 +133,8 @@ def _described(view: _View, choice: Choice) -> Table:
         f"{len(rows):,} of {view.length:,} rows" if len(rows) < view.length else "",
         f"{len(chosen):,} of {len(view.names):,} columns" if left else "",
     ]
-    said = " and ".join(filter(None, cut))
-    return Table(title, f"{head}\n\n{which}{removal.fields(text.rstrip())}", f"{said} sent" if said else "")
+    rest = " and ".join(filter(None, cut))
+    return Table(title, f"{head}\n\n{which}{removal.fields(text.rstrip())}", f"{rest} sent" if rest else "")
 
 
 def spread(length: int, most: int) -> list[int]:
@@ -199,10 +199,10 @@ def _missing(count: int) -> str:
 def _summary(length: int, describe: Callable[[], str]) -> str:
     """Return what is said of a column; nothing where its values cannot be compared or counted."""
     try:
-        said = describe()
+        words = describe()
     except (TypeError, ValueError, ArithmeticError, NotImplementedError):
         return ""
-    return said + (f" (of the first {_SUMMED:,} rows)" if said and length > _SUMMED else "")
+    return words + (f" (of the first {_SUMMED:,} rows)" if words and length > _SUMMED else "")
 
 
 # --- pandas and GeoPandas ---

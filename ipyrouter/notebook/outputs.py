@@ -18,7 +18,7 @@ class Output(NamedTuple):
     id: str | None = None
 
 
-class Shown:
+class Outputs:
     """Keeps the last displays of a kernel: the first text of each, and the last pictures."""
 
     def __init__(self, publisher: Any) -> None:
