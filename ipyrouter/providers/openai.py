@@ -56,10 +56,10 @@ class OpenAIBackend(Backend):
 
     def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
         """Return what to send, without what the server refuses; note what is left out."""
-        folded = bool(call.system) and "system" in changes
-        turns = system_first(call) if folded else call.messages
+        fold = bool(call.system) and "system" in changes
+        turns = system_first(call) if fold else call.messages
         messages: list[dict[str, Any]] = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
-        if folded:
+        if fold:
             notes.append(system_note(call))
         elif call.system:
             messages.insert(0, {"role": "system", "content": call.system})

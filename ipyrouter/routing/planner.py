@@ -94,7 +94,7 @@ class Planner:
         words = self._plan(in_words(request), tier)
         if not words.first.steps:
             return plan
-        return self._described(request, words)
+        return self._describe(request, words)
 
     def _plan(self, request: Request, tier: TierName) -> Plan:
         if request.model is not None:
@@ -104,7 +104,7 @@ class Planner:
         first = self._nearest(request, tiers, tier)
         return Plan(first, tiers, None if first.steps else no_model(self.config, request, tier))
 
-    def _described(self, request: Request, plan: Plan) -> Plan:
+    def _describe(self, request: Request, plan: Plan) -> Plan:
         """Return the plan of a request in words with a note that says so. Raises UsageError where there are none."""
         first = plan.first.steps[0].candidate
         whom = f"{first} does not read" if request.model else "no model that can be called reads"
@@ -116,10 +116,12 @@ class Planner:
             raise UsageError(f"Nothing was sent: {whom} {_listed(needs(request))}.", f"{remedy} {hint}")
         note = f"{IN_WORDS}: {whom} {_listed(needs(request))}. {remedy}"
 
-        def noted(tier: TierPlan) -> TierPlan:
+        def with_note(tier: TierPlan) -> TierPlan:
             return replace(tier, standing=(*tier.standing, note))
 
-        return replace(plan, first=noted(plan.first), others={name: noted(t) for name, t in plan.others.items()})
+        return replace(
+            plan, first=with_note(plan.first), others={name: with_note(t) for name, t in plan.others.items()}
+        )
 
     def _reads(self, request: Request, candidate: Candidate) -> bool:
         return needs(request) <= self.config.inputs(candidate)

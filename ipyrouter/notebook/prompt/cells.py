@@ -17,7 +17,7 @@ _RANGE = re.compile(r"\[?(\d{1,6})\]?(?:\s*[-–:]\s*\[?(\d{1,6})\]?)?$")
 
 def numbers(text: str) -> list[int]:
     """Return the cells that `--cells` names: "3", "3-5" or "1,3-5". Raises UsageError for anything else."""
-    chosen: list[int] = []
+    selection: list[int] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = _RANGE.match(part)
         if match is None:
@@ -27,8 +27,8 @@ def numbers(text: str) -> list[int]:
             raise UsageError(
                 f"--cells: {part} is not a valid range: it runs up, over at most {_MOST_CELLS} cells.", "Write 3-5."
             )
-        chosen += [number for number in range(first, last + 1) if number not in chosen]
-    return chosen
+        selection += [number for number in range(first, last + 1) if number not in selection]
+    return selection
 
 
 def outputs(history: Any, shown: Mapping[int, Sequence[Any]]) -> dict[int, list[Any]]:
@@ -39,10 +39,10 @@ def outputs(history: Any, shown: Mapping[int, Sequence[Any]]) -> dict[int, list[
             IPython 8 the values alone.
         shown: What cells of a kernel showed.
     """
-    printed = getattr(history, "outputs", None)
-    if printed is None:
-        printed = {number: [Output({"text/plain": text})] for number, text in history.output_hist_reprs.items()}
-    return {number: [*printed.get(number, ()), *shown.get(number, ())] for number in {*printed, *shown}}
+    streams = getattr(history, "outputs", None)
+    if streams is None:
+        streams = {number: [Output({"text/plain": text})] for number, text in history.output_hist_reprs.items()}
+    return {number: [*streams.get(number, ()), *shown.get(number, ())] for number in {*streams, *shown}}
 
 
 def pieces(
@@ -62,14 +62,14 @@ def pieces(
     """
     sources: Sequence[str] = history.input_hist_raw
     ran = [number for number in range(1, len(sources) - within) if sources[number].strip()]
-    chosen = numbers(cells) if cells else []
-    for number in chosen:
+    selection = numbers(cells) if cells else []
+    for number in selection:
         if number not in ran:
             known = f"Cells that ran in this session: {ran[0]} to {ran[-1]}." if ran else "No cell has run yet."
             raise UsageError(f"--cells: no cell [{number}] has run.", known)
     if above:
-        chosen += [number for number in ran[-min(above, _MOST_CELLS) :] if number not in chosen]
-    return [piece for number in sorted(chosen) for piece in _of_cell(number, sources[number], outputs)]
+        selection += [number for number in ran[-min(above, _MOST_CELLS) :] if number not in selection]
+    return [piece for number in sorted(selection) for piece in _of_cell(number, sources[number], outputs)]
 
 
 def _of_cell(number: int, source: str, outputs: Mapping[int, Sequence[Any]]) -> Iterable[Piece]:

@@ -73,8 +73,8 @@ def _points(points: Sequence[Any]) -> str:
     """Return points in words: all of few, evenly chosen ones of many, the first and last among them."""
     if len(points) > _POINTS:
         step = (len(points) - 1) / (_POINTS - 1)
-        chosen = [points[round(place * step)] for place in range(_POINTS)]
-        return f"{_POINTS} of them: {_points(chosen)}"
+        some = [points[round(place * step)] for place in range(_POINTS)]
+        return f"{_POINTS} of them: {_points(some)}"
     return ", ".join("(" + ", ".join(map(_number, point)) + ")" for point in points)
 
 

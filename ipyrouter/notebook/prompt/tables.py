@@ -19,7 +19,7 @@ from ipyrouter.text import redact as removal
 REMOVED = "[removed]"
 _ROWS = 5
 _COLUMNS = 40
-_MOST = 6000  # characters of a table whose rows nobody has chosen
+_MOST = 6000  # characters of a table whose rows are not chosen
 _MOST_CHOSEN = 60_000  # characters of one with --rows or --columns
 _SUMMED = 1_000_000  # rows that are summed up
 _COMMON = 3  # values of a column that are counted
@@ -82,13 +82,13 @@ def table_of(value: Any, choice: Choice, cell: Cell) -> Table | None:
     if module == "pandas" and type(value).__name__ == "Styler":
         return table_of(value.data, choice, cell)
     if module in ("pandas", "geopandas") and hasattr(value, "dtypes"):
-        return _described(_pandas(value, cell), choice)
+        return _describe(_pandas(value, cell), choice)
     if module == "polars" and hasattr(value, "rows"):
-        return _described(_polars(value, cell), choice)
+        return _describe(_polars(value, cell), choice)
     if module == "polars" and hasattr(value, "to_frame"):
-        return _described(_polars(value.to_frame(), cell, "Series"), choice)
+        return _describe(_polars(value.to_frame(), cell, "Series"), choice)
     if module == "pyarrow" and hasattr(value, "num_rows"):
-        return _described(_pyarrow(value, cell), choice)
+        return _describe(_pyarrow(value, cell), choice)
     if module == "polars" and hasattr(value, "collect_schema"):  # a LazyFrame, of which no row is computed
         return Table(f"polars {type(value).__name__}", str(dict(value.collect_schema())))
     if module == "xarray" and hasattr(value, "dims"):
@@ -104,26 +104,26 @@ def of_csv(text: str, separator: str, choice: Choice, cell: Cell) -> Table:
         frame = pd.read_csv(io.StringIO(text), sep=separator)
     except ValueError as error:  # pandas' ParserError and EmptyDataError are such
         raise UsageError(f"It is not a valid table: {str(error).splitlines()[0]}", "Check its separators.") from None
-    return _described(_pandas(frame, cell, "table"), choice)
+    return _describe(_pandas(frame, cell, "table"), choice)
 
 
-def _described(view: _View, choice: Choice) -> Table:
-    chosen = _columns(view.names, choice.columns)
+def _describe(view: _View, choice: Choice) -> Table:
+    columns = _columns(view.names, choice.columns)
     rows = spread(view.length, _ROWS if choice.rows is None else choice.rows)
     lines = [view.extra] if view.extra else []
-    for place in chosen:
+    for place in columns:
         summary = "" if view.secret(place) else view.summary(place)
         lines.append(f"{_name(view.names[place])}: {view.types[place]}{summary}")
-    left = len(view.names) - len(chosen)
+    left = len(view.names) - len(columns)
     if left and not choice.columns:
         lines.append(f"… and {left:,} more columns, up to {_name(view.names[-1])}")
     head = "\n".join(lines)
-    text = view.rows(rows, chosen)
+    text = view.rows(rows, columns)
     while len(head) + len(text) > choice.most and len(rows) > 1:
         rows = spread(
             view.length, max(1, len(rows) * (choice.most - min(len(head), choice.most // 2)) // len(text) - 1)
         )
-        text = view.rows(rows, chosen)
+        text = view.rows(rows, columns)
     which = ""
     if len(rows) < view.length:
         numbers = ", ".join(f"{row + 1:,}" for row in rows[:20]) + (", …" if len(rows) > 20 else "")
@@ -131,7 +131,7 @@ def _described(view: _View, choice: Choice) -> Table:
     title = f"{view.what}, {view.length:,} rows × {len(view.names):,} columns"
     cut = [
         f"{len(rows):,} of {view.length:,} rows" if len(rows) < view.length else "",
-        f"{len(chosen):,} of {len(view.names):,} columns" if left else "",
+        f"{len(columns):,} of {len(view.names):,} columns" if left else "",
     ]
     rest = " and ".join(filter(None, cut))
     return Table(title, f"{head}\n\n{which}{removal.fields(text.rstrip())}", f"{rest} sent" if rest else "")
@@ -154,12 +154,12 @@ def spread(length: int, most: int) -> list[int]:
     return [*range(head), *sorted(middle), *range(length - tail, length)]
 
 
-def _columns(names: Sequence[Any], chosen: Sequence[str]) -> list[int]:
+def _columns(names: Sequence[Any], choice: Sequence[str]) -> list[int]:
     """Return the places of the columns that are sent. Raises UsageError for one that is not there."""
-    if not chosen:
+    if not choice:
         return list(range(min(len(names), _COLUMNS)))
     places: list[int] = []
-    for name in chosen:
+    for name in choice:
         fits = [i for i, known in enumerate(names) if name in (_name(known), *map(str, _levels(known)))]
         if not fits:
             hint = did_you_mean(name, [_name(known) for known in names[:1000]])
