@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ipyrouter.notebook.formats import Formatted
     from ipyrouter.notebook.options import RouteLine
     from ipyrouter.notebook.panel.panel import Panel
-    from ipyrouter.notebook.prompt.attachments import Piece
     from ipyrouter.notebook.prompt.chats import Chats
+    from ipyrouter.notebook.prompt.pieces import Piece
     from ipyrouter.router import Router
     from ipyrouter.types import Answer, Prompt, Session
 
@@ -147,36 +147,22 @@ class RouterMagics(Magics):
 
     def _pieces(self, parsed: RouteLine, namespace: Mapping[str, Any]) -> list[Piece]:
         """Return what is sent along below the prompt."""
-        if not (parsed.with_ or parsed.file or parsed.cells or parsed.above or parsed.error):
-            if parsed.rows or parsed.columns:
-                raise _no_table()
+        asks = (parsed.with_, parsed.file, parsed.cells, parsed.above, parsed.error, parsed.rows, parsed.columns)
+        if not any(asks):
             return []
-        from ipyrouter.notebook.prompt import attachments as context
-        from ipyrouter.notebook.prompt import cells, files, tables
+        from ipyrouter.notebook.prompt import gather
 
         history = self.shell.history_manager  # type: ignore[union-attr]
-        columns = tuple(filter(None, (name.strip() for name in (parsed.columns or "").split(","))))
-        choice = tables.Choice(parsed.rows, columns)
-        outputs = cells.outputs(history, self.outputs.cells if self.outputs else {})
-        pieces: list[Piece] = []
-        if parsed.cells or parsed.above:
-            pieces += cells.pieces(history, parsed.cells, parsed.above, outputs, within=self._in_history)
-        if parsed.file:
-            pieces += files.pieces(parsed.file, choice)
-        if parsed.with_:
-            pieces += context.variables(parsed.with_, namespace, choice, outputs)
-        if parsed.error:
-            error, source = self._failure or (context.last_error(), None)
-            pieces += context.failure(error, source)
-        return pieces
+        shown = self.outputs.cells if self.outputs else {}
+        return gather.pieces(parsed, namespace, history, shown, self._failure, within=self._in_history)
 
     @staticmethod
     def _attached(typed: str, pieces: list[Piece]) -> str | Prompt:
         if not pieces:
             return typed
-        from ipyrouter.notebook.prompt import attachments as context
+        from ipyrouter.notebook.prompt.pieces import attach
 
-        return context.attach(typed, pieces)
+        return attach(typed, pieces)
 
     def _router(self) -> Router:
         import ipyrouter
@@ -350,12 +336,6 @@ class RouterMagics(Magics):
         for panel in self.panels.values():
             panel.flush()
         self.unguard()
-
-
-def _no_table() -> Exception:
-    from ipyrouter.errors import UsageError
-
-    return UsageError("--rows and --columns choose from a table, and none is sent.", "Send one with --with or --file.")
 
 
 def _prompt(parsed: RouteLine, cell: str | None) -> str:

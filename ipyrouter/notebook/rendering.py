@@ -17,7 +17,7 @@ from ipyrouter.text.tables import cell
 from ipyrouter.types import Answer, Candidate, Preview, TierName
 
 if TYPE_CHECKING:
-    from ipyrouter.notebook.prompt.attachments import Piece
+    from ipyrouter.notebook.prompt.pieces import Piece
 
 # White on each of them can be read in any theme (4.5:1 and more), and front ends without styles show the bare word.
 COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}

@@ -8,7 +8,8 @@ from typing import Any
 
 from ipyrouter.errors import UsageError
 from ipyrouter.notebook.outputs import Output
-from ipyrouter.notebook.prompt.attachments import Piece, bounded, redact
+from ipyrouter.notebook.prompt.attachments import bounded, redact
+from ipyrouter.notebook.prompt.pieces import Piece
 
 _MOST_CELLS = 50
 _MOST = 6000  # characters of a cell's source, and of its output

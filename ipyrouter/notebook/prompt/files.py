@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ipyrouter.errors import UsageError
 from ipyrouter.notebook.prompt import attachments, documents, pictures, tables
-from ipyrouter.notebook.prompt.attachments import Piece
+from ipyrouter.notebook.prompt.pieces import Piece
 
 _MOST_TEXT = 60_000  # characters of a file
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
