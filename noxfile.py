@@ -86,7 +86,7 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(folder))  # the wheel is built from the sdist
     (sdist,), (built,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     if sdist.stat().st_size > 3 * MEGABYTE:
-        session.error(f"{sdist.name} has over 3 MB: exclude in pyproject.toml what nobody builds with.")
+        session.error(f"{sdist.name} has over 3 MB: exclude in pyproject.toml what the build does not need.")
     names = set(zipfile.ZipFile(built).namelist())
     strange = {name for name in names - BESIDE_MODULES if not (name.endswith(".py") or ".dist-info/" in name)}
     if strange or BESIDE_MODULES - names:
@@ -155,7 +155,7 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Write requirements/dev.txt anew; `nox -s lock -- --upgrade` takes the newest versions."""
+    """Rewrite requirements/dev.txt; `nox -s lock -- --upgrade` takes the newest versions."""
     compile_lock(session, LOCK, *session.posargs)
 
 

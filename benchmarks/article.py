@@ -130,7 +130,7 @@ def _compare(
 
 
 def _run(settings: dict[str, Any], options: dict[str, Any], tasks: list[workload.Task], scale: float) -> Result:
-    cost, drawn_total, overhead = Decimal(0), 0.0, 0.0
+    cost, model_total, overhead = Decimal(0), 0.0, 0.0
     tiers: Counter[str] = Counter()
     cached = escalated = too_weak = 0
     with tempfile.TemporaryDirectory() as home:
@@ -138,10 +138,10 @@ def _run(settings: dict[str, Any], options: dict[str, Any], tasks: list[workload
         for task in tasks:
             started = time.perf_counter()
             answer = router.route(task.prompt, **options)
-            taken = time.perf_counter() - started
-            drawn = 0.0 if answer.cached else _drawn(router, task, answer)
-            drawn_total += drawn
-            overhead += taken - drawn * scale
+            elapsed = time.perf_counter() - started
+            model_seconds = 0.0 if answer.cached else _model_seconds(router, task, answer)
+            model_total += model_seconds
+            overhead += elapsed - model_seconds * scale
             assert answer.cost is not None
             cost += answer.cost
             tiers[answer.tier] += 1
@@ -150,10 +150,10 @@ def _run(settings: dict[str, Any], options: dict[str, Any], tasks: list[workload
             too_weak += task.needs == "power" and answer.tier == "fast"
         router.close()
     count = len(tasks)
-    return Result(cost, (drawn_total + overhead) / count, overhead / count, tiers, cached, escalated, too_weak)
+    return Result(cost, (model_total + overhead) / count, overhead / count, tiers, cached, escalated, too_weak)
 
 
-def _drawn(router: Router, task: workload.Task, answer: Answer) -> float:
+def _model_seconds(router: Router, task: workload.Task, answer: Answer) -> float:
     """Return the seconds that the models would have taken for all attempts."""
     limits = {name: tier.max_output_tokens for name, tier in router.config.tiers.items()}
     return sum(models.draw(a.candidate.model, task, limits[a.tier]).total for a in answer.attempts)
@@ -162,7 +162,7 @@ def _drawn(router: Router, task: workload.Task, answer: Answer) -> float:
 def _say_implied() -> None:
     """Print what the article's own figures imply."""
     config = load({"preset": "article"}, environ={})
-    rates = {tier: Pricing(config).rates(config.tiers[tier].chain[0]) for tier in ("power", "mid")}  # type: ignore[index]
+    rates = {tier: Pricing(config).rates(config.tiers[tier].chain[0]) for tier in ("power", "mid")}
     print("\n## What the article's figures imply, at its own models' prices")
     for tier, name in (("power", "all power"), ("mid", "all mid")):
         cost, latency = CLAIMED[name]

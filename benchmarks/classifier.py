@@ -27,11 +27,11 @@ from benchmarks.timing import fresh, percentile
 from ipyrouter import config
 from ipyrouter.classifier import model, rules
 from ipyrouter.classifier.learn import fit
+from ipyrouter.types import TIERS
 from training import data
 from training.augment import typos
 
 _DRAWS = 300
-_NAMES = ("fast", "mid", "power")
 _LITELLM_TIERS = {"SIMPLE": 0, "MEDIUM": 1, "COMPLEX": 2, "REASONING": 2}
 Difficulty = Callable[[str], float]
 ToTier = Callable[[str], int]
@@ -74,7 +74,7 @@ def main() -> None:
     _stability(shipped, own.prompts)
     print("everyday prompts (by eye):")
     for prompt in _EVERYDAY:
-        print(f"  {shipped(prompt):.2f} {_NAMES[_tier(shipped, prompt)]:<5} {prompt}")
+        print(f"  {shipped(prompt):.2f} {TIERS[_tier(shipped, prompt)]:<5} {prompt}")
 
     print("\n## APGR in domain (a fifth held back)")
     for name in data.PAIRS:
@@ -90,10 +90,10 @@ def main() -> None:
         print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
         schooling = school(folder)
         for name in data.PAIRS:
-            part, without = data.outcomes(name, folder), _difficulty(_written(train(schooling, leave_out=[name])))
-            _gaps(name, part, without)
-            _learned(part, without)
-    groups = {
+            outcomes, without = data.outcomes(name, folder), _difficulty(_model_of(train(schooling, leave_out=[name])))
+            _gaps(name, outcomes, without)
+            _learned(outcomes, without)
+    groups: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "authors": {f"author {author}": ("author", (author,)) for author in data.JUDGES},
         "languages": {group: ("language", languages) for group, languages in data.LANGUAGES.items()},
     }
@@ -105,11 +105,11 @@ def main() -> None:
                 held_back=False,
                 paraphrased=True,
             )
-            without = _difficulty(_written(train(school(folder, own=others))))
+            without = _difficulty(_model_of(train(school(folder, own=others))))
             _agreement(f"notebook requests, left out of the training: {title}", part, without, _by_length(others))
 
 
-def _written(arrays: Mapping[str, Any]) -> model.Model:
+def _model_of(arrays: Mapping[str, Any]) -> model.Model:
     from training.train import write
 
     with tempfile.TemporaryDirectory() as place:
@@ -161,7 +161,7 @@ def _by_length(known: data.Labelled) -> ToTier:
 
 
 def _tier(difficulty: Difficulty, prompt: str) -> int:
-    return _NAMES.index(model.tier_of(difficulty(prompt), model.FAST_BELOW, model.POWER_ABOVE))
+    return TIERS.index(model.tier_of(difficulty(prompt), model.FAST_BELOW, model.POWER_ABOVE))
 
 
 def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier) -> None:
@@ -169,7 +169,7 @@ def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier
     rivals: dict[str, ToTier] = {
         "ipyrouter": lambda prompt: _tier(ours, prompt),
         "prompt length": length,
-        "article's rules": lambda prompt: _NAMES.index(rules.classify(prompt, signals).tier),
+        "article's rules": lambda prompt: TIERS.index(rules.classify(prompt, signals).tier),
     }
     if (complexity := _litellm()) is not None:
         rivals["litellm complexity router"] = lambda prompt: _LITELLM_TIERS[complexity.classify(prompt)[0].value]
@@ -217,7 +217,7 @@ def _gaps(name: str, part: data.Outcomes, ours: Difficulty) -> None:
         line = f"  {title:<26} {data.apgr(values, weak, strong):.3f} [{low:.3f}, {high:.3f}]"
         if title == "ipyrouter":
             tiers = [model.tier_of(value, model.FAST_BELOW, model.POWER_ABOVE) for value in values]
-            shares = [tiers.count(tier) / len(tiers) for tier in _NAMES]
+            shares = [tiers.count(tier) / len(tiers) for tier in TIERS]
             line += f"  shares {' '.join(f'{share:.2f}' for share in shares)}  entropy {_entropy(shares):.2f} bit"
         print(line)
     # Both on the same drawn rows: two intervals that overlap do not show that a difference is noise.
@@ -237,13 +237,13 @@ def _learned(part: data.Outcomes, difficulty: Difficulty) -> None:
     rows += [(part.prompts[i], "power", part.strong[i]) for i in first]
     started = time.perf_counter()
     lesson = fit(rows, difficulty)
-    taken = time.perf_counter() - started
+    elapsed = time.perf_counter() - started
     before = np.array([difficulty(part.prompts[i]) for i in second])
     after = np.array([lesson.adjust(part.prompts[i], value) for i, value in zip(second, before, strict=True)])
     weak, strong = part.weak[second], part.strong[second]
     print(
         f"  after learn on half        {data.apgr(after, weak, strong):.3f}, "
-        f"before {data.apgr(before, weak, strong):.3f} ({len(rows)} rows in {taken:.1f} s)"
+        f"before {data.apgr(before, weak, strong):.3f} ({len(rows)} rows in {elapsed:.1f} s)"
     )
 
 
@@ -259,13 +259,13 @@ def _entropy(shares: list[float]) -> float:
 
 def _say_speed(name: str, prompts: list[str], pause: float) -> None:
     """Print the milliseconds of one classification; ``pause`` is the seconds between two."""
-    taken = []
+    times = []
     for prompt in prompts:
         time.sleep(pause)
         started = time.perf_counter()
         model.classify(prompt)
-        taken.append((time.perf_counter() - started) * 1000)
-    print(f"{name}: p50 {percentile(taken, 0.5):.3f} ms, p99 {percentile(taken, 0.99):.3f} ms")
+        times.append((time.perf_counter() - started) * 1000)
+    print(f"{name}: p50 {percentile(times, 0.5):.3f} ms, p99 {percentile(times, 0.99):.3f} ms")
 
 
 def _speed(prompts: list[str]) -> None:

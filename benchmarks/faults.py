@@ -62,14 +62,14 @@ def _ours(url: str, chain: list[str], repeats: int) -> list[float]:
         settings["providers"]["x"] = {"sdk": "openai", "base_url": "http://127.0.0.1:1/v1"}
         router = Router(settings, home=home)
         router.route("Explain closures", model="o/ok")
-        taken = []
+        times = []
         for number in range(repeats):
             router._breaker.reset()
             started = time.perf_counter()
             router.route(f"Explain closures {number}", tier="mid")
-            taken.append((time.perf_counter() - started) * 1000)
+            times.append((time.perf_counter() - started) * 1000)
         router.close()
-    return taken
+    return times
 
 
 def _litellm(litellm: Any, url: str, fault: str) -> Callable[[int], object]:
@@ -81,8 +81,8 @@ def _litellm(litellm: Any, url: str, fault: str) -> Callable[[int], object]:
     return lambda n: router.completion(model="first", messages=[{"role": "user", "content": f"Explain closures {n}"}])
 
 
-def _line(name: str, taken: list[float], base: float) -> None:
-    middle, high = percentile(taken, 0.5), percentile(taken, 0.99)
+def _line(name: str, times: list[float], base: float) -> None:
+    middle, high = percentile(times, 0.5), percentile(times, 0.99)
     print(f"{name:<38} p50 {middle:>9.1f} ms  p99 {high:>9.1f} ms  p50/direct {middle / base:>8.2f}")
 
 

@@ -22,11 +22,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as home:
             started = time.perf_counter()
             tokens = fresh(_ASK.format(home=home))
-            taken = time.perf_counter() - started
+            elapsed = time.perf_counter() - started
         started = time.perf_counter()
         fresh("import openai")
         alone = time.perf_counter() - started
-        print(f"run {number + 1}: first answer {taken:.2f} s ({tokens} tokens); `import openai` {alone:.2f} s")
+        print(f"run {number + 1}: first answer {elapsed:.2f} s ({tokens} tokens); `import openai` {alone:.2f} s")
 
 
 if __name__ == "__main__":

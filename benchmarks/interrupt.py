@@ -21,7 +21,7 @@ def main() -> None:
             for behaviour in ("hang", "stream-stall"):
                 settings = CONFIG.format(url=server.url, provider=provider, behaviour=behaviour)
                 (Path(folder) / "config.toml").write_text(settings)
-                taken = []
+                times = []
                 with kernel() as running:
                     running.run("%load_ext ipyrouter")
                     for number in range(5):
@@ -33,9 +33,9 @@ def main() -> None:
                         started = time.perf_counter()
                         running.manager.interrupt_kernel()
                         running.collect(message)
-                        taken.append((time.perf_counter() - started) * 1000)
+                        times.append((time.perf_counter() - started) * 1000)
                 name = f"{'openai' if provider == 'o' else 'anthropic'} SDK, {behaviour}"
-                print(f"{name:<28} p50 {percentile(taken, 0.5):>7.1f} ms  worst {max(taken):>7.1f} ms")
+                print(f"{name:<28} p50 {percentile(times, 0.5):>7.1f} ms  worst {max(times):>7.1f} ms")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ shell.run_cell("1 + 1", store_history=False)
 before = set(sys.modules)
 started = time.perf_counter()
 {load}
-taken = (time.perf_counter() - started) * 1000
-print(json.dumps([taken, len(set(sys.modules) - before)]))
+elapsed = (time.perf_counter() - started) * 1000
+print(json.dumps([elapsed, len(set(sys.modules) - before)]))
 """
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         except RuntimeError:
             print(f"{name:<28} not installed")
             continue
-        times = [taken for taken, _ in runs]
+        times = [elapsed for elapsed, _ in runs]
         label = "import ipywidgets" if name == "ipywidgets" else f"%load_ext {_owner(name)}"
         print(f"{label:<28} {min(times):>8.1f} {statistics.median(times):>10.1f} {runs[0][1]:>8}")
 

@@ -73,24 +73,27 @@ def _panel(router: Router, rows: int) -> None:
         router.store.overview(31)
 
     _say("the panel's figures, its first page, its choices", first)
-    for name, wanted in (("", LogFilter()), (" of the faults", LogFilter(status="error"))):
-        _say(f"page 1{name}", lambda wanted=wanted: router.store.page(wanted, 20))
-        skip = (rows if not name else rows // 14) - 100
-        _say(
-            f"page {skip // 20:,}{name}, found by its number", lambda w=wanted, s=skip: router.store.page(w, 20, skip=s)
-        )
-        place = router.store.page(wanted, 20, skip=skip)[-1].key
-        _say("the page after it", lambda w=wanted, p=place: router.store.page(w, 20, before=p))
+    _pages(router, LogFilter(), "", rows - 100)
+    _pages(router, LogFilter(status="error"), " of the faults", rows // 14 - 100)
+
+
+def _pages(router: Router, log_filter: LogFilter, name: str, skip: int) -> None:
+    page = router.store.page
+    _say(f"page 1{name}", lambda: page(log_filter, 20))
+    _say(f"page {skip // 20:,}{name}, found by its number", lambda: page(log_filter, 20, skip=skip))
+    place = page(log_filter, 20, skip=skip)[-1].key
+    _say("the page after it", lambda: page(log_filter, 20, before=place))
 
 
 def _say(name: str, work: Callable[[], Any]) -> None:
     started, used = time.perf_counter(), time.process_time()
     result = work()
-    taken, used = time.perf_counter() - started, time.process_time() - used
+    elapsed, used = time.perf_counter() - started, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = f"{len(result):>9,} rows" if hasattr(result, "memory_usage") else ""
     print(
-        f"{name:<38} {taken:>7.2f} s, of the processor {used:>6.2f} s  peak so far {peak:>6,.0f} MB  {size}", flush=True
+        f"{name:<38} {elapsed:>7.2f} s, of the processor {used:>6.2f} s  peak so far {peak:>6,.0f} MB  {size}",
+        flush=True,
     )
 
 
@@ -123,7 +126,7 @@ def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     while written < rows:
         tier = chance.choices(("fast", "mid", "power"), (55, 30, 15))[0]
         moment = _START + written * _STEP
-        answer = {
+        answer: dict[str, Any] = {
             "id": f"{moment:014x}{chance.getrandbits(72):018x}", "time": moment, "session": f"session-{written // 900}",
             "notebook": f"/home/me/notebook-{written // 900 % 40}.ipynb", "outcome": "ok",
             "prompt": _PROMPT.format(written), "system": None, "text": f"{written}: {_TEXT}",
@@ -134,7 +137,7 @@ def _rows(rows: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         }  # fmt: skip
         cached = chance.random() < 0.2
         cost = chance.randrange(10**8, 10**10)
-        attempt = {
+        attempt: dict[str, Any] = {
             **{name: answer[name] for name in ("time", "session", "tier", "provider", "model")},
             "answer_id": answer["id"], "n": 0, "status": "cached" if cached else "ok",
             "input_tokens": chance.randrange(20, 4000), "output_tokens": chance.randrange(20, 1500),

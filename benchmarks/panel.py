@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ipyrouter.store.base import Record
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, TierName, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Session, TierName, Usage
 from tests.notebook.kernels import Kernel, kernel
 
 ROWS = 100_000
@@ -32,16 +32,15 @@ def main() -> None:
             running.run("%load_ext ipyrouter\nimport time, os, resource\n%router status")
             print(f"{ROWS:,} rows, imports included: {_opened(running)}")
             print(f"again: {_opened(running)}")
-            done = running.run(_UPDATES)
+            done = running.run(_UPDATES, timeout=900)
             print(done.error or running.run("print(figures)").out.strip())
 
 
 def _opened(running: Kernel) -> str:
     """Return when the totals stood there, and when charts and table did too."""
     started = time.perf_counter()
-    message = running.client.execute("%router panel")
-    while running.client.get_iopub_msg(timeout=60)["msg_type"] != "display_data":
-        pass
+    message = running.send("%router panel")
+    running.collect(message, until="saved against")
     totals = time.perf_counter() - started
     reply = running.collect(message)
     if reply.status != "ok":
@@ -67,7 +66,7 @@ def fill(folder: Path, rows: int) -> None:
     """Write a log of so many answers over a year, one in five from the cache."""
     chance = random.Random(0)
     start = dt.datetime.now(dt.UTC) - dt.timedelta(days=365)
-    records = []
+    session, records = Session("session", start, "notebook.ipynb"), []
     for number in range(rows):
         tier: TierName = chance.choice(("fast", "fast", "mid", "power"))
         cached = chance.random() < 0.2
@@ -88,8 +87,7 @@ def fill(folder: Path, rows: int) -> None:
             classification=Classification(tier, 0.5, 0.5, ()), attempts=(attempt,),
             cost_saved=cost if cached else None, created=start + dt.timedelta(seconds=number * 365 * 86400 / rows),
         )  # fmt: skip
-        outcome = "cached" if cached else "ok"
-        records.append(Record(answer, outcome, f"question {number}", None, "session", "notebook.ipynb"))
+        records.append(Record(answer, "cached" if cached else "ok", f"question {number}", None, session))
     SQLiteStore(folder).restore(records)
 
 

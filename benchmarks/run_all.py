@@ -33,10 +33,10 @@ def main() -> None:
             with kernel() as empty:
                 base = _run(empty, ["pass"] * (CELLS + 1))
             with kernel() as running:
-                taken = _run(running, ["%load_ext ipyrouter", *prompts])
+                elapsed = _run(running, ["%load_ext ipyrouter", *prompts])
                 imported = running.run("import sys; print({'openai', 'anthropic', 'pandas'} & set(sys.modules))").out
-            beyond.append(taken - base)
-            print(f"{CELLS} cells: {taken:.2f} s, empty ones {base:.2f} s; imported: {imported.strip()}")
+            beyond.append(elapsed - base)
+            print(f"{CELLS} cells: {elapsed:.2f} s, empty ones {base:.2f} s; imported: {imported.strip()}")
         print(f"beyond the kernel's own time, median: {statistics.median(beyond):.2f} s")
 
 

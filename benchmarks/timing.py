@@ -16,12 +16,12 @@ def sample(work: Callable[[int], object], repeats: int, warm_up: int = 20) -> li
     """Return the milliseconds of each run after the warm-up; ``work`` gets the number of the run."""
     for number in range(warm_up):
         work(-1 - number)
-    taken = []
+    times = []
     for number in range(repeats):
         started = time.perf_counter()
         work(number)
-        taken.append((time.perf_counter() - started) * 1000)
-    return taken
+        times.append((time.perf_counter() - started) * 1000)
+    return times
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -32,15 +32,15 @@ def percentile(values: Sequence[float], share: float) -> float:
 def interleaved(works: dict[str, Callable[[int], object]], repeats: int) -> dict[str, list[float]]:
     """Sample several works in turns, so that a slow spell of the machine meets all of them."""
     rounds, batch = 10, max(repeats // 10, 1)
-    taken: dict[str, list[float]] = {name: [] for name in works}
+    times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds):
         for name, work in works.items():
-            taken[name] += sample(
+            times[name] += sample(
                 lambda run, work=work, base=number * batch: work(base + run if run >= 0 else run * 10_000 - base),  # type: ignore[misc]
                 batch,
                 warm_up=20 if number == 0 else 2,
             )
-    return taken
+    return times
 
 
 def table(rows: dict[str, list[float]], reference: str, unit: str = "ms") -> None:
@@ -48,8 +48,8 @@ def table(rows: dict[str, list[float]], reference: str, unit: str = "ms") -> Non
     base = percentile(rows[reference], 0.5)
     width = max(map(len, rows))
     print(f"{'':<{width}}  {'p50 ' + unit:>10} {'p99 ' + unit:>10} {'ratio':>7}")
-    for name, taken in rows.items():
-        middle, high = percentile(taken, 0.5), percentile(taken, 0.99)
+    for name, times in rows.items():
+        middle, high = percentile(times, 0.5), percentile(times, 0.99)
         print(f"{name:<{width}}  {middle:>10.3f} {high:>10.3f} {middle / base:>7.3f}")
 
 

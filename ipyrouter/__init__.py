@@ -202,14 +202,22 @@ def daily_report(day: dt.date | str | None = None) -> Report:
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """`%load_ext ipyrouter`."""
+    """Load the extension: `%load_ext ipyrouter`.
+
+    Args:
+        ipython: The shell that gets the magics.
+    """
     from ipyrouter.notebook import magics
 
     magics.load(ipython)
 
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:
-    """`%unload_ext ipyrouter`: take everything away again."""
+    """Unload the extension: `%unload_ext ipyrouter`.
+
+    Args:
+        ipython: The shell that loses the magics.
+    """
     from ipyrouter.notebook import magics
 
     magics.unload(ipython)

@@ -141,12 +141,12 @@ def _doctor() -> int:
     findings = [(good, router.hide(line)) for good, line in _findings(router)]
     router.close()
     for good, line in findings:
-        print(f"{'ok  ' if good else 'LOOK'}  {line}")
-    looks = count(sum(not good for good, _ in findings), "point")
+        print(f"{'ok  ' if good else 'WARN'}  {line}")
+    issues = count(sum(not good for good, _ in findings), "issue")
     if any(good is False for good, _ in findings):
-        print(f"{looks} to look at.")
+        print(f"{issues} found.")
         return 1
-    print("All is well." if all(good for good, _ in findings) else f"Nothing is broken; {looks} to look at.")
+    print("All is well." if all(good for good, _ in findings) else f"Nothing is broken; {issues} to check.")
     return 0
 
 
@@ -203,7 +203,9 @@ def _key_findings(router: Router) -> Iterator[Finding]:
         named = [tier.name for tier in tiers if any(c.provider == provider.name for c in tier.chain)]
         if provider.has_key():
             yield True, f"provider {provider.name}: {provider.key} is present"
-        elif named:  # one key of several is enough, so its absence is no fault; that models are skipped is worth a look
+        elif (
+            named
+        ):  # one key of several is enough, so its absence is not a fault; that models are skipped is worth a look
             chains = ", ".join(named)
             yield None, f"provider {provider.name}: {provider.key} is not set; its models are skipped in {chains}"
         else:

@@ -15,7 +15,7 @@ class Deferred:
     """A block during which SIGINT waits: it is delivered when the block is left, however it is left.
 
     On another thread than the main one it does nothing, because Python delivers no signal there; inside another
-    such block it does nothing either, so that the outer one decides. Where nobody handles SIGINT in Python there is
+    such block it does nothing either, so that the outer one decides. Where nothing handles SIGINT in Python there is
     nothing to hold back.
     """
 

@@ -123,6 +123,12 @@ class Router:
     def classify(self, prompt: str) -> Classification:
         """Return the tier a prompt needs, with reasons. Nothing is sent anywhere.
 
+        Args:
+            prompt: The prompt, as it would be sent.
+
+        Returns:
+            The tier, a difficulty and a confidence from 0 to 1, and the reasons.
+
         Raises:
             UsageError: The prompt is not a string.
         """
@@ -160,12 +166,12 @@ class Router:
                 tier whose chain holds it, else under the one of the nearest price.
             max_output_tokens: At most so many; default: the tier's limit.
             temperature: 0 to 2; sent only when given.
-            cache: "use", "refresh" (ask anew and replace) or "off".
+            cache: "use", "refresh" (call again and replace the entry) or "off".
             escalate: False keeps a weak answer instead of asking the next tier up.
             allow_large: Confirms a very large prompt.
             session: Whose request this is, where it is not the router's own session.
             on_delta: Gets the text as it arrives, after an empty Delta for each model that is asked.
-            unknown: Any other argument is an error that names the one that was meant.
+            **unknown: Any other argument is an error that suggests the nearest valid one.
 
         Returns:
             The answer, with its cost and every attempt.
@@ -184,10 +190,23 @@ class Router:
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 
     async def aroute(self, prompt: str | Prompt, **options: Unpack[RouteOptions]) -> Answer:
-        """Answer a prompt without blocking the event loop; arguments and errors as in :meth:`route`.
+        """Answer a prompt without blocking the event loop.
 
-        Up to 64 requests are under way at once, under the same deadlines, budgets and log. Cancelling the task ends the
-        call at once and records what it had spent. ``on_delta`` is called on the event loop.
+        Up to 64 requests run at once, under the same deadlines, budgets and log. Cancelling the task ends the call at
+        once and records what it had spent.
+
+        Args:
+            prompt: The prompt, sent as it is.
+            **options: As in :meth:`route`; ``on_delta`` is called on the event loop.
+
+        Returns:
+            The answer, with its cost and every attempt.
+
+        Raises:
+            UsageError: An option's value is not valid.
+            NoModelError: No candidate can be called.
+            BudgetError: The request could cost more than a budget leaves.
+            RouteError: All candidates failed.
         """
         session, on_delta = options.pop("session", None), options.pop("on_delta", None)
         loop = asyncio.get_running_loop()
@@ -213,6 +232,13 @@ class Router:
     def preview(self, prompt: str | Prompt, **options: Unpack[RouteOptions]) -> Preview:
         """Return what :meth:`route` would do with the same arguments. Nothing is sent or logged.
 
+        Args:
+            prompt: The prompt.
+            **options: As in :meth:`route`.
+
+        Returns:
+            The tier, the candidate, the input tokens, the lowest and highest cost in dollars, and the notes.
+
         Raises:
             UsageError: An argument is not valid.
             NoModelError: No candidate can be called.
@@ -224,15 +250,32 @@ class Router:
     # --- looking back ---
 
     def log(self, **conditions: Unpack[LogConditions]) -> pd.DataFrame:
-        """Return the log, one row an attempt; see :func:`~ipyrouter.reporting.log.log_frame`."""
+        """Return the log as a DataFrame, oldest row first.
+
+        Args:
+            **conditions: As in :func:`ipyrouter.cost_log`: ``since``, ``until``, ``tier``, ``model``, ``session``,
+                ``notebook``, ``status`` and ``content``.
+
+        Returns:
+            One row per attempt; ``cost`` is in dollars, ``latency`` in seconds.
+
+        Raises:
+            UsageError: A date is not valid.
+            StoreError: The database was written by a newer version.
+        """
         from ipyrouter.reporting.log import log_frame
 
         return log_frame(self.store, **conditions)
 
     def report(self, day: dt.date | str | None = None, *, span: str = "day") -> Report:
-        """Return what the day (default: today, UTC), or its "week" or "month", came to, or "all" of the log.
+        """Return the totals, tiers, models, faults, escalations, and the most expensive and slowest requests of a span.
 
-        Totals, tiers, models, faults, escalations, and the most expensive and the slowest requests.
+        Args:
+            day: The day, in UTC; default: today.
+            span: "day", the "week" (from Monday) or "month" that the day lies in, or "all" of the log.
+
+        Returns:
+            The report; its costs are in dollars.
 
         Raises:
             UsageError: A date or span that is not valid.
@@ -258,7 +301,7 @@ class Router:
                 models, tokens and costs stay. Otherwise costs go, too, and budgets count them no more.
 
         Returns:
-            How many answers that concerned.
+            The number of answers concerned.
 
         Raises:
             UsageError: Nothing is chosen, or the answer is not in the log.
@@ -276,39 +319,74 @@ class Router:
         return count
 
     def compare(self) -> pd.DataFrame:
-        """Return what one's own log would have cost: all power, all mid, the router, the router with its cache.
+        """Return what the log would have cost with other strategies.
 
-        See :func:`ipyrouter.reporting.compare.compare` for columns and assumptions.
+        Returns:
+            A row for each strategy (all power, all mid, the router, the router with its cache): ``cost`` in dollars,
+            ``latency`` in mean seconds per request, ``calls``, and ``unpriced`` calls. ``attrs["assumption"]`` names
+            the assumptions.
+
+        Raises:
+            StoreError: The database was written by a newer version.
         """
         from ipyrouter.reporting import compare
 
         return compare.compare(self.store, self.config, self.pricing)
 
     def status(self) -> list[tuple[str, str, float | None]]:
-        """Return (name, reason, seconds left or None for the session) of what is cooling down or off after faults."""
+        """Return the models and providers that are cooling down or off.
+
+        Returns:
+            The name, the reason, and the seconds left (None: until the session ends) of each.
+        """
         return self._breaker.status()
 
     def ready(self, candidate: Candidate) -> bool:
-        """Tell whether a candidate can be called: its key is there, or it needs none."""
+        """Tell whether a candidate can be called.
+
+        Args:
+            candidate: A provider and a model.
+
+        Returns:
+            True if its key is set, or it needs none.
+        """
         return self._clients.ready(candidate)
 
     # --- learning ---
 
     def feedback(self, verdict: Feedback, answer: Answer | None = None) -> bool:
-        """Note whether an answer (default: the last one) was good or bad; False if it is not in the log."""
-        chosen = answer or self.last
-        if chosen is None:
+        """Log whether an answer was good or bad.
+
+        Args:
+            verdict: "good" or "bad".
+            answer: The answer; default: the last one.
+
+        Returns:
+            False if the answer is not in the log.
+
+        Raises:
+            UsageError: There is no answer yet.
+        """
+        target = answer or self.last
+        if target is None:
             raise UsageError("There is no answer yet.", "Ask something first.")
-        return self.store.set_feedback(chosen.id, verdict)
+        return self.store.set_feedback(target.id, verdict)
 
     def learn(self, outcomes: pd.DataFrame | None = None, *, reset: bool = False) -> Lesson | None:
         """Fit the classifier to the user's own work, on top of the shipped weights, and print what it gained.
 
-        ``outcomes`` has the columns prompt, tier and ok (did this tier's answer do?). Without it the log is read:
-        `%router good` and `%router bad`, escalations, and prompts asked again at a higher tier. The lesson is kept in
-        the home folder only if it ranks held-back prompts better than before; ``reset=True`` forgets all lessons.
+        The lesson is saved in the home folder only if it ranks held-back prompts better than before.
 
-        Raises UsageError for missing columns, unknown tiers, or fewer than 20 prompts.
+        Args:
+            outcomes: One row per prompt: ``prompt``, ``tier``, and ``ok`` (whether that tier's answer was good enough).
+                Default: the log's feedback, escalations, and prompts that were repeated at a higher tier.
+            reset: Delete all lessons instead.
+
+        Returns:
+            The lesson; None after a reset.
+
+        Raises:
+            UsageError: A column is missing, a tier is unknown, or there are fewer than 20 prompts.
         """
         from ipyrouter.classifier import lessons
 
@@ -323,10 +401,14 @@ class Router:
     # --- life ---
 
     def configure(self, settings: Mapping[str, Any], source: str = "configure()") -> None:
-        """Let settings, nested like the TOML, win over those that the router was built with; {} undoes it.
+        """Override settings that the router was built with. Session, connections and cooldowns stay.
 
-        Session, connections and what is known of faults stay. ``source`` is what `%router config` names as the origin.
-        Raises ConfigError.
+        Args:
+            settings: The settings, nested like the TOML; {} restores the router's own.
+            source: The origin that `%router config` names.
+
+        Raises:
+            ConfigError: A setting is not valid.
         """
         self.config = configuration.override(self._built_with, settings, source) if settings else self._built_with
         self._clients.config = self._breaker.config = self._recorder.config = self.config
@@ -334,11 +416,15 @@ class Router:
         self._pipeline = self._assemble()
 
     def guard(self) -> Budget:
-        """Return what keeps the budgets of the session."""
+        """Return the budgets of the session.
+
+        Returns:
+            What reserves and settles costs; ``left()`` has the dollars left of each budget.
+        """
         return Budget(self.config.budget, self.pricing, self.store, self._clock, self.session)
 
     def reset(self) -> None:
-        """Begin a new session: forget faults, close connections; log and cache stay."""
+        """Begin a new session: end all cooldowns and close all connections. Log and cache stay."""
         self._breaker.reset()
         self._clients.forget()
         self._clients.close()
@@ -359,7 +445,14 @@ class Router:
         return _rebuild, (self.config, self.home, self.session)
 
     def hide(self, text: str) -> str:
-        """Return a text that is shown without the keys and passwords that the router knows."""
+        """Remove the keys and passwords that the router knows from a string.
+
+        Args:
+            text: The string, for example an error's message.
+
+        Returns:
+            The string with "[… removed]" in their place.
+        """
         return self._clients.hide(text)
 
     def _unseen_notices(self, lines: Sequence[str]) -> list[str]:

@@ -412,10 +412,9 @@ class Answer:
         printer.text(self._bundle()["text/plain"])
 
     def _bundle(self) -> dict[str, str]:
-        from ipyrouter.notebook import formats
-        from ipyrouter.notebook import rendering as render
+        from ipyrouter.notebook import formats, rendering
 
-        return render.answer_bundle(self, formats.Shown(self.text))
+        return rendering.answer_bundle(self, formats.Body(self.text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,15 +152,15 @@ def requests(server: FaultServer) -> list[Any]:
 @pytest.fixture
 def make_router(server: FaultServer, requests: list[Any]) -> Iterator[Callable[..., Router]]:
     """Build routers whose providers "o" (openai), "a" (anthropic) and "g" (google) are the fault server."""
-    made: list[Router] = []
+    routers: list[Router] = []
 
     def make(*, clock: Clock | None = None, session: Session | None = None, **settings: Any) -> Router:
         router = Router(server_config(server, **settings), clock=clock, session=session)
-        made.append(router)
+        routers.append(router)
         return router
 
     yield make
-    for router in made:
+    for router in routers:
         router.close()
 
 

@@ -11,11 +11,11 @@ from tests.conftest import ROOT
 
 
 def test_requests_and_draws_are_those_of_the_seed() -> None:
-    asked = workload.requests(300, 1)
-    assert asked == workload.requests(300, 1) != workload.requests(300, 2)
-    assert {request.needs for request in asked} == {"fast", "mid", "power"}
-    assert 0.2 < 1 - len({request.prompt for request in asked}) / len(asked) < 0.5
-    for request in asked[:50]:
+    requests = workload.requests(300, 1)
+    assert requests == workload.requests(300, 1) != workload.requests(300, 2)
+    assert {request.needs for request in requests} == {"fast", "mid", "power"}
+    assert 0.2 < 1 - len({request.prompt for request in requests}) / len(requests) < 0.5
+    for request in requests[:50]:
         whole = models.draw("gpt-4o", request, 100_000)
         assert whole == models.draw("gpt-4o", request, 100_000)
         cut = models.draw("gpt-4o", request, 4)

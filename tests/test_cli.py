@@ -50,9 +50,9 @@ def test_demo_uses_the_local_model_even_if_keys_are_set(monkeypatch: pytest.Monk
 def test_doctor_on_a_fresh_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out
-    for part in ("Python 3.", "openai ", "config.toml (not there", "LOOK  provider openai: OPENAI_API_KEY is not set",
-                 "local model: ", "LOOK  toy model (SmolLM2-135M): no key is set; the local model answers",
-                 "Nothing is broken; 3 points to look at."):  # fmt: skip
+    for part in ("Python 3.", "openai ", "config.toml (not there", "WARN  provider openai: OPENAI_API_KEY is not set",
+                 "local model: ", "WARN  toy model (SmolLM2-135M): no key is set; the local model answers",
+                 "Nothing is broken; 3 issues to check."):  # fmt: skip
         assert part in out
     assert not [line for line in out.splitlines() if line.startswith("ok") and "not set" in line]
 
@@ -63,8 +63,8 @@ def test_doctor_with_one_key_of_two(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "ok    provider openai: OPENAI_API_KEY is present" in out
-    assert "LOOK  provider anthropic: ANTHROPIC_API_KEY is not set; its models are skipped in fast, mid, power" in out
-    assert "Nothing is broken; 1 point to look at." in out
+    assert "WARN  provider anthropic: ANTHROPIC_API_KEY is not set; its models are skipped in fast, mid, power" in out
+    assert "Nothing is broken; 1 issue to check." in out
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-two-of-two")
     assert cli.main(["doctor"]) == 0
     assert "All is well." in capsys.readouterr().out
@@ -77,12 +77,12 @@ def test_doctor_and_a_tier_without_a_model_that_can_be_called(
     home.mkdir(mode=0o700)
     (home / "config.toml").write_text('[tiers.power]\nchain = ["claude-opus-5-5"]\n')
     assert cli.main(["doctor"]) == 0
-    assert "LOOK  tier power: no model can be called; the nearest tier answers" in capsys.readouterr().out
+    assert "WARN  tier power: no model can be called; the nearest tier answers" in capsys.readouterr().out
     (home / "config.toml").write_text(
         "".join(f'[tiers.{tier}]\nchain = ["claude-opus-5-5"]\n' for tier in ("fast", "mid", "power"))
     )
     assert cli.main(["doctor"]) == 1
-    assert "LOOK  no chain has a usable model" in capsys.readouterr().out
+    assert "WARN  no chain has a usable model" in capsys.readouterr().out
 
 
 def test_doctor_names_what_needs_fixing(
@@ -99,7 +99,7 @@ def test_doctor_names_what_needs_fixing(
     out = capsys.readouterr().out
     assert "OPENAI_API_KEY is present" in out
     assert "sk-secret" not in out
-    assert "LOOK  tier fast: anthropic/claude-3-haiku-20240307 was retired on 2026-04-20 and is skipped" in out
+    assert "WARN  tier fast: anthropic/claude-3-haiku-20240307 was retired on 2026-04-20 and is skipped" in out
     assert "chmod 700" in out
     assert "no price is known for 'acme/small'" in out
     assert "unencrypted" in out

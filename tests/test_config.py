@@ -57,7 +57,7 @@ def test_environment_takes_plain_text_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[budgett]\nday = 1", "unknown key 'budgett'. Did you mean 'budget'?"),
         ("[budget]\ndayy = 1", "unknown key 'budget.dayy'. Did you mean 'day'?"),
@@ -82,12 +82,12 @@ def test_environment_takes_plain_text_too() -> None:
         ("[budget\nday = 1", "not valid TOML"),
     ],
 )
-def test_mistakes_are_told_in_one_line_with_the_file(home: Path, text: str, said: str) -> None:
+def test_mistakes_are_told_in_one_line_with_the_file(home: Path, text: str, message: str) -> None:
     file = write(home / "config.toml", text)
     with pytest.raises(ConfigError) as caught:
         config.load(home=home)
     line = str(caught.value)
-    assert said in line
+    assert message in line
     assert str(file) in line
     assert "\n" not in line
 

@@ -192,7 +192,7 @@ def test_an_odd_file_of_a_project_is_ignored_and_named(
     assert loaded.ignored_files == (f"{path} is ignored: {reason}.",)
     assert config.override(loaded, {"budget": {"day": 1}}, "test").ignored_files == loaded.ignored_files
     cli.main(["doctor"])
-    assert f"LOOK  {path} is ignored: {reason}." in capsys.readouterr().out
+    assert f"WARN  {path} is ignored: {reason}." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

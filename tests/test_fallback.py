@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ipyrouter import config, errors
 from ipyrouter.config import Config, Deadlines
 from ipyrouter.errors import RouteError
-from ipyrouter.notebook import rendering as render
+from ipyrouter.notebook import rendering
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call, Change, Fault, FaultKind
 from ipyrouter.providers.stream import Collector
@@ -141,7 +141,7 @@ def test_a_context_fault_goes_to_a_larger_window_only() -> None:
     script = Script(["context", None])
     result, _ = run_chain(config.load(), script, tuple(steps), FakeClock())
     assert result.completion is not None
-    assert [candidate.model for candidate in script.asked] == ["gpt-4o", "claude-opus-5-5"]
+    assert [candidate.model for candidate in script.calls] == ["gpt-4o", "claude-opus-5-5"]
 
 
 def test_the_last_candidate_is_tried_twice(make_router: MakeRouter, requests: list[Any]) -> None:
@@ -159,11 +159,11 @@ def test_no_wait_that_the_total_deadline_does_not_leave(make_router: MakeRouter,
 
 
 def test_a_broken_stream_restarts_in_the_same_display(make_router: MakeRouter) -> None:
-    seen: list[tuple[int, str]] = []
+    displays: list[tuple[int, str]] = []
     router = make_router(mid=["o/stream-reset", "a/ok"])
-    router.route("Explain closures", on_delta=lambda d: seen.append((d.attempt, str(d.candidate))))
-    assert [attempt for attempt, _ in seen] == sorted(attempt for attempt, _ in seen)
-    assert set(seen) == {(1, "o/stream-reset"), (2, "a/ok")}
+    router.route("Explain closures", on_delta=lambda d: displays.append((d.attempt, str(d.candidate))))
+    assert [attempt for attempt, _ in displays] == sorted(attempt for attempt, _ in displays)
+    assert set(displays) == {(1, "o/stream-reset"), (2, "a/ok")}
 
 
 def test_a_weak_answer_is_kept_where_the_next_tier_fails(make_router: MakeRouter) -> None:
@@ -224,8 +224,8 @@ def test_a_fallback_gives_its_reason_with_every_answer(make_router: MakeRouter, 
         answer = router.route(f"Explain closures {number}")
         assert answer.notes == (f"{words} (Incorrect API key provided)",)
         assert answer.fallback_from == "openai/status-401"
-        assert words in render.badge_text(answer)
-        assert f"{words}." in render.badge_sentence(answer)
+        assert words in rendering.badge_text(answer)
+        assert f"{words}." in rendering.badge_sentence(answer)
     assert router.preview("Explain generators").notes == (
         "falls back from openai/status-401: 401, check OPENAI_API_KEY (Incorrect API key provided)",
     )
@@ -249,7 +249,7 @@ def test_a_cooling_candidate_gives_its_reason_too(
     second = router.route("Two")
     assert re.match(rf"fell back from o/{behaviour}: {later}", second.notes[0]), second.notes
     assert len(requests) == 3
-    assert re.search(rf"fell back from o/{behaviour}: {later}", render.badge_text(second))
+    assert re.search(rf"fell back from o/{behaviour}: {later}", rendering.badge_text(second))
 
 
 def test_every_candidate_before_the_answer_gives_its_reason(make_router: MakeRouter) -> None:
@@ -320,14 +320,14 @@ class Script:
     def __init__(self, kinds: list[Any], retry_after: float | None = None) -> None:
         self.kinds = kinds
         self.retry_after = retry_after
-        self.asked: list[Candidate] = []
+        self.calls: list[Candidate] = []
 
     def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
-        kind = self.kinds[len(self.asked)]
-        self.asked.append(candidate)
+        kind = self.kinds[len(self.calls)]
+        self.calls.append(candidate)
         if kind is None:
             return Completion("ok", Usage(1, 1), "stop", candidate.model)
-        raise Fault(kind, "said", retry_after=self.retry_after if kind == "rate_limit" else None)
+        raise Fault(kind, "no answer", retry_after=self.retry_after if kind == "rate_limit" else None)
 
     def change(self, candidate: Candidate, change: Change) -> None:
         raise AssertionError("no fault of the script asks for a change")
@@ -397,10 +397,10 @@ class Policy(RuleBasedStateMachine):
         before = self.clock.waits
         script = Script(plan, retry_after)
         result, _ = run_chain(self.config, script, tuple(map(_step, chain)), self.clock, self.breaker)
-        asked = script.asked
-        self._check(result, chain, plan, asked, cooled)
+        calls = script.calls
+        self._check(result, chain, plan, calls, cooled)
         assert self.clock.waits - before <= 1
-        for candidate, kind in zip(asked, plan, strict=False):
+        for candidate, kind in zip(calls, plan, strict=False):
             if kind in ("auth", "forbidden"):
                 self.off.add(candidate.provider)
             elif kind == "not_found":
@@ -413,20 +413,20 @@ class Policy(RuleBasedStateMachine):
         result: ChainResult,
         chain: list[Candidate],
         plan: list[str | None],
-        asked: list[Candidate],
+        calls: list[Candidate],
         cooled: set[str],
     ) -> None:
-        succeeded = [kind is None for kind in plan[: len(asked)]]
+        succeeded = [kind is None for kind in plan[: len(calls)]]
         assert (result.completion is not None) == any(succeeded)
         assert not any(succeeded[:-1])  # nothing is asked after an answer
-        assert [attempt.candidate for attempt in result.attempts] == asked
-        assert len(asked) <= len(chain) + 1
-        assert all(asked.count(candidate) <= 2 for candidate in chain)
-        assert not {candidate.provider for candidate in asked} & self.off
-        assert not set(asked) & self.gone
+        assert [attempt.candidate for attempt in result.attempts] == calls
+        assert len(calls) <= len(chain) + 1
+        assert all(calls.count(candidate) <= 2 for candidate in chain)
+        assert not {candidate.provider for candidate in calls} & self.off
+        assert not set(calls) & self.gone
         healthy = [c for c in chain if str(c) not in cooled and c.provider not in cooled]
         if healthy:
-            assert asked[0] == healthy[0]
+            assert calls[0] == healthy[0]
 
     @invariant()
     def waits_are_bounded(self) -> None:

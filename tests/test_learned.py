@@ -103,8 +103,8 @@ def test_modes(make_router: MakeRouter) -> None:
     assert make_router(routing={"mode": "hybrid"}).classify(prompt).tier == "fast"
     assert make_router(routing={"mode": "learned"}).classify(prompt).tier == "power"
     assert make_router(routing={"mode": "rules"}).classify("hm").reasons == ("no signal recognised",)
-    for said, tier in (("power", "power"), (0.1, "fast"), (0.5, "mid")):
-        assert make_router(routing={"mode": lambda _, said=said: said}).classify("hm").tier == tier
+    for verdict, tier in (("power", "power"), (0.1, "fast"), (0.5, "mid")):
+        assert make_router(routing={"mode": lambda _, verdict=verdict: verdict}).classify("hm").tier == tier
     own = Classification("mid", 0.4, 1.0, ("mine",))
     assert make_router(routing={"mode": lambda _: own}).classify("hm") == own
     with pytest.raises(UsageError, match="Your classifier returned None"):
@@ -178,18 +178,20 @@ def test_learning_moves_what_the_outcomes_say(
 
 
 def test_pasted_code_teaches(make_router: MakeRouter) -> None:
-    def asked(number: int, lines: int) -> str:
+    def prompt_of(number: int, lines: int) -> str:
         code = "\n".join(f"x_{line} = f({number}, {line})" for line in range(lines))
         return f"What does this return?\n\n```python\n{code}\n```"
 
     rows = [
-        {"prompt": asked(number, lines), "tier": "fast", "ok": lines == 2} for number in range(30) for lines in (2, 30)
+        {"prompt": prompt_of(number, lines), "tier": "fast", "ok": lines == 2}
+        for number in range(30)
+        for lines in (2, 30)
     ]
     router = make_router(routing={"mode": "learned"})
     lesson = router.learn(pd.DataFrame(rows))
     assert lesson is not None
     assert lesson.after == 1
-    assert router.classify(asked(99, 28)).difficulty > router.classify(asked(99, 3)).difficulty
+    assert router.classify(prompt_of(99, 28)).difficulty > router.classify(prompt_of(99, 3)).difficulty
 
 
 def test_nothing_gained_keeps_the_old_weights(
@@ -211,7 +213,7 @@ def test_nothing_gained_keeps_the_old_weights(
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "message"),
     [
         (pd.DataFrame({"prompt": ["a"], "teir": ["fast"], "ok": [1]}), "no column 'tier'.*Did you mean 'teir'"),
         (outcomes(10), "outcomes of 10 prompts; learning needs 20"),
@@ -224,8 +226,8 @@ def test_nothing_gained_keeps_the_old_weights(
         (outcomes().assign(ok=["good"] * 60), "Row 0 of the outcomes has 'good' in 'ok'"),
     ],
 )
-def test_bad_outcomes(make_router: MakeRouter, frame: pd.DataFrame, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_bad_outcomes(make_router: MakeRouter, frame: pd.DataFrame, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         make_router().learn(frame)
 
 
@@ -251,8 +253,8 @@ def test_a_lesson_whose_values_are_damaged_gives_way_to_the_one_before(
     router = make_router(routing={"mode": "learned"})
     lesson = router.learn(outcomes())
     assert lesson is not None
-    kept = home / "learned" / "0001.json"
-    (home / "learned" / "0002.json").write_text(json.dumps({**json.loads(kept.read_text()), **damage}))
+    first = home / "learned" / "0001.json"
+    (home / "learned" / "0002.json").write_text(json.dumps({**json.loads(first.read_text()), **damage}))
     again = make_router(routing={"mode": "learned"})
     assert again.lessons.current == lesson
     assert again.classify("what about widget 5") == router.classify("what about widget 5")
@@ -285,7 +287,7 @@ def test_feedback_from_the_notebook(shell: Shell) -> None:  # noqa: F811
     assert list(ipyrouter.cost_log()["feedback"]) == ["bad"]
     assert shell.run("%router good mine").out == "Noted: good.\n"
     assert list(ipyrouter.cost_log()["feedback"]) == ["good"]
-    assert "'nothing' is no variable with an answer." in str(shell.run("%router good nothing").error)
+    assert "'nothing' is not a variable that holds an answer." in str(shell.run("%router good nothing").error)
     assert "learning needs 20" in str(shell.run("%router learn").error)
     assert "Forgot 0 lessons" in shell.run("%router learn --reset").out
 

@@ -90,7 +90,7 @@ def test_order_and_every_row_beyond_one_part(make_router: MakeRouter, home: Path
     count = 2 * bulk.PART + 17
     with sqlite3.connect(home / "ipyrouter.db") as connection:
         for table in ("answers", "attempts"):
-            names = [found[1] for found in connection.execute(f"PRAGMA table_info({table})")]
+            names = [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
             key = "id" if table == "answers" else "answer_id"
             for number in range(count):
                 for n in range(1 if table == "answers" else 2):
@@ -125,10 +125,10 @@ def test_every_condition_is_applied_alone_and_together(make_router: MakeRouter) 
     frame = router.log()
     for name in ("tier", "model", "session", "notebook", "status"):
         for value in frame[name].unique():
-            wanted = frame[frame[name] == value]
-            found = router.log(**{name: value})
-            assert list(found["answer_id"]) == list(wanted["answer_id"]), (name, value)
-            assert list(found["status"]) == list(wanted["status"]), (name, value)
+            expected = frame[frame[name] == value]
+            actual = router.log(**{name: value})
+            assert list(actual["answer_id"]) == list(expected["answer_id"]), (name, value)
+            assert list(actual["status"]) == list(expected["status"]), (name, value)
     assert len(router.log(tier="power", status="ok", notebook="two.ipynb")) == 1
     assert len(router.log(tier="power", status="ok", notebook="one.ipynb")) == 0
     with pytest.raises(UsageError, match="is not a valid date"):

@@ -113,10 +113,10 @@ def test_any_text_splits(text: str) -> None:
 )
 def test_reasons_are_words_of_the_prompt(prompt: str) -> None:
     (reason, *_) = classify(prompt, config.load(environ={})).reasons
-    _, _, words = reason.partition(": ")
-    shown = [word.strip("“” ") for word in words.split("”, “")]
-    assert shown
-    assert all(word in prompt.lower() and len(word) < len(prompt) / 2 for word in shown)
+    _, _, rest = reason.partition(": ")
+    words = [word.strip("“” ") for word in rest.split("”, “")]
+    assert words
+    assert all(word in prompt.lower() and len(word) < len(prompt) / 2 for word in words)
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 288), (13, 64, 288), (14, 64, 288), (1000, 64, 288), (128, 166), (700, 64)])

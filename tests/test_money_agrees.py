@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from ipyrouter.errors import NoModelError, RouteError
-from ipyrouter.notebook.panel import figures as summary
+from ipyrouter.notebook.panel.figures import Sums, gather
 from ipyrouter.pricing.prices import at_rates
 from ipyrouter.reporting.log import exact
 from ipyrouter.router import Router
@@ -43,7 +43,7 @@ def test_all_sums_agree(make_router: MakeRouter, seed: int) -> None:
             prompt = chance.choice(PROMPTS).format(chance.randint(0, 4))
             router.route(prompt, cache=chance.choice(["use", "use", "refresh", "off"]))
     log, report = router.log(), router.report(span="all")
-    panel = summary.gather(router, summary.Sums(router.store, LogFilter()), "all")
+    panel = gather(router, Sums(router.store, LogFilter()), "all")
     costs = [attempt.cost.amount for answer in answers for attempt in answer.attempts]
     summed = sum((cost for cost in costs if cost is not None), Decimal(0))
     assert panel.spent == report.total == exact(log["cost_pico"]) == sum(report.models["cost"]) == summed
@@ -80,8 +80,8 @@ def answer_of(answer: Answer) -> Attempt | None:
     """Return the attempt that answered a request, None where none did."""
     if any(attempt.status == "interrupted" for attempt in answer.attempts):
         return None
-    found = [attempt for attempt in answer.attempts if attempt.status in ("ok", "weak", "refused", "cached")]
-    return found[-1] if found else None
+    attempts = [attempt for attempt in answer.attempts if attempt.status in ("ok", "weak", "refused", "cached")]
+    return attempts[-1] if attempts else None
 
 
 def test_one_unpriced_call_blanks_nothing(make_router: MakeRouter) -> None:
@@ -90,12 +90,12 @@ def test_one_unpriced_call_blanks_nothing(make_router: MakeRouter) -> None:
     router = make_router(mid=["o/ok"], power=["a/ok"], prices=prices)
     for number in range(3):
         router.route(f"Explain closures {number}")
-    whole = summary.gather(router, summary.Sums(router.store, LogFilter()), "all")
+    whole = gather(router, Sums(router.store, LogFilter()), "all")
     all_power = router.compare().loc["all power", "cost"]
     assert whole.against_power is not None
     assert float(whole.against_power + whole.spent) == pytest.approx(all_power)
     router.route("Explain generators", model="o/ok@unpriced")
-    partly = summary.gather(router, summary.Sums(router.store, LogFilter()), "all")
+    partly = gather(router, Sums(router.store, LogFilter()), "all")
     assert (partly.against_power, partly.not_compared) == (whole.against_power, 1)
     cards = dict(partly.cards())
     assert cards["saved against all power"] == f"at least {dollars(whole.against_power)}, 1 request unpriced"

@@ -112,7 +112,7 @@ def outcome(router: Router, prompt: str, **options: Any) -> str:
     return f"{answer.tier} {answer.provider}/{answer.model} {answer.cached}"
 
 
-def said(router: Router, prompt: str, **options: Any) -> str:
+def outcome_of(router: Router, prompt: str, **options: Any) -> str:
     preview = router.preview(prompt, **options)
     notes = " ".join(preview.notes)
     if "forbids this call" in notes:
@@ -133,7 +133,7 @@ def test_a_dry_run_says_what_happens(make_router: MakeRouter, tier: str, action:
     router = make_router(**chains, prices=prices, budget=budget)
     for number in range(3):  # from the second on, what failed is cooling down or off
         if number:
-            before = said(router, f"Explain closures {number}", tier=tier)
+            before = outcome_of(router, f"Explain closures {number}", tier=tier)
             assert before == outcome(router, f"Explain closures {number}", tier=tier)
         else:
             outcome(router, "Explain closures 0", tier=tier)
@@ -165,8 +165,8 @@ def test_a_cancelled_request_is_recorded(make_router: MakeRouter) -> None:
             mid=["o/stream-stall"], deadlines={"connect": 5, "first_byte": 60, "idle": 60, "total": 60}
         )
         arrived = asyncio.Event()
-        asked = router.aroute("Explain closures", on_delta=lambda delta: delta.text and arrived.set())
-        task = asyncio.create_task(asked)
+        call = router.aroute("Explain closures", on_delta=lambda delta: delta.text and arrived.set())
+        task = asyncio.create_task(call)
         await asyncio.wait_for(arrived.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -247,7 +247,7 @@ FREE = "google/gemini-2.0-flash-exp:free"
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered", "price_id"),
+    ("model", "answering_model", "price_id"),
     [
         (FREE, FREE, f"openrouter/{FREE}"),
         (FREE, None, f"openrouter/{FREE}"),
@@ -261,9 +261,9 @@ FREE = "google/gemini-2.0-flash-exp:free"
     ],
 )
 def test_what_answered_is_billed_and_a_stranger_is_unknown(
-    asked: str, answered: str | None, price_id: str | None
+    model: str, answering_model: str | None, price_id: str | None
 ) -> None:
-    cost = pricing(**OPENROUTER).cost(Candidate("openrouter", asked), Usage(687, 187), answered)
+    cost = pricing(**OPENROUTER).cost(Candidate("openrouter", model), Usage(687, 187), answering_model)
     assert cost.price_id == price_id
     assert (cost.amount is None) == (price_id is None)
 
@@ -285,7 +285,7 @@ def test_a_tier_without_a_price_is_told_with_file_and_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "said"),
+    ("amount", "words"),
     [
         (None, "price unknown"),
         (float("nan"), "price unknown"),
@@ -298,8 +298,8 @@ def test_a_tier_without_a_price_is_told_with_file_and_key() -> None:
         (Decimal("1E-30"), "less than $1E-12"),
     ],
 )
-def test_dollars(amount: Decimal | float | None, said: str) -> None:
-    assert dollars(amount) == said
+def test_dollars(amount: Decimal | float | None, words: str) -> None:
+    assert dollars(amount) == words
 
 
 def test_age() -> None:

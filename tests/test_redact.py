@@ -49,7 +49,7 @@ def test_short_keys_are_words(key: str) -> None:
 
 
 def test_addresses_show_no_password_and_no_key() -> None:
-    for address, shown in (
+    for address, public in (
         ("https://u:pw@h/v1", "https://REMOVED@h/v1"),
         ("https://token@h/v1", "https://REMOVED@h/v1"),
         ("https://u:p@w@h:8/v1?x=1", "https://REMOVED@h:8/v1?x=1"),
@@ -63,8 +63,8 @@ def test_addresses_show_no_password_and_no_key() -> None:
         ("https://h/v1?api-version=2026-01-01&deployment=x", "https://h/v1?api-version=2026-01-01&deployment=x"),
         ("embedded", "embedded"),
     ):
-        assert redact.public(address) == shown
-        assert redact.public(shown) == shown
+        assert redact.public(address) == public
+        assert redact.public(public) == public
 
 
 def test_errors_show_no_password_of_an_index_and_no_key_of_a_service() -> None:

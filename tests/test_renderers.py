@@ -194,11 +194,9 @@ def test_honest_answers_mean_what_they_did(read: Readers, text: str) -> None:
 
 def test_harmless_tags_stay(read: Readers) -> None:
     text = "a<br>b<BR/>H<sub>2</sub>O x<SUP>2</SUP>, **<kbd>Ctrl</kbd>** `<br>` &lt;br&gt; <sub>"
-    shown = (
-        "a<br>b<br>H<sub>2</sub>O x<sup>2</sup>, <strong><kbd>Ctrl</kbd></strong> <code>&lt;br&gt;</code> &lt;br&gt;"
-    )
+    html = "a<br>b<br>H<sub>2</sub>O x<sup>2</sup>, <strong><kbd>Ctrl</kbd></strong> <code>&lt;br&gt;</code> &lt;br&gt;"
     for name, render in read.items():
-        assert f"<p>{shown} &lt;sub&gt;</p>" in render(markdown(text)).replace("<br />", "<br>"), name
+        assert f"<p>{html} &lt;sub&gt;</p>" in render(markdown(text)).replace("<br />", "<br>"), name
 
 
 @pytest.mark.parametrize(
@@ -235,9 +233,9 @@ def test_images_and_bare_addresses_are_links(read: Readers) -> None:
 
 
 def test_code_is_highlighted(read: Readers) -> None:
-    shown = markdown("- a\n\n  ```Python\n  x = 1\n  ```")
-    assert 'class="language-python"' in read["JupyterLab"](shown)
-    assert '<div class="highlight">' in read["nbconvert"](shown)
+    source = markdown("- a\n\n  ```Python\n  x = 1\n  ```")
+    assert 'class="language-python"' in read["JupyterLab"](source)
+    assert '<div class="highlight">' in read["nbconvert"](source)
 
 
 # --- formulas ---
@@ -263,10 +261,10 @@ FORMULAS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "shown"), FORMULAS.items())
-def test_formulas_are_formulas(read: Readers, text: str, shown: str) -> None:
+@pytest.mark.parametrize(("text", "html"), FORMULAS.items())
+def test_formulas_are_formulas(read: Readers, text: str, html: str) -> None:
     for name in ("JupyterLab", "nbconvert"):
-        assert shown in read[name](markdown(text)).replace("& ", "&amp; "), name
+        assert html in read[name](markdown(text)).replace("& ", "&amp; "), name
 
 
 @pytest.mark.parametrize(
@@ -351,10 +349,10 @@ def test_nothing_is_lost_in_the_depth(read: Readers, text: str) -> None:
     "text", ["x", "```", "~~~\n````\n", "@@0@@ <b>", "\\\\(x\\\\) `", "\n\nx\n\n", "<script>", "$a$ `b`"]
 )
 def test_verbatim_is_verbatim(read: Readers, text: str) -> None:
-    shown = code(text, "python")
-    assert faults(shown, read) == []
+    source = code(text, "python")
+    assert faults(source, read) == []
     for render in read.values():
-        assert dict(Page(render(shown)).reading())["pre"] == text.strip("\n")
+        assert dict(Page(render(source)).reading())["pre"] == text.strip("\n")
 
 
 def test_plain_keeps_newlines_and_tabs() -> None:

@@ -48,7 +48,7 @@ def test_a_report_of_one_row(make_router: MakeRouter) -> None:
     report = router.report()
     assert (report.total, report.calls) == (answer.cost, 1)
     assert list(report.models.index) == ["o/ok"]
-    assert list(report.dearest["prompt"]) == list(report.slowest["prompt"]) == ["Explain closures"]
+    assert list(report.most_expensive["prompt"]) == list(report.slowest["prompt"]) == ["Explain closures"]
 
 
 def test_every_figure(make_router: MakeRouter) -> None:
@@ -69,8 +69,8 @@ def test_every_figure(make_router: MakeRouter) -> None:
     assert report.models.loc["o/status-503", ["calls", "errors", "cost"]].tolist() == [1, 1, 0]
     assert report.models["cost"].sum() == report.tiers["cost"].sum() == report.total
     assert report.tiers["cache_hits"].to_dict() == {"fast": 0, "mid": 1, "power": 0}
-    assert list(report.dearest["model"]) == ["a/ok", "a/ok"]
-    assert report.dearest["cost"].is_monotonic_decreasing
+    assert list(report.most_expensive["model"]) == ["a/ok", "a/ok"]
+    assert report.most_expensive["cost"].is_monotonic_decreasing
     assert report.slowest["latency"].is_monotonic_decreasing
     text = str(report)
     for part in (
@@ -135,7 +135,7 @@ def test_unknown_prices_are_never_zero(make_router: MakeRouter) -> None:
     router.route("Explain closures")
     report = router.report()
     assert report.spent == "at least $0.00042, 1 call unpriced"
-    assert list(report.dearest["model"]) == ["o/ok"]  # an unknown cost has no rank
+    assert list(report.most_expensive["model"]) == ["o/ok"]  # an unknown cost has no rank
     assert len(report.slowest) == 2
     assert "price unknown" in str(report)
     compared = router.compare()
@@ -152,8 +152,8 @@ def test_what_unpriced_faults_and_escalations_cost_is_unknown(make_router: MakeR
     report = router.report()
     assert (report.error_cost, report.error_unpriced) == (0, 1)
     assert (report.escalation_cost, report.escalation_unpriced) == (0, 2)
-    said = "1 failed, at unknown, 1 call unpriced · 1 fallback · 1 escalation, at unknown, 2 calls unpriced"
-    assert said in str(report)
+    line = "1 failed, at unknown, 1 call unpriced · 1 fallback · 1 escalation, at unknown, 2 calls unpriced"
+    assert line in str(report)
 
 
 def test_a_model_that_no_longer_exists(make_router: MakeRouter) -> None:
@@ -190,13 +190,13 @@ def test_a_newer_schema_is_refused_and_not_touched(
 class Tags(HTMLParser):
     def __init__(self, source: str) -> None:
         super().__init__()
-        self.seen: set[str] = set()
+        self.names: set[str] = set()
         self.words = ""
         self.feed(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert attrs in ([], [("class", "mathjax_ignore tex2jax_ignore")]), (tag, attrs)
-        self.seen.add(tag)
+        self.names.add(tag)
 
     def handle_data(self, data: str) -> None:
         self.words += data
@@ -210,7 +210,7 @@ def test_nothing_in_a_prompt_is_markup(make_router: MakeRouter) -> None:
     router.route(HOSTILE)
     report = router.report()
     page = Tags(report.to_html())
-    assert page.seen <= {"p", "table", "caption", "tr", "th", "td"}
+    assert page.names <= {"p", "table", "caption", "tr", "th", "td"}
     assert "<script>alert(1)</script> <img src=x onerror=y> | **b**" in page.words
     assert "$x" not in report.to_html()  # front ends take it for maths
     markdown = report._repr_markdown_()
@@ -244,14 +244,14 @@ def test_the_command_line(make_router: MakeRouter, home: Path, capsys: pytest.Ca
     router = make_router()
     move(home, router.route("Explain closures"), "2026-11-01")
     router.close()
-    for arguments, said in (
+    for arguments, beginning in (
         (["2026-11-01"], "2026-11-01: $0.00041 · 1 call"),
         (["2026-11-01", "--week"], "2026-10-26 to 2026-11-01: $0.00041"),
         (["--month", "2026-11-30"], "2026-11: $0.00041"),
         (["--all"], "All time: $0.00041"),
     ):
         assert cli.main(["report", *arguments]) == 0
-        assert capsys.readouterr().out.startswith(said)
+        assert capsys.readouterr().out.startswith(beginning)
     with pytest.raises(SystemExit):
         cli.main(["report", "--week", "--all"])
 

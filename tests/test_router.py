@@ -16,7 +16,7 @@ import ipyrouter
 from ipyrouter import config
 from ipyrouter.config import NO_KEY
 from ipyrouter.errors import Interrupted, NoModelError, UsageError
-from ipyrouter.notebook import rendering as render
+from ipyrouter.notebook import rendering
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import TIERS, Answer, Candidate, Delta, Message
@@ -134,7 +134,7 @@ def tier_of(router: Router, **options: Any) -> tuple[str, str, str]:
     answer = router.route("Explain closures", **options)
     row = router.log().iloc[-1]
     assert row["routed_tier"] == "mid"  # what the classifier said stays in the log
-    assert render.badge_text(answer).startswith(f"[{answer.tier}] ")
+    assert rendering.badge_text(answer).startswith(f"[{answer.tier}] ")
     return expected, answer.tier, row["tier"]
 
 
@@ -233,8 +233,8 @@ def test_article_validation_escalates_once(make_router: MakeRouter, requests: li
     again = router.route(prompt)
     assert (again.cached, again.escalated_from) == (True, "fast")
     assert len(requests) == 2
-    kept = router.route(prompt, escalate=False)
-    assert (kept.text, kept.tier) == ("No.", "fast")
+    weak = router.route(prompt, escalate=False)
+    assert (weak.text, weak.tier) == ("No.", "fast")
 
 
 def test_falls_back_along_the_chain(make_router: MakeRouter) -> None:
@@ -256,7 +256,7 @@ def test_empty_prompt(make_router: MakeRouter, prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"tier": "fats"}, "Did you mean 'fast'"),
         ({"model": "o/"}, "Unknown provider|Unknown model"),
@@ -266,8 +266,8 @@ def test_empty_prompt(make_router: MakeRouter, prompt: str) -> None:
         ({"temperature": 3.0}, "between 0 and 2"),
     ],
 )
-def test_bad_options(make_router: MakeRouter, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_bad_options(make_router: MakeRouter, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         make_router().route("Explain closures", **options)
 
 
@@ -419,17 +419,17 @@ def test_the_toy_says_that_it_is_one(tier: str) -> None:
             assert answer.cached == cached
         assert (answer.provider, answer.tier) == ("local", tier)
         assert NO_KEY in answer.notes
-        assert render.badge_text(answer).startswith(f"[{tier}] local/smollm2 · $0")
-        assert NO_KEY in render.badge_text(answer)
-        assert NO_KEY in render.badge_sentence(answer)
+        assert rendering.badge_text(answer).startswith(f"[{tier}] local/smollm2 · $0")
+        assert NO_KEY in rendering.badge_text(answer)
+        assert NO_KEY in rendering.badge_sentence(answer)
     named = router.route("Say yes.", model="local/smollm2", max_output_tokens=8)
     assert NO_KEY not in named.notes  # it was chosen
-    assert "· toy model (SmolLM2-135M)" in render.badge_text(named)
+    assert "· toy model (SmolLM2-135M)" in rendering.badge_text(named)
     router.close()
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         ({"max_tokens": 5}, "route() has no argument 'max_tokens'. Did you mean 'max_output_tokens'?"),
         ({"teir": "fast"}, "route() has no argument 'teir'. Did you mean 'tier'?"),
@@ -445,13 +445,13 @@ def test_the_toy_says_that_it_is_one(tier: str) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_one_clear_line(
-    make_router: MakeRouter, requests: list[Any], given: dict[str, Any], said: str
+    make_router: MakeRouter, requests: list[Any], options: dict[str, Any], message: str
 ) -> None:
     router = make_router()
     for ask in (router.route, router.preview):
         with pytest.raises(UsageError) as raised:
-            ask("Explain closures", **given)
-        assert said in str(raised.value)
+            ask("Explain closures", **options)
+        assert message in str(raised.value)
         assert "\n" not in str(raised.value)
     assert requests == []
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ipyrouter.errors import Interrupted, RouteError
-from ipyrouter.notebook import rendering as render
+from ipyrouter.notebook import rendering
 from ipyrouter.router import Router
 from tests.conftest import run_python
 from tests.faults.server import STATUS, TEXT, FaultServer
@@ -50,7 +50,7 @@ def test_what_a_silent_server_may_bill_is_an_estimate(
     assert answer is not None
     costs = [attempt.cost.amount for attempt in answer.attempts]  # one or, after a pause, two
     assert all(cost is not None and cost > 0 for cost in costs)
-    assert "about $" in render.badge_text(answer)
+    assert "about $" in rendering.badge_text(answer)
     assert set(log["status"]) == {"error"}
     assert list(log["cost_pico"]) == [int(cost * 10**12) for cost in costs if cost is not None]
     assert log["estimated"].all()
@@ -64,7 +64,7 @@ def test_what_a_silent_server_may_bill_is_unknown_without_a_price(make_router: M
     answer = router.route("Explain closures")
     assert answer.attempts[0].cost.amount is None
     assert answer.cost is None
-    assert "at least $0.00042, 1 call unpriced" in render.badge_text(answer)
+    assert "at least $0.00042, 1 call unpriced" in rendering.badge_text(answer)
     assert router.log()["cost_pico"].isna().tolist() == [True, False]
     assert router.report().spent == "at least $0.00042, 1 call unpriced"
 
@@ -106,7 +106,7 @@ def test_what_never_arrived_costs_nothing(url: str) -> None:
 def deaf() -> Iterator[str]:
     """The address of a server that takes connections, reads what comes and never answers."""
     listener = socket.create_server(("127.0.0.1", 0))
-    taken: list[socket.socket] = []
+    connections: list[socket.socket] = []
 
     def take() -> None:
         while True:
@@ -114,7 +114,7 @@ def deaf() -> Iterator[str]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            taken.append(connection)
+            connections.append(connection)
 
     thread = threading.Thread(target=take, daemon=True)
     thread.start()
@@ -122,7 +122,7 @@ def deaf() -> Iterator[str]:
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join()
-    for connection in taken:
+    for connection in connections:
         connection.close()
 
 
@@ -162,7 +162,7 @@ def test_an_interrupt_before_the_first_byte_is_an_estimate(
     assert attempt.status == "interrupted"
     assert attempt.cost.amount
     assert attempt.usage.estimated
-    assert "about $" in render.badge_text(caught.value.answer)
+    assert "about $" in rendering.badge_text(caught.value.answer)
     assert router.guard().left()["today"] == 1 - attempt.cost.amount
 
 

@@ -66,9 +66,9 @@ FENCE = "```html\n<think>a</think>\n```\nThat is how it looks."
 def test_the_thinking_is_put_aside(answer: str, text: str, thinking: str) -> None:
     assert split_thinking(answer) == (text, thinking)
     letters = Separator()  # the same, a letter at a time
-    shown = [letters.feed(letter) for letter in answer] + [letters.finish()]
+    parts = [letters.feed(letter) for letter in answer] + [letters.finish()]
     assert (letters.text, letters.thinking) == (text, thinking)
-    assert "".join(shown).endswith(text)
+    assert "".join(parts).endswith(text)
 
 
 PIECES = st.lists(

@@ -22,7 +22,7 @@ def check(
 
 
 @pytest.mark.parametrize(
-    ("prompt", "text", "tier", "said"),
+    ("prompt", "text", "tier", "reason"),
     [
         (LONG, "No.", "fast", "3 characters for a prompt of 31 words"),
         ("Hi", " \n", "mid", "empty answer"),
@@ -31,8 +31,8 @@ def check(
         ("List three fruits, JSON only", '{"a": 1', "mid", "not the JSON"),
     ],
 )
-def test_weak(prompt: str, text: str, tier: TierName, said: str) -> None:
-    assert said in str(check(prompt, text, tier))
+def test_weak(prompt: str, text: str, tier: TierName, reason: str) -> None:
+    assert reason in str(check(prompt, text, tier))
 
 
 @pytest.mark.parametrize(

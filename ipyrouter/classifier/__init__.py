@@ -25,35 +25,43 @@ def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Class
     (``adjust``). "hybrid": the article's signals where one matches, the model elsewhere. A function gets the prompt and
     returns a Classification, a difficulty in [0, 1] or a tier's name.
 
-    Raises UsageError if one's own function returns something else.
+    Args:
+        prompt: The prompt, as it would be sent.
+        config: Its mode, signals and thresholds.
+        adjust: Maps (prompt, difficulty) to the difficulty that the user's own outcomes have taught.
+
+    Raises:
+        UsageError: The user's function returned something else.
     """
     if config.mode == "rules":
         return rules.classify(prompt, config.signals)
     if callable(config.mode):
         return _own(config.mode(prompt), config)
-    told = rules.signals_of(prompt, config.signals)
-    if told is not None and config.mode == "hybrid":
-        return told
+    signals = rules.signals_of(prompt, config.signals)
+    if signals is not None and config.mode == "hybrid":
+        return signals
     from ipyrouter.classifier import model
 
-    learned = model.classify(prompt, config.fast_below, config.power_above, adjust)
-    if told is not None and told.tier == learned.tier:  # a reason that a user understands at once
-        return replace(learned, reasons=(*told.reasons, *learned.reasons))
-    return learned
+    estimate = model.classify(prompt, config.fast_below, config.power_above, adjust)
+    if signals is not None and signals.tier == estimate.tier:  # a reason that a user understands at once
+        return replace(estimate, reasons=(*signals.reasons, *estimate.reasons))
+    return estimate
 
 
-def _own(said: object, config: Config) -> Classification:
+def _own(verdict: object, config: Config) -> Classification:
     from ipyrouter.classifier import model
 
     reason = ("your own function says so",)
-    if isinstance(said, Classification):
-        return said
-    if isinstance(said, str) and said in TIERS:
+    if isinstance(verdict, Classification):
+        return verdict
+    if isinstance(verdict, str) and verdict in TIERS:
         middle = {"fast": config.fast_below / 2, "mid": (config.fast_below + config.power_above) / 2}
-        return Classification(said, middle.get(said, (1 + config.power_above) / 2), 1.0, reason)
-    if isinstance(said, int | float) and 0 <= said <= 1:
-        return Classification(model.tier_of(said, config.fast_below, config.power_above), float(said), 1.0, reason)
+        return Classification(verdict, middle.get(verdict, (1 + config.power_above) / 2), 1.0, reason)
+    if isinstance(verdict, int | float) and 0 <= verdict <= 1:
+        return Classification(
+            model.tier_of(verdict, config.fast_below, config.power_above), float(verdict), 1.0, reason
+        )
     raise UsageError(
-        f"Your classifier returned {said!r}.",
+        f"Your classifier returned {verdict!r}.",
         "Return a Classification, a difficulty from 0 to 1, or 'fast', 'mid', 'power'.",
     )

@@ -1,4 +1,4 @@
-"""What a lesson sees of a prompt: its words and pairs of words, hashed, and its shape."""
+"""What a lesson sees of a prompt: its words and pairs of words, as hashes, and its shape."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]|[^\W
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case; every number is "0"."""
+    """Return the words of a string in lower case; every number is "0"."""
     return ["0" if word.isdigit() else word for word in _WORD.findall(text.lower())]
 
 
-def hashed(words: list[str]) -> list[int]:
+def buckets_of(words: list[str]) -> list[int]:
     """Return the buckets of the distinct words and pairs of neighbours; the first word's neighbour is the beginning."""
     pairs = (f"{before} {word}" for before, word in zip(["^", *words], words, strict=False))
     return [crc32(text.encode("utf-8", "replace")) % BUCKETS for text in dict.fromkeys((*words, *pairs))]
 
 
 def shape_of(text: str, words: list[str]) -> tuple[float, ...]:
-    """Return what a text looks like, whatever it says: sizes, and how much of it is code, figures or formulas."""
+    """Return a string's shape: sizes, and the shares of code, digits and formulas."""
     lines = text.split("\n")
     distinct = len(set(words))
     counts = (

@@ -1,4 +1,4 @@
-"""The person's own outcomes, on top of the shipped weights: a small ridge regression over hashed words and the shape.
+"""The user's own outcomes, on top of the shipped weights: a small ridge regression over hashed words and the shape.
 
 An outcome says whether a tier's answer to a prompt did. What is learned is how much a stronger tier gains; it moves the
 difficulty up or down. The whole prompt counts here, pasted code and tables too: what a user pastes is often what
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyrouter.classifier.features import BUCKETS, hashed, shape_of, words_of
-from ipyrouter.classifier.request import bounded
+from ipyrouter.classifier.features import BUCKETS, buckets_of, shape_of, words_of
+from ipyrouter.classifier.request import shorten
 from ipyrouter.errors import UsageError
 from ipyrouter.types import TIERS
 
@@ -37,9 +37,9 @@ Outcome = tuple[str, str, float]
 
 def _features(prompt: str) -> tuple[list[int], tuple[float, ...]]:
     """Return the buckets of the words and pairs, and the shape, of all that was written and pasted."""
-    text = bounded(prompt)
+    text = shorten(prompt)
     words = words_of(text)
-    return hashed(words), shape_of(text, words)
+    return buckets_of(words), shape_of(text, words)
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def fit(outcomes: Iterable[Outcome], difficulty: Callable[[str], float]) -> Less
         raise UsageError("All outcomes are alike, so there is nothing to tell apart.", "Add some of the other kind.")
     base = np.array([difficulty(prompt) for prompt in prompts])
     x = _matrix(prompts)
-    held = np.arange(len(prompts)) % _HOLD_BACK == 0
-    trial = _solve(x[~held], base[~held], y[~held])
+    holdout = np.arange(len(prompts)) % _HOLD_BACK == 0
+    trial = _solve(x[~holdout], base[~holdout], y[~holdout])
     weights, slope, middle = _solve(x, base, y)
     return Lesson(
         weights=tuple(np.round(weights[:BUCKETS], 6).tolist()),
@@ -144,8 +144,8 @@ def fit(outcomes: Iterable[Outcome], difficulty: Callable[[str], float]) -> Less
         slope=round(slope, 6),
         middle=round(middle, 6),
         rows=len(prompts),
-        before=_ranked(base[held], y[held]),
-        after=_ranked(_predict(trial, x[held], base[held]), y[held]),
+        before=_concordance(base[holdout], y[holdout]),
+        after=_concordance(_predict(trial, x[holdout], base[holdout]), y[holdout]),
     )
 
 
@@ -207,7 +207,7 @@ def _predict(solved: tuple[Any, float, float], x: Any, base: Any) -> Any:
     return slope * (base - 0.5) + x @ weights
 
 
-def _ranked(values: Any, gains: Any) -> float:
+def _concordance(values: Any, gains: Any) -> float:
     """Return the share of pairs with different gains that the values rank rightly; ties count half."""
     import numpy as np
 

@@ -37,9 +37,9 @@ class Lessons:
 
     def keep(self, lesson: Lesson) -> str:
         """Save a lesson if it gained anything, and return what to tell the user."""
-        said = f"{lesson.before:.3f} of held-back pairs ranked rightly before, {lesson.after:.3f} after"
+        scores = f"{lesson.before:.3f} of held-back pairs ranked rightly before, {lesson.after:.3f} after"
         if not lesson.gained:
-            return f"Nothing gained ({said}); the old weights stay."
+            return f"Nothing gained ({scores}); the old weights stay."
         files = self._files()
         number = int(files[-1].stem) + 1 if files else 1
         try:
@@ -47,10 +47,10 @@ class Lessons:
         except OSError as error:
             self.__dict__["current"] = lesson
             return (
-                f"Learned for this session only, because {self._folder} cannot be written ({error.strerror}): {said}."
+                f"Learned for this session only, because {self._folder} cannot be written ({error.strerror}): {scores}."
             )
         self.__dict__["current"] = lesson
-        return f"Learned from {lesson.rows:,} prompts: {said}. Undo with learn(reset=True)."
+        return f"Learned from {lesson.rows:,} prompts: {scores}. Undo with learn(reset=True)."
 
     def forget(self) -> str:
         """Delete all lessons and return what to tell the user."""
@@ -107,7 +107,7 @@ def from_log(store: RequestLog) -> list[Outcome]:
     log = store.log(LogFilter())
     columns = (log.values(name) for name in ("prompt", "tier", "status", "feedback"))
     outcomes: list[Outcome] = []
-    asked: dict[str, int] = {}
+    ranks: dict[str, int] = {}
     for prompt, tier, status, feedback in zip(*columns, strict=True):
         if prompt is None or tier not in TIERS or status not in ("ok", "weak", "cached"):
             continue
@@ -116,7 +116,7 @@ def from_log(store: RequestLog) -> list[Outcome]:
             outcomes.append((prompt, tier, 0.0))
         elif feedback is not None:
             outcomes.append((prompt, tier, 1.0 if feedback == "good" else 0.0))
-        if (before := asked.get(prompt)) is not None and rank > before:
+        if (before := ranks.get(prompt)) is not None and rank > before:
             outcomes.append((prompt, TIERS[before], 0.0))  # a stronger tier was asked the same: the first did not do
-        asked[prompt] = max(rank, asked.get(prompt, rank))
+        ranks[prompt] = max(rank, ranks.get(prompt, rank))
     return outcomes

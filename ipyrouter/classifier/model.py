@@ -63,7 +63,7 @@ def serial_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDA
 
 
 def figures_of(request: RequestText, pieces: int) -> tuple[float, ...]:
-    """Return what the network is told beside the pieces: how many there are, and the lines of material by kind."""
+    """Return the network's other inputs: the number of pieces, and the lines of material by kind."""
     return (
         math.log(pieces) / 3,
         math.sqrt(pieces) / 5,
@@ -104,9 +104,10 @@ class Model:
         self._window, self._window_bias = arrays["window"], arrays["window_bias"]
         self._inner, self._inner_bias = arrays["inner"], arrays["inner_bias"]
         self._outer, self._outer_bias = arrays["outer"], arrays["outer_bias"]
+        self.read = functools.lru_cache(maxsize=16)(self._read)  # a cell that is run again is the same prompt
         self._split = functools.lru_cache(maxsize=50_000)(functools.partial(split, known=self._known))
 
-    def read(self, prompt: str) -> Reading:
+    def _read(self, prompt: str) -> Reading:
         """Return what the network makes of a prompt."""
         prompt = prompt.strip()
         request = request_of(prompt)
@@ -157,16 +158,16 @@ class Model:
         mid, power = _sigmoid(reading.heads[0]), _sigmoid(reading.heads[1])
         least, most = self.about["mid_at"], self.about["power_at"]
         if power >= most:
-            asked = POWER_ABOVE + (1 - POWER_ABOVE) * (0.001 + (power - most) / (1 - most)) / 1.001
+            request = POWER_ABOVE + (1 - POWER_ABOVE) * (0.001 + (power - most) / (1 - most)) / 1.001
         elif mid < least:
-            asked = FAST_BELOW * 0.999 * mid / least
+            request = FAST_BELOW * 0.999 * mid / least
         else:
-            asked = FAST_BELOW + (POWER_ABOVE - FAST_BELOW) * ((mid - least) / (1 - least) + power / most) / 2
+            request = FAST_BELOW + (POWER_ABOVE - FAST_BELOW) * ((mid - least) / (1 - least) + power / most) / 2
         sure = max(1 - mid, power, min(mid, 1 - power))
         exam = reading.exam
         gain = reading.heads[2] + self.about["length_weight"] * reading.length
-        gained = 0.5 + 0.45 * math.tanh((gain - self.about["gain_middle"]) / 2)
-        return (1 - exam) * asked + exam * gained, (1 - exam) * sure + exam * 0.5
+        question = 0.5 + 0.45 * math.tanh((gain - self.about["gain_middle"]) / 2)
+        return (1 - exam) * request + exam * question, (1 - exam) * sure + exam * 0.5
 
 
 @functools.cache
@@ -190,7 +191,11 @@ def classify(
 ) -> Classification:
     """Return the tier of a prompt by the learned model.
 
-    ``adjust`` maps (prompt, difficulty) to the difficulty that the user's own outcomes have taught.
+    Args:
+        prompt: The prompt, as it would be sent.
+        fast_below: The difficulty in [0, 1] below which a prompt is fast.
+        power_above: The difficulty in [0, 1] above which a prompt is power.
+        adjust: Maps (prompt, difficulty) to the difficulty that the user's own outcomes have taught.
     """
     model = shipped()
     reading = model.read(prompt)

@@ -1,4 +1,4 @@
-"""From a text to the pieces of words that the classifier knows, in any language: the longest known one first."""
+"""From a string to the pieces of words that the classifier knows, in any language: the longest known one first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _WORD = re.compile(r"[0-9]+|[!-/:-@\[-`{-~]|[^\s!-@\[-`{-~]+")
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case and NFKC; every number is "0"."""
-    found = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-    return ["0" if word[0] in "0123456789" else word for word in found]
+    """Return the words of a string in lower case and NFKC; every number is "0"."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+    return ["0" if word[0] in "0123456789" else word for word in words]
 
 
 def split(word: str, known: Mapping[str, int]) -> tuple[int, ...]:

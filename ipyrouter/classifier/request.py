@@ -35,20 +35,20 @@ def request_of(prompt: str) -> RequestText:
     """Split a prompt. Where nothing but material is found, all of it is the request."""
     prompt = prompt.strip()
     if "\n" not in prompt:
-        return RequestText(bounded(prompt))
+        return RequestText(shorten(prompt))
     counts = {"code": 0, "traceback": 0, "table": 0, "quote": 0}
-    kept: list[str] = []
+    request: list[str] = []
     fence = ""
-    for line in bounded(prompt, _LONGEST * 4).split("\n"):
+    for line in shorten(prompt, _LONGEST * 4).split("\n"):
         kind = _kind(line, fence)
         if mark := _FENCE.match(line):
             fence = "" if fence else mark[1]
         if kind:
             counts[kind] += 1
         else:
-            kept.append(line)
-    text = "\n".join(kept).strip()
-    return RequestText(bounded(text or prompt), **counts)
+            request.append(line)
+    text = "\n".join(request).strip()
+    return RequestText(shorten(text or prompt), **counts)
 
 
 def _kind(line: str, fence: str) -> str:
@@ -60,7 +60,7 @@ def _kind(line: str, fence: str) -> str:
         return "quote"
     if line.startswith(("    ", "\t")) or _CODE.match(line):
         return "code"
-    # A sentence with commas is no table: those end like sentences.
+    # A sentence with commas is not a table: those end like sentences.
     if _TABLE.match(line) and not line.rstrip().endswith((".", "?", "!", ":")):
         return "table"
     return ""
@@ -68,9 +68,9 @@ def _kind(line: str, fence: str) -> str:
 
 def has_choices(prompt: str) -> bool:
     """Tell whether a prompt is a multiple-choice question: three lines or more begin with a letter from A to D."""
-    return len(_CHOICE.findall(bounded(prompt))) > 2
+    return len(_CHOICE.findall(shorten(prompt))) > 2
 
 
-def bounded(text: str, longest: int = _LONGEST) -> str:
-    """Return a text's beginning and end where it is too long to be read whole."""
+def shorten(text: str, longest: int = _LONGEST) -> str:
+    """Return a string's beginning and end where it is too long to be read whole."""
     return text if len(text) <= longest else f"{text[: longest // 2]}\n{text[-longest // 2 :]}"

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @functools.lru_cache(maxsize=8)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    # (?<!\w)…(?!\w) instead of \b: "list" is no part of "listen", nor "format" of "information".
+    # (?<!\w)…(?!\w) instead of \b: "list" is not part of "listen", nor "format" of "information".
     alternatives = "|".join(r"\s+".join(re.escape(part) for part in word.split()) for word in words)
     return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
 
 
 def _matches(words: tuple[str, ...], prompt: str) -> tuple[str, ...]:
-    found = (" ".join(match.group().lower().split()) for match in _pattern(words).finditer(prompt))
-    return tuple(dict.fromkeys(found))
+    matches = (" ".join(match.group().lower().split()) for match in _pattern(words).finditer(prompt))
+    return tuple(dict.fromkeys(matches))
 
 
 def signals_of(prompt: str, signals: Signals) -> Classification | None:
@@ -39,8 +39,8 @@ def classify(prompt: str, signals: Signals) -> Classification:
     Any power signal: power. Else any fast signal: fast. Else more than ``signals.power_above_words`` words: power.
     Else mid, with low confidence, because nothing was recognised.
     """
-    if (told := signals_of(prompt, signals)) is not None:
-        return told
+    if (match := signals_of(prompt, signals)) is not None:
+        return match
     words = len(prompt.split())
     if words > signals.power_above_words:
         return Classification("power", 0.8, 0.5, (f"{words:,} words, more than {signals.power_above_words}",))

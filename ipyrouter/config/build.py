@@ -37,7 +37,7 @@ def build(
     data = {**data, "providers": {name: _with_address(table) for name, table in data["providers"].items()}}
     warnings: list[str] = [*project_warnings]
     providers = {name: _provider(name, table, origins, warnings) for name, table in data["providers"].items()}
-    for name in services():  # the well-known ones that nobody has configured
+    for name in services():  # the well-known ones that are not configured
         providers.setdefault(name, _provider(name, {}, origins, warnings))
     prices = {name: _price(name, table, origins) for name, table in data["prices"].items()}
     tiers: dict[TierName, Tier] = {name: _tier(name, data, providers, origins) for name in TIERS}

@@ -37,13 +37,9 @@ class Service:
     prefixes: tuple[str, ...] = ()
     supports: tuple[str, ...] = ()
 
-    def serves(self, address: str) -> bool:
-        """Tell whether an address is at the service's host; servers on this machine may be anybody's."""
+    def has_host(self, host: str) -> bool:
+        """Tell whether a host is the service's; servers on this machine may be anybody's."""
         own = urlsplit(self.address).hostname or ""
-        try:
-            host = urlsplit(address).hostname or ""
-        except ValueError:
-            return False
         return own != "localhost" and (host == own or host.endswith(f".{own}"))
 
 
@@ -52,11 +48,21 @@ def services() -> Mapping[str, Service]:
     """Return the services by their names."""
     import tomllib  # not for `%load_ext`
 
-    found = {}
+    result = {}
     for name, table in tomllib.loads(_FILE.read_text("utf-8")).items():
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
-        found[name] = Service(name, **values)
-    return MappingProxyType(found)
+        result[name] = Service(name, **values)
+    return MappingProxyType(result)
+
+
+@functools.lru_cache(256)
+def service_at(address: str) -> str | None:
+    """Return the name of the service whose host an address names, None for any other or none. Asked at every call."""
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:
+        return None
+    return next((name for name, service in services().items() if service.has_host(host)), None)
 
 
 def maker_of(model: str) -> str | None:

@@ -27,11 +27,11 @@ class OtherOwner(Unusable):
     """It belongs to another user."""
 
 
-def home_folder(given: str | os.PathLike[str] | None = None) -> Path | None:
+def home_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
     """Return the folder that holds config and database, as an absolute path.
 
     Args:
-        given: The folder, if the caller chooses one; default: IPYROUTER_HOME, which stays the same folder when the
+        folder: The folder, if the caller chooses one; default: IPYROUTER_HOME, which stays the same folder when the
             working folder changes.
 
     Returns:
@@ -40,8 +40,8 @@ def home_folder(given: str | os.PathLike[str] | None = None) -> Path | None:
     Raises:
         ConfigError: It begins with the home folder of a user who does not exist.
     """
-    if given:
-        return _absolute(os.fspath(given))
+    if folder:
+        return _absolute(os.fspath(folder))
     variable = os.environ.get("IPYROUTER_HOME")
     return _home_of_process(variable) if variable else None
 
@@ -122,7 +122,7 @@ def read(path: Path, owner: Owner = "anyone") -> str | None:
         Its text, or None where there is no such file.
 
     Raises:
-        Unusable: It is not a regular file of at most 1 MB, or belongs to somebody else.
+        Unusable: It is not a regular file of at most 1 MB, or belongs to another user.
         ConfigError: It cannot be read, or is not UTF-8.
     """
     try:
@@ -158,7 +158,7 @@ def _check_size(size: int) -> None:
 
 
 def _check_owner(status: os.stat_result, owner: Owner) -> None:
-    """Raise Unusable for a file of somebody else; where files have no owners, as on Windows, all are the user's."""
+    """Raise Unusable for a file of another user; where files have no owners, as on Windows, all are the user's."""
     if owner == "anyone" or not hasattr(os, "geteuid"):
         return
     if status.st_uid != os.geteuid() and not (owner == "root or user" and status.st_uid == 0):

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from ipyrouter.config.catalogue import inputs_of, services
+from ipyrouter.config.catalogue import inputs_of, service_at, services
 from ipyrouter.config.rules import (
     EMBEDDED,
     Backend,
@@ -47,8 +47,8 @@ _PATIENCE = "it goes with the chains: how long their models may take"
 _PRICES = "budgets and the log would count other prices than yours"
 _TIERS = "it chooses among your tiers"
 _HIGHER = "higher than your own"
-_STORED = "what is stored on your machine, and for how long, is your choice"
-_SHOWN = "how answers are shown is your choice"
+_STORE_REASON = "what is stored on your machine, and for how long, is your choice"
+_DISPLAY_REASON = "how answers are shown is your choice"
 
 _SECONDS = Number(above=0, most=10**6)
 
@@ -110,7 +110,7 @@ class Provider:
         if not value or (value.isascii() and value.isprintable()):
             return None
         what = "characters that are not ASCII" if not value.isascii() else "a line break or another control character"
-        return f"the value of {self.key} is no key: it holds {what}. Set it to the key alone"
+        return f"the value of {self.key} is not a key: it holds {what}. Set it to the key alone"
 
     def secrets(self) -> list[str]:
         """Return what no message may show: the key, and passwords and keys in the address."""
@@ -139,7 +139,7 @@ class Provider:
         The address decides, not the name: OPENAI_BASE_URL makes of the entry "openai" another service.
         """
         address = self.address()
-        owner = next((service.name for service in services().values() if service.serves(address)), None)
+        owner = service_at(address)
         if owner is not None or not self.official:
             return owner or self.name
         try:
@@ -203,7 +203,7 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Dollars that may be spent; None is no limit."""
+    """Dollars that may be spent; None means no limit."""
 
     call: Decimal | None = field(
         default=None,
@@ -281,21 +281,26 @@ class Config:
     budget: Budget = field(metadata=table(Budget))
     cache_enabled: bool = field(
         metadata=setting(
-            Flag(), "never", _STORED, "look into the cache and keep answers there", key="cache.enabled", trait="cache"
+            Flag(),
+            "never",
+            _STORE_REASON,
+            "look into the cache and keep answers there",
+            key="cache.enabled",
+            trait="cache",
         )
     )
     cache_ttl_days: float = field(
         metadata=setting(
             Number(above=0, most=10**5),
             "never",
-            _STORED,
+            _STORE_REASON,
             "days that an answer stays in the cache",
             key="cache.ttl_days",
         )
     )
     cache_max_mb: float = field(
         metadata=setting(
-            Number(above=0, most=10**9), "never", _STORED, "megabytes that the cache may take", key="cache.max_mb"
+            Number(above=0, most=10**9), "never", _STORE_REASON, "megabytes that the cache may take", key="cache.max_mb"
         )
     )
     log_content: bool = field(
@@ -306,12 +311,17 @@ class Config:
     )  # fmt: skip
     display_format: str = field(
         metadata=setting(
-            OneOf("markdown", "text"), "never", _SHOWN, "how answers are shown", key="display.format", trait="format"
+            OneOf("markdown", "text"),
+            "never",
+            _DISPLAY_REASON,
+            "how answers are shown",
+            key="display.format",
+            trait="format",
         )
     )
     display_stream: bool = field(
         metadata=setting(
-            Flag(), "never", _SHOWN, "show answers while they arrive", key="display.stream", trait="stream"
+            Flag(), "never", _DISPLAY_REASON, "show answers while they arrive", key="display.stream", trait="stream"
         )
     )
     tiers: Mapping[TierName, Tier] = field(metadata=table(Tier, "tier"))
@@ -401,7 +411,7 @@ class Config:
 
     @property
     def chains_are_ours(self) -> bool:
-        """True while nobody has set a chain: every one comes from the preset."""
+        """True while no chain has been set: every one comes from the preset."""
         return all(self.origins[f"tiers.{name}.chain"] == "default" for name in self.tiers)
 
 
@@ -413,8 +423,8 @@ def tier_decides(origins: Mapping[str, str], tier: str, deadline: str) -> bool:
 
 def leaves(data: dict[str, Any], path: str = "") -> dict[str, Any]:
     """Return the values by their dotted keys."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in data.items():
         dotted = f"{path}.{key}" if path else key
-        found |= leaves(value, dotted) if isinstance(value, dict) else {dotted: value}
-    return found
+        result |= leaves(value, dotted) if isinstance(value, dict) else {dotted: value}
+    return result

@@ -82,12 +82,12 @@ def validate(data: Any, source: str, *, from_file: bool, schema: Any = SCHEMA, p
 def _validate_value(value: Any, setting: Setting, source: str, path: str, *, from_file: bool) -> None:
     if setting.files_only and not from_file:
         raise ConfigError(f"{source}: {path} must be in your own config file, where alone it counts.")
-    if not (wanted := setting.check.fault(value)):
+    if not (requirement := setting.check.fault(value)):
         return
     if setting.check.remedy:
-        raise ConfigError(f"{source}: {path} must be {wanted}.", setting.check.remedy)
+        raise ConfigError(f"{source}: {path} must be {requirement}.", setting.check.remedy)
     near = ""
     if isinstance(setting.check, OneOf | Backend) and isinstance(value, str):
         near = did_you_mean(value, setting.check.names)
     hint = f" {near}" if near.startswith("Did") else ""
-    raise ConfigError(f"{source}: {path} must be {wanted},", f"not {redact.excerpt(value)}.{hint}")
+    raise ConfigError(f"{source}: {path} must be {requirement},", f"not {redact.excerpt(value)}.{hint}")

@@ -38,7 +38,7 @@ _SPANS = (
 _NO_CONTENT = Option(("--no-content",), "leave prompts and answers out")
 _FORGET = (
     Option(("--before",), "all answers before this date (UTC), such as 2026-11-23", "DATE"),
-    Option(("--content",), "only prompts and answers, of the whole log unless told otherwise; costs stay"),
+    Option(("--content",), "only prompts and answers, of the whole log by default; costs stay"),
 )
 _FILTERS = (
     Option(("--since",), "rows from this day or time (UTC) on", "DATE"),
@@ -126,8 +126,8 @@ def _panel(line: Line) -> None:
 
 
 def _report(line: Line) -> Report:
-    given = {"week": line.parsed.week, "month": line.parsed.month, "all": line.parsed.all}
-    spans = [span for span, chosen in given.items() if chosen]
+    options = {"week": line.parsed.week, "month": line.parsed.month, "all": line.parsed.all}
+    spans = [span for span, is_set in options.items() if is_set]
     if len(spans) > 1:
         raise UsageError("A report has one span.", f"Choose one of --{' and --'.join(spans)}.")
     return line.router.report(line.rest or None, span=spans[0] if spans else "day")
@@ -150,7 +150,7 @@ def _models(line: Line) -> pd.DataFrame:
 
     config, pricing = line.router.config, line.router.pricing
     cooling = {name: reason for name, reason, _ in line.router.status()}
-    seen = {f"{last.provider}/{last.model}": last for last in line.router.store.last_calls()}
+    calls = {f"{last.provider}/{last.model}": last for last in line.router.store.last_calls()}
     rows = []
     for tier in TIERS:
         for place, candidate in enumerate(config.tiers[tier].chain, 1):
@@ -171,7 +171,7 @@ def _models(line: Line) -> pd.DataFrame:
                     "context": pricing.context_window(candidate),
                     "retires": retires or "",
                     "state": state or ("ready" if line.router.ready(candidate) else "no key"),
-                    "last seen": _last_seen(seen.get(str(candidate))),
+                    "last seen": _last_call(calls.get(str(candidate))),
                 }
             )
     none_ready = config.chains_are_ours and not any(row["state"] == "ready" for row in rows)
@@ -182,14 +182,14 @@ def _models(line: Line) -> pd.DataFrame:
     return frame
 
 
-def _last_seen(last: LastCall | None) -> str:
+def _last_call(last: LastCall | None) -> str:
     from ipyrouter.text.tables import line
 
     if last is None:
         return "never"
-    said = {"error": last.error or "failed", "partial": f"broke off: {last.error}", "interrupted": "stopped"}
+    outcomes = {"error": last.error or "failed", "partial": f"broke off: {last.error}", "interrupted": "stopped"}
     ago = (dt.datetime.now(dt.UTC) - last.time).total_seconds()
-    return f"{line(said.get(last.status, 'answered'), 80)}, {age(ago)} ago"
+    return f"{line(outcomes.get(last.status, 'answered'), 80)}, {age(ago)} ago"
 
 
 def _rate(rate: Any) -> float | None:
@@ -203,20 +203,20 @@ def _config(line: Line) -> pd.DataFrame:
     for warning in (*config.warnings, *config.ignored_files, *line.router.pricing.unpriced()):
         print(line.router.hide(warning))
     rows = [
-        (key, line.router.hide(_shown(value)), config.origins.get(key, "default"))
+        (key, line.router.hide(_text_of(value)), config.origins.get(key, "default"))
         for key, value in sorted(config.values.items())
     ]
     return pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
 
 
-def _shown(value: Any) -> str:
+def _text_of(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _status(line: Line) -> None:
     print(f"session {line.router.session.id}; database {line.router.store.health().path}")
     for span, rest in line.router.guard().left().items():
-        print(f"  budget for {span}: {'nobody knows what is' if rest is None else dollars(rest)} left")
+        print(f"  budget for {span}: {'an unknown amount' if rest is None else dollars(rest)} left")
     entries = line.router.status()
     for name, reason, left in entries:
         print(f"  {name}: {'off for the session' if left is None else f'cooling down for {seconds(left)}'}: {reason}")
@@ -242,7 +242,9 @@ def _feedback(line: Line, verdict: Feedback) -> None:
     if line.rest:
         answer = line.namespace.get(line.rest)
         if not isinstance(answer, Answer):
-            raise UsageError(f"{line.rest!r} is no variable with an answer.", "Use -o NAME or answer = %route … first.")
+            raise UsageError(
+                f"{line.rest!r} is not a variable that holds an answer.", "Use -o NAME or answer = %route … first."
+            )
     if not line.router.feedback(verdict, answer):
         raise UsageError("That answer is not in the log.", "Was it given before the log was deleted?")
     useless = "" if line.router.config.log_content else " The log keeps no prompts, so %router learn cannot use it."
@@ -267,11 +269,11 @@ def _export(line: Line) -> None:
     path = _path(line)
     from ipyrouter.reporting.log import frames, moment
 
-    chosen = line.parsed
-    wanted = LogFilter(
-        moment(chosen.since), moment(chosen.until), tier=chosen.tier, model=chosen.model, status=chosen.status
+    options = line.parsed
+    log_filter = LogFilter(
+        moment(options.since), moment(options.until), tier=options.tier, model=options.model, status=options.status
     )
-    parts = frames(line.router.store, wanted, content=not chosen.no_content)
+    parts = frames(line.router.store, log_filter, content=not options.no_content)
     print(f"Wrote {count(export(parts, path), 'row')} to {path}")
 
 
@@ -284,14 +286,14 @@ def _forget(line: Line) -> None:
     if len(line.rest.split()) > 1:
         raise UsageError("%router forget takes one answer.", "Write %router forget --content ANSWER.")
     answer = line.namespace.get(line.rest)
-    chosen = answer if isinstance(answer, Answer) else line.rest or None
-    number = line.router.forget(chosen, before=before, content=content)
+    target = answer if isinstance(answer, Answer) else line.rest or None
+    number = line.router.forget(target, before=before, content=content)
     what = f"the texts of {count(number, 'answer')}; their costs stay" if content else count(number, "answer")
     print(f"Forgot {what}. Log, cache and their files hold no byte of it.")
     path = Path(line.router.store.health().path)
-    damaged = sorted(file.name for file in path.parent.glob(f"{path.name}.corrupt-*"))
-    if damaged:
-        print(f"Damaged copies of the database may still hold it: delete {', '.join(damaged)} in {path.parent}.")
+    copies = sorted(file.name for file in path.parent.glob(f"{path.name}.corrupt-*"))
+    if copies:
+        print(f"Damaged copies of the database may still hold it: delete {', '.join(copies)} in {path.parent}.")
 
 
 def _path(line: Line) -> Path:
@@ -307,15 +309,23 @@ def _rebuild_log(line: Line) -> None:
     if not line.rest:
         raise UsageError("%router rebuild-log needs a notebook.", "Write %router rebuild-log FILE.ipynb.")
     path = _path(line)
-    found = records(path, line.router.session)
-    added = line.router.store.restore(found)
-    print(f"{count(len(found), 'answer')} in {path}, {added:,} of them new to the log (costs only, no texts).")
+    rows = records(path, line.router.session)
+    added = line.router.store.restore(rows)
+    print(f"{count(len(rows), 'answer')} in {path}, {added:,} of them new to the log (costs only, no texts).")
 
 
 def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
-    """Write the log, whole or part by part, to a .csv, .json or .parquet file; return the number of rows.
+    """Write the log to a file.
 
-    Raises UsageError.
+    Args:
+        log: The log, whole or in parts.
+        path: The file; its ending is .csv, .json or .parquet.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: The format is unknown, or the file cannot be written.
     """
     import pandas as pd
 

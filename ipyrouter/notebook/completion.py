@@ -26,7 +26,7 @@ _CELL = re.compile(r"^%%route(\s|$)")
 
 
 @dataclass(frozen=True)
-class Known:
+class Vocabulary:
     """Where the names come from that are not fixed; asked only when needed."""
 
     variables: Callable[[], Iterable[str]]
@@ -34,7 +34,7 @@ class Known:
     chats: Callable[[], Iterable[str]]
 
 
-def suggest(before: str, first_line: str, *, in_body: bool, known: Known) -> tuple[str, list[str]]:
+def suggest(before: str, first_line: str, *, in_body: bool, vocabulary: Vocabulary) -> tuple[str, list[str]]:
     """Return the fragment that is being typed and what it may become.
 
     ``before`` is the cursor's line up to the cursor, ``first_line`` the cell's first line; ``in_body`` tells whether
@@ -43,23 +43,23 @@ def suggest(before: str, first_line: str, *, in_body: bool, known: Known) -> tup
     cell = _CELL.match(first_line)
     line = _LINE.search(before)
     if (cell or line) and (place := _PLACE.search(before)):
-        return place[1], _starting(place[1], known.variables())
+        return place[1], _starting(place[1], vocabulary.variables())
     if cell and not in_body:
-        return _route(before[len("%%route") :], known)
+        return _route(before[len("%%route") :], vocabulary)
     if line and line[1] == "route":
-        return _route(line[2], known)
+        return _route(line[2], vocabulary)
     if line:
-        return _router(line[2], known)
+        return _router(line[2], vocabulary)
     return "", []
 
 
-def _route(text: str, known: Known) -> tuple[str, list[str]]:
+def _route(text: str, vocabulary: Vocabulary) -> tuple[str, list[str]]:
     from ipyrouter.notebook.options import ROUTE
 
-    return _options(text, ROUTE, known)
+    return _options(text, ROUTE, vocabulary)
 
 
-def _router(text: str, known: Known) -> tuple[str, list[str]]:
+def _router(text: str, vocabulary: Vocabulary) -> tuple[str, list[str]]:
     from ipyrouter.notebook.commands import COMMANDS
 
     name, space, rest = text.lstrip().partition(" ")
@@ -68,12 +68,12 @@ def _router(text: str, known: Known) -> tuple[str, list[str]]:
     if name not in COMMANDS:
         return "", []
     if not rest.lstrip().startswith("-"):
-        names = {"reset": known.chats, "good": known.variables, "bad": known.variables}.get(name)
+        names = {"reset": vocabulary.chats, "good": vocabulary.variables, "bad": vocabulary.variables}.get(name)
         return rest.lstrip(), _starting(rest.lstrip(), names()) if names else []
-    return _options(rest, COMMANDS[name].options, known)
+    return _options(rest, COMMANDS[name].options, vocabulary)
 
 
-def _options(text: str, options: Sequence[Option], known: Known) -> tuple[str, list[str]]:
+def _options(text: str, options: Sequence[Option], vocabulary: Vocabulary) -> tuple[str, list[str]]:
     """Return what may follow the options that stand there already; nothing once the prompt has begun."""
     table = {name: option for option in options for name in option.names}
     words = text.split()
@@ -94,13 +94,18 @@ def _options(text: str, options: Sequence[Option], known: Known) -> tuple[str, l
         return fragment, _starting(fragment, table) if fragment.startswith("-") or not fragment else []
     if awaited.dest == "with_":
         fragment = fragment.rpartition(",")[2]
-    return fragment, _starting(fragment, _values(awaited, known))
+    return fragment, _starting(fragment, _values(awaited, vocabulary))
 
 
-def _values(option: Option, known: Known) -> Iterable[str]:
+def _values(option: Option, vocabulary: Vocabulary) -> Iterable[str]:
     if option.choices:
         return option.choices
-    sources = {"model": known.models, "chat": known.chats, "with_": known.variables, "out": known.variables}
+    sources = {
+        "model": vocabulary.models,
+        "chat": vocabulary.chats,
+        "with_": vocabulary.variables,
+        "out": vocabulary.variables,
+    }
     source = sources.get(option.dest)
     return source() if source else ()
 
@@ -127,7 +132,7 @@ def install(shell: InteractiveShell, chats: Callable[[], Iterable[str]]) -> Any:
         services = {f"{name}/" for name, provider in config.providers.items() if provider.key and provider.has_key()}
         return sorted(chains | services | {str(LOCAL_MODEL)})
 
-    known = Known(variables, models, chats)
+    vocabulary = Vocabulary(variables, models, chats)
 
     @context_matcher(identifier="ipyrouter", priority=100)  # type: ignore[untyped-decorator]
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
@@ -136,7 +141,7 @@ def install(shell: InteractiveShell, chats: Callable[[], Iterable[str]]) -> Any:
                 context.text_until_cursor,
                 context.full_text.partition("\n")[0],
                 in_body=context.cursor_line > 0,
-                known=known,
+                vocabulary=vocabulary,
             )
         except IPyRouterError:  # a config that is broken: the next cell says so, Tab prints no traceback
             fragment, names = "", []

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ipyrouter.notebook import rendering as render
-from ipyrouter.notebook.formats import Shown
+from ipyrouter.notebook import rendering
+from ipyrouter.notebook.formats import Body
 from ipyrouter.text import sanitise
 from ipyrouter.types import Answer, Delta
 
@@ -35,7 +35,7 @@ def client(shell: InteractiveShell) -> Client:
     - console: a client that prints what comes and updates nothing: jupyter console, qtconsole, Spyder, Positron's.
       They are made with jupyter_client, whose messages are numbered by session, can ask for input and have no cells.
     - notebook: one that knows display updates: JupyterLab, Notebook, VS Code and Colab.
-    - whole: nobody looks while the code runs, or updates would be lost: %%capture, an Output widget, and programs that
+    - whole: nothing shows while the code runs, or updates would be lost: %%capture, an Output widget, and programs that
       run notebooks or code (nbclient, papermill, Voilà, agents).
     """
     kernel = getattr(shell, "kernel", None)
@@ -44,8 +44,8 @@ def client(shell: InteractiveShell) -> Client:
     request: dict[str, Any] = getattr(kernel, "get_parent", lambda _: {})("shell")
     header, content = request.get("header", {}), request.get("content", {})
     message = str(header.get("msg_id"))
-    asked = header.get("msg_type", "execute_request") == "execute_request" and content.get("allow_stdin", True)
-    if not asked or is_captured(shell) or _in_output_widget(message):
+    takes_input = header.get("msg_type", "execute_request") == "execute_request" and content.get("allow_stdin", True)
+    if not takes_input or is_captured(shell) or _in_output_widget(message):
         return "whole"
     if request.get("metadata", {}).get("cellId") or "google.colab" in sys.modules:
         return "notebook"
@@ -70,10 +70,10 @@ class Display(Protocol):
     """Shows one answer, from the first text to the last."""
 
     def delta(self, delta: Delta) -> None:
-        """Take a piece of text; an empty one says that a model was asked."""
+        """Take a piece of text; an empty one says that a model was called."""
         ...
 
-    def finish(self, answer: Answer, shown: Shown) -> None:
+    def finish(self, answer: Answer, body: Body) -> None:
         """Show the answer as it is in the end."""
         ...
 
@@ -136,7 +136,7 @@ class Quiet:
     def delta(self, delta: Delta) -> None:
         """Take a piece of text."""
 
-    def finish(self, answer: Answer, shown: Shown) -> None:
+    def finish(self, answer: Answer, body: Body) -> None:
         """Show the answer as it is in the end."""
 
     def fail(self, attempts: int) -> None:
@@ -159,15 +159,15 @@ class WholeDisplay:
             self._text, self._attempt = [], delta.attempt
         self._text.append(delta.text)
 
-    def finish(self, answer: Answer, shown: Shown) -> None:
+    def finish(self, answer: Answer, body: Body) -> None:
         """Show the answer as it is in the end, with the metadata that a saved notebook keeps."""
-        self._show(render.answer_bundle(answer, shown), render.metadata(answer))
+        self._show(rendering.answer_bundle(answer, body), rendering.metadata(answer))
 
     def fail(self, attempts: int) -> None:
         """Keep what had arrived."""
-        self._show(render.broken_bundle("".join(self._text), attempts, self._format), {})
+        self._show(rendering.broken_bundle("".join(self._text), attempts, self._format), {})
 
-    def _show(self, bundle: render.Bundle, metadata: dict[str, Any]) -> None:
+    def _show(self, bundle: rendering.Bundle, metadata: dict[str, Any]) -> None:
         from IPython.display import display
 
         display(bundle, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
@@ -181,31 +181,31 @@ class NotebookDisplay(WholeDisplay):
 
         super().__init__(fmt)
         self._stream = stream
-        self._handle: Any = display(render.waiting_bundle("routing …"), raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        self._handle: Any = display(rendering.waiting_bundle("routing …"), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         self._waiting = Waiting(self._wait)
-        self._updated = 0.0
+        self._next_update = 0.0
 
     def delta(self, delta: Delta) -> None:
-        """Take a piece of text; a new attempt begins anew in the same place."""
+        """Take a piece of text; a new attempt starts again in the same place."""
         super().delta(delta)
         if not delta.text:
-            self._waiting = _asked(self._waiting, self._wait, delta)
+            self._waiting = _next_wait(self._waiting, self._wait, delta)
             return
         if not self._stream:
             return
         self._waiting.stop()
         now = time.monotonic()
-        if now - self._updated >= _INTERVAL:
+        if now - self._next_update >= _INTERVAL:
             text = "".join(self._text)
-            self._show(render.partial_bundle(delta.tier, str(delta.candidate), text, self._format), {})
+            self._show(rendering.partial_bundle(delta.tier, str(delta.candidate), text, self._format), {})
             # A long answer costs more to redraw; the kernel must not spend more than a fifth of its time on that.
-            drawn = time.monotonic()
-            self._updated = drawn + 4 * (drawn - now)
+            end = time.monotonic()
+            self._next_update = end + 4 * (end - now)
 
-    def finish(self, answer: Answer, shown: Shown) -> None:
+    def finish(self, answer: Answer, body: Body) -> None:
         """Show the answer as it is in the end, with the metadata that a saved notebook keeps."""
         self._waiting.stop()
-        super().finish(answer, shown)
+        super().finish(answer, body)
 
     def fail(self, attempts: int) -> None:
         """Keep what had arrived."""
@@ -213,14 +213,14 @@ class NotebookDisplay(WholeDisplay):
         super().fail(attempts)
 
     def _wait(self, words: str) -> None:
-        self._show(render.waiting_bundle(words), {})
+        self._show(rendering.waiting_bundle(words), {})
 
-    def _show(self, bundle: render.Bundle, metadata: dict[str, Any]) -> None:
+    def _show(self, bundle: rendering.Bundle, metadata: dict[str, Any]) -> None:
         self._handle.update(bundle, raw=True, metadata=metadata)
 
 
-def _asked(waiting: Waiting, show: Callable[[str], None], delta: Delta) -> Waiting:
-    """Wait for the model that was asked; anew where an earlier attempt had brought text already."""
+def _next_wait(waiting: Waiting, show: Callable[[str], None], delta: Delta) -> Waiting:
+    """Wait for the model that was called; again where an earlier attempt had brought text already."""
     if waiting.is_over:
         waiting = Waiting(show)
     waiting.ask(str(delta.candidate))
@@ -240,7 +240,7 @@ class TerminalDisplay:
     def delta(self, delta: Delta) -> None:
         """Take a piece of text."""
         if not delta.text:
-            self._waiting = _asked(self._waiting, self._wait, delta)
+            self._waiting = _next_wait(self._waiting, self._wait, delta)
             return
         if not self._stream:
             return
@@ -251,14 +251,14 @@ class TerminalDisplay:
             self._attempt = delta.attempt
         self._write(sanitise.plain(delta.text))
 
-    def finish(self, answer: Answer, shown: Shown) -> None:
+    def finish(self, answer: Answer, body: Body) -> None:
         """Print what was not streamed, the badge and the notes."""
         self._end_wait()
         if self._attempt == 0:
-            self._write(sanitise.plain(shown.text))
+            self._write(sanitise.plain(body.text))
         self._end_line()
-        self._write(render.badge_text(answer) + "\n")
-        for note in (*answer.notes, *shown.notes):
+        self._write(rendering.badge_text(answer) + "\n")
+        for note in rendering.notes_of(answer, body):
             self._write(sanitise.plain(note) + "\n")
 
     def fail(self, attempts: int) -> None:  # noqa: ARG002  the error that follows says how many
@@ -297,14 +297,14 @@ class TerminalDisplay:
 class ConsoleDisplay(TerminalDisplay):
     """Streams to a client's stdout; a last display is the badge, and the whole answer where Markdown is shown."""
 
-    def finish(self, answer: Answer, shown: Shown) -> None:
+    def finish(self, answer: Answer, body: Body) -> None:
         """Show the answer with the metadata that is kept; what was printed already is not printed again."""
         self._end_wait()
-        bundle = render.answer_bundle(answer, shown)
+        bundle = rendering.answer_bundle(answer, body)
         if self._attempt:
             self._end_line()
-            bundle["text/plain"] = render.answer_bundle(answer, Shown("", notes=shown.notes))["text/plain"]
-        WholeDisplay("")._show(bundle, render.metadata(answer))
+            bundle["text/plain"] = rendering.answer_bundle(answer, Body("", notes=body.notes))["text/plain"]
+        WholeDisplay("")._show(bundle, rendering.metadata(answer))
 
     def _rewrites(self) -> bool:
         return True  # a carriage return is all that it takes

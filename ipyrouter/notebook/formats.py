@@ -29,7 +29,7 @@ _INSTRUCTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Body:
     """The text below the badge: Markdown, or a code block of ``language`` ("": no language)."""
 
     text: str
@@ -38,40 +38,40 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Formatted:
+class Presentation:
     """An answer in a format: what is shown, what `_` and `-o` hold, and the source of a new cell, if any."""
 
-    shown: Shown
+    body: Body
     value: Any
     cell: str | None = None
     error: UsageError | None = None
 
 
-def instructed(system: str | None, fmt: str) -> str | None:
+def system_prompt(system: str | None, fmt: str) -> str | None:
     """Return the system prompt with the instructions of the format."""
     return "\n\n".join(filter(None, (system, _INSTRUCTIONS.get(fmt)))) or None
 
 
-def arriving(text: str, fmt: str) -> Shown:
+def partial_body(text: str, fmt: str) -> Body:
     """Return how an answer is shown that is not complete yet, or never will be."""
     if fmt == "none":
-        return Shown("")
-    return Shown(text, "" if fmt in ("text", "json", "html") else None)
+        return Body("")
+    return Body(text, "" if fmt in ("text", "json", "html") else None)
 
 
-def formatted(answer: Answer, fmt: str) -> Formatted:
+def present(answer: Answer, fmt: str) -> Presentation:
     """Return the answer in a format. Where it does not fit, the whole text is shown and ``error`` says why."""
     text = answer.text
     try:
         if fmt == "code":
             code = plain(find_code(text))  # the cell holds what is shown: no mark makes code look like other code
-            return Formatted(Shown(code, "python"), answer, cell=code)
+            return Presentation(Body(code, "python"), answer, cell=code)
         if fmt == "json":
             value = find_json(text)
-            return Formatted(Shown(_indented(value), "json"), value)
+            return Presentation(Body(_indent(value), "json"), value)
     except ValueError as error:
-        return Formatted(
-            Shown(text, ""),
+        return Presentation(
+            Body(text, ""),
             answer,
             error=UsageError(
                 f"The answer holds {error}; it is shown as it came, and _ holds it.",
@@ -81,13 +81,13 @@ def formatted(answer: Answer, fmt: str) -> Formatted:
             ),
         )
     if fmt == "html":
-        return Formatted(Shown(find_html(text), "html"), answer)
+        return Presentation(Body(find_html(text), "html"), answer)
     if fmt == "none":
-        return Formatted(Shown(""), answer)
-    return Formatted(Shown(text, "" if fmt == "text" else None), answer)
+        return Presentation(Body(""), answer)
+    return Presentation(Body(text, "" if fmt == "text" else None), answer)
 
 
-def _indented(value: Any) -> str:
+def _indent(value: Any) -> str:
     try:
         return json.dumps(value, indent=2, ensure_ascii=False)
     except RecursionError:  # reading goes deeper than writing

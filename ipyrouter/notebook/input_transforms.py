@@ -32,7 +32,7 @@ MISPLACED = "%route"
 _HANDS_ON = ("=", "return", "yield")
 _ROUTE = re.compile(r"%\s*route\s*(.*)", re.DOTALL)
 _CELL = re.compile(r"%%route(?:\s+(.*))?$", re.DOTALL)
-_INSERTED = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}|--with[=\s]\s*[\"']?(\w+(?:\s*,\s*\w+)*)")
+_NAMES = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}|--with[=\s]\s*[\"']?(\w+(?:\s*,\s*\w+)*)")
 _HELP = re.compile(r"run_line_magic\('pinfo2?', (.*)\)")
 
 
@@ -75,7 +75,7 @@ def _magic(tokens: Sequence[TokenInfo]) -> int | None:
         if token.string != "%" or [token.string for token in tokens[place + 1 : place + 2]] != ["route"]:
             continue
         rest = tokens[place + 2 :]
-        if rest and rest[0].start == tokens[place + 1].end:  # %route? and what is no name of ours
+        if rest and rest[0].start == tokens[place + 1].end:  # %route? and what is not a name of ours
             continue
         if place == 0:
             return place if "".join(token.string for token in rest).strip("?") else None
@@ -85,7 +85,7 @@ def _magic(tokens: Sequence[TokenInfo]) -> int | None:
 
 
 def _names(text: str) -> Iterator[str]:
-    for inserted, sent_along in _INSERTED.findall(text):
+    for inserted, sent_along in _NAMES.findall(text):
         for name in re.split(r"\s*,\s*", inserted or sent_along):
             if name.isidentifier() and not keyword.iskeyword(name):
                 yield name
@@ -104,7 +104,7 @@ def cell(lines: list[str]) -> list[str]:
 
 
 def _is_whole(lines: list[str]) -> bool:
-    """Tell whether the next line begins a statement, and is no part of a string or bracket."""
+    """Tell whether the next line begins a statement, and is not part of a string or bracket."""
     from IPython.core.inputtransformer2 import TransformerManager
 
     manager = TransformerManager()  # type: ignore[no-untyped-call]

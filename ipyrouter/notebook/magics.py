@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from ipyrouter.notebook import completion
-from ipyrouter.notebook import input_transforms as questions
+from ipyrouter.notebook import completion, input_transforms
 from ipyrouter.notebook.outputs import Outputs
 from ipyrouter.notebook.settings import IPyRouter
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
     from ipyrouter.notebook.display import Display
-    from ipyrouter.notebook.formats import Formatted
+    from ipyrouter.notebook.formats import Presentation
     from ipyrouter.notebook.options import RouteLine
     from ipyrouter.notebook.panel.panel import Panel
     from ipyrouter.notebook.prompt.chats import Chats
@@ -45,14 +44,14 @@ class RouterMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self._shown: str | None = None  # the answer that this cell has shown already
+        self._last_answer: str | None = None  # the answer that this cell has shown already
         self._cell: str | None = None  # the id of the cell that is running, where the front end tells it
         self._in_history = False  # whether the cell that runs is the last of the history
         self._run = 0  # how many cells have run
         self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
         self._chats: Chats | None = None
-        self._added: dict[str, set[str]] = {}  # the codes of the cells that a cell has added, by its id
-        self._router_set: Router | None = None
+        self._new_cells: dict[str, set[str]] = {}  # the codes of the cells that a cell has added, by its id
+        self._own_router: Router | None = None
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
         publisher = shell.display_pub
@@ -69,48 +68,48 @@ class RouterMagics(Magics):
         from ipyrouter.notebook.prompt import variables
         from ipyrouter.notebook.prompt.chats import Turn
 
-        parsed = options.parse(line, options.ROUTE, options.RouteLine)
-        if parsed.help:
+        args = options.parse(line, options.ROUTE, options.RouteLine)
+        if args.help:
             print(options.route_help())
             return None
-        place = self.chats.place(name=parsed.chat, goes_on=parsed.continue_, cell=self._cell, run=self._run)
+        place = self.chats.place(name=args.chat, goes_on=args.continue_, cell=self._cell, run=self._run)
         scope = variables.scope(self.shell.user_ns)  # type: ignore[union-attr]
-        if parsed.out in scope.local:
+        if args.out in scope.local:
             raise UsageError(
-                f"-o {parsed.out}: this is a variable of the function {scope.function}, which a magic cannot set.",
-                f"Write {parsed.out} = %route …",
+                f"-o {args.out}: this is a variable of the function {scope.function}, which a magic cannot set.",
+                f"Write {args.out} = %route …",
             )
-        typed, system, pieces = self._written(parsed, cell, scope.variables)
+        typed, system, pieces = self._compose(args, cell, scope.variables)
         prompt = self._attached(typed, pieces)
         router = self._router()
-        fmt = parsed.format or router.config.display_format
-        asked = {
-            "system": formats.instructed(system, fmt),
+        fmt = args.format or router.config.display_format
+        settings = {
+            "system": formats.system_prompt(system, fmt),
             "history": place.history,
-            "tier": parsed.tier,
-            "model": parsed.model,
-            "max_output_tokens": parsed.max_tokens,
-            "temperature": parsed.temperature,
-            "cache": "off" if parsed.no_cache else "refresh" if parsed.refresh else "use",
-            "escalate": False if parsed.no_escalate else None,
-            "allow_large": parsed.yes,
+            "tier": args.tier,
+            "model": args.model,
+            "max_output_tokens": args.max_tokens,
+            "temperature": args.temperature,
+            "cache": "off" if args.no_cache else "refresh" if args.refresh else "use",
+            "escalate": False if args.no_escalate else None,
+            "allow_large": args.yes,
         }
-        if parsed.dry_run:
-            self._preview(router, prompt, asked, pieces, typed)
+        if args.dry_run:
+            self._preview(router, prompt, settings, pieces, typed)
             return None
-        answer, made = self._ask(router, prompt, asked, fmt, quiet=parsed.quiet, bare=cell is None)
+        answer, result = self._ask(router, prompt, settings, fmt, quiet=args.quiet, bare=cell is None)
         if answer.text.strip():
             self.chats.keep(place, Turn(prompt, answer.text, self._cell, self._run))
-        return self._given(answer, made, parsed.out, as_value=cell is None or bool(scope.function))
+        return self._value_of(answer, result, args.out, as_value=cell is None or bool(scope.function))
 
     # What IPython shows for `%route?`, so that the options' help stands in their table alone, which %load_ext spares.
     route.getdoc = _route_help  # type: ignore[union-attr]
 
     @no_var_expand
-    @line_magic(questions.MISPLACED)  # type: ignore[arg-type]  # IPython's types know no name here
+    @line_magic(input_transforms.MISPLACED)  # type: ignore[arg-type]  # IPython's types know no name here
     def misplaced(self, line: str) -> None:
         """Fail: `%%route` stands below other code."""
-        raise questions.misplaced(line)
+        raise input_transforms.misplaced(line)
 
     @no_var_expand
     @line_magic
@@ -133,28 +132,28 @@ class RouterMagics(Magics):
         """Return the names of the conversations."""
         return self._chats.names() if self._chats else []
 
-    def _written(
-        self, parsed: RouteLine, cell: str | None, namespace: Mapping[str, Any]
+    def _compose(
+        self, args: RouteLine, cell: str | None, namespace: Mapping[str, Any]
     ) -> tuple[str, str | None, list[Piece]]:
         """Return prompt and system prompt, variables inserted, and what is sent along below the prompt."""
         from ipyrouter.notebook.prompt import variables
 
-        prompt, system = _prompt(parsed, cell), parsed.system
-        if not parsed.raw:
+        prompt, system = _prompt(args, cell), args.system
+        if not args.raw:
             prompt = variables.insert(prompt, namespace)
             system = variables.insert(system, namespace) if system else None
-        return prompt, system, self._pieces(parsed, namespace)
+        return prompt, system, self._pieces(args, namespace)
 
-    def _pieces(self, parsed: RouteLine, namespace: Mapping[str, Any]) -> list[Piece]:
+    def _pieces(self, args: RouteLine, namespace: Mapping[str, Any]) -> list[Piece]:
         """Return what is sent along below the prompt."""
-        asks = (parsed.with_, parsed.file, parsed.cells, parsed.above, parsed.error, parsed.rows, parsed.columns)
+        asks = (args.with_, args.file, args.cells, args.above, args.error, args.rows, args.columns)
         if not any(asks):
             return []
         from ipyrouter.notebook.prompt import gather
 
         history = self.shell.history_manager  # type: ignore[union-attr]
         shown = self.outputs.cells if self.outputs else {}
-        return gather.pieces(parsed, namespace, history, shown, self._failure, within=self._in_history)
+        return gather.pieces(args, namespace, history, shown, self._failure, within=self._in_history)
 
     @staticmethod
     def _attached(typed: str, pieces: list[Piece]) -> str | Prompt:
@@ -168,10 +167,10 @@ class RouterMagics(Magics):
         import ipyrouter
 
         router = ipyrouter.default_router()
-        if self._router_set is not router:  # settings that came before there was a router, or for another one
+        if self._own_router is not router:  # settings that came before there was a router, or for another one
             if self.settings.chosen():  # with nothing chosen, what the user gave configure() stays
                 self.settings.apply()
-            self._router_set = router
+            self._own_router = router
         return router
 
     def _session(self, router: Router) -> Session:
@@ -181,22 +180,22 @@ class RouterMagics(Magics):
         return replace(router.session, notebook=PureWindowsPath(str(name)).name if name else None)
 
     def _ask(
-        self, router: Router, prompt: str | Prompt, asked: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
-    ) -> tuple[Answer, Formatted]:
+        self, router: Router, prompt: str | Prompt, settings: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
+    ) -> tuple[Answer, Presentation]:
         """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
         from ipyrouter.errors import Interrupted, RouteError
-        from ipyrouter.notebook.formats import Shown, arriving, formatted
+        from ipyrouter.notebook.formats import Body, partial_body, present
         from ipyrouter.routing.requests import make_request
 
-        make_request(prompt, **asked)  # what is wrong already needs no display
-        if asked["model"]:
-            router.config.candidate(asked["model"])
+        make_request(prompt, **settings)  # what is wrong already needs no display
+        if settings["model"]:
+            router.config.candidate(settings["model"])
         bodiless = bare and fmt == "json"  # the object is the line's value, and not shown here as well
         display = self._display(router, "none" if bodiless else fmt, quiet=quiet)
         try:
-            answer = router.route(prompt, **asked, session=self._session(router), on_delta=display.delta)
+            answer = router.route(prompt, **settings, session=self._session(router), on_delta=display.delta)
         except Interrupted as stopped:
-            display.finish(stopped.answer, arriving(stopped.answer.text, fmt))
+            display.finish(stopped.answer, partial_body(stopped.answer.text, fmt))
             raise
         except RouteError as error:
             display.fail(len(error.attempts))
@@ -204,30 +203,30 @@ class RouterMagics(Magics):
         except BaseException:
             display.fail(0)
             raise
-        made = self._once(formatted(answer, fmt))
-        display.finish(answer, Shown("") if bodiless and not made.error else made.shown)
-        self._shown = answer.id
-        return answer, made
+        result = self._once(present(answer, fmt))
+        display.finish(answer, Body("") if bodiless and not result.error else result.body)
+        self._last_answer = answer.id
+        return answer, result
 
-    def _once(self, made: Formatted) -> Formatted:
+    def _once(self, result: Presentation) -> Presentation:
         """Return what was made of an answer without a new cell, where this cell has added the same one before."""
-        if made.cell is None or self._cell is None:  # without cells, the code is typed ahead at the next prompt
-            return made
-        added = self._added.setdefault(self._cell, set())
-        if made.cell in added:
+        if result.cell is None or self._cell is None:  # without cells, the code is typed ahead at the next prompt
+            return result
+        added = self._new_cells.setdefault(self._cell, set())
+        if result.cell in added:
             note = "An earlier run of this cell has added the cell with this code."
-            return replace(made, cell=None, shown=replace(made.shown, notes=(*made.shown.notes, note)))
-        added.add(made.cell)
-        return made
+            return replace(result, cell=None, body=replace(result.body, notes=(*result.body.notes, note)))
+        added.add(result.cell)
+        return result
 
-    def _given(self, answer: Answer, made: Formatted, name: str | None, *, as_value: bool) -> Any:
+    def _value_of(self, answer: Answer, result: Presentation, name: str | None, *, as_value: bool) -> Any:
         """Return the magic's value, with the variable and the new cell that it may bring.
 
         Args:
             answer: What was answered.
-            made: The same in its format.
+            result: The same in its format.
             name: The variable that gets it, if any.
-            as_value: A line's value, or a function's, is used or shown by whoever reads it.
+            as_value: A line's value, or a function's, is used or shown by the code that reads it.
 
         Raises:
             UsageError: Where the answer does not fit its format.
@@ -235,19 +234,19 @@ class RouterMagics(Magics):
         from ipyrouter.notebook import display
 
         shell: Any = self.shell
-        if made.error:
+        if result.error:
             shell.displayhook.update_user_ns(answer)
-            raise made.error
-        if made.cell is not None:
-            shell.set_next_input(made.cell, replace=False)
+            raise result.error
+        if result.cell is not None:
+            shell.set_next_input(result.cell, replace=False)
         if name:
-            shell.push({name: made.value})
+            shell.push({name: result.value})
         unseen = hasattr(shell, "kernel") and not display.is_captured(shell)  # a value that is shown leaves no trace
-        if not as_value and (made.value is not answer or not unseen):
+        if not as_value and (result.value is not answer or not unseen):
             # What is shown already is not shown again as the cell's value: set _ and Out[n] alone.
-            shell.displayhook.update_user_ns(made.value)
+            shell.displayhook.update_user_ns(result.value)
             return None
-        return made.value
+        return result.value
 
     def _display(self, router: Router, fmt: str, *, quiet: bool) -> Display:
         from ipyrouter.notebook import display
@@ -257,14 +256,14 @@ class RouterMagics(Magics):
         return display.choose(self.shell, fmt, stream=router.config.display_stream)  # type: ignore[arg-type]
 
     def _preview(
-        self, router: Router, prompt: str | Prompt, asked: dict[str, Any], pieces: list[Piece], typed: str
+        self, router: Router, prompt: str | Prompt, settings: dict[str, Any], pieces: list[Piece], typed: str
     ) -> None:
         from IPython.display import display
 
-        from ipyrouter.notebook import rendering as render
+        from ipyrouter.notebook import rendering
 
-        turns = len(asked["history"]) // 2
-        bundle = render.preview_bundle(router.preview(prompt, **asked), pieces, turns, asked["system"], typed)
+        turns = len(settings["history"]) // 2
+        bundle = rendering.preview_bundle(router.preview(prompt, **settings), pieces, turns, settings["system"], typed)
         if hasattr(self.shell, "kernel"):
             display(bundle, raw=True)  # type: ignore[no-untyped-call]
         else:
@@ -275,11 +274,11 @@ class RouterMagics(Magics):
 
         router = self._router()
         if display.client(self.shell) in ("terminal", "console"):  # type: ignore[arg-type]
-            from ipyrouter.notebook.panel import figures as summary
+            from ipyrouter.notebook.panel import figures
             from ipyrouter.store.base import LogFilter
 
-            sums = summary.Sums(router.store, LogFilter())
-            print(summary.text(summary.gather(router, sums, "all of the log")))
+            sums = figures.Sums(router.store, LogFilter())
+            print(figures.as_text(figures.gather(router, sums, "all of the log")))
             return
         from ipyrouter.notebook.panel.panel import Panel
 
@@ -300,16 +299,16 @@ class RouterMagics(Magics):
 
     def show(self, answer: Answer) -> bool | None:
         """Show an Answer that is a cell's value, unless this very cell has shown it while it arrived."""
-        if self._shown == answer.id:
+        if self._last_answer == answer.id:
             return None
         from ipyrouter.notebook import display
-        from ipyrouter.notebook.formats import Shown
+        from ipyrouter.notebook.formats import Body
 
-        shown = Shown(answer.text)
+        body = Body(answer.text)
         if hasattr(self.shell, "kernel"):
-            display.WholeDisplay("markdown").finish(answer, shown)
+            display.WholeDisplay("markdown").finish(answer, body)
         else:
-            display.TerminalDisplay("markdown", stream=False).finish(answer, shown)
+            display.TerminalDisplay("markdown", stream=False).finish(answer, body)
         return None
 
     # --- what the shell tells ---
@@ -327,7 +326,7 @@ class RouterMagics(Magics):
         """Note that the cell is over: its answer is shown again when asked for, its error is what --error sends."""
         from ipyrouter.errors import Interrupted, IPyRouterError
 
-        self._shown = self._cell = None
+        self._last_answer = self._cell = None
         if self.outputs is not None:
             self.outputs.end_cell(result.execution_count)
         error = result.error_in_exec or result.error_before_exec
@@ -338,18 +337,18 @@ class RouterMagics(Magics):
         self.unguard()
 
 
-def _prompt(parsed: RouteLine, cell: str | None) -> str:
+def _prompt(args: RouteLine, cell: str | None) -> str:
     from ipyrouter.errors import UsageError
 
     if cell is None:
-        if not parsed.rest:
+        if not args.rest:
             raise UsageError(
                 "There is no prompt.", "Write %route PROMPT, or %%route with the prompt on the lines below."
             )
-        return parsed.rest
-    if parsed.rest:
+        return args.rest
+    if args.rest:
         raise UsageError(
-            f"{parsed.rest[:60]!r} stands on the %%route line, where only options go.", "Move it to the lines below."
+            f"{args.rest[:60]!r} stands on the %%route line, where only options go.", "Move it to the lines below."
         )
     return cell.removesuffix("\n")
 
@@ -368,8 +367,8 @@ def load(shell: InteractiveShell) -> None:
     shell.events.register("post_run_cell", magics.end_cell)
     shell.configurables.append(magics.settings)
     magics.matcher = completion.install(shell, magics.chat_names)
-    questions.install(shell)
-    magics.unguard = questions.guard_help(shell)
+    input_transforms.install(shell)
+    magics.unguard = input_transforms.guard_help(shell)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -380,7 +379,7 @@ def unload(shell: InteractiveShell) -> None:
     if magics is None:
         return
     registered = shell.magics_manager.magics
-    for kind, names in (("line", ("route", "router", questions.MISPLACED)), ("cell", ("route",))):
+    for kind, names in (("line", ("route", "router", input_transforms.MISPLACED)), ("cell", ("route",))):
         for name in names:
             registered[kind].pop(name, None)
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
@@ -391,5 +390,5 @@ def unload(shell: InteractiveShell) -> None:
     shell.configurables.remove(magics.settings)
     completion.remove(shell, magics.matcher)
     magics.close_panels()
-    questions.remove(shell)
+    input_transforms.remove(shell)
     ipyrouter.use_router(None)

@@ -21,7 +21,7 @@ _NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df,
 # As word processors, chats and web pages write them.
 _DASHES = "‐‑‒–—―−﹘﹣－"
 _PLAIN_DASHES = str.maketrans(dict.fromkeys(_DASHES, "-"))
-_QUOTED = re.compile(r"""\s*(?:“([^”]*)”|„([^“”]*)[“”]|‘([^’]*)’|«([^»]*)»)(?=\s|$)""")
+_QUOTATION = re.compile(r"""\s*(?:“([^”]*)”|„([^“”]*)[“”]|‘([^’]*)’|«([^»]*)»)(?=\s|$)""")
 _QUOTES = "“”„‘’«»"
 
 
@@ -104,7 +104,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
-    Option(("--refresh",), "ask anew and replace what is cached"),
+    Option(("--refresh",), "call again and replace the cached answer"),
     Option(("--no-cache",), "neither read nor write the cache"),
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
     Option(("--raw",), "insert no variables: {{name}} means itself"),
@@ -143,7 +143,7 @@ cities = %route -f json The three largest cities of France as a JSON list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parsed:
+class ParsedLine:
     """A magic's line: its options, each in a field of its own name, and the rest, verbatim."""
 
     rest: str
@@ -151,7 +151,7 @@ class Parsed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouteLine(Parsed):
+class RouteLine(ParsedLine):
     """A line of `%route` or `%%route`: a field for each option of ROUTE."""
 
     tier: TierName | None = None
@@ -180,7 +180,7 @@ class RouteLine(Parsed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouterLine(Parsed):
+class RouterLine(ParsedLine):
     """A line of `%router`, behind the subcommand: a field for each option that any subcommand has."""
 
     week: bool = False
@@ -197,7 +197,7 @@ class RouterLine(Parsed):
     reset: bool = False
 
 
-P = TypeVar("P", bound=Parsed)
+P = TypeVar("P", bound=ParsedLine)
 
 
 def parse(line: str, options: Sequence[Option], kind: type[P]) -> P:
@@ -303,7 +303,7 @@ def _nearest(name: str, table: Mapping[str, Option]) -> str:
 def _value(line: str, position: int, name: str, option: Option) -> tuple[str, int]:
     if option.many and (names := _NAMES.match(line, position)):
         return names[1], names.end()
-    if quoted := _QUOTED.match(line, position):
+    if quoted := _QUOTATION.match(line, position):
         return next(text for text in quoted.groups() if text is not None), quoted.end()
     match = _TOKEN.match(line, position)
     if match is None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
-from ipyrouter.notebook.formats import Shown, arriving
+from ipyrouter.notebook.formats import Body, partial_body
 from ipyrouter.routing.planner import IN_WORDS
 from ipyrouter.store import rows
 from ipyrouter.text import sanitise
@@ -58,7 +58,7 @@ def _incidents(answer: Answer) -> list[str]:
 
 
 def _toy(answer: Answer) -> str:
-    """Return what the badge says of the local model: that it is a toy, and why it answered if nobody chose it."""
+    """Return the badge's words on the local model: that it is a toy, and why it answered if it was not chosen."""
     if Candidate(answer.provider, answer.model) != LOCAL_MODEL:
         return ""
     return NO_KEY if NO_KEY in answer.notes else TOY
@@ -128,9 +128,14 @@ def notes_markdown(notes: tuple[str, ...]) -> str:
     return "\n".join(_line(sanitise.inert(note)) for note in notes)
 
 
-def answer_bundle(answer: Answer, shown: Shown) -> Bundle:
+def answer_bundle(answer: Answer, body: Body) -> Bundle:
     """Return the bundle of a finished answer."""
-    return _bundle(badge_markdown(answer), badge_text(answer), shown, (*answer.notes, *shown.notes))
+    return _bundle(badge_markdown(answer), badge_text(answer), body, notes_of(answer, body))
+
+
+def notes_of(answer: Answer, body: Body) -> tuple[str, ...]:
+    """Return the notes that stand below the badge: those that the badge does not say already."""
+    return tuple(note for note in (*answer.notes, *body.notes) if note != NO_KEY)
 
 
 def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
@@ -138,7 +143,7 @@ def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
     words = [model, "…"]
     sentence = f"{model} of the tier {tier} is answering."
     return _bundle(
-        _badge(tier, words, sentence), sanitise.plain(f"[{tier}] {' · '.join(words)}"), arriving(text, fmt), ()
+        _badge(tier, words, sentence), sanitise.plain(f"[{tier}] {' · '.join(words)}"), partial_body(text, fmt), ()
     )
 
 
@@ -148,18 +153,18 @@ def waiting_bundle(words: str) -> Bundle:
 
 
 def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
-    """Return the bundle of a request whose every candidate failed, with what the last one had said."""
+    """Return the bundle of a request whose every candidate failed, with the last one's partial answer."""
     words = f"no complete answer after {count(attempts, 'attempt')}; the error below says why"
-    return _bundle(_line(_chip("failed", _ERROR) + words), f"[failed] {words}", arriving(text, fmt), ())
+    return _bundle(_line(_chip("failed", _ERROR) + words), f"[failed] {words}", partial_body(text, fmt), ())
 
 
-def _bundle(badge: str, badge_plain: str, shown: Shown, notes: tuple[str, ...]) -> Bundle:
+def _bundle(badge: str, badge_plain: str, body: Body, notes: tuple[str, ...]) -> Bundle:
     # The badge comes first: nothing that a model writes can swallow what stands before it.
     parts = [badge, notes_markdown(notes)] if notes else [badge]
-    if shown.text:
-        verbatim = shown.language is not None
-        parts.append(sanitise.code(shown.text, shown.language or "") if verbatim else sanitise.markdown(shown.text))
-    plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(shown.text)]
+    if body.text:
+        verbatim = body.language is not None
+        parts.append(sanitise.code(body.text, body.language or "") if verbatim else sanitise.markdown(body.text))
+    plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(body.text)]
     return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
 
 

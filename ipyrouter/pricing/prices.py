@@ -53,7 +53,7 @@ class Pricing:
 
         A price of the config wins. Else the model that the response names is the one that is billed. A name that no
         price is known for takes the asked model's price only where it is another form of the asked name (dated,
-        -latest, with or without its maker): a model that somebody else chose has a price that nobody here knows.
+        -latest, with or without its maker): a model that a gateway chose has an unknown price.
 
         Args:
             candidate: Whom the call was sent to.
@@ -87,9 +87,15 @@ class Pricing:
         return self.cost(candidate, Usage(input_tokens, output_tokens)).amount
 
     def bound(self, candidate: Candidate, input_tokens: int, output_tokens: int) -> Decimal | None:
-        """Return the most dollars a call can cost: every input token at the most expensive of the input rates.
+        """Return the most dollars that a call can cost: every input token at the most expensive of the input rates.
 
-        None where no price is known, or another model than the candidate has answered for it at a price nobody knows.
+        Args:
+            candidate: A provider and a model.
+            input_tokens: At most so many.
+            output_tokens: At most so many, reasoning included.
+
+        Returns:
+            Dollars; None where no price is known, or another model has answered for the candidate at an unknown price.
         """
         rates = dict(self.cost(candidate, Usage(input_tokens, output_tokens)).rates)
         if not rates or self.unknown(candidate):

@@ -12,7 +12,7 @@ def _texts(prompt: str, system: str | None, history: tuple[Message, ...]) -> lis
 
 
 def estimate(text: str) -> int:
-    """Estimate the tokens of a text: 4 bytes of UTF-8 a token, OpenAI's rule of thumb for English."""
+    """Estimate the tokens of a string: 4 bytes of UTF-8 a token, OpenAI's rule of thumb for English."""
     return -(-len(text.encode("utf-8", "replace")) // 4)
 
 

@@ -43,7 +43,17 @@ class Clients:
         return local.available() if provider.embedded else provider.has_key()
 
     def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
-        """Send the call to the candidate, without what its server has refused before. Raises Fault."""
+        """Send the call to the candidate, without the parameters that its server has refused before.
+
+        Args:
+            candidate: A provider and a model.
+            call: The request, as the SDK-neutral values of one call.
+            deadlines: In seconds.
+            collector: Gets what arrives; it keeps it after a fault, too.
+
+        Raises:
+            Fault: The call failed.
+        """
         provider = self.config.providers[candidate.provider]
         if reason := provider.key_fault():
             raise Fault("auth", reason)

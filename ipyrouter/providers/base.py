@@ -228,24 +228,65 @@ class Backend(ABC):
 
     @abstractmethod
     def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
-        """Return what to send, without what ``changes`` says that the server refuses; note what is left out."""
+        """Return the body to send.
+
+        Args:
+            provider: The provider that is called.
+            call: The request, as the SDK-neutral values of one call.
+            changes: The parameters that this server has refused before, and their replacements.
+            notes: Gets a line for the user on each parameter that is left out.
+
+        Returns:
+            The arguments of the SDK's method.
+        """
 
     @abstractmethod
     def send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
-        """Send the body through the SDK and hand the answer to the collector. Raises whatever the SDK raises."""
+        """Send the body through the SDK.
+
+        Args:
+            body: What :meth:`body` returned.
+            watch: The deadlines of this call.
+            collector: Gets the text, counts and finish reason as they arrive.
+
+        Raises:
+            Exception: Whatever the SDK raises.
+        """
 
     @abstractmethod
     def response_of(self, error: Exception) -> httpx2.Response | None:
-        """Return the response behind an error of the SDK's, None where there is none."""
+        """Return the HTTP response behind an exception of the SDK.
+
+        Args:
+            error: The exception.
+
+        Returns:
+            The response; None if there was none.
+        """
 
     def sent(self, body: dict[str, Any]) -> Mapping[str, Any]:
-        """Return the body under OpenAI's names, so that a server's refusal of a parameter is understood."""
+        """Return the body under OpenAI's names, so that a server's refusal of a parameter is understood.
+
+        Args:
+            body: What :meth:`body` returned.
+        """
         return body
 
     def complete(
         self, provider: Provider, call: Call, deadlines: Deadlines, collector: Collector, changes: Changes
     ) -> Completion:
-        """Return the completion; the collector takes what arrives. Raises Fault."""
+        """Send a call and return its completion.
+
+        Args:
+            provider: The provider that is called.
+            call: The request, as the SDK-neutral values of one call.
+            deadlines: In seconds.
+            collector: Gets what arrives; it keeps it after a fault, too.
+            changes: The parameters that this server has refused before, and their replacements.
+
+        Raises:
+            Fault: The call failed.
+        """
         from ipyrouter.providers.run import run  # a cached answer needs none of it
 
         body = self.body(provider, call, changes, collector.notes)

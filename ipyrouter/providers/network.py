@@ -1,6 +1,6 @@
 """Connections whose every step ends when the call's deadlines say so: the name, TCP, a proxy's CONNECT, TLS, headers.
 
-An HTTP client's own timeouts begin anew with every byte, so a server or a proxy that sends one now and then holds a
+An HTTP client's own timeouts restart with every byte, so a server or a proxy that sends one now and then holds a
 call for as long as it likes. Here each step may take what the whole call has left.
 """
 
@@ -74,7 +74,7 @@ class Watch:
         now = time.monotonic()
         seconds = self._limit - now
         if self._phase == "idle" and now < self._end:
-            # Time that passed here, with showing what came, is no silence of the server's: its bytes may be waiting.
+            # Time that passed here, with showing what came, is not silence of the server's: its bytes may be waiting.
             seconds = max(seconds, 0.001)
         if seconds <= 0:
             raise self.expire()
@@ -131,7 +131,7 @@ class Watch:
     def begin(self, blocked: socket.socket | Callable[[], None]) -> float:
         """Begin a step that waits for a socket, or for what a function ends; return the seconds it may take.
 
-        Every step ends with :meth:`end`: a connection that is idle in the pool belongs to nobody's call. Raises
+        Every step ends with :meth:`end`: a connection that is idle in the pool belongs to no call. Raises
         httpcore2's errors.
         """
         with self._lock:
@@ -227,7 +227,7 @@ class _Opening:
     def _open(self, end: float) -> httpcore2.NetworkStream:
         *addresses, last = self._addresses()
         for address in addresses:
-            half = max(end - time.monotonic(), 0.001) / 2  # an address that nobody answers at leaves time for the next
+            half = max(end - time.monotonic(), 0.001) / 2  # an address without an answer leaves time for the next
             with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 return self._inner.connect_tcp(address, self._port, half, *self._options)
         return self._inner.connect_tcp(last, self._port, max(end - time.monotonic(), 0.001), *self._options)
@@ -236,10 +236,10 @@ class _Opening:
         with contextlib.suppress(ValueError):
             return [str(ipaddress.ip_address(self._host))]
         try:
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            entries = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise httpcore2.ConnectError(str(error)) from error
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 class _Stream(httpcore2.NetworkStream):
@@ -255,7 +255,7 @@ class _Stream(httpcore2.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send bytes. Raises httpcore2's errors."""
-        for start in range(0, len(buffer), _RECORD):  # each piece anew: a server may take one byte at a time
+        for start in range(0, len(buffer), _RECORD):  # each piece again: a server may take one byte at a time
             self._timed(self._inner.write, buffer[start : start + _RECORD], timeout=timeout)
 
     def close(self) -> None:

@@ -24,16 +24,16 @@ def backend_of(name: str) -> type[Backend]:
     if name in _BUILT_IN:
         module, cls, package = _BUILT_IN[name]
         try:
-            found: type[Backend] = getattr(importlib.import_module(module), cls)
+            backend: type[Backend] = getattr(importlib.import_module(module), cls)
         except ImportError as error:
             raise ConfigError(
                 f"The backend {name!r} needs {package} ({error}).", f"Install it: pip install {package}."
             ) from None
-        return found
-    found = load_backend(name)
-    if not (isinstance(found, type) and issubclass(found, Backend)):
+        return backend
+    backend = load_backend(name)
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
         raise ConfigError(
             f"The backend {name!r} is not a subclass of ipyrouter.providers.base.Backend.",
             "Upgrade its package, or name another sdk.",
         )
-    return found
+    return backend

@@ -24,8 +24,8 @@ _WIDEST_WINDOW = 2_000_000  # tokens: what a model reads at most where its windo
 _UNCOUNTED = 65_536  # tokens that a model may think beyond the limit, where its server does not count them
 _LONGEST_TOKEN = 256  # characters: an answer of more for each of its tokens has more tokens
 _MAY_BE_BILLED: frozenset[FaultKind] = frozenset({"timeout", "interrupted", "broken_stream", "malformed", "unfinished"})
-"""Faults after which nobody knows whether the server worked on a request that it has got; the others say it did not."""
-_MOST_DOLLARS = Decimal(10_000)  # of one call: more is no bill
+"""Faults after which the server may have worked on the request that it received; after the others it has not."""
+_MOST_DOLLARS = Decimal(10_000)  # of one call: more is not a bill
 
 _MOST_CHARACTERS, _CHARACTERS_PER_TOKEN = 1_000_000, 64  # of an answer; some servers think beyond the limit
 
@@ -60,7 +60,7 @@ _THINKING = ("thinking", "reasoning", "reasoning_text", "reasoning_content", "re
 class Collector:
     """The state of one answer while it arrives.
 
-    Whoever makes it keeps, whatever becomes of the call, what arrived (:attr:`text`, :attr:`thinking`) and what it
+    Its owner keeps, whatever becomes of the call, what arrived (:attr:`text`, :attr:`thinking`) and what it
     spent (:meth:`spent`), and can end the call from another thread with :meth:`wake`. ``window`` returns the
     tokens that the model can read, None where that is not known; it is asked when an answer's counts are in.
     """
@@ -118,7 +118,7 @@ class Collector:
                 self._stop()
 
     def add(self, content: Any) -> None:
-        """Take a piece of the answer, a text or parts of one; None is no content, an empty text is."""
+        """Take a piece of the answer, a string or parts of one; None is not content, an empty string is."""
         for kind, text in _parts(content):
             if kind in _THINKING:
                 self.think(text)
@@ -129,7 +129,7 @@ class Collector:
                 self._unread.append(kind)
 
     def think(self, content: Any) -> None:
-        """Take a piece of what the model thinks, which is no part of the answer."""
+        """Take a piece of what the model thinks, which is not part of the answer."""
         if text := _flat(content):
             self._begin()
             self._thinking.append(self._room_for(_whole_characters(text)[0]))
@@ -182,7 +182,7 @@ class Collector:
             self.model = model
 
     def bill(self, dollars: Any) -> None:
-        """Take what the provider says that it bills; what is no amount of money is not taken."""
+        """Take what the provider says that it bills; what is not an amount of money is ignored."""
         self.billed = _amount(dollars)
 
     @property
@@ -270,7 +270,7 @@ class Collector:
 
 
 def count_of(counts: Any, *names: str) -> int:
-    """Return the first count that stands under the names: 0 where there is none, −1 for what is no count."""
+    """Return the first count that stands under the names: 0 where there is none, −1 for what is not a count."""
     for name in names:
         value = counts.get(name) if isinstance(counts, Mapping) else None
         if value is not None:
@@ -310,7 +310,7 @@ def _amount(dollars: Any) -> Decimal | None:
 
 
 def _parts(content: Any) -> Iterator[tuple[str, str]]:
-    """Yield (kind, text) of a message's content: a text, a list of typed parts, or JSON that was not written out."""
+    """Yield (kind, text) of a message's content: a string, a list of typed parts, or JSON that was not written out."""
     if content is None:
         return
     if isinstance(content, str):

@@ -82,7 +82,7 @@ class Transport:
         self._calls = Calls()
         self._lock = threading.Lock()
         self._clients: dict[tuple[bool, bool], httpx2.Client] = {}
-        # A router that nobody closed, or that lost its last name, leaves no open connection behind.
+        # A router that was never closed, or that lost its last name, leaves no open connection behind.
         weakref.finalize(self, _close, self._clients)
 
     def client(self, address: str) -> httpx2.Client:

@@ -80,7 +80,7 @@ def read(response: httpx2.Response, address: str, most: Bounds) -> Iterator[Even
         if start and not (len(start) <= len("retry") and start.isalpha()) and not _BYTE_ORDER_MARK.startswith(start):
             break
     if start[:1] in (b"{", b"["):
-        body, whole = _joined(most.value, start, chunks)
+        body, whole = _join(most.value, start, chunks)
         if whole:
             yield Event(_json(body), whole=True)
             return
@@ -99,7 +99,7 @@ def too_large(size: int, what: str = "an answer") -> Fault:
     return Fault("unfinished", f"{what} of more than {size >> 20} MB{_UNEXPLAINED}")
 
 
-def _joined(most: int, start: bytes, chunks: Iterable[bytes]) -> tuple[bytes, bool]:
+def _join(most: int, start: bytes, chunks: Iterable[bytes]) -> tuple[bytes, bool]:
     """Return the chunks as one, as far as they may be long, and whether that is all."""
     pieces, size = [start], len(start)
     for chunk in chunks:

@@ -47,27 +47,27 @@ class Words:
 
 def read_words(body: Any) -> Words:
     """Return what a server says in a body: text, a page, or JSON of any shape."""
-    value = _decoded(body)
+    value = _decode(body)
     message = next(_messages(value), "")
-    found: dict[str, list[str]] = {"codes": [], "parameter": []}
-    _gather(value, found)
-    statuses = [int(code) for code in found["codes"] if re.fullmatch("[45][0-9]{2}", code)]
+    texts: dict[str, list[str]] = {"codes": [], "parameter": []}
+    _gather(value, texts)
+    statuses = [int(code) for code in texts["codes"] if re.fullmatch("[45][0-9]{2}", code)]
     return Words(
         _one_line(message),
-        " ".join(dict.fromkeys(found["codes"])),
-        " ".join(dict.fromkeys(found["parameter"])),
+        " ".join(dict.fromkeys(texts["codes"])),
+        " ".join(dict.fromkeys(texts["parameter"])),
         statuses[0] if statuses else None,
     )
 
 
 def short(text: str) -> str:
-    """Return a text that is not longer than a message may be."""
+    """Return a string, cut to the length of a message."""
     text = _one_line(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _one_line(text: str) -> str:
-    """Return a text as one line without control characters; of an HTML page, its title."""
+    """Return a string as one line without control characters; of an HTML page, its title."""
     text = text[:_MOST_READ]
     if re.search(r"<html|<!doctype", text, re.IGNORECASE):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE) or re.search(r"<(?:h1|body)[^>]*>([^<]+)", text)
@@ -76,8 +76,8 @@ def _one_line(text: str) -> str:
     return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", " ", text).split())
 
 
-def _decoded(text: Any) -> Any:
-    """Return the JSON in a text, or the text: gateways hand on another server's error as a text."""
+def _decode(text: Any) -> Any:
+    """Return the JSON in a string, or the string: gateways pass on another server's error as a string."""
     if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)
@@ -88,7 +88,7 @@ def _decoded(text: Any) -> Any:
 
 def _messages(value: Any, depth: int = 0) -> Iterator[str]:
     """Yield what may be the message, the best first."""
-    value = _decoded(value)
+    value = _decode(value)
     if isinstance(value, str) and value.strip():
         yield value
     elif isinstance(value, list) and depth < _DEEPEST:
@@ -115,23 +115,23 @@ def _of_object(value: dict[str, Any], depth: int) -> Iterator[str]:
         yield text
 
 
-def _gather(value: Any, found: dict[str, list[str]], depth: int = 0) -> None:
-    """Collect codes and names of parameters, wherever they stand."""
-    value = _decoded(value)
-    if depth > _DEEPEST or len(found["codes"]) + len(found["parameter"]) > _MOST_CODES:
+def _gather(value: Any, texts: dict[str, list[str]], depth: int = 0) -> None:
+    """Collect codes and names of parameters, at any depth."""
+    value = _decode(value)
+    if depth > _DEEPEST or len(texts["codes"]) + len(texts["parameter"]) > _MOST_CODES:
         return
     if isinstance(value, list):
         for item in value[:5]:
-            _gather(item, found, depth + 1)
+            _gather(item, texts, depth + 1)
     elif isinstance(value, dict):
         for name, item in value.items():
             if name == "loc" and isinstance(item, list):
-                found["parameter"].append(".".join(str(part) for part in item[:10])[:200])
+                texts["parameter"].append(".".join(str(part) for part in item[:10])[:200])
             elif name in ("param", "parameter") and isinstance(item, str):
-                found["parameter"].append(item[:200])
+                texts["parameter"].append(item[:200])
             elif (name in _CODES or name == "error") and isinstance(item, str | int):
-                found["codes"].append(str(item)[:200])
-            _gather(item, found, depth + 1)
+                texts["codes"].append(str(item)[:200])
+            _gather(item, texts, depth + 1)
 
 
 # --- what the words mean ---

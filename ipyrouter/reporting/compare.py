@@ -29,38 +29,46 @@ def compare(store: RequestLog, config: Config, pricing: Pricing) -> pd.DataFrame
     its cache. Each counts every request that was answered; the router's cost and latency include the attempts before
     the answer. ``unpriced`` counts the calls without a known price: ``cost`` is then at least what stands there, NaN
     where none has a price. A latency is NaN where nothing was measured.
-    ``frame.attrs["assumption"]`` says what this assumes, and what was left out. Raises StoreError.
+    ``frame.attrs["assumption"]`` says what this assumes, and what was left out.
+
+    Args:
+        store: The log.
+        config: The chains of the tiers that are compared.
+        pricing: The prices of their models.
+
+    Raises:
+        StoreError: The database was written by a newer version.
     """
     models = {tier: baseline.model_of(config, tier) for tier in _STRATEGIES}
     steps = tuple(sorted({step for candidate in models.values() for step in pricing.thresholds(candidate)}))
     totals = store.totals(LogFilter(), steps=steps)
     final = [row for row in totals if row.final]
-    repeated = [row for row in final if row.status == "cached"]
+    repeats = [row for row in final if row.status == "cached"]
     answered = sum(row.rows for row in final)
     rows: dict[str, tuple[str, Decimal | None, float, int, int]] = {}
     for tier, candidate in models.items():
         cost = baseline.cost_at(pricing, candidate, final, steps)
         unpriced = answered if cost is None else 0
         rows[f"all {tier}"] = (str(candidate), cost, _latency(totals, candidate), answered, unpriced)
-    calls, hits = sum(row.requests.calls for row in final), sum(row.rows for row in repeated)
+    calls, hits = sum(row.requests.calls for row in final), sum(row.rows for row in repeats)
     spent, unpriced = sum(row.requests.cost_pico for row in final), sum(row.requests.unpriced for row in final)
-    saved, unsaved = sum(row.saved_pico for row in repeated), sum(row.unsaved for row in repeated)
-    asked = sum(row.requests.latency for row in final)
-    cached = sum(row.latency for row in repeated)
-    anew = _asked_anew(final)
+    saved, unsaved = sum(row.saved_pico for row in repeats), sum(row.unsaved for row in repeats)
+    latency = sum(row.requests.latency for row in final)
+    cache_latency = sum(row.latency for row in repeats)
+    repeat_latency = _repeat_latency(final)
     rows["router"] = (
         "routed",
         from_pico(spent + saved),
-        _mean(asked + anew, answered),
+        _mean(latency + repeat_latency, answered),
         calls + hits,
         unpriced + unsaved,
     )
-    rows["router + cache"] = ("routed", from_pico(spent), _mean(asked + cached, answered), calls, unpriced)
+    rows["router + cache"] = ("routed", from_pico(spent), _mean(latency + cache_latency, answered), calls, unpriced)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["model", "cost", "latency", "calls", "unpriced"])
     frame = frame.astype({"cost": "float64", "latency": "float64", "unpriced": "int64"})
     frame["cost"] = frame["cost"].where((frame["unpriced"] == 0) | (frame["cost"] > 0))
     frame.index.name = "strategy"
-    frame.attrs["assumption"] = ASSUMPTION + _left_out(totals)
+    frame.attrs["assumption"] = ASSUMPTION + _omission(totals)
     return frame
 
 
@@ -76,7 +84,7 @@ def _latency(totals: list[Totals], candidate: Candidate) -> float:
     return _mean(sum(row.latency for row in own), sum(row.rows for row in own))
 
 
-def _asked_anew(final: list[Totals]) -> float:
+def _repeat_latency(final: list[Totals]) -> float:
     """Return the seconds that repeated requests would have taken: the mean of their model's others, or of all."""
     took: dict[tuple[str, str], float] = defaultdict(float)
     requests: dict[tuple[str, str], int] = defaultdict(int)
@@ -98,7 +106,7 @@ def _mean(total: float, number: int) -> float:
     return total / number if number else float("nan")
 
 
-def _left_out(totals: list[Totals]) -> str:
+def _omission(totals: list[Totals]) -> str:
     others = [row.requests for row in totals if not row.final]
     number = sum(requests.count for requests in others)
     if not number:

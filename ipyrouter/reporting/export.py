@@ -46,7 +46,7 @@ def _csv(frames: Iterable[pd.DataFrame], file: IO[bytes]) -> int:
     rows = 0
     for number, frame in enumerate(frames):
         if number == 0:
-            file.write((",".join(map(_quoted, frame.columns)) + "\n").encode())
+            file.write((",".join(map(_quote, frame.columns)) + "\n").encode())
         if len(frame):
             file.write("\n".join(map(",".join, zip(*_cells(frame), strict=True))).encode())
             file.write(b"\n")
@@ -89,13 +89,13 @@ def _strings(values: list[Any]) -> list[str]:
     joined = _NEXT.join(strings).replace('"', '""')
     cells = f'"{joined}"'.replace(_NEXT, f'"{_NEXT}"').split(_NEXT)
     if len(cells) != len(values):  # a string holds the separator
-        cells = list(map(_quoted, strings))
+        cells = list(map(_quote, strings))
     for place in [place for place, value in enumerate(values) if value is None]:
         cells[place] = ""
     return cells
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return f'"{text.replace(chr(34), chr(34) * 2)}"'
 
 

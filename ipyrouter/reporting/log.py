@@ -51,35 +51,37 @@ def log_frame(
     ``since`` <= time < ``until``; dates and times without a zone are UTC. The conditions are SQLite's work, not
     pandas'; ``content=False`` halves time and memory.
 
-    Raises UsageError for an unknown condition or a date that is none, StoreError for a database of a newer version.
+    Raises:
+        UsageError: A condition is unknown, or a date is not valid.
+        StoreError: The database was written by a newer version.
     """
     for name in unknown:
         days = 'Use since= and until=, as in cost_log(since="2026-11-23", until="2026-11-24").'
         hint = days if name in _DAYS else did_you_mean(name, _CONDITIONS)
         raise UsageError(f"cost_log() has no condition {name!r}.", hint)
-    wanted = LogFilter(moment(since), moment(until), tier, model, session, notebook, status)
-    return frame_of(store.log(wanted, content=content))
+    log_filter = LogFilter(moment(since), moment(until), tier, model, session, notebook, status)
+    return frame_of(store.log(log_filter, content=content))
 
 
 log_frame.__doc__ = (log_frame.__doc__ or "").replace("    {columns}", rows.documentation())
 
 
-def frames(store: RequestLog, wanted: LogFilter, *, content: bool = True) -> Iterator[pd.DataFrame]:
+def frames(store: RequestLog, log_filter: LogFilter, *, content: bool = True) -> Iterator[pd.DataFrame]:
     """Yield the log in parts of some thousand rows, oldest first, at least one. Raises StoreError."""
     some = False
-    for table in store.parts(wanted, content=content):
+    for table in store.parts(log_filter, content=content):
         some = True
         yield frame_of(table)
     if not some:
-        yield frame_of(store.log(wanted, content=content))
+        yield frame_of(store.log(log_filter, content=content))
 
 
 def frame_of(table: LogTable) -> pd.DataFrame:
     """Return a part of the log as a DataFrame, with the columns and dtypes of :func:`log_frame`."""
-    made: dict[str, Any] = {}
+    series: dict[str, Any] = {}
     for column in rows.LOG:
-        made |= _series(column, table)
-    return pd.DataFrame({name: made[name] for name in COLUMNS}, copy=False)
+        series |= _series(column, table)
+    return pd.DataFrame({name: series[name] for name in COLUMNS}, copy=False)
 
 
 def _series(column: rows.Column, table: LogTable) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _record(figures: dict[str, Any], session: Session) -> Record:
         cost=_amount(figures["cost"]),
         usage=last.usage,
         cached=cached,
-        latency=_number(figures["latency"], 10**9),
+        latency=_number(figures["latency"], rows.MOST_SECONDS),
         finish=cast(Finish, _one_of(figures["finish"], get_args(Finish))),
         classification=Classification(last.tier, _number(figures["difficulty"], 1), 0.0, ()),
         attempts=attempts,

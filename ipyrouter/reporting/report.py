@@ -40,9 +40,9 @@ class Report:
     ``error_unpriced`` counts those without a price; ``fallbacks`` counts requests that another model than the preferred
     one answered; ``escalations`` those that went a tier up, ``escalation_cost`` and ``escalation_unpriced`` what the
     calls up there cost. ``tiers`` and ``models`` have a row each with calls, cache_hits, errors, cost and saved
-    (dollars), unpriced, unsaved, and latency (mean seconds of the calls that answered). ``dearest`` and ``slowest``
-    hold the five first requests: time, model, cost (dollars of what has a price; without any, a request is not
-    ranked), latency (seconds, all attempts), prompt (one line, cut), unpriced (calls).
+    (dollars), unpriced, unsaved, and latency (mean seconds of the calls that answered). ``most_expensive`` and
+    ``slowest`` hold the five first requests: time, model, cost (dollars of what has a price; without any, a request is
+    not ranked), latency (seconds, all attempts), prompt (one line, cut), unpriced (calls).
     """
 
     title: str
@@ -61,7 +61,7 @@ class Report:
     escalation_unpriced: int
     tiers: pd.DataFrame
     models: pd.DataFrame
-    dearest: pd.DataFrame
+    most_expensive: pd.DataFrame
     slowest: pd.DataFrame
 
     @property
@@ -133,7 +133,10 @@ class Report:
 
     def _tables(self) -> list[tables.Table]:
         all_tables = [_figures("tier", self.tiers), _figures("model", self.models)]
-        all_tables += [_ranked("most expensive requests", self.dearest), _ranked("slowest requests", self.slowest)]
+        all_tables += [
+            _ranking("most expensive requests", self.most_expensive),
+            _ranking("slowest requests", self.slowest),
+        ]
         return [table for table in all_tables if table.rows]
 
 
@@ -154,7 +157,7 @@ def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
     return tables.Table(f"by {of}", head, rows)
 
 
-def _ranked(title: str, frame: pd.DataFrame) -> tables.Table:
+def _ranking(title: str, frame: pd.DataFrame) -> tables.Table:
     rows: list[tuple[str, ...]] = [
         (f"{time:%m-%d %H:%M:%S}", model, _cost(cost, unpriced), seconds(latency), prompt)
         for time, model, cost, latency, prompt, unpriced in frame.itertuples(index=False)
@@ -167,10 +170,16 @@ def _cost(cost: float, unpriced: int) -> str:
 
 
 def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day") -> Report:
-    """Return the report of the day (None: today), or of the week from Monday or the month that it lies in, in UTC.
+    """Return the report of a span of the log.
 
-    ``span`` is "day", "week", "month" or "all". Raises UsageError for a date or span that is not valid, StoreError for
-    a database of a newer version.
+    Args:
+        store: The log.
+        day: The day, in UTC; default: today.
+        span: "day", the "week" (from Monday) or "month" that the day lies in, or "all".
+
+    Raises:
+        UsageError: The date or the span is not valid.
+        StoreError: The database was written by a newer version.
     """
     if span not in SPANS:
         raise UsageError(f"Unknown span {span!r}.", did_you_mean(span, SPANS))
@@ -178,11 +187,11 @@ def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day
         if day is not None:
             raise UsageError("The whole log has no day.", "Leave the day or the span out.")
         return _summarise(store, None, None, "All time")
-    asked = moment(day or today())
-    if asked is not None and not 1900 <= asked.year < 9999:
+    start = moment(day or today())
+    if start is not None and not 1900 <= start.year < 9999:
         raise UsageError(f"{day!r} is not a day that the log can hold.", "Write it as 2026-11-23.")
-    assert asked is not None  # noqa: S101  a day was given
-    first = asked.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert start is not None  # noqa: S101  a day was given
+    first = start.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if span == "week":
         first -= dt.timedelta(days=first.weekday())
         after, title = first + dt.timedelta(days=7), f"{first.date()} to {first.date() + dt.timedelta(days=6)}"
@@ -218,7 +227,7 @@ def _summarise(store: RequestLog, since: dt.datetime | None, until: dt.datetime 
         escalation_unpriced=sum(one.escalated_unpriced for one in requests),
         tiers=_by(totals, "tier", lambda row: row.tier, list(TIERS)),
         models=_by(totals, "model", lambda row: f"{row.provider}/{row.model}", []),
-        dearest=_top(store, since, until, "cost"),
+        most_expensive=_top(store, since, until, "cost"),
         slowest=_top(store, since, until, "latency"),
     )
 

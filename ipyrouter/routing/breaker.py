@@ -46,7 +46,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """Why and until when (the clock's monotonic seconds) a candidate is not asked; ``faults`` counts those in a row."""
+    """Why and until when (the clock's monotonic seconds) a candidate is skipped; ``faults`` counts those in a row."""
 
     until: float
     reason: Reason
@@ -141,16 +141,16 @@ class Breaker:
     def bypasses(
         self, steps: tuple[Step, ...], answering: Candidate | None, known: Mapping[Candidate, Reason] | None = None
     ) -> tuple[Bypass, ...]:
-        """Return the candidates before the answering one (None: all) that do not answer, and why: known, or of old."""
-        found: dict[Candidate, Reason] = {}
+        """Return the candidates before the answering one (None: all) that were skipped, with the reasons."""
+        reasons: dict[Candidate, Reason] = {}
         for step in steps:
             if step.candidate == answering:
                 break
-            if (reason := (known or {}).get(step.candidate) or self._remembered(step.candidate)) is not None:
-                found[step.candidate] = reason
-        return tuple(found.items())
+            if (reason := (known or {}).get(step.candidate) or self._reason_of(step.candidate)) is not None:
+                reasons[step.candidate] = reason
+        return tuple(reasons.items())
 
-    def _remembered(self, candidate: Candidate) -> Reason | None:
+    def _reason_of(self, candidate: Candidate) -> Reason | None:
         """Return why a candidate is not asked, if it is not."""
         with self._lock:
             if candidate.provider in self._disabled and not self._key_changed(candidate.provider):

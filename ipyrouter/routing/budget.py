@@ -13,7 +13,7 @@ from ipyrouter.pricing import media, tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.interrupts import Interrupts, pauses
 from ipyrouter.routing.planner import Step
-from ipyrouter.store import base as store
+from ipyrouter.store import base
 from ipyrouter.store.base import BudgetLedger, Limit, Period, Unavailable
 from ipyrouter.text.amounts import dollars, from_pico, to_pico
 from ipyrouter.types import Request, Session
@@ -25,7 +25,7 @@ _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 class Refusal:
     """Why a budget forbids a call, in words.
 
-    ``unpriced`` where no price is known to keep it with, ``unknown`` where nobody knows what is spent of it.
+    ``unpriced`` where no price is known to keep it with, ``unknown`` where it is not known what is spent of it.
     """
 
     reason: str
@@ -35,7 +35,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Hold:
-    """Money that is held for one call. Whoever makes the call sets ``spent`` to its dollars; None: nobody knows."""
+    """Money that is held for one call. The caller sets ``spent`` to its dollars; None: unknown."""
 
     spent: Decimal | None = None
 
@@ -113,12 +113,12 @@ class Budget:
             if isinstance(used, Unavailable):
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}", unknown=True)
             if used + to_pico(worst) > limit.pico:
-                words = _shortage(store.Refusal(limit, used, used))
+                words = _shortage(base.Refusal(limit, used, used))
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
         return None
 
     def left(self) -> dict[str, Decimal | None]:
-        """Return the dollars left of each budget that spans more than a call; None where nobody knows."""
+        """Return the dollars left of each budget that spans more than a call; None where it is unknown."""
         left: dict[str, Decimal | None] = {}
         for limit in self._spans():
             used = self._ledger.used(limit, self._session)
@@ -147,13 +147,13 @@ class Budget:
         while True:
             seconds = step.deadlines.total + _MARGIN
             reserved = self._ledger.reserve(pico, self._spans(), self._session, holdings.owner, seconds)
-            if isinstance(reserved, store.Reservation):
+            if isinstance(reserved, base.Reservation):
                 holdings.reservations[reserved.id] = pico
                 return reserved.id
             if isinstance(reserved, Unavailable):
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}", unknown=True)
             left = until - self._clock.monotonic()
-            # What this very request holds is no other call's, and does not come back before its end.
+            # What this very request holds belongs to no other call, and does not come back before its end.
             if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}")
             interrupts.sleep(min(next(waits), left))
@@ -182,10 +182,10 @@ class Budget:
 def _unknown(unavailable: Unavailable) -> str:
     limit = unavailable.limit
     budget = f"the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
-    return f"and nobody knows what is left of {budget}: {unavailable.reason}"
+    return f"and it is unknown what is left of {budget}: {unavailable.reason}"
 
 
-def _shortage(refusal: store.Refusal) -> str:
+def _shortage(refusal: base.Refusal) -> str:
     limit = refusal.limit
     left = from_pico(max(limit.pico - refusal.used, 0))
     words = f"and {dollars(left)} is left of the budget of {dollars(from_pico(limit.pico))} for {limit.name}"

@@ -75,16 +75,16 @@ class Pipeline:
     def preview(self, request: Request) -> Preview:
         """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or logged."""
         classification = self.classify(request.prompt.text)
-        wanted = request.tier or classification.tier
-        plan = self.planner.counted_by_price(request, self.planner.plan(request, wanted))
+        tier_name = request.tier or classification.tier
+        plan = self.planner.counted_by_price(request, self.planner.plan(request, tier_name))
         hit = self.flight.look_up(request, plan.first, escalates=self._escalates(request))
         if hit is None and plan.missing is not None and not plan.first.cacheable:
             raise plan.missing
         notes = [*request.prompt.notes, *plan.first.notes, *plan.first.standing]
         step, tier = (plan.first.steps or plan.first.cacheable)[0], plan.first
         if hit is None and plan.missing is None:
-            step, tier, found = self._next_step(request, plan)
-            notes += found
+            step, tier, warnings = self._next_step(request, plan)
+            notes += warnings
         count = _input_tokens(step)
         if hit is None and count > self.config.confirm_tokens and not request.allow_large:
             notes.append(_LARGE)
@@ -122,7 +122,7 @@ class Pipeline:
 
     def _ask_of(self, run: RequestRun, tier: TierPlan) -> None:
         """Note that a tier is asked now, and what the user should know of it."""
-        run.asked = tier
+        run.tier_plan = tier
         run.note(*self.unseen(tier.notes), *tier.standing)
 
     def _confirm(self, request: Request, step: Step) -> None:
@@ -240,7 +240,7 @@ class Pipeline:
     # --- a dry run ---
 
     def _next_step(self, request: Request, plan: Plan) -> tuple[Step, TierPlan, list[str]]:
-        """Return the step that would be taken now, its tier, and what the user would be told."""
+        """Return the step that would be taken now, its tier, and the notes for the user."""
         notes: list[str] = []
         tier: TierPlan | None = plan.first
         while tier is not None:

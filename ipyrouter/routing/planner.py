@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -46,26 +47,28 @@ class TierPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that one request may lead to: the tier that is asked first, and the others, weak to strong.
+    """All that one request may lead to: the tier that is asked first, and the others.
 
-    ``first`` has no steps where nothing can be called; ``missing`` is the error that says what to set then.
+    ``first`` has no steps where nothing can be called; ``missing`` is the error that says what to set then. ``of_tier``
+    plans another tier when it comes to that; None where a named model leaves no choice.
     """
 
     first: TierPlan
-    others: Mapping[TierName, TierPlan]
+    of_tier: Callable[[TierName], TierPlan] | None
     missing: NoModelError | None = None
 
     def above(self, tier: TierName, answered: Candidate) -> TierPlan | None:
         """Return the next tier up, if it would ask another candidate first than the one that answered."""
-        if tier == TIERS[-1] or not self.others:
+        if tier == TIERS[-1] or self.of_tier is None:
             return None
-        up = self.others[TIERS[TIERS.index(tier) + 1]]
+        up = self.of_tier(TIERS[TIERS.index(tier) + 1])
         return up if up.steps and up.steps[0].candidate != answered else None
 
     def below(self, tier: TierName) -> TierPlan | None:
         """Return the strongest of the cheaper tiers that can be called."""
-        cheaper = [self.others[name] for name in TIERS[: TIERS.index(tier)] if name in self.others]
-        return next((found for found in reversed(cheaper) if found.steps), None)
+        if self.of_tier is None:
+            return None
+        return next((plan for plan in map(self.of_tier, reversed(TIERS[: TIERS.index(tier)])) if plan.steps), None)
 
 
 class Planner:
@@ -98,11 +101,11 @@ class Planner:
 
     def _plan(self, request: Request, tier: TierName) -> Plan:
         if request.model is not None:
-            named = self._named(request, tier)
-            return Plan(named, {}, None if named.steps else no_model(self.config, request, named.tier))
-        tiers = {name: self._tier(request, name) for name in TIERS}
-        first = self._nearest(request, tiers, tier)
-        return Plan(first, tiers, None if first.steps else no_model(self.config, request, tier))
+            named = self._plan_model(request, tier)
+            return Plan(named, None, None if named.steps else no_model(self.config, request, named.tier))
+        of_tier = functools.cache(lambda name: self._tier(request, name))
+        first = self._nearest(request, of_tier, tier)
+        return Plan(first, of_tier, None if first.steps else no_model(self.config, request, tier))
 
     def _describe(self, request: Request, plan: Plan) -> Plan:
         """Return the plan of a request in words with a note that says so. Raises UsageError where there are none."""
@@ -119,30 +122,30 @@ class Planner:
         def with_note(tier: TierPlan) -> TierPlan:
             return replace(tier, standing=(*tier.standing, note))
 
-        return replace(
-            plan, first=with_note(plan.first), others={name: with_note(t) for name, t in plan.others.items()}
-        )
+        others = plan.of_tier
+        tiers = None if others is None else lambda name: with_note(others(name))
+        return replace(plan, first=with_note(plan.first), of_tier=tiers)
 
     def _reads(self, request: Request, candidate: Candidate) -> bool:
         return needs(request) <= self.config.inputs(candidate)
 
-    def _nearest(self, request: Request, tiers: Mapping[TierName, TierPlan], tier: TierName) -> TierPlan:
+    def _nearest(self, request: Request, of_tier: Callable[[TierName], TierPlan], tier: TierName) -> TierPlan:
         """Return the tier's plan, or that of the nearest tier that can be called: stronger ones first."""
-        wanted, rank = tiers[tier], TIERS.index(tier)
+        first, rank = of_tier(tier), TIERS.index(tier)
         for name in (tier, *TIERS[rank + 1 :], *reversed(TIERS[:rank])):
-            found = tiers[name]
-            if not found.steps:
+            plan = of_tier(name)
+            if not plan.steps:
                 continue
             if name == tier:
-                return found
+                return plan
             chain = self.config.tiers[tier].chain
             blind = [f"{c} does not read {_listed(needs(request))}" for c in chain if not self._reads(request, c)]
             why = "; ".join([*_lacks(self.config, chain), *blind])
             note = f"No model of the tier {tier} can be called ({why}); {name} answers instead."
-            return replace(found, cacheable=(*wanted.cacheable, *found.cacheable), standing=(*found.standing, note))
-        return wanted
+            return replace(plan, cacheable=(*first.cacheable, *plan.cacheable), standing=(*plan.standing, note))
+        return first
 
-    def _named(self, request: Request, tier: TierName) -> TierPlan:
+    def _plan_model(self, request: Request, tier: TierName) -> TierPlan:
         """Return the plan for a model that the user named.
 
         It is asked, and counted, under the tier whose chain holds it: the one that is named too, else the cheapest.
@@ -294,13 +297,13 @@ def today() -> dt.date:
 
 def without_retired(config: Config, tier: Tier) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
     """Return a tier's candidates whose API still answers, and a line on each that is skipped."""
-    kept, notes = [], []
+    candidates, notes = [], []
     for candidate in tier.chain:
         if retirement := retirement_of(config, candidate):
             notes.append(f"{candidate} {retirement}.")
         else:
-            kept.append(candidate)
-    return tuple(kept), tuple(notes)
+            candidates.append(candidate)
+    return tuple(candidates), tuple(notes)
 
 
 def retirement_of(config: Config, candidate: Candidate) -> str:
@@ -318,7 +321,7 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
     for candidate in candidates:
         provider = config.providers[candidate.provider]
         deadlines = settings.deadlines
-        if provider.embedded:  # this machine computes: being slow is no sign of a fault
+        if provider.embedded:  # this machine computes: being slow is not a sign of a fault
             deadlines = replace(deadlines, first_byte=deadlines.total, idle=deadlines.total)
         elif not provider.stream:  # the first byte comes with the last
             deadlines = replace(deadlines, first_byte=deadlines.total)

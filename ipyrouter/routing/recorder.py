@@ -115,7 +115,7 @@ class RequestRun:
     owner: str = field(default_factory=new_owner)
     holdings: Holdings = field(init=False)
     classification: Classification = field(default_factory=lambda: Classification("mid", 0.5, 0.0, ()))
-    asked: TierPlan | None = None  # the tier that is asked now
+    tier_plan: TierPlan | None = None  # the tier that is asked now
     notes: list[str] = field(default_factory=list)
     open_attempts: list[OpenAttempt] = field(default_factory=list)
     answer: Answer | None = None
@@ -134,7 +134,7 @@ class RequestRun:
         self.notes += [line for line in dict.fromkeys(lines) if line not in self.notes]
 
     def begin(self, step: Step, window: Callable[[], int | None]) -> OpenAttempt:
-        """Begin an attempt, which is recorded from now on; whoever looks on learns which model is waited for.
+        """Begin an attempt, which is recorded from now on; the display learns which model is waited for.
 
         Args:
             step: The call that is made.
@@ -210,12 +210,12 @@ class RequestRun:
         if last is not None:
             self.finish(last)
             return
-        if self.asked is None or not self.asked.steps:
+        if self.tier_plan is None or not self.tier_plan.steps:
             return  # it never came so far as to ask anyone
         stopped = outcome == "interrupted"
         attempt = Attempt(
-            tier=self.asked.tier,
-            candidate=self.asked.steps[0].candidate,
+            tier=self.tier_plan.tier,
+            candidate=self.tier_plan.steps[0].candidate,
             status="interrupted" if stopped else "error",
             finish="interrupted" if stopped else None,
             error_kind="interrupted" if stopped else COOLING_DOWN,

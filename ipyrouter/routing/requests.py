@@ -15,7 +15,7 @@ from ipyrouter.types import CacheMode, Message, Part, Prompt, Request, Role, Tex
 _CACHE_MODES = get_args(CacheMode)
 _OPTIONS = tuple(name for name in Request.__slots__ if name != "prompt")
 # What the SDKs call it.
-_MEANT = {
+_SPELLINGS = {
     "max_tokens": "max_output_tokens",
     "max_completion_tokens": "max_output_tokens",
     "messages": "history",
@@ -39,7 +39,7 @@ def make_request(
         UsageError: With the value that cannot be, and the remedy.
     """
     if unknown := next((name for name in rest if name not in _OPTIONS), None):
-        meant = _MEANT.get(unknown)
+        meant = _SPELLINGS.get(unknown)
         hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, _OPTIONS)
         raise UsageError(f"route() has no argument {unknown!r}.", hint)
     if not isinstance(prompt, Prompt):
@@ -99,7 +99,7 @@ def encodable(request: Request) -> Request:
     """Return the request with lone surrogates, halves of characters that no UTF-8 text can hold, replaced by �."""
 
     def whole(text: str) -> str:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def clean_part(part: Part) -> Part:
         if isinstance(part, TextPart):

@@ -1,4 +1,4 @@
-"""The cache, and one request in flight for each: whoever asks the same waits for the answer that is on its way."""
+"""The cache, and one request in flight for each: the same request again waits for its answer."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class SingleFlight:
         def look() -> CachedAnswer | Claim:
             return self._cache.cached_or_claim(keys, step.call.key(), run.owner, longest, self.config.cache_ttl_days)
 
-        found = look()
-        other = found if isinstance(found, Claim) and found.owner != run.owner else None
+        state = look()
+        other = state if isinstance(state, Claim) and state.owner != run.owner else None
         until = run.clock.monotonic() + longest
-        while found == other and run.clock.monotonic() < until:
+        while state == other and run.clock.monotonic() < until:
             run.interrupts.sleep(next(waits))
-            found = look()
-        return found if isinstance(found, CachedAnswer) else None
+            state = look()
+        return state if isinstance(state, CachedAnswer) else None
 
     def _uses_cache(self, request: Request) -> bool:
         return request.cache == "use" and self.config.cache_enabled

@@ -1,7 +1,7 @@
 """What the router asks of a store: three protocols and their rows. sqlite/ is the embedded one.
 
-No method raises for a disk or a server that refuses: an answer is never lost for that. What went wrong is told by
-:meth:`Store.warnings`, and whoever depends on a figure that cannot be read is told so (:class:`Unavailable`).
+No method raises for a disk or a server that refuses: an answer is never lost for that. Warnings come from
+:meth:`Store.warnings`; a figure that cannot be read is :class:`Unavailable`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class AnswerCache(Protocol):
 class Limit:
     """A budget: its name in messages, the most in 1e-12 dollars, and the period (of the store's clock, UTC).
 
-    Where nobody knows what was spent of it, a ``strict`` one is Unavailable; any other one counts what is known.
+    Where it is unknown what was spent of it, a ``strict`` one is Unavailable; any other one counts what is known.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """What is spent of a budget is not known, neither now nor of old; why, in half a line."""
+    """What is spent of a budget is not known, nor what was last read of it; why, in half a line."""
 
     limit: Limit
     reason: str
@@ -129,7 +129,7 @@ class BudgetLedger(Protocol):
     ) -> Reservation | Refusal | Unavailable:
         """Promise money to a call, or say which budget has not enough left.
 
-        Of several, that one is returned for which waiting for the calls in flight would be in vain.
+        Of several, that one is returned for which waiting for the calls in flight cannot help.
 
         Args:
             pico: How much, in 1e-12 dollars.
@@ -169,7 +169,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which rows of the log are meant; None is no condition. Times are aware and half-open: since <= t < until."""
+    """Which rows of the log are meant; None sets no condition. Times are aware and half-open: since <= t < until."""
 
     since: dt.datetime | None = None
     until: dt.datetime | None = None
@@ -197,8 +197,8 @@ class LogTable:
     def values(self, name: str) -> list[Any]:
         """Return one column's values, a row each."""
         if name in self.columns:
-            found: list[Any] = self.columns[name].tolist()
-            return found
+            values: list[Any] = self.columns[name].tolist()
+            return values
         places, values = self.categories[name]
         return [None if place < 0 else values[place] for place in places.tolist()]
 
@@ -262,7 +262,7 @@ class Totals:
     answer, one a request; ``priced`` those of requests whose every attempt has a known cost; ``band`` counts the steps
     that the input tokens exceed. ``rows`` counts the rows, ``sent`` the calls among them (a candidate that was cooling
     down has a row, but nothing was sent), ``unpriced`` the rows without a known cost, ``unsaved`` the cached answers of
-    which nobody knows what they saved. Costs in 1e-12 dollars, ``latency`` in seconds.
+    which it is unknown what they saved. Costs in 1e-12 dollars, ``latency`` in seconds.
 
     ``requests`` is about the requests of which one of these rows is the head: the one that answered or, where none did,
     the last one.
@@ -356,23 +356,23 @@ class LogWriter(Protocol):
 class LogReader(Protocol):
     """Reads the log. Every method raises StoreError for a database of a newer version; a damaged row costs itself."""
 
-    def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
+    def log(self, log_filter: LogFilter, *, content: bool = True) -> LogTable:
         """Return the log, oldest first; without ``content`` no prompts and answers."""
         ...
 
-    def parts(self, wanted: LogFilter, *, content: bool = True) -> Iterator[LogTable]:
+    def parts(self, log_filter: LogFilter, *, content: bool = True) -> Iterator[LogTable]:
         """Yield the same in parts of some thousand rows."""
         ...
 
-    def page(self, wanted: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
+    def page(self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
         """Return so many rows, newest first: those before a row, and after so many that are skipped."""
         ...
 
-    def totals(self, wanted: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+    def totals(self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
         """Return exact sums over the log's rows.
 
         Args:
-            wanted: Which rows.
+            log_filter: Which rows.
             bucket: The microseconds that a bucket of time spans, or somewhat more where the log is large; None is one
                 bucket for all.
             steps: The input tokens above which the bands begin, ascending.
@@ -421,7 +421,7 @@ class Store(AnswerCache, BudgetLedger, RequestLog, Protocol):
         ...
 
     def warnings(self) -> list[str]:
-        """Return what went wrong since the last call, in one line each; each fault is told once."""
+        """Return what went wrong since the last call, in one line each; each fault is reported once."""
         ...
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ def new_owner() -> str:
 def lapsed(owner: str, expires: int, lapses: float, *, now: int, monotonic: float) -> bool:
     """Tell whether what an owner holds is void: its time is over, or its process is dead.
 
-    On this machine its monotonic clock tells, which nobody can set; of another one only the expiry by the clocks.
+    On this machine its monotonic clock decides, which cannot be set; of another one only the expiry by the clocks.
 
     Args:
         owner: Who holds it.

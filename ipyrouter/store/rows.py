@@ -27,7 +27,7 @@ MOST_DOLLARS = Decimal(MOST_PICO) / 10**12
 MOST_SECONDS = 10.0**6
 EARLIEST, LATEST = 0, 32_503_680_000_000_000  # microseconds: 1970 to 3000
 ANSWERED = ("ok", "weak", "refused", "cached")
-"""The statuses of an attempt that gave its request an answer, if no later attempt did and nobody stopped it."""
+"""The statuses of an attempt that gave its request an answer, if no later attempt did and it was not stopped."""
 COOLING_DOWN = "cooling_down"
 """The error_kind of a row that stands for no call: every candidate was cooling down, or a budget forbade it."""
 
@@ -81,7 +81,7 @@ class Column:
         return f"{self.name} {self.kind.sql} NOT NULL{' DEFAULT 0' if self.later else ''}"
 
 
-# --- values at the door: whatever was said, what is stored can be summed and read ---
+# --- values at the door: whatever comes in, what is stored can be summed and read ---
 
 
 def count(value: Any) -> int:
@@ -90,7 +90,7 @@ def count(value: Any) -> int:
 
 
 def pico(amount: Decimal | None) -> int | None:
-    """Return dollars in whole 1e-12 dollars within their bounds; None for what is no amount."""
+    """Return dollars in whole 1e-12 dollars within their bounds; None for what is not an amount."""
     if amount is None or not amount.is_finite() or amount < 0:
         return None
     return to_pico(amount) if amount < MOST_DOLLARS else MOST_PICO
@@ -349,15 +349,15 @@ DTYPES = {
 
 # --- what a saved notebook keeps of an attempt ---
 
-_SAVED = tuple(column for column in ATTEMPTS if column.notebook is not None)
+_NOTEBOOK_COLUMNS = tuple(column for column in ATTEMPTS if column.notebook is not None)
 _LONGEST_NAME = 300  # bytes
 
 
 def to_notebook(attempt: Attempt) -> dict[str, Any]:
     """Return the attempt's columns that a notebook keeps: no text, dollars as a decimal string."""
     saved = {}
-    for column in _SAVED:
-        assert column.attempt is not None  # noqa: S101  _SAVED is part of ATTEMPTS
+    for column in _NOTEBOOK_COLUMNS:
+        assert column.attempt is not None  # noqa: S101  _NOTEBOOK_COLUMNS is part of ATTEMPTS
         value = column.attempt(_Attempt(attempt))
         if column.kind is Kind.PICO and value is not None:
             value = format(value.normalize(), "f")
@@ -373,10 +373,10 @@ def from_notebook(saved: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError, TypeError, ArithmeticError, LookupError: for what cannot be.
     """
-    return {column.name: _checked(column, saved[str(column.notebook)]) for column in _SAVED}
+    return {column.name: _check(column, saved[str(column.notebook)]) for column in _NOTEBOOK_COLUMNS}
 
 
-def _checked(column: Column, value: Any) -> Any:
+def _check(column: Column, value: Any) -> Any:
     if value is None and column.null:
         return None
     if column.kind is Kind.FLAG:

@@ -31,7 +31,7 @@ _SECRET_WORDS = _words(
     " bearer jwt"
 )
 _LAST_WORDS = frozenset({"token", "auth"})
-_OWNED = {  # a last word that is a secret only after one of these
+_OWNERS = {  # a last word that is a secret only after one of these
     "key": _words(
         "api access private secret auth account client encryption decryption signing master ssh service session app"
         " application admin server license bot webhook openai anthropic aws azure gcp google github gitlab groq"
@@ -40,7 +40,7 @@ _OWNED = {  # a last word that is a secret only after one of these
     "tokens": _words("access api auth bearer refresh secret"),
     "pass": _words("db database user smtp mail ftp login admin root"),
 }
-_OWNED["keys"] = _OWNED["key"]
+_OWNERS["keys"] = _OWNERS["key"]
 _NO_TOKEN = _words(
     "eos bos pad unk sep cls mask special next prev previous max min num n per first last every each start end stop"
     " input output prompt completion word sub"
@@ -65,7 +65,7 @@ _LOOKS = re.compile(
     re.DOTALL,
 )
 # password = "…", 'api_key': '…': the name says what it is; key="…" may be anything, unless it looks like a key.
-_NAMED = re.compile(
+_ASSIGNMENT = re.compile(
     r"""((?:api|access|private|secret|auth|account|client)[_-]?(?:key|token|secret)|passw(?:or)?d|passphrase)"""
     r"""(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[^"'\n]{4,}\3""",
     re.IGNORECASE,
@@ -169,7 +169,7 @@ def scrub(text: str) -> str:
 def content(text: str) -> str:
     """Return what is sent along without what looks like a key, and without quoted values whose name says it is one."""
     text = scrub(text)
-    for pattern in (_NAMED, _LIKELY):
+    for pattern in (_ASSIGNMENT, _LIKELY):
         text = pattern.sub(r"\1\2\3[removed]\3", text)
     return text
 
@@ -191,8 +191,8 @@ def secret_name(name: object) -> bool:
     if not words or words[0] in _FLAGS or words[-1] in _ABOUT:
         return False
     *_, before, last = ["", *words]
-    if last in _OWNED:
-        return before in _OWNED[last]
+    if last in _OWNERS:
+        return before in _OWNERS[last]
     if last == "token" and before in _NO_TOKEN:
         return False
     return last in _LAST_WORDS or not _SECRET_WORDS.isdisjoint(words) or _compound(words)
@@ -201,7 +201,7 @@ def secret_name(name: object) -> bool:
 def _compound(words: list[str]) -> bool:
     """Tell whether api_key and the like stand anywhere in a name: api_key_2, old_private_key_pem."""
     pairs = itertools.pairwise(words)
-    return any(second in ("key", "token") and first in _OWNED["key"] for first, second in pairs)
+    return any(second in ("key", "token") and first in _OWNERS["key"] for first, second in pairs)
 
 
 def like_secret(text: str) -> bool:
@@ -226,7 +226,7 @@ def excerpt(value: object) -> str:
 
 
 def message(text: str) -> str:
-    """Return another library's words without what could be a key, wherever it stands in them."""
+    """Return another library's words without what could be a key."""
     return re.sub(r"[^\s'\"]{8,}", lambda word: "[hidden]" if like_secret(word[0]) else word[0], scrub(text))
 
 
@@ -239,7 +239,7 @@ def name(word: str) -> str:
 
 
 class Address(str):
-    """An address that is itself for whoever opens it, but shows no password and no key when it is printed or pickled.
+    """An address for the code that opens it, which shows no password and no key when it is printed or pickled.
 
     ``str()``, ``repr()`` and f-strings give what may be shown; concatenation and URL parsers see the real characters.
     """

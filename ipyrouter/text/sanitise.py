@@ -2,7 +2,7 @@ r"""An answer is text from a stranger: here it becomes Markdown that can neither
 
 Front ends read Markdown differently (JupyterLab and nbconvert take formulas out before they look for code, bare
 addresses swallow backticks, a tag that stands alone makes backticks mean nothing), and most of them let HTML through.
-So nothing is searched for and cut out. The answer is parsed, and what is known is written anew, so that it depends on
+So nothing is searched for and cut out. The answer is parsed, and what is known is rewritten, so that it depends on
 no reader's rules:
 
 - Outside fences and formulas every character that could mean something is a character reference. Whatever a reader
@@ -72,10 +72,10 @@ _BREAKS = re.compile(r"^(?:\s|<br>)+|(?:\s|<br>)+$")
 _ALIGNED = {"None": "---", "text-align:left": ":---", "text-align:center": ":---:", "text-align:right": "---:"}
 _CLOSED = {"$$": "$$", "\\[": "\\]"}
 # JupyterLab's search for formulas does not know code from text here and would change it.
-_TAKEN_FOR_MATHS = re.compile(r"\\\\[()\[\]]|\\(?:begin|end)\{|@@\d+@@", re.IGNORECASE)
+_LIKE_MATHS = re.compile(r"\\\\[()\[\]]|\\(?:begin|end)\{|@@\d+@@", re.IGNORECASE)
 _LANGUAGE = re.compile(r"\s*([\w+#.-]+)")
 # Front ends do not show these as code, they draw them, and Mermaid fetches pictures while at it.
-_DRAWN = ("mermaid", "math", "geojson", "topojson", "stl", "plantuml", "vega")
+_DIAGRAMS = ("mermaid", "math", "geojson", "topojson", "stl", "plantuml", "vega")
 
 
 def plain(text: str) -> str:
@@ -92,7 +92,7 @@ def inert(text: str) -> str:
 
 
 def fence_for(text: str) -> str:
-    """Return the backticks of a fence around a text, more than stand in a row inside it."""
+    """Return the backticks of a fence around a string, more than stand in a row inside it."""
     return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
@@ -112,7 +112,7 @@ def code(text: str, language: str = "") -> str:
     """Return text as a code block, in which every character means itself."""
     lines = plain(text).rstrip("\n")
     language = _language(language)
-    if _TAKEN_FOR_MATHS.search(lines):
+    if _LIKE_MATHS.search(lines):
         marked = f' class="language-{language}"' if language else ""
         return f"<pre><code{marked}>{_references(lines).replace(chr(10), '&#10;')}</code></pre>"
     mark = fence_for(lines)
@@ -298,18 +298,18 @@ def _lines(node: _Node) -> list[str]:
         start = _STARTS_BLOCK.match(line)
         return [line if start is None else f"{line[: start.start(1)]}&#{ord(start[1])};{line[start.end() :]}"]
     if node.kind == "blockquote":
-        return [f"> {line}".rstrip() for line in _joined(node)]
+        return [f"> {line}".rstrip() for line in _join(node)]
     lines: list[str] = []
     for number, item in enumerate(node.children, _start(node)):
         mark = f"{number}{token.markup} " if node.kind == "ordered_list" else f"{token.markup} "
         if lines and not item.children[0].token.hidden:
             lines.append("")
-        first, *rest = _joined(item)
+        first, *rest = _join(item)
         lines += [f"{mark}{first}", *(f"{' ' * len(mark)}{line}".rstrip() for line in rest)]
     return lines
 
 
-def _joined(node: _Node) -> list[str]:
+def _join(node: _Node) -> list[str]:
     lines: list[str] = []
     for before, child in zip([None, *node.children], node.children, strict=False):
         if before is not None and not before.token.hidden:
@@ -353,13 +353,13 @@ def _inline(node: _Node, *, as_html: bool = False) -> str:
             opened, before = outer.pop()
             if opened is not None:
                 inside, parts = "".join(parts), before
-                parts.append(_emphasised(opened, inside, parts, as_html))
+                parts.append(_emphasis(opened, inside, parts, as_html))
         else:
             parts.append(_piece(token, parts, as_html=as_html, linked=links > 0))
     return _BREAKS.sub("", "".join(parts))
 
 
-def _emphasised(opened: Token, inside: str, before: list[str], as_html: bool) -> str:
+def _emphasis(opened: Token, inside: str, before: list[str], as_html: bool) -> str:
     if opened.tag == "a":
         return _link(inside, str(opened.attrGet("href")), as_html)
     mark = _MARKS.get(opened.tag)
@@ -438,7 +438,7 @@ def _language(info: str) -> str:
     """Return the language that a fence names, "" for one that not all front ends show as code."""
     match = _LANGUAGE.match(info)
     language = match[1].lower() if match else ""
-    return language if language in _languages() and not language.startswith(_DRAWN) else ""
+    return language if language in _languages() and not language.startswith(_DIAGRAMS) else ""
 
 
 @functools.cache

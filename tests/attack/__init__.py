@@ -1,8 +1,8 @@
-"""Attacks on ipyrouter: bounded by default, IPYROUTER_ATTACK_ROUNDS times as long where that is set."""
+"""Attacks on ipyrouter: bounded by default, ATTACK_ROUNDS times as long where that is set."""
 
 import os
 
 
 def rounds(number: int) -> int:
     """Return how many rounds an attack lasts."""
-    return number * int(os.environ.get("IPYROUTER_ATTACK_ROUNDS", "1"))
+    return number * int(os.environ.get("ATTACK_ROUNDS", "1"))

@@ -47,11 +47,11 @@ def host(behave: Behave) -> Iterator[str]:
             thread.join(10)
 
 
-def dripping(first: bytes, drop: bytes, rest: bytes = b"", *, asked: bool = True) -> Behave:
+def dripping(first: bytes, drop: bytes, rest: bytes = b"", *, reads_request: bool = True) -> Behave:
     """Return a server that sends ``first``, then a ``drop`` every 0.1 s, and after ROUNDS of them the ``rest``."""
 
     def behave(connection: socket.socket, closing: threading.Event) -> None:
-        if asked:
+        if reads_request:
             connection.recv(65536)
         connection.sendall(first)
         for _ in range(ROUNDS):

@@ -239,8 +239,14 @@ def go_on(home: Path, server: FaultServer, chance: random.Random) -> None:
     try:
         fresh = f"What is new in {chance.random()}?"
         assert router.route(fresh).text == TEXT
+        aside = set(home.glob("*.corrupt-*"))
+
+        def went_aside() -> bool:
+            """Tell whether a step after that found the damage, so that the row went with the file."""
+            return set(home.glob("*.corrupt-*")) != aside
+
         router.route(chance.choice(PROMPTS))
-        assert router.route(fresh).cached or list(home.glob("*.corrupt-*"))  # a read may find what the write did not
+        assert router.route(fresh).cached or went_aside()
         for read in (
             router.log, lambda: router.log(content=False), lambda: router.report(span="all"), router.report,
             router.compare, lambda: figures.gather(router, figures.Sums(router.store, LogFilter()), "all"),
@@ -253,10 +259,10 @@ def go_on(home: Path, server: FaultServer, chance: random.Random) -> None:
                 read()
             except StoreError as error:
                 assert "newer ipyrouter" in str(error)  # noqa: PT017  the only reason there is
-        assert router.feedback("bad")
+        assert router.feedback("bad") or went_aside()
         try:
-            assert fresh in list(router.log()["prompt"])
-            assert router.forget(router.last) == 1
+            assert fresh in list(router.log()["prompt"]) or went_aside()
+            assert router.forget(router.last) == 1 or went_aside()
         except IPyRouterError as error:
             assert any(words in str(error) for words in GIVES_UP)  # noqa: PT017
         left = router.guard().left()["today"]

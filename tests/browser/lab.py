@@ -80,8 +80,8 @@ class Server:
 def lab_server(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
     """Start a server that has nothing but this folder and environment; its kernels inherit both."""
     root, runtime, settings = folder / "notebooks", folder / "runtime", folder / "settings"
-    for made in (root, runtime, settings / "@jupyterlab" / "apputils-extension"):
-        made.mkdir(parents=True)
+    for new in (root, runtime, settings / "@jupyterlab" / "apputils-extension"):
+        new.mkdir(parents=True)
     news = {"fetchNews": "false", "checkForUpdates": False}
     (settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings").write_text(json.dumps(news))
     folders = {
@@ -138,10 +138,10 @@ class Lab:
         self.dialogs: list[str] = []
         context = browser.new_context(viewport={"width": WIDE, "height": 900})
         context.set_default_timeout(TIMEOUT)
-        context.on("request", self._asked)
+        context.on("request", self._note_request)
         context.on("dialog", self._dialog)
         self.page = context.new_page()
-        self.page.on("websocket", self._asked)
+        self.page.on("websocket", self._note_request)
 
     def notebook(self) -> Notebook:
         """Open a new notebook in which the extension is loaded."""
@@ -189,7 +189,7 @@ class Lab:
     def _command(self, name: str, **arguments: str) -> None:
         self.page.evaluate("([name, arguments]) => jupyterapp.commands.execute(name, arguments)", [name, arguments])
 
-    def _asked(self, what: Request | WebSocket) -> None:
+    def _note_request(self, what: Request | WebSocket) -> None:
         parts = urlsplit(what.url)
         if parts.hostname != "127.0.0.1" and parts.scheme not in ("data", "blob"):
             self.fetched.append(what.url)

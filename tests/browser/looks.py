@@ -33,5 +33,5 @@ def contrast(element: Locator) -> float:
 def violations(cell: Cell) -> dict[str, list[str]]:
     """Return what axe finds in a cell's output: the elements by the rule that they violate."""
     cell.output.evaluate(AXE_SCRIPT)
-    found = cell.output.evaluate("element => axe.run(element, {resultTypes: ['violations']})")["violations"]
-    return {violation["id"]: [node["html"] for node in violation["nodes"]] for violation in found}
+    results = cell.output.evaluate("element => axe.run(element, {resultTypes: ['violations']})")["violations"]
+    return {violation["id"]: [node["html"] for node in violation["nodes"]] for violation in results}

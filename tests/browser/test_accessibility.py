@@ -17,5 +17,5 @@ def test_no_violation_of_our_own(lab: Lab, notebook: Notebook, theme: str) -> No
     error = notebook.run("1 / 0").wait()
     expected = violations(plain).keys() | violations(error).keys()
     for source in (RICH, "%%route -n\nHello?", "%%route -m o/status-401\nHello?"):
-        found = violations(notebook.run(source).wait())
-        assert found.keys() <= expected, found
+        faults = violations(notebook.run(source).wait())
+        assert faults.keys() <= expected, faults

@@ -48,10 +48,10 @@ def test_pages_and_export(lab: Lab, notebook: Notebook) -> None:
     expect(panel.output.get_by_role("cell", name="Question 0", exact=True)).to_be_visible()
     expect(panel.output.get_by_role("button", name="older")).to_be_disabled()
     panel.output.get_by_role("button", name="Export").click()
-    said = panel.output.get_by_role("status")
-    expect(said).to_have_text(re.compile("^Wrote 25 rows to "))
-    written = Path(said.inner_text().removeprefix("Wrote 25 rows to "))
-    assert list(pd.read_csv(written)["prompt"]) == [f"Question {n}" for n in range(25)]
+    status = panel.output.get_by_role("status")
+    expect(status).to_have_text(re.compile("^Wrote 25 rows to "))
+    path = Path(status.inner_text().removeprefix("Wrote 25 rows to "))
+    assert list(pd.read_csv(path)["prompt"]) == [f"Question {n}" for n in range(25)]
 
 
 LEFT = """cells => cells.map(cell => {
@@ -84,8 +84,8 @@ def test_the_panel_is_readable(lab: Lab, notebook: Notebook, theme: str, screens
     lab.page.screenshot(path=screenshots / f"panel {theme}.png")
     assert contrast(panel.output.locator(".ipyrouter-figures")) >= 4.5
     assert contrast(panel.output.locator(".ipyrouter-log")) >= 4.5
-    found = violations(panel)
-    assert found.keys() <= violations(notebook.cell(1)).keys(), found
+    faults = violations(panel)
+    assert faults.keys() <= violations(notebook.cell(1)).keys(), faults
     lab.width(NARROW)
     assert lab.page.evaluate("document.documentElement.scrollWidth") <= NARROW
     lab.page.screenshot(path=screenshots / f"panel {theme} narrow.png")

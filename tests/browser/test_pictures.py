@@ -26,7 +26,7 @@ ipyrouter.use_router(ipyrouter.Router({{
     "budget": {{"day": 5.0}},
 }}, home={home!r}))
 """
-ASKED = """
+QUESTIONS = """
 import time
 questions = ["What is a tuple?", "Rename x to y in this line", "Explain why my merge has more rows than either table",
              "Compare two ways to impute missing values", "What is a tuple?", "Count the rows of df",
@@ -43,16 +43,16 @@ def test_the_pictures_of_the_readme(
     lab.theme(LIGHT)
     lab.page.set_viewport_size({"width": 1000, "height": 1200})
     notebook.run(SETTING.format(url=server.url, home=str(tmp_path / "pictures"))).wait()
-    asked = notebook.run("%%route\nWhat is the answer to life, the universe and everything?").wait()
-    expect(asked.output).to_contain_text("Forty-two")
-    expect(asked.badge).to_contain_text("acme/small · $0.000")
+    answer = notebook.run("%%route\nWhat is the answer to life, the universe and everything?").wait()
+    expect(answer.output).to_contain_text("Forty-two")
+    expect(answer.badge).to_contain_text("acme/small · $0.000")
     again = notebook.run("%%route\nWhat is the answer to life, the universe and everything?").wait()
     expect(again.badge).to_contain_text("cached")
     dry = notebook.run(
         "%%route --dry-run\nDesign a feature store for three teams, with lineage and access rules."
     ).wait()
     expect(dry.output).to_contain_text("nothing was sent")
-    tops = [cell.element.bounding_box() for cell in (asked, again, dry)]
+    tops = [cell.element.bounding_box() for cell in (answer, again, dry)]
     assert all(tops)
     first, last = tops[0], tops[-1]
     assert first is not None
@@ -60,7 +60,7 @@ def test_the_pictures_of_the_readme(
     bottom = last["y"] + last["height"]
     clip = {"x": first["x"], "y": first["y"], "width": 900, "height": bottom - first["y"]}
     lab.page.screenshot(path=screenshots / "cell.png", clip=clip)
-    notebook.run(ASKED).wait()
+    notebook.run(QUESTIONS).wait()
     panel = notebook.run("%router panel").wait()
     expect(panel.output.locator(".ipyrouter-log")).to_be_visible()
     box = panel.output.bounding_box()
@@ -71,10 +71,10 @@ def test_the_pictures_of_the_readme(
 
 def test_readme_and_docs_show_them() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    shown = {
+    pictures = {
         (page.parent / name).resolve()
         for page in pages
         for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text("utf-8"))
     }
-    assert shown == {ROOT / "docs" / "cell.png", ROOT / "docs" / "panel.png"}
-    assert all(path.is_file() for path in shown)
+    assert pictures == {ROOT / "docs" / "cell.png", ROOT / "docs" / "panel.png"}
+    assert all(path.is_file() for path in pictures)

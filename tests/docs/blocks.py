@@ -28,18 +28,18 @@ class Block:
 
 def blocks_of(path: Path) -> list[Block]:
     """Return a page's blocks in their order; directives are none."""
-    found: list[Block] = []
+    blocks: list[Block] = []
     mark: dict[str, str] = {}
     for token in MarkdownIt().parse(path.read_text("utf-8")):
         if token.type == "html_block" and (match := _MARK.fullmatch(token.content)):
             mark = {match[1].replace(" ", "_"): match[2]}
         elif token.type == "fence" and not token.info.startswith("{"):
             assert token.map is not None
-            found.append(Block(token.info, token.content, token.map[0] + 1, **mark))
+            blocks.append(Block(token.info, token.content, token.map[0] + 1, **mark))
             mark = {}
         else:
             assert not mark, f"{path}: the mark {mark} stands before no block"
-    return found
+    return blocks
 
 
 def name_of(path: Path) -> str:

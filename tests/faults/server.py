@@ -210,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         if index == half and behaviour == "stream-held":
             self.server_owner.release.wait(HANG)
         if behaviour == "stream-drip":
-            self.server_owner.wait(0.25)
+            self.server_owner.wait(0.75)
         if index == 1 and behaviour == "stream-thinks":  # after the chunk that holds no text yet
             self.server_owner.wait(2.5)
 

@@ -31,18 +31,18 @@ NOBODY = "http://127.0.0.1:9"  # the port of "discard": nothing listens there
 @pytest.fixture
 def at() -> Iterator[Callable[..., Router]]:
     """Build a router with one model at an address."""
-    made: list[Router] = []
+    routers: list[Router] = []
 
     def build(base_url: str, sdk: str = "openai", stream: bool = True, **more: Any) -> Router:
         provider = {"sdk": sdk, "base_url": base_url, "stream": stream}
         deadlines = {"connect": 10, "first_byte": 20, "idle": 20, "total": 20}
         tiers = {"mid": {"chain": ["x/m"]}}
         router = Router({"providers": {"x": provider}, "tiers": tiers, "deadlines": deadlines, **more})
-        made.append(router)
+        routers.append(router)
         return router
 
     yield build
-    for router in made:
+    for router in routers:
         router.close()
 
 
@@ -103,17 +103,17 @@ def test_a_public_server_is_reached_through_the_proxy(
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_a_dead_proxy_is_named(at: Any, monkeypatch: pytest.MonkeyPatch, sdk: str, stream: bool, name: str) -> None:
     monkeypatch.setenv(name, "http://user:s3cret@127.0.0.1:9")
-    said = error_of(at("http://api.example.com/v1", sdk, stream))
-    assert f"no connection to the proxy http://127.0.0.1:9 ({name})" in said
-    assert "NO_PROXY" in said
-    assert "s3cret" not in said
+    message = error_of(at("http://api.example.com/v1", sdk, stream))
+    assert f"no connection to the proxy http://127.0.0.1:9 ({name})" in message
+    assert "NO_PROXY" in message
+    assert "s3cret" not in message
 
 
 def test_no_proxy_is_respected(at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", NOBODY)
     monkeypatch.setenv("NO_PROXY", "nowhere.invalid")
-    said = error_of(at("http://nowhere.invalid/v1"))
-    assert "the host name is not known: http://nowhere.invalid/v1/chat/completions" in said
+    message = error_of(at("http://nowhere.invalid/v1"))
+    assert "the host name is not known: http://nowhere.invalid/v1/chat/completions" in message
     assert proxy_of("http://nowhere.invalid/v1") is None
 
 
@@ -126,10 +126,10 @@ def test_a_proxy_that_cannot_be_used_is_named(
     at: Any, monkeypatch: pytest.MonkeyPatch, sdk: str, proxy: str, remedy: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
-    said = error_of(at("http://api.example.com/v1", sdk))
-    assert f"{proxy.split(':', maxsplit=1)[0]}://127.0.0.1:9 (HTTP_PROXY)" in said
-    assert remedy in said
-    assert "s3cret" not in said
+    message = error_of(at("http://api.example.com/v1", sdk))
+    assert f"{proxy.split(':', maxsplit=1)[0]}://127.0.0.1:9 (HTTP_PROXY)" in message
+    assert remedy in message
+    assert "s3cret" not in message
 
 
 @STREAMS
@@ -138,16 +138,16 @@ def test_a_proxy_that_wants_a_login_is_named(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", server.url)
     server.replies["m"] = Reply("<html><title>Who are you?</title></html>", 407)
-    said = error_of(at("http://api.example.com/v1", stream=stream))
-    assert f"407 the proxy {server.url} (HTTP_PROXY) wants a login: an HTML page (“Who are you?”)" in said
+    message = error_of(at("http://api.example.com/v1", stream=stream))
+    assert f"407 the proxy {server.url} (HTTP_PROXY) wants a login: an HTML page (“Who are you?”)" in message
 
 
 def test_a_proxy_that_does_not_connect_is_named(
     at: Any, server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", server.url)  # it knows no CONNECT
-    said = error_of(at("https://api.example.com/v1"))
-    assert f"the proxy {server.url} (HTTPS_PROXY) refuses: 501" in said
+    message = error_of(at("https://api.example.com/v1"))
+    assert f"the proxy {server.url} (HTTPS_PROXY) refuses: 501" in message
 
 
 # --- certificates ---
@@ -156,8 +156,8 @@ def test_a_proxy_that_does_not_connect_is_named(
 @BOTH
 def test_a_missing_certificate_file_is_named(at: Any, monkeypatch: pytest.MonkeyPatch, sdk: str) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
-    said = error_of(at("https://127.0.0.1:9/v1", sdk))
-    assert "SSL_CERT_FILE names /nowhere/ca.pem, which does not exist" in said
+    message = error_of(at("https://127.0.0.1:9/v1", sdk))
+    assert "SSL_CERT_FILE names /nowhere/ca.pem, which does not exist" in message
 
 
 def test_a_missing_certificate_file_hinders_no_plain_address(
@@ -196,9 +196,9 @@ def test_a_certificate_that_is_not_known(monkeypatch: pytest.MonkeyPatch, variab
 
 
 def test_tls_with_a_server_that_speaks_none(at: Any, server: FaultServer) -> None:
-    said = error_of(at(server.url.replace("http:", "https:") + "/v1"))
-    assert f"TLS failed at {server.url.replace('http:', 'https:')}/v1/chat/completions" in said
-    assert "does the address begin with http://?" in said
+    message = error_of(at(server.url.replace("http:", "https:") + "/v1"))
+    assert f"TLS failed at {server.url.replace('http:', 'https:')}/v1/chat/completions" in message
+    assert "does the address begin with http://?" in message
 
 
 def test_an_unreadable_certificate_file_is_named(at: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -237,18 +237,18 @@ def test_a_404_without_a_word_on_the_model_is_the_address_s(
     at: Any, server: FaultServer, requests: list[Any], body: Any, sdk: str, path: str, path_asked: str, words: str
 ) -> None:
     server.replies["m"] = Reply(body, 404)
-    said = error_of(at(f"{server.url}{path}", sdk))
+    message = error_of(at(f"{server.url}{path}", sdk))
     assert requests[0][0] == path_asked
-    assert f" at {server.url}{path_asked}" in said
-    assert words.format(url=server.url) in said
-    assert "model's name" not in said
+    assert f" at {server.url}{path_asked}" in message
+    assert words.format(url=server.url) in message
+    assert "model's name" not in message
 
 
 def test_a_404_on_the_model_is_the_model_s(at: Any, server: FaultServer, requests: list[Any]) -> None:
     server.replies["m"] = Reply({"error": {"message": "model 'm' not found"}}, 404)
-    said = error_of(at(f"{server.url}/v1"))
-    assert "is the model's name right?" in said
-    assert "base_url" not in said
+    message = error_of(at(f"{server.url}/v1"))
+    assert "is the model's name right?" in message
+    assert "base_url" not in message
 
 
 def test_an_address_that_the_environment_sets_is_named(
@@ -266,9 +266,9 @@ def test_an_address_that_the_environment_sets_is_named(
 @STREAMS
 def test_lm_studio_says_it_under_200(at: Any, server: FaultServer, requests: list[Any], sdk: str, stream: bool) -> None:
     server.replies["m"] = Reply({"error": "Unexpected endpoint or method. (POST /chat/completions)"})
-    said = error_of(at(server.url, sdk, stream))
-    assert "Unexpected endpoint or method" in said
-    assert "base_url" in said
+    message = error_of(at(server.url, sdk, stream))
+    assert "Unexpected endpoint or method" in message
+    assert "base_url" in message
 
 
 @BOTH
@@ -278,8 +278,8 @@ def test_a_page_in_the_place_of_an_answer(
 ) -> None:
     page = "<!doctype html><html><head><title>Log in to the proxy</title></head></html>"
     server.replies["m"] = Reply(page, headers={"Content-Type": "text/html"})
-    said = error_of(at(f"{server.url}/v1", sdk, stream))
-    assert f"an HTML page (“Log in to the proxy”) instead of an answer from {server.url}/v1/" in said
+    message = error_of(at(f"{server.url}/v1", sdk, stream))
+    assert f"an HTML page (“Log in to the proxy”) instead of an answer from {server.url}/v1/" in message
 
 
 @BOTH
@@ -294,9 +294,9 @@ def test_plain_text_in_the_place_of_an_answer(
 
 
 def test_no_address_is_shown_with_what_is_secret_in_it(at: Any) -> None:
-    said = error_of(at("http://user:s3cret@127.0.0.1:9/v1?key=s3cret"))
-    assert "no connection to http://127.0.0.1:9/v1" in said
-    assert "s3cret" not in said
+    message = error_of(at("http://user:s3cret@127.0.0.1:9/v1?key=s3cret"))
+    assert "no connection to http://127.0.0.1:9/v1" in message
+    assert "s3cret" not in message
     assert plain_address("https://u:p@host:1/a?b=c#d") == "https://host:1/a"
 
 
@@ -353,11 +353,11 @@ def test_the_connection_s_deadline_is_named(at: Any) -> None:
             waiting[-1].setblocking(False)
             waiting[-1].connect_ex(listener.getsockname())
         port = listener.getsockname()[1]
-        said = error_of(at(f"http://127.0.0.1:{port}/v1", deadlines={"connect": 0.2, "first_byte": 20, "total": 20}))
+        message = error_of(at(f"http://127.0.0.1:{port}/v1", deadlines={"connect": 0.2, "first_byte": 20, "total": 20}))
         for one in waiting:
             one.close()
-    assert f"no connection to http://127.0.0.1:{port}/v1/chat/completions within 0.2 s" in said
-    assert "raise deadlines.connect (now 0.2 s)" in said
+    assert f"no connection to http://127.0.0.1:{port}/v1/chat/completions within 0.2 s" in message
+    assert "raise deadlines.connect (now 0.2 s)" in message
 
 
 def test_a_model_may_think_in_silence_after_the_first_byte(make_router: MakeRouter, server: FaultServer) -> None:

@@ -118,13 +118,13 @@ def everything(router: Router, error: BaseException | None, home: Path) -> Itera
 
 def locals_of(error: BaseException) -> Iterator[str]:
     """Yield what the frames of an error and of all its causes hold: verbose tracebacks and reports show it."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
         link = waiting.pop()
-        if link is None or id(link) in seen:
+        if link is None or id(link) in visited:
             continue
-        seen.add(id(link))
+        visited.add(id(link))
         waiting += [link.__cause__, link.__context__]
         for frame, _ in traceback.walk_tb(link.__traceback__):
             if "ipyrouter" in frame.f_code.co_filename and "tests" not in frame.f_code.co_filename:
@@ -213,7 +213,7 @@ def test_a_key_that_cannot_be_a_header_is_refused_by_its_variable(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("CANARY_LOGIN", key)
     router = Router(settings(server, sdk, "ok", stream=True))
-    with pytest.raises(RouteError, match="the value of CANARY_LOGIN is no key") as caught:
+    with pytest.raises(RouteError, match="the value of CANARY_LOGIN is not a key") as caught:
         router.route("Explain closures")
     assert "\n" not in str(caught.value)
     assert not requests
@@ -224,7 +224,7 @@ def test_a_key_that_cannot_be_a_header_is_refused_by_its_variable(
     )
     assert cli.main(["doctor"]) == 1
     out = capsys.readouterr().out
-    assert "LOOK  provider c: the value of CANARY_LOGIN is no key" in out
+    assert "WARN  provider c: the value of CANARY_LOGIN is not a key" in out
     clean(out)
 
 
@@ -389,7 +389,7 @@ def test_a_saved_notebook_and_stderr_hold_no_key(
     assert "Wrong: …" in saved  # the cell did fail, and its error stands in the notebook
     clean(saved)
     clean("".join(capfd.readouterr()))
-    shown = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(control)])
-    NotebookClient(shown, timeout=120, kernel_name="python3").execute()
+    control_notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(control)])
+    NotebookClient(control_notebook, timeout=120, kernel_name="python3").execute()
     with pytest.raises(AssertionError):  # this test would notice
-        clean(nbformat.writes(shown))
+        clean(nbformat.writes(control_notebook))

@@ -23,11 +23,10 @@ def ask(make_router: MakeRouter, server: FaultServer, requests: list[Any]) -> Ca
 
     def answer(body: Any, then: tuple[str, ...] = (), status: int = 200, **options: Any) -> Any:
         server.replies["first"] = body if isinstance(body, Reply) else Reply(body, status)
-        asked = {
-            name: options.pop(name) for name in ("system", "temperature", "history", "on_delta") if name in options
-        }
+        of_call = ("system", "temperature", "history", "on_delta")
+        call = {name: options.pop(name) for name in of_call if name in options}
         router = make_router(mid=["g/first", *then], **options)
-        return router.route("Explain closures", escalate=False, **asked)
+        return router.route("Explain closures", escalate=False, **call)
 
     return answer
 
@@ -117,8 +116,14 @@ def test_thoughts_are_no_part_of_the_answer(ask: Any, stream: bool) -> None:
 )  # fmt: skip
 def test_usage(ask: Any, usage: Any, expected: tuple[Any, ...], stream: bool) -> None:
     chunks = gemini(TEXT, usage=usage)
-    told = ask(sse(*chunks, done=False) if stream else chunks[0], stream=stream).usage
-    counts = (told.input_tokens, told.output_tokens, told.cached_input_tokens, told.reasoning_tokens, told.estimated)
+    result = ask(sse(*chunks, done=False) if stream else chunks[0], stream=stream).usage
+    counts = (
+        result.input_tokens,
+        result.output_tokens,
+        result.cached_input_tokens,
+        result.reasoning_tokens,
+        result.estimated,
+    )
     assert counts == expected
 
 

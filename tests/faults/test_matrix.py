@@ -61,7 +61,7 @@ BOTH = [("o", "a"), ("a", "o"), ("g", "o")]
 # Short where a deadline is what is tested, and yet long enough for the second candidate on a busy machine.
 SOON: dict[str, dict[str, float]] = {
     **{name: {"first_byte": 2, "idle": 2, "total": 4} for name in ("hang", "stream-stall", "stream-silent")},
-    "stream-drip": {"first_byte": 20, "idle": 20, "total": 1.5},
+    "stream-drip": {"first_byte": 20, "idle": 20, "total": 3},
 }
 
 
@@ -155,7 +155,7 @@ def test_missing_usage_is_estimated_and_marked(make_router: MakeRouter, provider
 @pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("http://127.0.0.1:1/v1", "no connection"),
         ("http://nowhere.invalid/v1", "host name is not known"),
@@ -164,7 +164,7 @@ def test_missing_usage_is_estimated_and_marked(make_router: MakeRouter, provider
     ids=["refused", "dns", "tls"],
 )
 def test_no_connection(
-    make_router: MakeRouter, server: FaultServer, sdk: str, stream: bool, url: str, said: str
+    make_router: MakeRouter, server: FaultServer, sdk: str, stream: bool, url: str, message: str
 ) -> None:
     address = url.format(port=server.url.rsplit(":", 1)[1])
     router = make_router(mid=["o/ok"], stream=stream)
@@ -177,7 +177,7 @@ def test_no_connection(
     assert answer.text == TEXT
     log = router.log()
     assert log["error_kind"][0] == "connect"
-    assert said in log["error"][0]
+    assert message in log["error"][0]
     assert log["cost_pico"][0] == 0
     router.close()
 

@@ -37,9 +37,9 @@ def record(name: str) -> Record:
 
 def prompts(home: Path) -> list[str]:
     store = SQLiteStore(home)
-    found = store.log(LogFilter()).values("prompt")
+    rows = store.log(LogFilter()).values("prompt")
     store.close()
-    return found
+    return rows
 
 
 WRITER = """
@@ -67,9 +67,9 @@ def writer(home: Path, name: str, count: int, **options: Any) -> subprocess.Pope
 
 def test_two_kernels_of_a_thousand_rows_each(home: Path) -> None:
     both = [writer(home, name, 1000) for name in ("one", "two")]
-    said = [process.communicate(timeout=120)[0].split() for process in both]
+    outputs = [process.communicate(timeout=120)[0].split() for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(prompts(home)) == sorted(said[0] + said[1])
+    assert sorted(prompts(home)) == sorted(outputs[0] + outputs[1])
     assert len(set(prompts(home))) == 2000
 
 

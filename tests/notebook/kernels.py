@@ -35,7 +35,7 @@ class Reply:
     @property
     def text(self) -> str:
         """All that a client without Markdown shows, updates applied."""
-        return "\n".join([self.out, *(shown["data"].get("text/plain", "") for shown in self.displays + self.results)])
+        return "\n".join([self.out, *(output["data"].get("text/plain", "") for output in self.displays + self.results)])
 
 
 class Kernel:
@@ -95,8 +95,8 @@ def _take(reply: Reply, kind: str, content: dict[str, Any]) -> None:
     elif kind == "display_data":
         reply.displays.append(content)
     elif kind == "update_display_data":
-        shown = content["transient"]["display_id"]
-        places = [i for i, old in enumerate(reply.displays) if old["transient"].get("display_id") == shown]
+        display_id = content["transient"]["display_id"]
+        places = [i for i, old in enumerate(reply.displays) if old["transient"].get("display_id") == display_id]
         reply.updates += bool(places)
         for place in places:
             reply.displays[place] = content

@@ -12,7 +12,7 @@ from tests.faults.server import TEXT
 from tests.notebook.conftest import Shell
 
 
-def said(request: Any) -> list[str]:
+def messages_of(request: Any) -> list[str]:
     return [message["content"] for message in request[2]["messages"]]
 
 
@@ -23,7 +23,7 @@ def test_continue_sends_the_turns_before(shell: Shell, requests: list[Any]) -> N
     shell.run("%%route -q\nWho was Euler?")
     shell.run("%%route -q -c\nWhere did he live?")
     first = ["Who was Gauss?", TEXT, "Where did he live?"]
-    assert [said(request) for request in requests] == [
+    assert [messages_of(request) for request in requests] == [
         first[:1],
         first,
         [*first, TEXT, "And when?"],
@@ -37,13 +37,13 @@ def test_named_chats_live_side_by_side(shell: Shell, requests: list[Any]) -> Non
     shell.run("%%route -q --chat b\nTwo")
     shell.run("%%route -q --chat a\nThree")
     shell.run("%%route -q -c\nFour")
-    assert said(requests[2]) == ["One", TEXT, "Three"]
-    assert said(requests[3]) == ["One", TEXT, "Three", TEXT, "Four"]
+    assert messages_of(requests[2]) == ["One", TEXT, "Three"]
+    assert messages_of(requests[3]) == ["One", TEXT, "Three", TEXT, "Four"]
     assert "Forgot 3 turns of the chat a." in shell.run("%router reset a").out
     shell.run("%%route -q --chat a\nFive")
-    assert said(requests[4]) == ["Five"]
+    assert messages_of(requests[4]) == ["Five"]
     shell.run("%%route -q --chat b\nSix")
-    assert said(requests[5]) == ["Two", TEXT, "Six"]
+    assert messages_of(requests[5]) == ["Two", TEXT, "Six"]
 
 
 def test_nothing_to_continue(shell: Shell, requests: list[Any]) -> None:
@@ -59,7 +59,7 @@ def test_a_turn_that_failed_is_no_part_of_the_chat(shell: Shell, requests: list[
     shell.run("%%route -q --chat a\nOne")
     assert shell.run("%%route -q --chat a -m o/status-500\nTwo").error is not None
     shell.run("%%route -q --chat a\nThree")
-    assert said(requests[-1]) == ["One", TEXT, "Three"]
+    assert messages_of(requests[-1]) == ["One", TEXT, "Three"]
 
 
 def test_the_dry_run_tells_the_history(shell: Shell, requests: list[Any]) -> None:
@@ -88,7 +88,7 @@ def test_one_cell_may_hold_several_turns(shell: Shell, requests: list[Any]) -> N
     for _ in range(2):  # run again, it asks the same again
         requests.clear()
         shell.ip.run_cell(cell.replace("-q", "-q --no-cache"), cell_id="c1")
-        assert [said(request) for request in requests] == [
+        assert [messages_of(request) for request in requests] == [
             ["One"],
             ["One", TEXT, "Two"],
             ["One", TEXT, "Two", TEXT, "Three"],

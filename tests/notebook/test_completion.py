@@ -14,8 +14,8 @@ from tests.notebook.conftest import Shell
 def complete(shell: Shell, text: str) -> list[str]:
     """Return what the text becomes, whole, in order."""
     with provisionalcompleter():
-        found = shell.ip.Completer.completions(text, len(text))
-        return [text[: one.start] + one.text + text[one.end :] for one in found]
+        matches = shell.ip.Completer.completions(text, len(text))
+        return [text[: one.start] + one.text + text[one.end :] for one in matches]
 
 
 @pytest.mark.parametrize(

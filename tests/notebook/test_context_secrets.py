@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 import ipyrouter
-from ipyrouter.notebook.prompt import attachments as context
+from ipyrouter.notebook.prompt import attachments
 from ipyrouter.router import Router
 
 SECRET = "A1b2hunter22"
@@ -45,7 +45,7 @@ TWO_LEVELS = pd.MultiIndex.from_tuples([("login", "user"), ("login", "password")
 
 
 def described(value: Any) -> str:
-    return str(context.variables("v", {"v": value})[0])
+    return str(attachments.variables("v", {"v": value})[0])
 
 
 def one(rows: dict[str, list[Any]]) -> dict[str, Any]:

@@ -21,11 +21,11 @@ def test_a_notebook_updates_one_display(home: Path, server: FaultServer) -> None
     mid_chain(home, server, '["o/ok"]')
     with kernel() as running:
         running.run("%load_ext ipyrouter")
-        asked = running.run("%%route --no-cache\nExplain closures")
-        assert len(asked.displays) == 1
-        assert asked.updates >= 1
-        assert asked.out == ""
-        assert TEXT in asked.markdown
+        reply = running.run("%%route --no-cache\nExplain closures")
+        assert len(reply.displays) == 1
+        assert reply.updates >= 1
+        assert reply.out == ""
+        assert TEXT in reply.markdown
 
 
 def test_a_console_is_sent_no_update(home: Path, server: FaultServer) -> None:
@@ -33,13 +33,13 @@ def test_a_console_is_sent_no_update(home: Path, server: FaultServer) -> None:
     mid_chain(home, server, '["o/ok"]')
     with kernel() as running:
         running.run("%load_ext ipyrouter", cell=None)
-        asked = running.run("%%route\nExplain closures", cell=None)
-        assert (asked.status, asked.updates, asked.others, asked.results) == ("ok", 0, [], [])
-        assert _settled(asked.out) == TEXT + "\n"
-        (shown,) = asked.displays
-        assert re.fullmatch(r"\[mid\] o/ok · .* tokens · .*", shown["data"]["text/plain"])
-        assert TEXT in shown["data"]["text/markdown"]  # for one that shows Markdown
-        assert shown["metadata"]["ipyrouter"]["model"] == "ok"
+        reply = running.run("%%route\nExplain closures", cell=None)
+        assert (reply.status, reply.updates, reply.others, reply.results) == ("ok", 0, [], [])
+        assert _screen(reply.out) == TEXT + "\n"
+        (output,) = reply.displays
+        assert re.fullmatch(r"\[mid\] o/ok · .* tokens · .*", output["data"]["text/plain"])
+        assert TEXT in output["data"]["text/markdown"]  # for one that shows Markdown
+        assert output["metadata"]["ipyrouter"]["model"] == "ok"
 
         cached = running.run("%%route\nExplain closures", cell=None)  # nothing to stream
         assert cached.text.count(TEXT) == 1
@@ -56,9 +56,9 @@ def test_a_console_is_sent_no_update(home: Path, server: FaultServer) -> None:
         assert panel.displays == []
         assert "calls: " in panel.out
         failed = running.run("%%route -m o/status-401\nHello?", cell=None)
-        assert (failed.displays, _settled(failed.out)) == ([], "")
+        assert (failed.displays, _screen(failed.out)) == ([], "")
         assert "RouteError" in failed.error
-        for text in (asked.text, cached.text, data.text, failed.text):
+        for text in (reply.text, cached.text, data.text, failed.text):
             assert "routing …" not in text
 
 
@@ -71,7 +71,7 @@ def test_a_console_streams(home: Path, server: FaultServer) -> None:
         half = running.collect(message, until=TEXT[:12])
         assert TEXT not in half.out
         server.release.set()
-        assert _settled(running.collect(message).out) == TEXT + "\n"
+        assert _screen(running.collect(message).out) == TEXT + "\n"
 
 
 def test_who_runs_notebooks_gets_the_answer_at_once(home: Path, server: FaultServer) -> None:
@@ -80,10 +80,10 @@ def test_who_runs_notebooks_gets_the_answer_at_once(home: Path, server: FaultSer
     with kernel() as running:
         running.run("%load_ext ipyrouter")
         for cell in ("", None):
-            asked = running.collect(running.send("%%route --no-cache\nExplain closures", cell=cell, stdin=False))
-            assert (len(asked.displays), asked.updates, asked.out) == (1, 0, "")
-            assert TEXT in asked.markdown
-            assert asked.displays[0]["metadata"]["ipyrouter"]["model"] == "ok"
+            reply = running.collect(running.send("%%route --no-cache\nExplain closures", cell=cell, stdin=False))
+            assert (len(reply.displays), reply.updates, reply.out) == (1, 0, "")
+            assert TEXT in reply.markdown
+            assert reply.displays[0]["metadata"]["ipyrouter"]["model"] == "ok"
         failed = running.collect(running.send("%%route -m o/stream-reset\nHello?", stdin=False))
         assert "failed" in failed.markdown
         assert TEXT[:12] in failed.markdown
@@ -126,7 +126,7 @@ def test_while_waiting_the_model_and_the_seconds_are_shown(home: Path, server: F
         stopped = running.collect(message)
         assert stopped.status == "error"
         assert "stopped" in stopped.text
-        assert "waiting" not in (stopped.markdown if cell == "" else _settled(stopped.out))
+        assert "waiting" not in (stopped.markdown if cell == "" else _screen(stopped.out))
         assert running.run("import threading, time\nprint([t.name for t in threading.enumerate()])").out.count(
             "ipyrouter-waiting"
         ) == 0  # fmt: skip
@@ -145,14 +145,14 @@ def test_no_wait_is_shown_after_the_first_text(home: Path, server: FaultServer) 
         assert TEXT in done.markdown
 
 
-def _settled(out: str) -> str:
+def _screen(out: str) -> str:
     """Return what a terminal shows in the end of text with carriage returns."""
     lines = []
     for line in out.split("\n"):
-        shown = ""
+        screen = ""
         for part in line.split("\r"):
-            shown = part + shown[len(part) :]
-        lines.append(shown.rstrip())
+            screen = part + screen[len(part) :]
+        lines.append(screen.rstrip())
     return "\n".join(lines)
 
 

@@ -156,13 +156,13 @@ def test_a_function_gets_what_its_magic_gives(shell: Shell, requests: list[Any])
 
 
 def test_out_cannot_set_a_functions_variable(shell: Shell, requests: list[Any]) -> None:
-    ran = shell.run("def ask():\n    found = None\n    %route -q -o found hello\n    return found\nask()")
+    ran = shell.run("def ask():\n    result = None\n    %route -q -o result hello\n    return result\nask()")
     assert str(ran.error) == (
-        "-o found: this is a variable of the function ask, which a magic cannot set. Write found = %route …"
+        "-o result: this is a variable of the function ask, which a magic cannot set. Write result = %route …"
     )
     assert requests == []
-    assert shell.run("def ask():\n    %route -q -o found hello\nask()").error is None
-    assert shell.ip.user_ns["found"].text
+    assert shell.run("def ask():\n    %route -q -o result hello\nask()").error is None
+    assert shell.ip.user_ns["result"].text
 
 
 def test_scopes_in_a_kernel(home: Any, server: Any, requests: list[Any]) -> None:
@@ -234,9 +234,9 @@ def test_loading_and_asking_in_one_cell(home: Any, server: Any, prompt: str) -> 
         assert "UsageError: %%route must be the first line of its cell" in below.error
         assert len(below.error.splitlines()) == 1
         running.run("%unload_ext ipyrouter")
-        asked = running.run("%load_ext ipyrouter\n%route What is a list?")
-        assert asked.error.startswith("UsageError: A %route question stands in the cell that loads ipyrouter")
-        assert len(asked.error.splitlines()) == 1
+        reply = running.run("%load_ext ipyrouter\n%route What is a list?")
+        assert reply.error.startswith("UsageError: A %route question stands in the cell that loads ipyrouter")
+        assert len(reply.error.splitlines()) == 1
         assert running.run("%route -q -t mid What is a list?").status == "ok"  # it is loaded
         assert running.run("x = 1\nx?").status == "ok"  # help is help again
         running.run("%unload_ext ipyrouter")

@@ -16,10 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import ipyrouter
 from ipyrouter.errors import IPyRouterError, NoModelError, RouteError, UsageError
-from ipyrouter.notebook import options
-from ipyrouter.notebook import rendering as render
+from ipyrouter.notebook import options, rendering
 from ipyrouter.notebook.commands import COMMANDS
-from ipyrouter.notebook.formats import Shown
+from ipyrouter.notebook.formats import Body
 from ipyrouter.providers import local
 from ipyrouter.router import Router
 from ipyrouter.types import Answer
@@ -115,10 +114,10 @@ def test_a_question_mark_is_no_call_for_help(shell: Shell, requests: list[Any], 
 
 def test_help_is_complete_however_it_is_asked_for(shell: Shell) -> None:
     table = options.help_text(options.USAGE, options.ROUTE).splitlines()
-    for asked in ("%route --help", "%%route?", "%route?"):
-        shown = shell.run(asked).out
-        assert [line for line in table if line.strip() not in shown] == []
-        assert "cities = %route -f json" in shown
+    for command in ("%route --help", "%%route?", "%route?"):
+        output = shell.run(command).out
+        assert [line for line in table if line.strip() not in output] == []
+        assert "cities = %route -f json" in output
 
 
 @pytest.mark.parametrize(
@@ -166,7 +165,7 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "message"),
     [
         ("%%route\n \n", "The prompt is empty."),
         ("%route -- ", "There is no prompt."),
@@ -224,14 +223,14 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%router log 5 6", "'5 6' is not a valid number of rows."),
     ],
 )
-def test_bad_input_fails_the_cell_in_one_line(shell: Shell, requests: list[Any], cell: str, said: str) -> None:
+def test_bad_input_fails_the_cell_in_one_line(shell: Shell, requests: list[Any], cell: str, message: str) -> None:
     ran = shell.run(cell)
     assert isinstance(ran.error, IPyRouterError)
-    assert said in str(ran.error)
-    shown = (ran.out + ran.err).strip()
-    assert said in shown
-    assert "Traceback" not in shown
-    assert "\n" not in shown
+    assert message in str(ran.error)
+    output = (ran.out + ran.err).strip()
+    assert message in output
+    assert "Traceback" not in output
+    assert "\n" not in output
     assert not requests
 
 
@@ -380,12 +379,12 @@ def test_the_log_fits_the_terminal_with_cost_and_status(
 def test_an_answer_shows_as_one_without_the_extension(make_router: MakeRouter) -> None:
     answer = make_router(mid=["o/echo"]).route("<script>alert(1)</script> \x1b[31m**bold**")
     formatter = InteractiveShell().display_formatter
-    shown, _ = formatter.format(answer)
-    assert shown == render.answer_bundle(answer, Shown(answer.text))
-    assert "<script" not in shown["text/markdown"]
-    assert "**bold**" in shown["text/markdown"]
-    assert shown["text/plain"].startswith("[mid] o/echo · $")
-    assert "\x1b" not in shown["text/plain"]
+    bundle, _ = formatter.format(answer)
+    assert bundle == rendering.answer_bundle(answer, Body(answer.text))
+    assert "<script" not in bundle["text/markdown"]
+    assert "**bold**" in bundle["text/markdown"]
+    assert bundle["text/plain"].startswith("[mid] o/echo · $")
+    assert "\x1b" not in bundle["text/plain"]
     assert answer.text in repr(answer) or repr(answer.text) in repr(answer)  # repr() keeps all fields
 
 
@@ -464,8 +463,8 @@ def test_a_model_that_cooled_down_was_last_seen_before(shell: Shell, make_router
 def test_status_names_what_is_cooling_down(shell: Shell, make_router: MakeRouter) -> None:
     ipyrouter.use_router(make_router(mid=["o/status-429-30", "a/ok"]))
     shell.run("%%route\nExplain closures")
-    shown = shell.run("%router status").out
-    assert re.search(r"o/status-429-30: cooling down for (30\.0|2\d\.\d) s: 429 Rate limit reached", shown)
+    output = shell.run("%router status").out
+    assert re.search(r"o/status-429-30: cooling down for (30\.0|2\d\.\d) s: 429 Rate limit reached", output)
 
 
 def test_status_tells_what_is_left_of_a_budget(shell: Shell, make_router: MakeRouter) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyrouter.notebook.panel import figures as summary
+from ipyrouter.notebook.panel.figures import Figures, Sums, as_html, gather
 from ipyrouter.notebook.panel.panel import Panel
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
@@ -30,10 +30,10 @@ OLD = Session("old session", dt.datetime(2026, 11, 1, tzinfo=dt.UTC))
 
 @pytest.fixture
 def panel(shell: Shell, make_router: MakeRouter) -> Iterator[Panel]:
-    shown = Panel(make_router())
-    shown.show()
-    yield shown
-    shown.close()
+    fresh = Panel(make_router())
+    fresh.show()
+    yield fresh
+    fresh.close()
 
 
 def answer(number: int, *, tier: TierName = "mid", cost: Decimal | None = Decimal("0.5"), **more: Any) -> Answer:
@@ -51,8 +51,8 @@ def fill(router: Router, answers: list[Answer]) -> None:
     router.store.restore([Record(one, "ok", f"prompt {one.id}", None, OLD) for one in answers])
 
 
-def figures(router: Router, wanted: LogFilter | None = None) -> summary.Figures:
-    return summary.gather(router, summary.Sums(router.store, wanted or LogFilter()), "all")
+def figures(router: Router, log_filter: LogFilter | None = None) -> Figures:
+    return gather(router, Sums(router.store, log_filter or LogFilter()), "all")
 
 
 def test_figures_of_a_log(make_router: MakeRouter) -> None:
@@ -66,13 +66,13 @@ def test_figures_of_a_log(make_router: MakeRouter) -> None:
             answer(3, created=day + dt.timedelta(days=1), status="cached", cost=Decimal(0), cost_saved=Decimal("0.25")),
         ],
     )
-    found = figures(router)
-    assert found.spent == Decimal("0.250000000001")
-    assert (found.calls, found.hits, found.rows, found.saved) == (2, 1, 3, Decimal("0.25"))
-    assert found.against_power == 3 * Decimal("0.002") - found.spent
-    assert found.tiers == {"fast": Decimal("0.25"), "mid": Decimal("0.000000000001"), "power": 0}
-    assert found.totals[-1] == found.spent
-    assert dict(found.cards())["spent"] == "$0.25"
+    result = figures(router)
+    assert result.spent == Decimal("0.250000000001")
+    assert (result.calls, result.hits, result.rows, result.saved) == (2, 1, 3, Decimal("0.25"))
+    assert result.against_power == 3 * Decimal("0.002") - result.spent
+    assert result.tiers == {"fast": Decimal("0.25"), "mid": Decimal("0.000000000001"), "power": 0}
+    assert result.totals[-1] == result.spent
+    assert dict(result.cards())["spent"] == "$0.25"
     part = figures(router, LogFilter(since=day + dt.timedelta(hours=1), until=day + dt.timedelta(hours=5)))
     assert (part.spent, part.rows) == (Decimal("0.25"), 1)
 
@@ -164,7 +164,7 @@ def test_export_writes_the_rows_that_are_shown(panel: Panel, kind: str) -> None:
     (path,) = Path().glob(f"*.{kind}")
     read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[kind]
     assert list(read(path)["tier"]) == ["fast"]
-    assert f"Wrote 1 row to {path.absolute()}" in unescape(panel._said.value)
+    assert f"Wrote 1 row to {path.absolute()}" in unescape(panel._message.value)
 
 
 @pytest.mark.parametrize(
@@ -182,11 +182,11 @@ def test_each_filter_holds_for_the_export(panel: Panel, name: str, value: str) -
     panel.router.route("Explain closures")
     panel.show()
     getattr(panel, name).value = value
-    shown = panel._rows
-    assert 0 < shown < 51
+    number = panel._rows
+    assert 0 < number < 51
     panel._export.click()
     (path,) = Path().glob("*.csv")
-    assert len(pd.read_csv(path)) == shown
+    assert len(pd.read_csv(path)) == number
 
 
 def test_headers_stand_above_their_columns_whatever_else_is_shown(panel: Panel) -> None:
@@ -209,14 +209,14 @@ def test_two_panels_have_filters_pages_and_figures_of_their_own(home: Path, serv
         first = running.run("%router panel", cell="first").displays[0]["transient"]["display_id"]
         second = running.run("%router panel", cell="second").displays[0]["transient"]["display_id"]
         assert first != second
-        asked = running.run("%%route -t mid\nExplain closures")
-        assert {update["transient"]["display_id"] for update in asked.others} == {first, second}
+        reply = running.run("%%route -t mid\nExplain closures")
+        assert {update["transient"]["display_id"] for update in reply.others} == {first, second}
         panels = 'panels = get_ipython().magics_manager.registry["RouterMagics"].panels'
         chosen = running.run(f"{panels}\npanels['first']._tier.value = 'fast'")
         assert [update["transient"]["display_id"] for update in chosen.others] == [first]
         assert "calls: 0" in chosen.others[0]["data"]["text/plain"]
-        said = running.run("print(panels['second']._tier.value, panels['second']._place.value)").out
-        assert said == "all page 1 of 1 · 1 row\n"
+        output = running.run("print(panels['second']._tier.value, panels['second']._place.value)").out
+        assert output == "all page 1 of 1 · 1 row\n"
         again = running.run("%router panel", cell="first")  # run again, it is as it was
         assert "all of the log · fast" in again.displays[0]["data"]["text/plain"]
         assert running.run("print(len(panels))").out == "2\n"
@@ -230,16 +230,16 @@ def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
     router.store.restore(
         [Record(hostile, "ok", "<script>alert(1)</script> $x$ | `", None, replace(OLD, id="</table>"))]
     )
-    shown = Panel(router)
-    shown.show()
-    shown._model.value = hostile.model
-    for html in (shown._table.value, summary.html(shown._figures(), b"")):
+    panel = Panel(router)
+    panel.show()
+    panel._model.value = hostile.model
+    for html in (panel._table.value, as_html(panel._figures(), b"")):
         assert "<img" not in html
         assert "<script" not in html
         assert "\u202e" not in html
         assert "mathjax_ignore" in html
-    assert "&lt;script&gt;" in shown._table.value
-    shown.close()
+    assert "&lt;script&gt;" in panel._table.value
+    panel.close()
 
 
 def test_a_listener_that_fails_does_not_cost_the_answer(make_router: MakeRouter) -> None:
@@ -251,7 +251,7 @@ def test_a_listener_that_fails_does_not_cost_the_answer(make_router: MakeRouter)
 
 def test_a_panel_that_failed_lives_again_when_shown(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(panel, "_fill", lambda: 1 / 0)
-    panel._drawn = 0.0
+    panel._last_draw = 0.0
     assert "A listener raised ZeroDivisionError" in panel.router.route("Explain closures").notes[0]
     assert panel.router.listeners == []
     monkeypatch.undo()
@@ -271,17 +271,17 @@ def test_a_newer_database_costs_no_cell_and_prints_no_traceback(home: Path, serv
         running.run("import ipyrouter, sqlite3\nrouter = ipyrouter.default_router()\nrouter.store.close()")
         running.run("with sqlite3.connect(router.store.health().path) as c: c.execute('PRAGMA user_version = 99')")
         running.run("router.store.close()")
-        asked = running.run("%%route\nExplain generators")
-        assert (asked.status, asked.out, asked.error) == ("ok", "", "")
-        assert "written by a newer ipyrouter" in asked.markdown
+        reply = running.run("%%route\nExplain generators")
+        assert (reply.status, reply.out, reply.error) == ("ok", "", "")
+        assert "written by a newer ipyrouter" in reply.markdown
         assert "written by a newer ipyrouter" in running.run("%router panel").error
 
 
 def test_a_closed_panel_leaves_no_control(make_router: MakeRouter, shell: Shell) -> None:
-    shown = Panel(make_router())
-    shown.show()
-    shown.close()
-    assert [w for w in (shown.controls, shown._when, shown._older, shown._table, shown._said) if w.comm] == []
+    panel = Panel(make_router())
+    panel.show()
+    panel.close()
+    assert [w for w in (panel.controls, panel._when, panel._older, panel._table, panel._message) if w.comm] == []
 
 
 def test_the_log_holds_no_maths(shell: Shell) -> None:
@@ -293,24 +293,24 @@ def test_the_log_holds_no_maths(shell: Shell) -> None:
 
 def test_in_a_terminal_the_panel_is_text(shell: Shell) -> None:
     shell.run("%%route -q\nExplain closures")
-    shown = shell.run("%router panel").out
-    assert "ipyrouter · all of the log" in shown
-    assert "calls: 1" in shown
-    assert "mid: $" in shown
+    output = shell.run("%router panel").out
+    assert "ipyrouter · all of the log" in output
+    assert "calls: 1" in output
+    assert "mid: $" in output
 
 
 def test_a_live_panel_in_a_kernel(home: Path, server: FaultServer) -> None:
     mid_chain(home, server, '["o/ok"]')
     with kernel() as running:
         running.run("%load_ext ipyrouter")
-        shown = running.run("%router panel")
-        assert shown.status == "ok", shown.error
-        figures, controls = shown.displays
+        panel = running.run("%router panel")
+        assert panel.status == "ok", panel.error
+        figures, controls = panel.displays
         assert set(figures["data"]) == {"text/html", "text/plain"}
         assert "application/vnd.jupyter.widget-view+json" in controls["data"]
-        asked = running.run("%%route\nExplain closures")
-        assert asked.others[-1]["transient"] == figures["transient"]
-        assert "calls: 1" in asked.others[-1]["data"]["text/plain"]
+        reply = running.run("%%route\nExplain closures")
+        assert reply.others[-1]["transient"] == figures["transient"]
+        assert "calls: 1" in reply.others[-1]["data"]["text/plain"]
         loop = running.run(
             "import ipyrouter\nfor _ in range(300):\n    ipyrouter.route('Explain closures')"
         )  # 300 answers from the cache
@@ -333,12 +333,12 @@ def test_a_saved_notebook_keeps_the_figures(home: Path, server: FaultServer, tmp
     nbformat.write(notebook, tmp_path / "saved.ipynb")
     again = nbformat.read(tmp_path / "saved.ipynb", as_version=4)
     nbformat.validate(again)
-    kept = again.cells[1].outputs[0]["data"]
-    assert "calls: 1" in kept["text/plain"]
-    assert len(kept["text/html"]) < 40_000
-    assert "<svg" not in kept["text/html"]  # a JupyterLab that does not trust the notebook leaves its words behind
+    data = again.cells[1].outputs[0]["data"]
+    assert "calls: 1" in data["text/plain"]
+    assert len(data["text/html"]) < 40_000
+    assert "<svg" not in data["text/html"]  # a JupyterLab that does not trust the notebook leaves its words behind
     assert re.search(
-        r'<img src="data:image/png;base64,[\w+/=]{1000,}" alt="Cost per tier: fast &#36;0, mid', kept["text/html"]
+        r'<img src="data:image/png;base64,[\w+/=]{1000,}" alt="Cost per tier: fast &#36;0, mid', data["text/html"]
     )
     assert "widgets" not in again.metadata
     page, _ = HTMLExporter().from_notebook_node(again)

@@ -45,7 +45,7 @@ def test_a_lost_log_is_rebuilt(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "cannot be read"),
         ("{", "is not a notebook"),
@@ -54,10 +54,10 @@ def test_a_lost_log_is_rebuilt(
         ('{"cells": [{"outputs": [{"metadata": {"ipyrouter": {"id": "1"}}}]}]}', "are damaged; nothing was restored"),
     ],
 )
-def test_bad_notebooks(shell: Shell, text: str | None, said: str) -> None:
+def test_bad_notebooks(shell: Shell, text: str | None, message: str) -> None:
     if text is not None:
         Path("bad.ipynb").write_text(text)
-    assert said in str(shell.run("%router rebuild-log bad.ipynb").error)
+    assert message in str(shell.run("%router rebuild-log bad.ipynb").error)
 
 
 def test_a_notebook_without_answers(shell: Shell) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from ipyrouter.notebook import rendering as render
-from ipyrouter.notebook.formats import formatted
+from ipyrouter.config import LOCAL_MODEL, NO_KEY
+from ipyrouter.notebook import rendering
+from ipyrouter.notebook.display import TerminalDisplay
+from ipyrouter.notebook.formats import Body, present
 from ipyrouter.text.sanitise import markdown, plain
 from ipyrouter.types import Answer, Classification, Usage
 
@@ -30,13 +32,13 @@ BASE = Answer(
 )
 
 
-def bundle_of(text: str, fmt: str) -> render.Bundle:
+def bundle_of(text: str, fmt: str) -> rendering.Bundle:
     answer = dataclasses.replace(BASE, text=text)
-    return render.answer_bundle(answer, formatted(answer, fmt).shown)
+    return rendering.answer_bundle(answer, present(answer, fmt).body)
 
 
 def words(**changes: Any) -> str:
-    return render.badge_text(dataclasses.replace(BASE, **changes))
+    return rendering.badge_text(dataclasses.replace(BASE, **changes))
 
 
 def test_badge_says_what_happened() -> None:
@@ -53,16 +55,28 @@ def test_badge_says_what_happened() -> None:
     assert "stopped" in words(finish="interrupted")
 
 
+def test_the_local_model_is_called_a_toy_once(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = dataclasses.replace(
+        BASE, provider=LOCAL_MODEL.provider, model=LOCAL_MODEL.model, notes=(NO_KEY, "another note")
+    )
+    for text in rendering.answer_bundle(answer, Body(answer.text)).values():
+        visible = re.sub(r'aria-label="[^"]*"', "", text)
+        assert visible.count("no key is set") == visible.count("another note") == 1
+    TerminalDisplay("markdown", stream=False).finish(answer, Body(answer.text))
+    out = capsys.readouterr().out
+    assert out.count("no key is set") == out.count("another note") == 1
+
+
 def test_a_screen_reader_gets_a_sentence() -> None:
     fallen = dataclasses.replace(BASE, fallback_from="a/b", model='x" onload="y')
-    badge = render.badge_markdown(fallen)
+    badge = rendering.badge_markdown(fallen)
     label = re.search(r'role="img" aria-label="([^"]*)"', badge)
     assert label is not None
     assert html.unescape(label[1]) == (
         'openai/x" onload="y of the tier fast answered in 1.2 s, for $0.00012, 1,200 tokens in and 34 out, '
         "fell back from a/b."
     )
-    assert "price unknown" in render.badge_sentence(dataclasses.replace(BASE, cost=None))
+    assert "price unknown" in rendering.badge_sentence(dataclasses.replace(BASE, cost=None))
 
 
 def test_one_bundle_of_markdown_and_text_badge_first() -> None:
@@ -76,24 +90,24 @@ def test_one_bundle_of_markdown_and_text_badge_first() -> None:
 
 
 def test_metadata_tells_the_cost_without_the_text() -> None:
-    figures = render.metadata(BASE)["ipyrouter"]
+    figures = rendering.metadata(BASE)["ipyrouter"]
     assert figures["cost"] == "0.000123"
     assert "Hello" not in str(figures)
 
 
 def test_badge_escapes_model_names() -> None:
-    badge = render.badge_markdown(dataclasses.replace(BASE, model="<img src=x onerror=alert(1)>\n\n# hi"))
+    badge = rendering.badge_markdown(dataclasses.replace(BASE, model="<img src=x onerror=alert(1)>\n\n# hi"))
     assert "<img" not in badge
     assert "\n" not in badge
 
 
 def test_text_format_shows_every_character() -> None:
-    shown = bundle_of("# no ``` heading <b>", "text")["text/markdown"]
-    assert "````\n# no ``` heading <b>\n````" in shown
+    bundle = bundle_of("# no ``` heading <b>", "text")["text/markdown"]
+    assert "````\n# no ``` heading <b>\n````" in bundle
 
 
 @pytest.mark.parametrize(
-    ("text", "gone", "kept"),
+    ("text", "payload", "remainder"),
     [
         ("<script>alert(1)</script>", "<script", "&lt;script"),
         ("<img src=x onerror=alert(1)>", "<img", "&lt;img"),
@@ -119,10 +133,10 @@ def test_text_format_shows_every_character() -> None:
         ("| ` | <img> ` |", "<img", "&lt;img"),
     ],
 )
-def test_hostile_text_is_defused(text: str, gone: str, kept: str) -> None:
+def test_hostile_text_is_defused(text: str, payload: str, remainder: str) -> None:
     safe = "\n" + markdown(text) + "\n"
-    assert gone not in safe
-    assert kept in safe
+    assert payload not in safe
+    assert remainder in safe
 
 
 @pytest.mark.parametrize(
@@ -156,8 +170,8 @@ def test_fences_hold_and_close() -> None:
 @pytest.mark.slow
 def test_a_megabyte_of_text() -> None:
     assert len(markdown("`<b> " * 200_000)) >= 1_000_000
-    shown = bundle_of("$x$ " * 50_000, "markdown")["text/markdown"]
-    assert "\n\n```\n$x$ $x$ " in shown  # as Markdown it would keep a browser busy for minutes
+    bundle = bundle_of("$x$ " * 50_000, "markdown")["text/markdown"]
+    assert "\n\n```\n$x$ $x$ " in bundle  # as Markdown it would keep a browser busy for minutes
 
 
 @pytest.mark.slow

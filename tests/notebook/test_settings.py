@@ -33,7 +33,7 @@ def test_a_budget_set_here_holds(shell: Shell, requests: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("max_us = 1", "ConfigError: IPyRouter has no setting 'max_us'. Did you mean 'max_usd'?"),
         (
@@ -51,19 +51,19 @@ def test_a_budget_set_here_holds(shell: Shell, requests: list[Any]) -> None:
         ("fast_below = 0.9", "routing.fast_below (0.9) is above routing.power_above (0.7). Swap them."),
     ],
 )
-def test_a_bad_setting_fails_the_cell_and_changes_nothing(shell: Shell, line: str, said: str) -> None:
+def test_a_bad_setting_fails_the_cell_and_changes_nothing(shell: Shell, line: str, message: str) -> None:
     before = ipyrouter.default_router().config
     ran = shell.run(f"%config IPyRouter.{line}")
     assert ran.error is not None
-    assert said in ran.out + ran.err
+    assert message in ran.out + ran.err
     assert len((ran.out + ran.err).strip().splitlines()) == 1
     assert ipyrouter.default_router().config == before
     assert shell.run("%%route -q\nExplain closures").error is None
 
 
 def test_help_lists_the_settings(shell: Shell) -> None:
-    shown = shell.run("%config IPyRouter").out
-    assert "IPyRouter.max_usd=<Float>\n    dollars that this session may spend" in shown
+    output = shell.run("%config IPyRouter").out
+    assert "IPyRouter.max_usd=<Float>\n    dollars that this session may spend" in output
     assert "IPyRouter" not in shell.run("%unload_ext ipyrouter\n%config").out
 
 

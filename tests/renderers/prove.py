@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
-from ipyrouter.notebook import rendering as render
-from ipyrouter.notebook.formats import Shown
+from ipyrouter.notebook import rendering
+from ipyrouter.notebook.formats import Body
 from ipyrouter.notebook.prompt.attachments import Piece
 from ipyrouter.text import sanitise, tables
 from ipyrouter.types import Answer, Classification, Usage
@@ -25,13 +25,13 @@ def answer(writer: Writer) -> str:
         usage=Usage(1, 2), cached=False, latency=1, finish="stop", notes=(writer.name(),),
         classification=Classification("fast", 0.1, 0.9, ()),
     )  # fmt: skip
-    return render.answer_bundle(finished, Shown(finished.text))["text/markdown"]
+    return rendering.answer_bundle(finished, Body(finished.text))["text/markdown"]
 
 
-def arriving(writer: Writer) -> str:
+def partial(writer: Writer) -> str:
     """Return an answer of which a part has arrived."""
     text = writer.text()
-    return render.partial_bundle("mid", writer.name(), text[: writer.number(len(text))], "markdown")["text/markdown"]
+    return rendering.partial_bundle("mid", writer.name(), text[: writer.number(len(text))], "markdown")["text/markdown"]
 
 
 def dry_run(writer: Writer) -> str:
@@ -46,19 +46,19 @@ def report(writer: Writer) -> str:
 
 def block(writer: Writer) -> str:
     """Return an answer that is shown as it came."""
-    return render.partial_bundle("power", "o/m", writer.text(), "text")["text/markdown"]
+    return rendering.partial_bundle("power", "o/m", writer.text(), "text")["text/markdown"]
 
 
 def documents(count: int, seed: int = 0) -> Iterator[str]:
     """Yield Markdown as our outputs hold it, made of hostile text; most of it answers."""
-    kinds = (answer, arriving, answer, report, answer, block, answer, dry_run)
+    kinds = (answer, partial, answer, report, answer, block, answer, dry_run)
     for number in range(count):
         yield kinds[number % len(kinds)](Writer(seed * 10_000_000 + number))
 
 
 def faults(markdown: str, read: dict[str, Callable[[str], str]]) -> list[str]:
     """Return what is wrong with Markdown as the readers render it."""
-    found = []
+    result = []
     pages: dict[str, Page] = {}
     readings = {}
     for name, render_with in read.items():
@@ -66,15 +66,15 @@ def faults(markdown: str, read: dict[str, Callable[[str], str]]) -> list[str]:
         try:
             if html not in pages:
                 pages[html] = Page(html)
-                found += [f"{name}: {harm}" for harm in pages[html].harm()]
+                result += [f"{name}: {harm}" for harm in pages[html].harm()]
         except AssertionError as error:
-            found.append(f"{name}: {error}")
+            result.append(f"{name}: {error}")
             continue
         readings[name] = pages[html].reading()
     # Some readers know no formulas, so that what means something in one is not the same to all.
     if "$" not in markdown and any(reading != next(iter(readings.values())) for reading in readings.values()):
-        found.append("they read it differently")
-    return found
+        result.append("they read it differently")
+    return result
 
 
 def main(count: int, seed: int = 0) -> int:

@@ -122,9 +122,9 @@ class Page:
 
     def reading(self) -> list[tuple[str, str]]:
         """Return what a user reads: the text of each element that means something."""
-        found: list[tuple[str, str]] = []
-        _read(self._main, found)
-        return sorted(found)
+        parts: list[tuple[str, str]] = []
+        _read(self._main, parts)
+        return sorted(parts)
 
 
 def _faults(element: Element) -> Iterator[str]:
@@ -143,7 +143,7 @@ _INLINE = frozenset(["a", "code", "strong", "em", "del", "s", "sub", "sup", "kbd
 _MEANINGLESS = frozenset(["p", "span", "div", "thead", "tbody", "tr", "br", "hr"])  # some write <p> where others do not
 
 
-def _read(element: Element, found: list[tuple[str, str]], verbatim: bool = False) -> str:
+def _read(element: Element, parts: list[tuple[str, str]], verbatim: bool = False) -> str:
     """Return the text inside an element, and note it."""
     tag = str(element.tag)
     if element.get("class") == "anchor-link":
@@ -151,9 +151,9 @@ def _read(element: Element, found: list[tuple[str, str]], verbatim: bool = False
     inside = verbatim or tag == "pre"
     text = element.text or ""
     for child in element:
-        text += (" " if child.tag == "br" else _read(child, found, inside)) + (child.tail or "")
+        text += (" " if child.tag == "br" else _read(child, parts, inside)) + (child.tail or "")
     # GitHub makes a link of every mail address, and Pygments leaves blank lines at both ends of code out.
     if tag not in _MEANINGLESS and not verbatim and "@" not in element.get("href", ""):
         what = f"link to {unquote(element.get('href', ''))}" if tag == "a" else "del" if tag == "s" else tag
-        found.append((what, text.strip("\n") if tag in ("pre", "code") else " ".join(text.split())))
+        parts.append((what, text.strip("\n") if tag in ("pre", "code") else " ".join(text.split())))
     return text if tag in _INLINE else f" {text} "

@@ -72,28 +72,28 @@ def clock() -> ManualClock:
 
 @pytest.fixture(params=FACTORIES)
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
-    made = FACTORIES[request.param](tmp_path / "store", clock)
-    yield made
-    made.close()
+    fresh = FACTORIES[request.param](tmp_path / "store", clock)
+    yield fresh
+    fresh.close()
 
 
 @pytest.fixture
 def disk_store(tmp_path: Path, clock: ManualClock) -> Iterator[SQLiteStore]:
-    made = SQLiteStore(tmp_path / "store", clock=clock)
-    yield made
-    made.close()
+    fresh = SQLiteStore(tmp_path / "store", clock=clock)
+    yield fresh
+    fresh.close()
 
 
 def a_record(name: str = "a", *, session: Session = SESSION, owner: str = "", **fields: Any) -> Record:
     """A request with one attempt; fields of the attempt, and ``created``, ``cost_saved`` and ``prompt``."""
-    made = {name: fields.pop(name) for name in ("created", "cost_saved", "fallback_from") if name in fields}
+    extra = {name: fields.pop(name) for name in ("created", "cost_saved", "fallback_from") if name in fields}
     prompt = fields.pop("prompt", f"prompt of {name}")
     cost = fields.pop("cost", Decimal("0.5"))
     attempt = replace(
         Attempt("mid", Candidate("o", "m"), "ok", Usage(100, 10), Cost(cost), 1.5, 0.25, "stop", f"text of {name}"),
         **fields,
     )
-    return of_attempts(name, (attempt,), prompt=prompt, session=session, owner=owner, **made)
+    return of_attempts(name, (attempt,), prompt=prompt, session=session, owner=owner, **extra)
 
 
 def of_attempts(

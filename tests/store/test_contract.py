@@ -43,11 +43,11 @@ def reserve(
 def test_an_answer_comes_back_as_it_was(store: Store) -> None:
     record = a_record(usage=Usage(7, 6, 5, 4, 3, estimated=True), cost=Decimal("0.123456789012"), tier="power")
     store.record(replace(record, answer=replace(record.answer, escalated_from="mid", cost=Decimal("0.2"))), KEY, 500)
-    found = store.cached([OTHER, KEY], 30)
-    assert found is not None
-    assert (found.text, found.provider, found.model, found.tier) == ("text of a", "o", "m", "power")
-    assert (found.usage, found.finish) == (Usage(7, 6, 5, 4, 3, estimated=True), "stop")
-    assert (found.cost, found.escalated_from) == (Decimal("0.2"), "mid")
+    answer = store.cached([OTHER, KEY], 30)
+    assert answer is not None
+    assert (answer.text, answer.provider, answer.model, answer.tier) == ("text of a", "o", "m", "power")
+    assert (answer.usage, answer.finish) == (Usage(7, 6, 5, 4, 3, estimated=True), "stop")
+    assert (answer.cost, answer.escalated_from) == (Decimal("0.2"), "mid")
     assert store.cached([OTHER], 30) is None
     assert store.cached([], 30) is None
 

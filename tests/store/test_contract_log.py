@@ -43,8 +43,8 @@ def fill(store: Store, clock: ManualClock, seed: int, number: int = 120) -> None
 ALL = LogFilter()
 
 
-def frame(store: Store, wanted: LogFilter = ALL) -> pd.DataFrame:
-    return frame_of(store.log(wanted))
+def frame(store: Store, log_filter: LogFilter = ALL) -> pd.DataFrame:
+    return frame_of(store.log(log_filter))
 
 
 FILTERS = [
@@ -123,10 +123,10 @@ def test_values_that_cannot_be_are_bounded_and_break_nothing(store: Store) -> No
     assert sum(row.cost_pico for row in store.totals(LogFilter())) == 9 * 10**18
 
 
-@pytest.mark.parametrize("wanted", FILTERS)
-def test_every_condition_is_applied(store: Store, clock: ManualClock, wanted: LogFilter) -> None:
+@pytest.mark.parametrize("log_filter", FILTERS)
+def test_every_condition_is_applied(store: Store, clock: ManualClock, log_filter: LogFilter) -> None:
     fill(store, clock, 1)
-    pd.testing.assert_frame_equal(plain(frame(store, wanted)), plain(matching(frame(store), wanted)))
+    pd.testing.assert_frame_equal(plain(frame(store, log_filter)), plain(matching(frame(store), log_filter)))
 
 
 def test_the_parts_are_the_whole(store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,13 +135,13 @@ def test_the_parts_are_the_whole(store: Store, clock: ManualClock, monkeypatch: 
     pd.testing.assert_frame_equal(plain(pd.concat(map(plain, parts))), plain(frame(store)))
 
 
-def matching(rows: pd.DataFrame, wanted: LogFilter) -> pd.DataFrame:
+def matching(rows: pd.DataFrame, log_filter: LogFilter) -> pd.DataFrame:
     for name in ("tier", "model", "session", "notebook", "status"):
-        if (value := getattr(wanted, name)) is not None:
+        if (value := getattr(log_filter, name)) is not None:
             rows = rows[rows[name] == value]
-    if wanted.since is not None:
-        rows = rows[rows["time"] >= wanted.since]
-    return rows if wanted.until is None else rows[rows["time"] < wanted.until]
+    if log_filter.since is not None:
+        rows = rows[rows["time"] >= log_filter.since]
+    return rows if log_filter.until is None else rows[rows["time"] < log_filter.until]
 
 
 def plain(rows: pd.DataFrame) -> pd.DataFrame:
@@ -153,24 +153,24 @@ def plain(rows: pd.DataFrame) -> pd.DataFrame:
 # --- pages ---
 
 
-@pytest.mark.parametrize("wanted", FILTERS)
-def test_pages_run_through_the_rows_newest_first(store: Store, clock: ManualClock, wanted: LogFilter) -> None:
+@pytest.mark.parametrize("log_filter", FILTERS)
+def test_pages_run_through_the_rows_newest_first(store: Store, clock: ManualClock, log_filter: LogFilter) -> None:
     fill(store, clock, 3)
     everything = frame(store)
-    rows = matching(everything, wanted)
+    rows = matching(everything, log_filter)
     keys = sorted(zip(rows["time"], rows["answer_id"], numbers_of(rows, everything), strict=True), reverse=True)
     expected = [(f"{time:%H:%M:%S.%f}", name, n) for time, name, n in keys]
 
-    def shown(page: list[Any]) -> list[tuple[str, str, int]]:
+    def keys_of(page: list[Any]) -> list[tuple[str, str, int]]:
         return [(f"{row.time:%H:%M:%S.%f}", row.key.answer_id, row.key.n) for row in page]
 
-    seen, before = [], None
-    while page := store.page(wanted, 7, before=before):
-        seen += shown(page)
+    pages, before = [], None
+    while page := store.page(log_filter, 7, before=before):
+        pages += keys_of(page)
         before = page[-1].key
-    assert seen == expected
+    assert pages == expected
     for skip in (0, 1, 50, len(expected) - 3, len(expected), len(expected) + 5):
-        assert shown(store.page(wanted, 5, skip=max(skip, 0))) == expected[max(skip, 0) :][:5]
+        assert keys_of(store.page(log_filter, 5, skip=max(skip, 0))) == expected[max(skip, 0) :][:5]
 
 
 def test_a_page_stays_where_it_is_while_rows_come(store: Store, clock: ManualClock) -> None:
@@ -236,7 +236,7 @@ def head_of(request: pd.DataFrame) -> tuple[int, bool]:
     return len(statuses) - 1, False
 
 
-def told(totals: list[Totals]) -> dict[Any, Any]:
+def figures_of(totals: list[Totals]) -> dict[Any, Any]:
     sums: dict[Any, dict[str, Any]] = defaultdict(lambda: defaultdict(int))
     for row in totals:
         key = (row.start, row.tier, row.provider, row.model, row.status, row.final, row.priced, row.band)
@@ -256,22 +256,24 @@ def told(totals: list[Totals]) -> dict[Any, Any]:
     return sums
 
 
-def agree(store: Store, wanted: LogFilter, bucket: int | None = None, steps: tuple[int, ...] = ()) -> None:
+def agree(store: Store, log_filter: LogFilter, bucket: int | None = None, steps: tuple[int, ...] = ()) -> None:
     everything = frame(store)
-    rows = matching(everything, wanted)
-    expected, found = brute(rows, everything, bucket, steps), told(store.totals(wanted, bucket, steps))
-    assert set(found) == set(expected)
-    for key, figures in found.items():
+    rows = matching(everything, log_filter)
+    expected, actual = brute(rows, everything, bucket, steps), figures_of(store.totals(log_filter, bucket, steps))
+    assert set(actual) == set(expected)
+    for key, figures in actual.items():
         for name, value in figures.items():
             exact = expected[key][name] if "latency" not in name else pytest.approx(expected[key][name], abs=1e-6)
             assert value == exact, (key, name)
 
 
-@pytest.mark.parametrize("wanted", FILTERS)
+@pytest.mark.parametrize("log_filter", FILTERS)
 @pytest.mark.parametrize("steps", [(), STEPS, ODD_STEPS])
-def test_sums_agree_with_the_rows(store: Store, clock: ManualClock, wanted: LogFilter, steps: tuple[int, ...]) -> None:
+def test_sums_agree_with_the_rows(
+    store: Store, clock: ManualClock, log_filter: LogFilter, steps: tuple[int, ...]
+) -> None:
     fill(store, clock, 4)
-    agree(store, wanted, None, steps)
+    agree(store, log_filter, None, steps)
 
 
 @pytest.mark.parametrize("bucket", [1_000_000, HOUR, 24 * HOUR])
@@ -312,9 +314,9 @@ def test_the_first_requests_are_those_of_the_rows(store: Store, clock: ManualClo
     sent = rows[rows["status"] != "cached"].groupby("answer_id", sort=False)
     costs, latencies = sent["cost_pico"].sum(), sent["latency"].sum()
     for by, ranked in (("cost", costs), ("latency", latencies)):
-        found = store.top(*span, by, 5)  # type: ignore[arg-type]
-        assert [one.answer_id for one in found] == list(ranked[ranked > 0].sort_values(ascending=False).index[:5])
-        for one in found:
+        requests = store.top(*span, by, 5)  # type: ignore[arg-type]
+        assert [one.answer_id for one in requests] == list(ranked[ranked > 0].sort_values(ascending=False).index[:5])
+        for one in requests:
             assert one.cost_pico == costs[one.answer_id]
             assert one.latency == pytest.approx(latencies[one.answer_id])
             assert one.unpriced == sent["cost_pico"].apply(lambda costs: costs.isna().sum())[one.answer_id]
@@ -335,8 +337,8 @@ def test_each_models_last_call(store: Store, clock: ManualClock) -> None:
     rows = frame(store)
     sent = rows[(rows["status"] != "cached") & (rows["error_kind"] != "cooling_down")]
     last = sent.sort_values(["time", "answer_id"], kind="stable").groupby(["provider", "model"], observed=True).last()
-    found = {(call.provider, call.model): (call.time, call.status) for call in store.last_calls()}
-    assert found == {key: (row["time"], row["status"]) for key, row in last.iterrows()}
+    actual = {(call.provider, call.model): (call.time, call.status) for call in store.last_calls()}
+    assert actual == {key: (row["time"], row["status"]) for key, row in last.iterrows()}
     times = [call.time for call in store.last_calls()]
     assert times == sorted(times)
     assert all(a <= b for a, b in itertools.pairwise(times))

@@ -48,8 +48,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def used(store: SQLiteStore) -> list[Any]:
-    found = [store.used(limit, SESSION) for limit in LIMITS]
-    return [one.reason if isinstance(one, Unavailable) else one / DOLLAR for one in found]
+    amounts = [store.used(limit, SESSION) for limit in LIMITS]
+    return [one.reason if isinstance(one, Unavailable) else one / DOLLAR for one in amounts]
 
 
 def reserve(store: SQLiteStore, dollars: str) -> Reservation | Refusal | Unavailable:
@@ -138,18 +138,18 @@ def test_every_row_can_be_read_while_memory_moves(disk_store: SQLiteStore, folde
         with locked(store, folder):
             store.record(a_record(f"{number:02}"), None, 500)
         stop = threading.Event()
-        seen: list[int] = []
+        counts: list[int] = []
 
-        def look(stop: threading.Event = stop, seen: list[int] = seen) -> None:
+        def look(stop: threading.Event = stop, counts: list[int] = counts) -> None:
             while not stop.is_set():
-                seen.append(len(store.log(LogFilter()).columns["time"]))
+                counts.append(len(store.log(LogFilter()).columns["time"]))
 
         thread = threading.Thread(target=look)
         thread.start()
         store.set_feedback("on disk", "good")  # moves it
         stop.set()
         thread.join()
-        assert set(seen) <= {number + 2}
+        assert set(counts) <= {number + 2}
 
 
 # --- budgets while the database refuses ---
@@ -209,7 +209,7 @@ def test_a_blocked_call_says_what_to_do_where_nothing_is_known(make_router: Make
     first.close()
     router = make_router(budget={"day": 1, "action": "block"})
     with locked(router.store, home):  # type: ignore[arg-type]
-        with pytest.raises(BudgetError, match=r"nobody knows what is left of the budget of \$1\.00 for today.*locked"):
+        with pytest.raises(BudgetError, match=r"it is unknown what is left of the budget of \$1\.00 for today.*locked"):
             router.route("Explain generators")
         assert router.guard().left() == {"today": None}
         with pytest.raises(BudgetError, match=r'set budget\.action = "downgrade"'):
@@ -317,7 +317,21 @@ def test_a_lost_part_of_the_schema_is_made_anew(disk_store: SQLiteStore, folder:
     assert store.warnings() == []
 
 
-ODD: list[Any] = ["x", b"\xff", b"", -(2**63), 2**63 - 1, -1, 1e300, "", "9" * 30, ","]
+ODD: list[Any] = [
+    "x",
+    b"\xff",
+    b"",
+    -(2**63),
+    2**63 - 1,
+    -1,
+    1e300,
+    0.5,
+    float("inf"),
+    -float("inf"),
+    "",
+    "9" * 30,
+    ",",
+]
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)
@@ -346,3 +360,32 @@ def test_a_damaged_value_costs_no_other_row(disk_store: SQLiteStore, folder: Pat
             store.record(a_record("a"), None, 500)
     connection.close()
     assert store.warnings() == []
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["writable", "read-only"])
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_a_damaged_sum_stops_no_reader(disk_store: SQLiteStore, folder: Path, value: object, refuses: bool) -> None:
+    """Each column of the sums, also where they cannot be written again."""
+    store = disk_store
+    store.record(a_record("a"), None, 500)
+    names = {one.model for one in store.last_calls()}
+    connection = sqlite3.connect(folder / "ipyrouter.db", isolation_level=None)
+    for column in [row[1] for row in connection.execute("PRAGMA table_info(sums)")]:
+        (before,) = connection.execute(f"SELECT {column} FROM sums").fetchone()
+        connection.execute(f"UPDATE OR IGNORE sums SET {column} = ?", (value,))
+        if refuses:
+            connection.execute("CREATE TRIGGER refuse BEFORE DELETE ON sums BEGIN SELECT RAISE(ABORT, 'refused'); END")
+        store.totals(LogFilter())
+        store.top(None, None, "cost", 5)
+        store.top(None, None, "latency", 5)
+        store.overview(31)
+        assert {one.model for one in store.last_calls()} <= names, column
+        assert len(store.page(LogFilter(), 5)) <= 1, column
+        assert list(frame(store)["answer_id"]) == ["a"], column
+        if refuses:
+            connection.execute("DROP TRIGGER refuse")
+        elif isinstance(before, int) and value != 2**63 - 1:  # a number that cannot be is computed again
+            assert sum(one.cost_pico for one in store.totals(LogFilter())) == DOLLAR / 2, column
+        connection.execute("DELETE FROM sums")
+        store.totals(LogFilter())
+    connection.close()

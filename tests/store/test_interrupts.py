@@ -119,17 +119,17 @@ def test_where_nobody_handles_it_in_python_nothing_changes(handler: signal.Handl
 
 
 def test_on_another_thread_it_does_nothing() -> None:
-    seen = []
+    outcomes = []
 
     def work() -> None:
         before = signal.getsignal(signal.SIGINT)
         with deferred() as block, block.allowed():
-            seen.append(signal.getsignal(signal.SIGINT) == before)
+            outcomes.append(signal.getsignal(signal.SIGINT) == before)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [True]
+    assert outcomes == [True]
 
 
 def test_at_random_moments_a_block_is_done_whole_and_no_interrupt_is_lost() -> None:

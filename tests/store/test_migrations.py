@@ -24,6 +24,7 @@ from ipyrouter.reporting.report import report
 from ipyrouter.router import Router
 from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal
 from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.store.sqlite.migrations import VERSION
 from ipyrouter.types import Session
 from tests.conftest import run_python
 from tests.store.conftest import ManualClock, a_record
@@ -32,7 +33,7 @@ from tests.store.test_contract_log import ALL, STEPS, agree
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 # Made by the last code of version 1, through its router and its two SDKs, with what that code said of it.
-SAID: dict[str, Any] = json.loads(gzip.decompress((HERE / "version-1.json.gz").read_bytes()))
+BEFORE: dict[str, Any] = json.loads(gzip.decompress((HERE / "version-1.json.gz").read_bytes()))
 
 
 @pytest.fixture
@@ -47,40 +48,40 @@ def old(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(old: Path) -> Iterator[SQLiteStore]:
-    last = dt.datetime.fromisoformat(SAID["log"][-1]["time"])
-    made = SQLiteStore(old, clock=ManualClock(last + dt.timedelta(seconds=1)))
-    yield made
-    made.close()
+    last = dt.datetime.fromisoformat(BEFORE["log"][-1]["time"])
+    migrated = SQLiteStore(old, clock=ManualClock(last + dt.timedelta(seconds=1)))
+    yield migrated
+    migrated.close()
 
 
 def test_every_row_is_there_as_it_was(store: SQLiteStore) -> None:
     rows = frame_of(store.log(LogFilter()))
     assert store.warnings() == []
-    assert len(rows) == len(SAID["log"]) > 250
-    found = rows.assign(time=rows["time"].dt.floor("ms")).to_json(
+    assert len(rows) == len(BEFORE["log"]) > 250
+    actual = rows.assign(time=rows["time"].dt.floor("ms"))[list(BEFORE["log"][0])].to_json(
         orient="records", date_format="iso", double_precision=15
     )
-    assert json.loads(found) == SAID["log"]
+    assert json.loads(actual) == BEFORE["log"]
 
 
 def test_every_figure_is_what_it_was(store: SQLiteStore, old: Path) -> None:
     whole = report(store, span="all")
-    figures = {name: str(getattr(whole, name)) for name in SAID["report"]}
+    figures = {name: str(getattr(whole, name)) for name in BEFORE["report"]}
     assert {name: Decimal(value) for name, value in figures.items()} == {
-        name: Decimal(value) for name, value in SAID["report"].items()
+        name: Decimal(value) for name, value in BEFORE["report"].items()
     }
     for name, frame in (("tiers", whole.tiers), ("models", whole.models)):
-        found = frame.assign(cost=frame["cost"].map(float), saved=frame["saved"].map(float))
-        expected = pd.DataFrame.from_dict(SAID[name], orient="index")
+        actual = frame.assign(cost=frame["cost"].map(float), saved=frame["saved"].map(float))
+        expected = pd.DataFrame.from_dict(BEFORE[name], orient="index")
         expected = expected.assign(cost=expected["cost"].map(float), saved=expected["saved"].map(float))
-        pd.testing.assert_frame_equal(found, expected, check_names=False, check_index_type=False, check_dtype=False)
-    assert list(whole.slowest.index) == SAID["slowest"]
+        pd.testing.assert_frame_equal(actual, expected, check_names=False, check_index_type=False, check_dtype=False)
+    assert list(whole.slowest.index) == BEFORE["slowest"]
     router = Router({"routing": {"mode": "rules"}}, home=old)
     compared = compare(store, router.config, router.pricing)
     for strategy in ("router", "router + cache"):
-        said = SAID["compare"][strategy]
-        assert compared.loc[strategy, "latency"] == pytest.approx(said["latency"], rel=1e-6)
-        assert compared.loc[strategy, "calls"] == said["calls"]
+        before = BEFORE["compare"][strategy]
+        assert compared.loc[strategy, "latency"] == pytest.approx(before["latency"], rel=1e-6)
+        assert compared.loc[strategy, "calls"] == before["calls"]
     router.close()
     agree(store, ALL, None, STEPS)
 
@@ -103,26 +104,26 @@ def test_cache_and_claims_go_on(store: SQLiteStore, old: Path) -> None:
         keys = [key for (key,) in connection.execute("SELECT key FROM cache ORDER BY created DESC")]
     connection.close()
     assert len(keys) > 5
-    found = store.cached(keys[:1], 30)
-    assert found is not None
-    assert found.text
+    answer = store.cached(keys[:1], 30)
+    assert answer is not None
+    assert answer.text
     looked = store.cached_or_claim([b"k" * 32], b"k" * 32, "me", 60, 30)
     assert looked == Claim("me")
 
 
-def described(path: Path) -> dict[str, Any]:
+def describe(path: Path) -> dict[str, Any]:
     """Tables with their columns, whatever their order, indexes and triggers."""
     connection = sqlite3.connect(path)
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for kind, name, sql in connection.execute(
         "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
     ):
-        found[name] = sql
+        parts[name] = sql
         if kind == "table":
             columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
-            found[name] = sorted(column[1:] for column in columns)
+            parts[name] = sorted(column[1:] for column in columns)
     connection.close()
-    return found
+    return parts
 
 
 def test_the_result_is_what_a_new_file_is(store: SQLiteStore, old: Path, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_the_result_is_what_a_new_file_is(store: SQLiteStore, old: Path, tmp_pat
     new = SQLiteStore(tmp_path / "new")
     new.record(a_record(), None, 500)
     new.close()
-    assert described(old / "ipyrouter.db") == described(tmp_path / "new" / "ipyrouter.db")
+    assert describe(old / "ipyrouter.db") == describe(tmp_path / "new" / "ipyrouter.db")
 
 
 OPENER = """
@@ -153,11 +154,11 @@ def test_four_kernels_that_upgrade_at_once(old: Path) -> None:
         )
         for name in "abcd"
     ]
-    said = [opener.communicate(timeout=120)[0].split() for opener in openers]
+    outputs = [opener.communicate(timeout=120)[0].split() for opener in openers]
     assert [opener.returncode for opener in openers] == [0] * 4
-    assert all(len(words) == 1 for words in said), said
+    assert all(len(words) == 1 for words in outputs), outputs
     store = SQLiteStore(old)
-    assert len(store.log(LogFilter()).values("answer_id")) == len(SAID["log"]) + 4
+    assert len(store.log(LogFilter()).values("answer_id")) == len(BEFORE["log"]) + 4
     assert not list(old.glob("*corrupt*"))
     store.close()
 
@@ -179,7 +180,7 @@ assert store.log(LogFilter()).values("answer_id") == ["new"]
 """)
     assert (old / "ipyrouter.db").read_bytes() == before
     store = SQLiteStore(old)
-    assert len(store.log(LogFilter()).values("answer_id")) == len(SAID["log"])
+    assert len(store.log(LogFilter()).values("answer_id")) == len(BEFORE["log"])
     assert store.warnings() == []
     store.close()
 
@@ -193,7 +194,7 @@ def test_a_damaged_version_number_is_not_believed(store: SQLiteStore, old: Path,
     connection.close()
     again = SQLiteStore(old)
     again.record(a_record(), None, 500)
-    assert len(again.log(LogFilter()).values("answer_id")) == len(SAID["log"]) + 1
+    assert len(again.log(LogFilter()).values("answer_id")) == len(BEFORE["log"]) + 1
     assert again.warnings() == []
     again.close()
 
@@ -202,11 +203,11 @@ def test_a_newer_version_is_refused(store: SQLiteStore, old: Path) -> None:
     store.log(LogFilter())
     store.close()
     with sqlite3.connect(old / "ipyrouter.db") as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()
     before = (old / "ipyrouter.db").read_bytes()
     again = SQLiteStore(old)
-    with pytest.raises(StoreError, match=r"newer ipyrouter \(schema 3, this one knows 2\)"):
+    with pytest.raises(StoreError, match=rf"newer ipyrouter \(schema {VERSION + 1}, this one knows {VERSION}\)"):
         again.log(LogFilter())
     again.record(a_record(), None, 500)
     assert "newer ipyrouter" in again.warnings()[0]

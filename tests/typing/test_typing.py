@@ -28,20 +28,20 @@ def run(*command: str) -> str:
 
 def mypy(path: Path) -> list[tuple[int, str]]:
     """Return the lines, from 1, that mypy rejects, and why."""
-    found = [
+    errors = [
         json.loads(line)
         for line in run("mypy", "--strict", "--output=json", "--no-error-summary", str(path)).splitlines()
     ]
-    assert {Path(error["file"]).name for error in found} <= {path.name}
-    return [(error["line"], error["message"]) for error in found if error["severity"] == "error"]
+    assert {Path(error["file"]).name for error in errors} <= {path.name}
+    return [(error["line"], error["message"]) for error in errors if error["severity"] == "error"]
 
 
 def pyright(path: Path) -> list[tuple[int, str]]:
     """Return the lines, from 1, that pyright rejects, and why."""
     report = json.loads(run("pyright", "--outputjson", "--pythonpath", sys.executable, str(path)))
     assert report["summary"]["filesAnalyzed"] == 1
-    found = [error for error in report["generalDiagnostics"] if error["severity"] == "error"]
-    return [(error["range"]["start"]["line"] + 1, error["message"]) for error in found]
+    errors = [error for error in report["generalDiagnostics"] if error["severity"] == "error"]
+    return [(error["range"]["start"]["line"] + 1, error["message"]) for error in errors]
 
 
 CHECKERS = pytest.mark.parametrize("check", [mypy, pyright])

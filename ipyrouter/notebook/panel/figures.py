@@ -29,7 +29,7 @@ class Figures:
     ``times`` and ``totals`` are what was spent up to each moment (UTC). ``unpriced`` counts the calls, ``unsaved`` the
     cached answers of unknown price. ``against_power`` is what the power tier's first model that is not retired would
     have cost more, for the requests whose own cost is known, None where that model's price is not known;
-    ``not_compared`` counts the other requests. ``left`` is None where nobody knows what a budget leaves.
+    ``not_compared`` counts the other requests. ``left`` is None where it is not known what a budget leaves.
     """
 
     title: str
@@ -61,22 +61,22 @@ class Figures:
             ),
             ("calls", f"{self.calls:,}"),
             ("cache hits", f"{self.hits:,}"),
-            *((f"budget left {span}", _left(rest)) for span, rest in self.left.items()),
+            *((f"budget left {span}", _remainder(rest)) for span, rest in self.left.items()),
         ]
 
 
-def _left(rest: Decimal | None) -> str:
+def _remainder(rest: Decimal | None) -> str:
     return "not known" if rest is None else dollars(rest)
 
 
 class Sums:
     """The sums of a part of the log, carried forward: only those of the last minutes are read again."""
 
-    def __init__(self, store: RequestLog, wanted: LogFilter) -> None:
+    def __init__(self, store: RequestLog, log_filter: LogFilter) -> None:
         self._store = store
-        self._wanted = wanted
+        self._log_filter = log_filter
         overview = store.overview(1)
-        since = int(wanted.since.timestamp() * 1e6) if wanted.since else overview.first
+        since = int(log_filter.since.timestamp() * 1e6) if log_filter.since else overview.first
         self._bucket = max((overview.last - since) // _POINTS, 1_000_000)
         # Other kernels may still be writing rows with a time of a moment ago; whole hours are read at once.
         now = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=2)
@@ -86,10 +86,10 @@ class Sums:
     def totals(self, steps: tuple[int, ...]) -> list[Totals]:
         """Return the sums as they are now, input tokens in bands. Raises StoreError."""
         if self._past is None or self._past[0] != steps:
-            until = min(self._until, self._wanted.until or self._until)
-            self._past = steps, self._store.totals(replace(self._wanted, until=until), self._bucket, steps)
-        since = max(self._until, self._wanted.since or self._until)
-        return self._past[1] + self._store.totals(replace(self._wanted, since=since), self._bucket, steps)
+            until = min(self._until, self._log_filter.until or self._until)
+            self._past = steps, self._store.totals(replace(self._log_filter, until=until), self._bucket, steps)
+        since = max(self._until, self._log_filter.since or self._until)
+        return self._past[1] + self._store.totals(replace(self._log_filter, since=since), self._bucket, steps)
 
 
 def gather(router: Router, sums: Sums, title: str) -> Figures:
@@ -97,11 +97,11 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     power = baseline.model_of(router.config, "power")
     steps = router.pricing.thresholds(power)
     rows = sums.totals(steps)
-    called = [row for row in rows if row.status != "cached"]
+    calls = [row for row in rows if row.status != "cached"]
     tiers: dict[str, int] = defaultdict(int)
     tier_calls: dict[str, int] = defaultdict(int)
     moments: dict[int, int] = defaultdict(int)
-    for row in called:
+    for row in calls:
         tiers[row.tier] += row.cost_pico
         tier_calls[row.tier] += row.sent
         moments[row.start] += row.cost_pico
@@ -109,18 +109,18 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     for moment in sorted(moments):
         spent += moments[moment]
         totals.append(from_pico(spent))
-    priced = [row for row in rows if row.priced]
-    at_power = baseline.cost_at(router.pricing, power, priced, steps)
-    own = from_pico(sum(row.cost_pico for row in priced))
+    comparable = [row for row in rows if row.priced]
+    at_power = baseline.cost_at(router.pricing, power, comparable, steps)
+    own = from_pico(sum(row.cost_pico for row in comparable))
     return Figures(
         title=title,
         spent=from_pico(spent),
-        unpriced=sum(row.unpriced for row in called),
+        unpriced=sum(row.unpriced for row in calls),
         saved=from_pico(sum(row.saved_pico for row in rows)),
         unsaved=sum(row.unsaved for row in rows),
         against_power=None if at_power is None else at_power - own,
         not_compared=sum(row.rows for row in rows if row.final and not row.priced),
-        calls=sum(row.sent for row in called),
+        calls=sum(row.sent for row in calls),
         hits=sum(row.rows for row in rows if row.status == "cached"),
         rows=sum(row.rows for row in rows),
         tiers={tier: from_pico(tiers[tier]) for tier in TIERS},
@@ -137,7 +137,7 @@ _STYLE = "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:no
 _CHARTS = "display:block; width:48em; max-width:100%; height:auto; background-color:#fff; border-radius:0.3em"
 
 
-def html(figures: Figures, png: bytes) -> str:
+def as_html(figures: Figures, png: bytes) -> str:
     """Return the figures as HTML: totals, charts, and the charts' numbers in their description and as a table.
 
     ``png`` is empty while the charts are still being drawn.
@@ -154,7 +154,7 @@ def html(figures: Figures, png: bytes) -> str:
         for tier in TIERS
     )
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    charts = f'<img src="{source}" alt="{inert(_said(figures))}" style="{_CHARTS}">' if png else "drawing …"
+    charts = f'<img src="{source}" alt="{inert(_description(figures))}" style="{_CHARTS}">' if png else "drawing …"
     return (
         f'{_STYLE}<div class="ipyrouter-figures {MATHS_OFF}" style="background:transparent">'
         f"<div><strong>ipyrouter</strong> · {inert(figures.title)}</div>"
@@ -165,7 +165,7 @@ def html(figures: Figures, png: bytes) -> str:
     )
 
 
-def text(figures: Figures) -> str:
+def as_text(figures: Figures) -> str:
     """Return the figures as plain text."""
     lines = [f"ipyrouter · {plain(figures.title)}"]
     lines += [f"  {what}: {value}" for what, value in figures.cards()]
@@ -175,6 +175,6 @@ def text(figures: Figures) -> str:
     return "\n".join(lines)
 
 
-def _said(figures: Figures) -> str:
+def _description(figures: Figures) -> str:
     tiers = ", ".join(f"{tier} {dollars(figures.tiers[tier])}" for tier in TIERS)
     return f"Cost per tier: {tiers}. Spent over time: {dollars(figures.spent)} in all."

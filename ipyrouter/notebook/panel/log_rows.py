@@ -9,7 +9,7 @@ from ipyrouter.text.sanitise import inert, plain
 COLUMNS = ("at (UTC)", "tier", "model", "status", "cost", "saved", "tokens", "took", "prompt")
 _PROMPT = 40  # characters
 _TABLE = (
-    'class="ipyrouter-log mathjax_ignore tex2jax_ignore"'  # a $ in a prompt is no maths
+    'class="ipyrouter-log mathjax_ignore tex2jax_ignore"'  # a $ in a prompt is not maths
     ' style="border-collapse:collapse; font-size:0.9em; line-height:1.6; white-space:nowrap"'
 )
 _CELL = (

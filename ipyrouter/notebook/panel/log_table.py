@@ -14,42 +14,42 @@ if TYPE_CHECKING:
     from ipyrouter.store.base import RequestLog
 
 _DISPENSABLE = ("saved", "took", "tokens")  # in a narrow terminal, in this order
-_CUT = {"prompt": 8, "model": 12}  # to no fewer characters
+_SHORTEN = {"prompt": 8, "model": 12}  # to no fewer characters
 
 
 class Readable(pd.DataFrame):
-    """A table whose texts mean themselves: a $ in a prompt is no maths. In a terminal it is as wide as that."""
+    """A table whose strings are shown literally: a $ in a prompt is not maths. In a terminal it takes its width."""
 
     def __repr__(self) -> str:
         """Leave out what matters least, and name it: pandas would leave out what stands in the middle."""
         if self.empty:
             return super().__repr__()
         width = shutil.get_terminal_size().columns
-        shown, absent = pd.DataFrame(self), []
+        table, absent = pd.DataFrame(self), []
         for name in _DISPENSABLE:
-            if name in shown and _width(shown) > width:
-                shown = shown.drop(columns=name)
+            if name in table and _width(table) > width:
+                table = table.drop(columns=name)
                 absent.append(name)
-        for name, least in _CUT.items():
-            if name in shown and (over := _width(shown) - width) > 0:
-                most = max(least, int(shown[name].str.len().max()) - over)
-                shown[name] = shown[name].map(
+        for name, least in _SHORTEN.items():
+            if name in table and (over := _width(table) - width) > 0:
+                most = max(least, int(table[name].str.len().max()) - over)
+                table[name] = table[name].map(
                     lambda text, most=most: text if len(text) <= most else f"{text[: most - 1]}…"
                 )
         more = [f"Not shown: {', '.join(absent)}. All of the log: ipyrouter.cost_log()"] if absent else []
-        return "\n".join([shown.to_string(index=False), *more])
+        return "\n".join([table.to_string(index=False), *more])
 
     def _repr_html_(self) -> Any:
         with pd.option_context("display.html.use_mathjax", False):
             return super()._repr_html_()  # type: ignore[misc]  # pandas-stubs know only what is public
 
 
-def newest(store: RequestLog, wanted: LogFilter, rows: int) -> pd.DataFrame:
-    """Return rows of the log, newest first, as texts: what was asked when, of which model, and what it cost.
+def newest(store: RequestLog, log_filter: LogFilter, rows: int) -> pd.DataFrame:
+    """Return rows of the log, newest first, as strings: the time, prompt, model and cost of each call.
 
     Raises StoreError.
     """
-    return Readable([log_rows.words(row) for row in store.page(wanted, rows)], columns=list(log_rows.COLUMNS))
+    return Readable([log_rows.words(row) for row in store.page(log_filter, rows)], columns=list(log_rows.COLUMNS))
 
 
 def _width(frame: pd.DataFrame) -> int:

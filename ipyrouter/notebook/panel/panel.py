@@ -17,8 +17,8 @@ import ipywidgets as widgets
 
 from ipyrouter.errors import IPyRouterError
 from ipyrouter.notebook.commands import export
-from ipyrouter.notebook.panel import figures as summary
 from ipyrouter.notebook.panel import log_rows
+from ipyrouter.notebook.panel.figures import Figures, Sums, as_html, as_text, gather
 from ipyrouter.store.base import LogFilter, RowKey
 from ipyrouter.text.amounts import count
 from ipyrouter.text.sanitise import inert
@@ -44,9 +44,9 @@ class Panel:
         self._page = 0
         self._after: list[RowKey | None] = [None]  # by page: the last row of the one before
         self._rows = 0  # of the log, as filtered
-        self._drawn = -_INTERVAL
+        self._last_draw = -_INTERVAL
         self._dirty = False
-        self._seen = False  # a front end has told that it shows the controls
+        self._has_views = False  # a front end has reported that it shows the controls
         self._lock = threading.Lock()
         self._when = _dropdown("when", [_ALL, _SESSION])
         self._tier = _dropdown("tier", [_ALL, *TIERS])
@@ -58,24 +58,24 @@ class Panel:
         self._table = widgets.HTML()
         self._kind = _dropdown("file", ["csv", "json", "parquet"])
         self._export = widgets.Button(description="Export", tooltip="write these rows to a file in the working folder")
-        self._said = widgets.HTML()
+        self._message = widgets.HTML()
         row = widgets.Layout(flex_flow="row wrap", align_items="center")
         self.controls = widgets.VBox(
             [
                 widgets.HBox([self._when, self._tier, self._model, self._status], layout=row),
                 self._table,
                 widgets.HBox([self._newer, self._older, self._place, self._kind, self._export], layout=row),
-                self._said,
+                self._message,
             ],
             _view_count=0,
         )
         for control in (self._when, self._tier, self._model, self._status):
-            control.observe(self._filtered, "value")
-        self.controls.observe(self._viewed, "_view_count")
+            control.observe(self._on_filter, "value")
+        self.controls.observe(self._on_view, "_view_count")
         self._newer.on_click(lambda _: self._turn(-1))
         self._older.on_click(lambda _: self._turn(1))
         self._export.on_click(lambda _: self._write())
-        self._sums = summary.Sums(router.store, self._wanted())
+        self._sums = Sums(router.store, self._log_filter())
 
     # --- what the magic calls ---
 
@@ -83,9 +83,9 @@ class Panel:
         """Show figures and controls below the cell that runs: the totals at once, charts and table as they come."""
         from IPython.display import display
 
-        if self._told not in self.router.listeners:  # a fault may have ended it
-            self.router.listeners.append(self._told)
-        self._sums = summary.Sums(self.router.store, self._wanted())
+        if self._on_answer not in self.router.listeners:  # a fault may have ended it
+            self.router.listeners.append(self._on_answer)
+        self._sums = Sums(self.router.store, self._log_filter())
         figures = self._figures()
         self._handle = display(_bundle(figures, b""), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         controls = self.controls._repr_mimebundle_()
@@ -93,7 +93,7 @@ class Panel:
         self._draw(figures)
 
     def flush(self) -> None:
-        """Show what came since the last redraw: the cell is over. A fault is told below the controls."""
+        """Show what came since the last redraw: the cell is over. A fault is shown below the controls."""
         if not self._dirty:
             return
         try:
@@ -103,8 +103,8 @@ class Panel:
 
     def close(self) -> None:
         """Take the controls away and stop listening; the figures stay as they are."""
-        if self._told in self.router.listeners:
-            self.router.listeners.remove(self._told)
+        if self._on_answer in self.router.listeners:
+            self.router.listeners.remove(self._on_answer)
         for control in (*self._widgets(self.controls), self.controls):
             control.close()
 
@@ -115,19 +115,19 @@ class Panel:
 
     # --- live ---
 
-    def _told(self, _: Answer) -> None:
+    def _on_answer(self, _: Answer) -> None:
         self._dirty = True
-        if time.monotonic() - self._drawn >= _INTERVAL:
+        if time.monotonic() - self._last_draw >= _INTERVAL:
             self._redraw()
 
-    def _viewed(self, change: dict[str, Any]) -> None:
-        self._seen = True
+    def _on_view(self, change: dict[str, Any]) -> None:
+        self._has_views = True
         if change["new"] and self._dirty:
             self._redraw()
 
     def _redraw(self) -> None:
-        """Redraw figures and table, unless nobody looks or another thread is at it."""
-        if self._seen and not self.controls._view_count:
+        """Redraw figures and table, unless no view is open or another thread is redrawing."""
+        if self._has_views and not self.controls._view_count:
             return
         if not self._lock.acquire(blocking=False):
             return
@@ -137,17 +137,17 @@ class Panel:
         finally:
             self._lock.release()
 
-    def _figures(self) -> summary.Figures:
-        figures = summary.gather(self.router, self._sums, self._title())
+    def _figures(self) -> Figures:
+        figures = gather(self.router, self._sums, self._title())
         self._rows = figures.rows
         return figures
 
-    def _draw(self, figures: summary.Figures) -> None:
+    def _draw(self, figures: Figures) -> None:
         """Show figures with their charts, and the table."""
         self._fill()
         if self._handle is not None:
             self._handle.update(_bundle(figures, _charts(figures)), raw=True)
-        self._drawn = time.monotonic()
+        self._last_draw = time.monotonic()
 
     def _fill(self) -> None:
         """Fill the table with the current page, and the filters with what there is to choose."""
@@ -155,12 +155,12 @@ class Panel:
         pages = max(1, -(-self._rows // _PAGE))
         self._page = min(self._page, pages - 1)
         if self._page < len(self._after):  # from the row where the page before ended, however many came since
-            rows = store.page(self._wanted(), _PAGE, before=self._after[self._page])
+            rows = store.page(self._log_filter(), _PAGE, before=self._after[self._page])
         else:
-            rows = store.page(self._wanted(), _PAGE, skip=self._page * _PAGE)
+            rows = store.page(self._log_filter(), _PAGE, skip=self._page * _PAGE)
         if rows and self._page == len(self._after) - 1:
             self._after.append(rows[-1].key)
-        # Whoever has no mouse scrolls with the keyboard, so the region takes the focus.
+        # Users without a mouse scroll with the keyboard, so the region takes the focus.
         region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{log_rows.html(rows)}</div>'
         self._table.value = region if rows else "<p>The log has no such row yet.</p>"
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
@@ -171,9 +171,9 @@ class Panel:
 
     # --- controls ---
 
-    def _filtered(self, _: Any) -> None:
+    def _on_filter(self, _: Any) -> None:
         self._page, self._after = 0, [None]
-        self._sums = summary.Sums(self.router.store, self._wanted())
+        self._sums = Sums(self.router.store, self._log_filter())
         self._redraw()
 
     def _turn(self, pages: int) -> None:
@@ -181,47 +181,47 @@ class Panel:
         self._fill()
 
     def _write(self) -> None:
-        wanted = self._wanted()
+        log_filter = self._log_filter()
         path = Path(f"ipyrouter-log-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}.{self._kind.value}")
         try:
             from ipyrouter.reporting.log import frames  # pandas
 
-            rows = export(frames(self.router.store, wanted), path)
-            said = f"Wrote {count(rows, 'row')} to {path.absolute()}"
+            rows = export(frames(self.router.store, log_filter), path)
+            message = f"Wrote {count(rows, 'row')} to {path.absolute()}"
         except IPyRouterError as error:
-            said = str(error)
-        self._say(said)
+            message = str(error)
+        self._say(message)
 
     def _say(self, words: str) -> None:
-        self._said.value = f'<span role="status">{inert(words)}</span>'
+        self._message.value = f'<span role="status">{inert(words)}</span>'
 
-    def _wanted(self) -> LogFilter:
+    def _log_filter(self) -> LogFilter:
         when = self._when.value
         day = None if when in (_ALL, _SESSION) else dt.datetime.fromisoformat(when).replace(tzinfo=dt.UTC)
         return LogFilter(
             since=day,
             until=day + dt.timedelta(days=1) if day else None,
-            tier=_chosen(self._tier),
-            model=_chosen(self._model),
+            tier=_choice(self._tier),
+            model=_choice(self._model),
             session=self.router.session.id if when == _SESSION else None,
-            status=_chosen(self._status),
+            status=_choice(self._status),
         )
 
     def _title(self) -> str:
         parts = [self._when.value if self._when.value != _ALL else "all of the log"]
-        parts += [value for value in map(_chosen, (self._tier, self._model, self._status)) if value]
+        parts += [value for value in map(_choice, (self._tier, self._model, self._status)) if value]
         return " · ".join(parts)
 
 
-def _charts(figures: summary.Figures) -> bytes:
+def _charts(figures: Figures) -> bytes:
     from ipyrouter.notebook.panel import charts  # matplotlib
 
     tiers = {tier: float(amount) for tier, amount in figures.tiers.items()}
     return charts.costs(tiers, figures.times, [float(total) for total in figures.totals])
 
 
-def _bundle(figures: summary.Figures, png: bytes) -> dict[str, str]:
-    return {"text/html": summary.html(figures, png), "text/plain": summary.text(figures)}
+def _bundle(figures: Figures, png: bytes) -> dict[str, str]:
+    return {"text/html": as_html(figures, png), "text/plain": as_text(figures)}
 
 
 def _dropdown(name: str, options: list[str]) -> Any:
@@ -245,5 +245,5 @@ def _offer(dropdown: Any, options: list[str]) -> None:
             dropdown.value = value
 
 
-def _chosen(dropdown: Any) -> str | None:
+def _choice(dropdown: Any) -> str | None:
     return None if dropdown.value == _ALL else str(dropdown.value)

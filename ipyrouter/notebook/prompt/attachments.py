@@ -1,6 +1,6 @@
 """`--with` and `--error`: what a user hands over beside the prompt. Bounded, and without keys and home paths.
 
-Each piece is a code block, so that the classifier takes it for what it is: pasted, not asked.
+Each piece is a code block, so that the classifier takes it for what it is: pasted material, not the request.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ipyrouter.notebook.prompt.pictures import Picture
 from ipyrouter.notebook.prompt.pieces import Piece
 from ipyrouter.notebook.prompt.tables import REMOVED, Choice, Table, table_of
 from ipyrouter.notebook.prompt.variables import nearest
-from ipyrouter.text import redact as removal
+from ipyrouter.text import redact
 
 _MOST = 6000  # characters of one piece
 _LONGEST = 1_000_000  # characters that are searched for keys before they are cut to that
@@ -69,7 +69,7 @@ def variables(
         except Exception as error:  # noqa: BLE001  a stranger's class may raise anything when it is looked at
             raise UsageError(
                 f"--with: {name!r} cannot be described: looking at it raised {type(error).__name__}.",
-                "Send a text or a table made of it.",
+                "Send a string or a table made of it.",
             ) from None
     return pieces
 
@@ -103,9 +103,9 @@ def failure(error: BaseException | None, source: str | None) -> list[Piece]:
         lines = traceback.format_exception_only(error)
     else:
         lines = traceback.format_exception(type(error), error, _own_frames(error), limit=-_FRAMES)
-    pieces = [Piece("The traceback", bounded(redact(_cut("".join(lines).rstrip())), keep_end=True))]
+    pieces = [Piece("The traceback", bounded(without_secrets(_cut("".join(lines).rstrip())), keep_end=True))]
     if source:
-        pieces.insert(0, Piece("The cell that failed", bounded(redact(source.rstrip())), "python"))
+        pieces.insert(0, Piece("The cell that failed", bounded(without_secrets(source.rstrip())), "python"))
     return pieces
 
 
@@ -115,12 +115,12 @@ def last_error() -> BaseException | None:
     return None if isinstance(error, IPyRouterError) else error
 
 
-def redact(text: str) -> str:
+def without_secrets(text: str) -> str:
     """Return the text without keys and passwords, and with ~ for the home folder."""
     secrets = {value: name for name, value in os.environ.items() if len(value) >= 8 and _is_secret(name)}
     for value in sorted(secrets, key=len, reverse=True):  # one may begin with another
         text = text.replace(value, f"[{secrets[value]} removed]")
-    text = removal.content(removal.hide(text, _configured()))
+    text = redact.content(redact.hide(text, _configured()))
     for home in {str(Path.home()), str(Path.home().resolve())}:
         if len(home) > 1:
             text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
@@ -160,7 +160,7 @@ def _piece(name: str, value: Any, choice: Choice) -> Piece:
         return of_document(documents.read(path, _MOST), _MOST)
     if (table := table_of(value, choice, cell)) is not None:
         return of_table(name, table, choice.most)
-    if hasattr(value, "dtype") and removal.secret_name(getattr(value, "name", None)):  # an Index
+    if hasattr(value, "dtype") and redact.secret_name(getattr(value, "name", None)):  # an Index
         title, body, language = f"{type(value).__name__} {value.name!r}, {value.dtype}", REMOVED, ""
     elif isinstance(value, ModuleType):
         title, body, language = "module", (value.__doc__ or value.__name__).strip(), ""
@@ -173,7 +173,7 @@ def _piece(name: str, value: Any, choice: Choice) -> Piece:
         title, body, language = f"text of {len(value):,} characters", value, ""
     else:
         title, body, language = type(value).__name__, _repr(value), ""
-    body = redact(_cut(body))
+    body = without_secrets(_cut(body))
     cut = f"{_MOST:,} of {len(body):,} characters" if len(body) > _MOST else ""
     if isinstance(value, list | tuple | dict | set | frozenset | collections.deque) and len(value) > _ITEMS:
         cut = f"the first {_ITEMS} of {len(value):,} items"
@@ -181,20 +181,20 @@ def _piece(name: str, value: Any, choice: Choice) -> Piece:
 
 
 def _titled(name: str, what: str) -> str:
-    title = redact(" ".join(what[:_TITLE].split())).replace("`", "'")
-    return f"`{redact(name)}` ({title})"
+    title = without_secrets(" ".join(what[:_TITLE].split())).replace("`", "'")
+    return f"`{without_secrets(name)}` ({title})"
 
 
 def of_picture(name: str, picture: Picture) -> Piece:
     """Return the piece for a picture; one that could not be drawn goes out in words."""
-    title, words = _titled(name, picture.kind), bounded(redact(_cut(picture.words)))
+    title, words = _titled(name, picture.kind), bounded(without_secrets(_cut(picture.words)))
     note = f"`{name}` {picture.note}." if picture.note else ""
     return Piece(title, words, picture=picture if picture.data else None, note=note)
 
 
 def of_document(document: Document, most: int) -> Piece:
     """Return the piece for a PDF file: its text, or the file where that is not known."""
-    text = redact(_cut(document.text))
+    text = without_secrets(_cut(document.text))
     title = _titled(document.name, f"PDF file, {document.pages:,} page{'s' if document.pages != 1 else ''}")
     if not text:
         return Piece(title, "", document=document)
@@ -209,7 +209,7 @@ def of_document(document: Document, most: int) -> Piece:
 
 def of_table(name: str, table: Table, most: int) -> Piece:
     """Return the piece for a table of at most so many characters."""
-    body = redact(_cut(table.body))
+    body = without_secrets(_cut(table.body))
     cut = [table.cut, f"{most:,} of {len(body):,} characters sent" if len(body) > most else ""]
     words = ", ".join(filter(None, cut))
     note = f"`{name}`: {words}." if words else ""
@@ -219,16 +219,16 @@ def of_table(name: str, table: Table, most: int) -> Piece:
 def cell(value: Any) -> Any:
     """Return a value of a table as it is written: what is no string or number as a bounded repr."""
     if isinstance(value, str) and len(value) > _LONGEST_CELL:
-        return f"{redact(_cut(value))[:_LONGEST_CELL]}…"
+        return f"{without_secrets(_cut(value))[:_LONGEST_CELL]}…"
     return _repr(value) if isinstance(value, list | tuple | dict | set) or _has_fields(value) else value
 
 
 def _array(array: Any) -> str:
     """Return an array's repr, a structured one's without its secret fields."""
     names = getattr(array.dtype, "names", None) or ()
-    hidden = [name for name in names if removal.secret_name(name)]
+    hidden = [name for name in names if redact.secret_name(name)]
     shown = array[[name for name in names if name not in hidden]] if hidden else array
-    return "\n".join([removal.fields(_cut(repr(shown))), *(f"{name}: {REMOVED}" for name in hidden)])
+    return "\n".join([redact.fields(_cut(repr(shown))), *(f"{name}: {REMOVED}" for name in hidden)])
 
 
 def _source(value: Any) -> tuple[str, str, str]:
@@ -247,16 +247,16 @@ def _repr(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return short.repr_int(value, 1)
     if _has_fields(value):
-        return removal.fields(short.repr(value))
+        return redact.fields(short.repr(value))
     views = isinstance(value, KeysView | ValuesView | ItemsView)
     if not views and not isinstance(value, dict | list | tuple | set | frozenset | collections.deque):
-        return removal.fields(_cut(repr(value)))
+        return redact.fields(_cut(repr(value)))
     if len(value) <= short.maxlist:
-        return f"{type(value).__name__}({short.repr(list(value))})" if views else removal.fields(short.repr(value))
+        return f"{type(value).__name__}({short.repr(list(value))})" if views else redact.fields(short.repr(value))
     items = value.items() if isinstance(value, dict) else value
     first = list(itertools.islice(items, short.maxlist + 1))
     begins = short.repr(dict(first) if isinstance(value, dict) else first)
-    return removal.fields(f"{type(value).__name__} of {len(value):,}: {begins}")
+    return redact.fields(f"{type(value).__name__} of {len(value):,}: {begins}")
 
 
 class _Short(reprlib.Repr):
@@ -283,13 +283,13 @@ class _Short(reprlib.Repr):
 
     def repr_tuple(self, x: Any, level: int) -> str:
         """Return a tuple; the text in a pair with the name of a secret, as of a dict's items, is one."""
-        if len(x) == 2 and removal.secret_name(x[0]) and isinstance(x[1], str | bytes):
+        if len(x) == 2 and redact.secret_name(x[0]) and isinstance(x[1], str | bytes):
             return f"({x[0]!r}, {REMOVED})"
         return super().repr_tuple(x, level)
 
     def repr_str(self, x: str, level: int) -> str:
         """Take keys out before the text is cut: half of one is not known any more."""
-        return super().repr_str(redact(_cut(x)) if len(x) > self.maxstring else x, level)
+        return super().repr_str(without_secrets(_cut(x)) if len(x) > self.maxstring else x, level)
 
     def repr_instance(self, x: Any, level: int) -> str:
         """Return what has fields, and dicts of other classes, field by field."""
@@ -305,7 +305,7 @@ class _Short(reprlib.Repr):
         pieces = []
         for key, value in itertools.islice(items, self.maxdict):
             name = key if between == "=" else self.repr1(key, level - 1)
-            shown = REMOVED if removal.secret_name(key) and value is not None else self.repr1(value, level - 1)
+            shown = REMOVED if redact.secret_name(key) and value is not None else self.repr1(value, level - 1)
             pieces.append(f"{name}{between}{shown}")
         return ", ".join([*pieces, *([self.fillvalue] if count > self.maxdict else [])])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ipyrouter.errors import UsageError
 from ipyrouter.notebook.outputs import Output
-from ipyrouter.notebook.prompt.attachments import bounded, redact
+from ipyrouter.notebook.prompt.attachments import bounded, without_secrets
 from ipyrouter.notebook.prompt.pieces import Piece
 
 _MOST_CELLS = 50
@@ -74,10 +74,10 @@ def pieces(
 
 
 def _of_cell(number: int, source: str, outputs: Mapping[int, Sequence[Any]]) -> Iterable[Piece]:
-    yield Piece(f"Cell [{number}]", bounded(redact(source.rstrip()), _MOST), "python")
+    yield Piece(f"Cell [{number}]", bounded(without_secrets(source.rstrip()), _MOST), "python")
     output = "\n".join(filter(None, (_words(output.bundle) for output in outputs.get(number, ()))))
     if output:
-        yield Piece(f"What cell [{number}] put out", bounded(redact(output), _MOST))
+        yield Piece(f"What cell [{number}] put out", bounded(without_secrets(output), _MOST))
 
 
 def _words(bundle: Mapping[str, Any]) -> str:

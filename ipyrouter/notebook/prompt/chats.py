@@ -36,7 +36,7 @@ class Place:
 
 @dataclass
 class Chats:
-    """The threads by name; the unnamed one begins anew with every prompt that continues nothing."""
+    """The threads by name; the unnamed one restarts with every prompt that continues nothing."""
 
     threads: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
     latest: str | None = None

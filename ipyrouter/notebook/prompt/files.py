@@ -41,7 +41,7 @@ def _piece(name: str, choice: tables.Choice) -> Piece:
     text = _text(path)
     if (separator := _SEPARATORS.get(path.suffix.lower())) is not None:
         return attachments.of_table(path.name, tables.of_csv(text, separator, choice, attachments.cell), choice.most)
-    body = attachments.redact(text).rstrip("\n")
+    body = attachments.without_secrets(text).rstrip("\n")
     note = f"`{path.name}`: {_MOST_TEXT:,} of {len(body):,} characters sent." if len(body) > _MOST_TEXT else ""
     title = f"`{path.name}` (file, {len(text):,} characters)"
     return Piece(

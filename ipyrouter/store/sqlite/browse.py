@@ -12,35 +12,35 @@ from ipyrouter.store.sqlite import schema
 from ipyrouter.store.sqlite.filters import Span, conditions, span_of
 
 _PROMPT = 1000  # characters
-_SENT = f"status != 'cached' AND error_kind IS NOT '{COOLING_DOWN}'"
+_IS_CALL = f"status != 'cached' AND error_kind IS NOT '{COOLING_DOWN}'"
 
 
-def page(sql: sqlite3.Connection, wanted: LogFilter, rows: int, before: RowKey | None, skip: int) -> list[LogRow]:
+def page(sql: sqlite3.Connection, log_filter: LogFilter, rows: int, before: RowKey | None, skip: int) -> list[LogRow]:
     """Return so many rows of one database, newest first, before a row and after so many that are skipped.
 
     The sums tell which hours hold any, and how many, so that neither a distant page nor a rare model costs a scan.
     """
-    since, until = span_of(wanted)
+    since, until = span_of(log_filter)
     if before is not None:
         until = min(until, before.time + 1)
-    found: list[LogRow] = []
-    for span, count in _hours(sql, wanted, (since, until)):
+    result: list[LogRow] = []
+    for span, count in _hours(sql, log_filter, (since, until)):
         if before is None and skip >= count:
             skip -= count
             continue
-        found += _rows(sql, wanted, span, rows=rows - len(found), before=before, skip=skip)
+        result += _rows(sql, log_filter, span, rows=rows - len(result), before=before, skip=skip)
         skip = 0
-        if len(found) >= rows:
+        if len(result) >= rows:
             break
-    return found
+    return result
 
 
-def _hours(sql: sqlite3.Connection, wanted: LogFilter, span: Span) -> Iterator[tuple[Span, int]]:
+def _hours(sql: sqlite3.Connection, log_filter: LogFilter, span: Span) -> Iterator[tuple[Span, int]]:
     """Yield the hours that hold rows, newest first, and how many; the hours at the span's ends are counted."""
     since, until = span
-    clause, values = conditions(wanted, "sums")
-    if wanted.notebook is not None:  # the sums do not tell notebooks apart
-        yield span, _count(sql, wanted, span)
+    clause, values = conditions(log_filter, "sums")
+    if log_filter.notebook is not None:  # the sums do not tell notebooks apart
+        yield span, _count(sql, log_filter, span)
         return
     query = (
         f"SELECT hour, CAST(TOTAL(rows) AS INTEGER) FROM sums WHERE hour >= ? AND hour <= ?{clause}"
@@ -51,20 +51,20 @@ def _hours(sql: sqlite3.Connection, wanted: LogFilter, span: Span) -> Iterator[t
     ):  # as far as needed
         begin, end = max(hour * schema.HOUR, since), min((hour + 1) * schema.HOUR, until)
         whole = end - begin == schema.HOUR
-        yield (begin, end), count if whole else _count(sql, wanted, (begin, end))
+        yield (begin, end), count if whole else _count(sql, log_filter, (begin, end))
 
 
-def _count(sql: sqlite3.Connection, wanted: LogFilter, span: Span) -> int:
-    clause, values = conditions(wanted, "t")
-    joined = "attempts t JOIN answers a ON a.id = t.answer_id"
-    query = f"SELECT COUNT(*) FROM {joined} WHERE t.time >= ? AND t.time < ?{clause}"
+def _count(sql: sqlite3.Connection, log_filter: LogFilter, span: Span) -> int:
+    clause, values = conditions(log_filter, "t")
+    tables = "attempts t JOIN answers a ON a.id = t.answer_id"
+    query = f"SELECT COUNT(*) FROM {tables} WHERE t.time >= ? AND t.time < ?{clause}"
     return int(sql.execute(query, (*span, *values)).fetchone()[0])
 
 
 def _rows(
-    sql: sqlite3.Connection, wanted: LogFilter, span: Span, *, rows: int, before: RowKey | None, skip: int
+    sql: sqlite3.Connection, log_filter: LogFilter, span: Span, *, rows: int, before: RowKey | None, skip: int
 ) -> list[LogRow]:
-    clause, values = conditions(wanted, "t")
+    clause, values = conditions(log_filter, "t")
     if before is not None:
         clause += " AND (t.time, t.answer_id, t.n) < (?, ?, ?)"
         values += before
@@ -74,8 +74,8 @@ def _rows(
         f" FROM attempts t JOIN answers a ON a.id = t.answer_id WHERE t.time >= ? AND t.time < ?{clause}"
         " ORDER BY t.time DESC, t.answer_id DESC, t.n DESC LIMIT ? OFFSET ?"
     )
-    found = sql.execute(query, (*span, *values, rows, skip)).fetchall()
-    return [row for one in found if (row := _row(one)) is not None]
+    records = sql.execute(query, (*span, *values, rows, skip)).fetchall()
+    return [row for one in records if (row := _row(one)) is not None]
 
 
 def _row(row: tuple[Any, ...]) -> LogRow | None:
@@ -106,23 +106,26 @@ def overview(sql: sqlite3.Connection, days: int) -> Overview:
         return Overview(0, 0, (), ())
     # Each step is one look into the index, where DISTINCT would read every row.
     newest: int | None = last[0] // schema.DAY
-    found: list[str] = []
-    while newest is not None and len(found) < days:
-        found.append(f"{moment(newest * schema.DAY):%Y-%m-%d}")
+    dates: list[str] = []
+    while newest is not None and len(dates) < days:
+        dates.append(f"{moment(newest * schema.DAY):%Y-%m-%d}")
         query = "SELECT time FROM attempts WHERE time < ? ORDER BY time DESC LIMIT 1"
         earlier = sql.execute(query, (newest * schema.DAY,)).fetchone()
         newest = earlier[0] // schema.DAY if earlier and type(earlier[0]) is int and earlier[0] >= 0 else None
     models = sql.execute("SELECT DISTINCT model FROM sums WHERE rows > 0").fetchall()
-    return Overview(first[0], last[0], tuple(found), tuple(model for (model,) in models if isinstance(model, str)))
+    return Overview(first[0], last[0], tuple(dates), tuple(model for (model,) in models if isinstance(model, str)))
 
 
 def last_calls(sql: sqlite3.Connection) -> list[LastCall]:
     """Return the last call of every model in one database's log."""
-    found = []
-    last = "SELECT provider, model, MAX(hour) FROM sums WHERE sent > 0 GROUP BY provider, model"
+    calls = []
+    last = (
+        "SELECT provider, model, MAX(hour) FROM sums WHERE sent > 0 AND typeof(hour) = 'integer'"
+        f" AND hour BETWEEN 0 AND {schema.LAST_HOUR} GROUP BY provider, model"
+    )
     query = (
         "SELECT time, status, error FROM attempts WHERE time >= ? AND time < ? AND provider = ? AND model = ?"
-        f" AND {_SENT} ORDER BY time DESC, answer_id DESC, n DESC LIMIT 1"
+        f" AND {_IS_CALL} ORDER BY time DESC, answer_id DESC, n DESC LIMIT 1"
     )
     for provider, model, hour in sql.execute(last).fetchall():
         if not (isinstance(provider, str) and isinstance(model, str)):
@@ -130,6 +133,6 @@ def last_calls(sql: sqlite3.Connection) -> list[LastCall]:
         hours = (hour * schema.HOUR, (hour + 1) * schema.HOUR)
         for time, status, error in sql.execute(query, (*hours, provider, model)):
             if type(time) is int and isinstance(status, str):
-                said = error if isinstance(error, str) else None
-                found.append(LastCall(provider, model, moment(time), status, said))
-    return found
+                message = error if isinstance(error, str) else None
+                calls.append(LastCall(provider, model, moment(time), status, message))
+    return calls

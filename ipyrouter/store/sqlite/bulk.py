@@ -69,7 +69,9 @@ def _number(column: Column, *, checked: bool) -> str:
 
 
 def _name(column: Column, *, checked: bool) -> str:
-    return f"IIF(typeof({_source(column)}) = 'blob', NULL, {_source(column)})" if checked else _source(column)
+    source = _source(column)
+    sound = "integer" if column.kind is Kind.FLAG else "text"
+    return f"IIF(typeof({source}) = '{sound}', {source}, NULL)" if checked else source
 
 
 def _query(condition: str, *, content: bool, checked: bool) -> str:
@@ -80,7 +82,7 @@ def _query(condition: str, *, content: bool, checked: bool) -> str:
         # A damaged id may hold a comma.
         *(f"group_concat({f'hex({_source(column)})' if checked else _source(column)})" for column in _IDS),
         f"group_concat(json_array({names}), char({ord(_NEXT)}))",
-        # Lengths in bytes and one blob, because a text may hold any separator, and NUL.
+        # Lengths in bytes and one blob, because a string may hold any separator, and NUL.
         *(f"group_concat(IFNULL(length(CAST({text} AS BLOB)), {_UNKNOWN}))" for text in texts),
         *(f"CAST(group_concat({text}, '') AS BLOB)" for text in texts),
     ]
@@ -101,9 +103,9 @@ class Part:
 class BulkReader:
     """Reads the rows that a filter leaves, part by part, and makes tables of the parts."""
 
-    def __init__(self, wanted: LogFilter, *, content: bool) -> None:
-        clause, self._values = conditions(wanted, "t")
-        self._span = span_of(wanted)
+    def __init__(self, log_filter: LogFilter, *, content: bool) -> None:
+        clause, self._values = conditions(log_filter, "t")
+        self._span = span_of(log_filter)
         self._content = content
         condition = f"(t.time, t.answer_id) >= (?, ?) AND (t.time, t.answer_id) < (?, ?){clause}"
         self._queries = {checked: _query(condition, content=content, checked=checked) for checked in (False, True)}
@@ -117,14 +119,14 @@ class BulkReader:
             "SELECT time, answer_id FROM attempts WHERE (time, answer_id) > (?, ?) AND time < ?"
             " ORDER BY time, answer_id LIMIT 1 OFFSET ?"
         )
-        found = []
+        places = []
         while following := sql.execute(query, (*place, end, PART)).fetchone():
-            found.append(following)
+            places.append(following)
             place = following
-        return found
+        return places
 
     def bounds(self, places: list[Place]) -> list[Bounds]:
-        """Return the parts between places, as half-open ranges that hold all of the time that is asked for."""
+        """Return the parts between places, as half-open ranges that hold all of the filter's time."""
         ends = [(self._span[0], ""), *sorted(set(places)), (self._span[1], "")]
         return list(itertools.pairwise(ends))
 
@@ -159,8 +161,12 @@ class BulkReader:
         combinations = joined.pop(0).split(_NEXT)
         for combination in dict.fromkeys(combinations):
             if combination not in self._known:
+                try:
+                    values = json.loads(combination)
+                except ValueError:  # an infinite number where a name should be
+                    raise UnevenError from None
                 self._known[combination] = len(self._combinations)
-                self._combinations.append(json.loads(combination))
+                self._combinations.append(values)
         codes = np.fromiter(map(self._known.__getitem__, combinations), np.int32, len(combinations))
         if len(codes) != count:
             raise UnevenError
@@ -172,7 +178,7 @@ class BulkReader:
 
     def table(self, parts: list[Part]) -> LogTable:
         """Return parts as one table."""
-        part = self._joined(parts)
+        part = self._join(parts)
         used, codes = np.unique(part.codes, return_inverse=True)
         combinations = [self._combinations[code] for code in used]
         categories = {
@@ -183,13 +189,13 @@ class BulkReader:
 
     def in_order(self, pieces: list[Part]) -> Part:
         """Return the pieces of one part, which may come from the disk and from memory, as one, oldest first."""
-        part = self._joined(pieces)
+        part = self._join(pieces)
         if len(pieces) < 2:
             return part
         order = np.argsort(part.columns["time"], kind="stable")  # an answer's attempts share its time, and their order
         return Part({name: values[order] for name, values in part.columns.items()}, part.codes[order])
 
-    def _joined(self, parts: list[Part]) -> Part:
+    def _join(self, parts: list[Part]) -> Part:
         names = [(column.name, _kind(column)) for column in (*_NUMBERS, *_IDS, *(_TEXTS if self._content else ()))]
         return Part(
             {
@@ -256,9 +262,9 @@ def _cut(sizes: NDArray[Any], joined: bytes | None) -> NDArray[Any]:
 def _objects(values: list[Any], count: int) -> NDArray[Any]:
     if len(values) != count:
         raise UnevenError
-    made = np.empty(count, np.object_)
-    made[:] = values
-    return made
+    array = np.empty(count, np.object_)
+    array[:] = values
+    return array
 
 
 def _category(column: Column, values: list[Any], codes: NDArray[Any]) -> tuple[NDArray[Any], list[Any]]:

@@ -41,21 +41,21 @@ class Cache:
         self, keys: Sequence[bytes], claim: bytes, owner: str, seconds: float, max_age_days: float
     ) -> CachedAnswer | Claim:
         """Return the cached answer, or claim the right to ask for it."""
-        hit, held = self._look_up(keys, claim, owner, max_age_days)
+        hit, other = self._look_up(keys, claim, owner, max_age_days)
         if hit is not None:
             return hit
-        if held is not None:  # whoever waits looks often: only reading
-            return held
+        if other is not None:  # a waiting request looks often: only reading
+            return other
         now, monotonic = microseconds(self._clock.now()), self._clock.monotonic()
 
         def write(sql: sqlite3.Connection) -> CachedAnswer | Claim:
-            # Once more, now that nobody else can write: the answer may have come in between.
-            if found := _find(sql, keys, max_age_days, now):
-                return _first(found)
+            # Once more, now that no other process can write: the answer may have come in between.
+            if hits := _find(sql, keys, max_age_days, now):
+                return _first(hits)
             drop_lapsed(sql, "claims", now, monotonic)
             row = (claim, owner, now + int(seconds * 1e6), monotonic + seconds)
-            made = sql.execute("INSERT OR IGNORE INTO claims (key, owner, expires, lapses) VALUES (?, ?, ?, ?)", row)
-            if made.rowcount:
+            cursor = sql.execute("INSERT OR IGNORE INTO claims (key, owner, expires, lapses) VALUES (?, ?, ?, ?)", row)
+            if cursor.rowcount:
                 return Claim(owner)
             return Claim(*sql.execute("SELECT owner FROM claims WHERE key = ?", (claim,)).fetchone())
 
@@ -73,26 +73,28 @@ class Cache:
             if hits or claim is None:
                 return [*hits]
             query = "SELECT owner, expires, lapses FROM claims WHERE key = ?"
-            held = sql.execute(query, (claim,)).fetchall()
+            claims = sql.execute(query, (claim,)).fetchall()
             monotonic = self._clock.monotonic()
             return [
-                Claim(one[0]) for one in held if one[0] != owner and not has_lapsed(*one, now=now, monotonic=monotonic)
+                Claim(one[0])
+                for one in claims
+                if one[0] != owner and not has_lapsed(*one, now=now, monotonic=monotonic)
             ]
 
         try:
-            found = self._database.read(look)
+            results = self._database.read(look)
         except StoreError:  # a newer schema: the record that follows says so
             return None, None
-        hits = [one for one in found if not isinstance(one, Claim)]
-        return _first(hits) if hits else None, next((one for one in found if isinstance(one, Claim)), None)
+        hits = [one for one in results if not isinstance(one, Claim)]
+        return _first(hits) if hits else None, next((one for one in results if isinstance(one, Claim)), None)
 
     def clear_cache(self) -> int:
         """Delete all cached completions and return how many there were."""
 
         def clear(sql: sqlite3.Connection) -> int:
-            gone = sql.execute("DELETE FROM cache").rowcount
+            number = sql.execute("DELETE FROM cache").rowcount
             sql.execute("INSERT OR REPLACE INTO counters (name, value, control) VALUES ('cache_bytes', 0, 0)")
-            return gone
+            return number
 
         return self._database.write(clear)
 
@@ -102,12 +104,12 @@ def _find(sql: sqlite3.Connection, keys: Sequence[bytes], max_age_days: float, n
     marks = ", ".join("?" * len(keys))
     query = f"SELECT {_COLUMNS} FROM cache WHERE key IN ({marks})"
     age = max_age_days * schema.DAY
-    found = []
+    hits = []
     for key, created, *rest in sql.execute(query, tuple(keys)):
         # One that a clock ahead has dated far into the future would never grow old.
         if type(created) is int and abs(now - created) <= age and (answer := _answer(key, rest)) is not None:
-            found.append((keys.index(key), answer))
-    return found
+            hits.append((keys.index(key), answer))
+    return hits
 
 
 def _first(hits: list[_Hit]) -> CachedAnswer:

@@ -23,7 +23,7 @@ Work = Callable[[sqlite3.Connection], T]
 FileId = tuple[int, int]
 
 NO_FILE: FileId = (0, 0)
-OUT_OF_REACH: FileId = (-1, -1)  # nobody can tell what is at the path
+OUT_OF_REACH: FileId = (-1, -1)  # the file system does not say what is at the path
 _IDLE = 4  # connections that are kept open
 _PAUSE = 0.25  # seconds that SQLite itself waits for another writer before it lets us look around
 _FORK_PATIENCE = 30.0  # seconds that a fork waits for the steps under way
@@ -122,12 +122,12 @@ class Connections:
     def file(self) -> FileId:
         """Return which file is at the path now, NO_FILE or OUT_OF_REACH."""
         try:
-            found = os.stat(self._name)  # noqa: PTH116  at every step: half the time of Path.stat
+            status = os.stat(self._name)  # noqa: PTH116  at every step: half the time of Path.stat
         except (FileNotFoundError, NotADirectoryError):
             return NO_FILE
         except OSError:
             return OUT_OF_REACH
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def close(self) -> None:
         """Close all connections that are not in use, and those in use as soon as they are not."""

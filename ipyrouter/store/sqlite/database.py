@@ -35,9 +35,9 @@ from ipyrouter.store.sqlite.damage import Salvage, Trouble, is_damaged, meaning,
 T = TypeVar("T")
 
 _BUSY = 10.0  # seconds to wait for writers of other processes
-_BUSY_DEGRADED = 0.1  # once that was in vain, so that a user does not wait at every cell
+_BUSY_DEGRADED = 0.1  # once that has failed, so that a user does not wait at every cell
 _DAMAGES = 3  # files that one step sets aside: a disk that damages each of them is refused
-_MOVED = ("answers", "attempts", "cache", "reservations", "claims")  # what moves from memory to the disk, in this order
+_OVERFLOW_TABLES = ("answers", "attempts", "cache", "reservations", "claims")  # moved to the disk in this order
 TROUBLES = (sqlite3.Error, OSError, StoreError, UnicodeError, MemoryError)
 
 
@@ -54,7 +54,9 @@ class Database:
         self._overflow: sqlite3.Connection | None = None
         self._rights_are_known = False
         self._moves = 0  # how often memory has moved to the disk
-        self._lock = threading.Lock()  # one writer at a time, so that no thread waits for another in vain; the overflow
+        self._lock = (
+            threading.Lock()
+        )  # one writer at a time, so that no thread waits for another without need; the overflow
         _databases.add(self)
 
     # --- what the store calls ---
@@ -159,8 +161,8 @@ class Database:
 
     def take_warnings(self) -> list[str]:
         """Return the warnings since the last call."""
-        taken, self._warnings = self._warnings, []
-        return taken
+        warnings, self._warnings = self._warnings, []
+        return warnings
 
     def close(self) -> None:
         """Close the connections that are not in use, after a last try to move memory to the disk."""
@@ -201,7 +203,7 @@ class Database:
             return work(sql)
 
         result = transaction(connection.sql, moving)
-        if self._connections.file() != connection.file:  # set aside or deleted meanwhile: nobody would find it there
+        if self._connections.file() != connection.file:  # set aside or deleted meanwhile: it would not be found there
             raise _ReplacedError
         return result
 
@@ -238,7 +240,7 @@ class Database:
             self._connections.gate.leave()
 
     def _move(self, overflow: sqlite3.Connection, sql: sqlite3.Connection) -> None:
-        for table in _MOVED:
+        for table in _OVERFLOW_TABLES:
             cursor = overflow.execute(f"SELECT * FROM {table}")
             columns = ", ".join(column[0] for column in cursor.description)
             marks = ", ".join("?" * len(cursor.description))
@@ -277,7 +279,7 @@ class Database:
         self._connections.gate.open()
 
     def after_fork_in_child(self) -> None:
-        """Begin with locks that nobody holds. What is in memory stays the parent's, which will write it."""
+        """Begin with free locks. What is in memory stays the parent's, which will write it."""
         self._connections = Connections(self.path)
         self._lock = threading.Lock()
         if self._overflow is not None:
@@ -293,7 +295,7 @@ def _in_memory() -> sqlite3.Connection:
 
 
 def _wipe(connection: Connection) -> str:
-    """Write the file anew without free pages and empty its journal; return why bytes may be left, or ""."""
+    """Rewrite the file without free pages and empty its journal; return why bytes may be left, or ""."""
     connection.sql.execute("VACUUM")  # rows that were replaced earlier left bytes in free pages
     busy, *_ = connection.sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return "another kernel is reading it" if busy else ""

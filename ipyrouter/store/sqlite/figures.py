@@ -18,22 +18,22 @@ _MEASURES = tuple(schema.measures("t"))
 _JOIN = "attempts t LEFT JOIN answers a ON a.id = t.answer_id"
 
 
-def totals(sql: sqlite3.Connection, wanted: LogFilter, bucket: int | None, steps: tuple[int, ...]) -> list[Totals]:
+def totals(sql: sqlite3.Connection, log_filter: LogFilter, bucket: int | None, steps: tuple[int, ...]) -> list[Totals]:
     """Return sums over the rows of one database."""
-    span = span_of(wanted)
+    span = span_of(log_filter)
     coarse = bucket is None or bucket >= schema.HOUR
-    by_row = wanted.notebook is not None or not set(steps) <= set(schema.EDGES)
+    by_row = log_filter.notebook is not None or not set(steps) <= set(schema.EDGES)
     sql.execute("BEGIN")  # sums and rows of one moment
     if not by_row and not coarse:
         by_row = _rows(sql, span) <= _FEW_ROWS
     if bucket is not None and not by_row:
         bucket = max(bucket // schema.HOUR, 1) * schema.HOUR
     hours, rest = _split(span)
-    found = _scan(sql, wanted, [span] if by_row else rest, bucket, steps)
+    rows = _scan(sql, log_filter, [span] if by_row else rest, bucket, steps)
     if not by_row:
-        found += _whole_hours(sql, wanted, hours, bucket, steps)
+        rows += _whole_hours(sql, log_filter, hours, bucket, steps)
     sql.execute("COMMIT")
-    return [made for row in found if (made := _totals(row)) is not None]
+    return [total for row in rows if (total := _totals(row)) is not None]
 
 
 def _split(span: Span) -> tuple[Span, list[Span]]:
@@ -53,13 +53,13 @@ def _rows(sql: sqlite3.Connection, span: Span) -> int:
 
 
 def _whole_hours(
-    sql: sqlite3.Connection, wanted: LogFilter, hours: Span, bucket: int | None, steps: tuple[int, ...]
+    sql: sqlite3.Connection, log_filter: LogFilter, hours: Span, bucket: int | None, steps: tuple[int, ...]
 ) -> list[tuple[Any, ...]]:
     start = "0" if bucket is None else f"hour * {schema.HOUR} / {bucket} * {bucket}"
     # A band of the sums lies between two edges; it exceeds the steps at and below its lower one.
     exceeded = [sum(step <= edge for step in steps) for edge in schema.EDGES]
     band = " ".join(f"WHEN {place + 1} THEN {count}" for place, count in enumerate(exceeded))
-    clause, values = conditions(wanted, "sums")
+    clause, values = conditions(log_filter, "sums")
     measures = ", ".join(schema.total(name) for name in _MEASURES)
     return sql.execute(
         f"SELECT {start}, {', '.join(_KEYS)}, CASE band {band} ELSE 0 END, {measures} FROM sums"
@@ -69,13 +69,13 @@ def _whole_hours(
 
 
 def _scan(
-    sql: sqlite3.Connection, wanted: LogFilter, spans: Sequence[Span], bucket: int | None, steps: tuple[int, ...]
+    sql: sqlite3.Connection, log_filter: LogFilter, spans: Sequence[Span], bucket: int | None, steps: tuple[int, ...]
 ) -> list[tuple[Any, ...]]:
     start = "0" if bucket is None else f"t.time / {bucket} * {bucket}"
     keys = schema.keys("t")
     groups = [start, *(keys[name] for name in _KEYS), schema.band("t", steps)]
     measures = [schema.total(value) for value in schema.measures("t").values()]
-    clause, values = conditions(wanted, "t")
+    clause, values = conditions(log_filter, "t")
     query = (
         f"SELECT {', '.join((*groups, *measures))} FROM {_JOIN} WHERE t.time >= ? AND t.time < ?{clause}"
         " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
@@ -130,18 +130,18 @@ def top(sql: sqlite3.Connection, span: Span, by: Literal["cost", "latency"], cou
         " WHERE a.id IN (SELECT answer_id FROM attempts WHERE time >= ? AND time < ?) AND rank > 0"
         " ORDER BY rank DESC, a.time LIMIT ?"
     )
-    found: list[tuple[int, RankedRequest]] = []
+    ranking: list[tuple[int, RankedRequest]] = []
     for hour, most in hours:
-        if len(found) == count and not (isinstance(most, str | bytes) or most > found[-1][0]):
+        if len(ranking) == count and not (isinstance(most, str | bytes) or most > ranking[-1][0]):
             break
         begin, end = max(hour * schema.HOUR, span[0]), min((hour + 1) * schema.HOUR, span[1])
         rows = sql.execute(query, (begin, end, count)).fetchall()
-        found += [(row[-1], request) for row in rows if (request := _ranked(row)) is not None]
-        found = sorted(found, key=lambda one: (-one[0], one[1].time))[:count]
-    return [request for _, request in found]
+        ranking += [(row[-1], request) for row in rows if (request := _request(row)) is not None]
+        ranking = sorted(ranking, key=lambda one: (-one[0], one[1].time))[:count]
+    return [request for _, request in ranking]
 
 
-def _ranked(row: tuple[Any, ...]) -> RankedRequest | None:
+def _request(row: tuple[Any, ...]) -> RankedRequest | None:
     name, time, provider, model, pico, unpriced, took, prompt, _ = row
     sound = all(isinstance(text, str) for text in (name, provider, model)) and all(
         type(number) is int and 0 <= number <= MOST_PICO for number in (pico, unpriced, took)
@@ -157,6 +157,7 @@ def is_damaged(sql: sqlite3.Connection) -> bool:
     """Tell whether there are rows and no sums, or sums that cannot be: damage that SQLite does not see."""
     numbers = ("hour", "band", *_MEASURES, *schema.most("t"))
     sound = " AND ".join(f"typeof({name}) = 'integer' AND {name} >= 0" for name in numbers)
+    sound += f" AND hour <= {schema.LAST_HOUR}"
     query = (
         "SELECT EXISTS (SELECT 1 FROM attempts) AND NOT EXISTS (SELECT 1 FROM sums)"
         f" OR EXISTS (SELECT 1 FROM sums WHERE NOT ({sound}))"

@@ -12,9 +12,9 @@ Span = tuple[int, int]
 """A time, half-open, in microseconds since 1970."""
 
 
-def span_of(wanted: LogFilter) -> Span:
+def span_of(log_filter: LogFilter) -> Span:
     """Return the time of a filter; without bounds it is all that a row can have."""
-    return span(wanted.since, wanted.until)
+    return span(log_filter.since, log_filter.until)
 
 
 def span(since: dt.datetime | None, until: dt.datetime | None) -> Span:
@@ -22,17 +22,17 @@ def span(since: dt.datetime | None, until: dt.datetime | None) -> Span:
     return EARLIEST if since is None else microseconds(since), LATEST + 1 if until is None else microseconds(until)
 
 
-def conditions(wanted: LogFilter, row: str) -> tuple[str, list[Any]]:
+def conditions(log_filter: LogFilter, row: str) -> tuple[str, list[Any]]:
     """Return the conditions of a filter but its time, as SQL that begins with AND, and their values.
 
     ``row`` names the rows of attempts, beside which the requests are ``a``, or of the sums.
     """
-    asked = {
-        f"{row}.tier = ?": wanted.tier,
-        f"{row}.model = ?": wanted.model,
-        f"{row}.session = ?": wanted.session,
-        f"{row}.status = ?": wanted.status,
-        "a.notebook = ?": wanted.notebook,
+    fields = {
+        f"{row}.tier = ?": log_filter.tier,
+        f"{row}.model = ?": log_filter.model,
+        f"{row}.session = ?": log_filter.session,
+        f"{row}.status = ?": log_filter.status,
+        "a.notebook = ?": log_filter.notebook,
     }
-    known = {condition: value for condition, value in asked.items() if value is not None}
-    return "".join(f" AND {condition}" for condition in known), list(known.values())
+    terms = {condition: value for condition, value in fields.items() if value is not None}
+    return "".join(f" AND {condition}" for condition in terms), list(terms.values())

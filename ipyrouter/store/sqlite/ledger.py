@@ -86,8 +86,8 @@ class Ledger:
             disk = self._database.write(lambda sql: self._sound_books(sql, [limit], session), lambda: None)
         why = str(disk) if isinstance(disk, Exception) else _DAMAGED if disk is None else ""
         books = [disk if isinstance(disk, _Books) else None, memory]
-        spent = self._spent(limit, session, books, why)
-        return spent if isinstance(spent, Unavailable) else spent + _promised(limit, session, books)
+        spent = self._spending(limit, session, books, why)
+        return spent if isinstance(spent, Unavailable) else spent + _reservations(limit, session, books)
 
     def release(self, owner: str) -> None:
         """Give back all claims and reservations of an owner."""
@@ -101,7 +101,7 @@ class Ledger:
         What neither tells is marked as lost, so that no budget begins again at zero.
         """
         now = microseconds(self._clock.now())
-        spent, complete = spending.of_damaged(damaged)
+        spent, complete = spending.salvage(damaged)
         known = self._known.all()
         for name, pico in known.items():
             spent[name] = max(spent.get(name, 0), pico)
@@ -111,10 +111,10 @@ class Ledger:
             spent[_LOST_SESSIONS] = now
         spending.write(new, spent)
 
-    def _recorded(self, record: Record, now: int) -> None:
+    def _after_record(self, record: Record, now: int) -> None:
         """Note what a record has spent, and that its owner holds nothing any more."""
         spent = sum(rows.pico(attempt.cost.amount) or 0 for attempt in record.answer.attempts)
-        self._known.spent(spending.touched(record.session.id, now), spent)
+        self._known.spent(spending.counters_of(record.session.id, now), spent)
         self._holders.discard(record.owner)
 
     # --- the sums ---
@@ -124,15 +124,15 @@ class Ledger:
     ) -> Refusal | Unavailable | None:
         refusals: list[Refusal] = []
         for limit in limits:
-            spent = self._spent(limit, session, books, why)
+            spent = self._spending(limit, session, books, why)
             if isinstance(spent, Unavailable):
                 return spent
-            used = spent + _promised(limit, session, books)
+            used = spent + _reservations(limit, session, books)
             if used + pico > limit.pico:
                 refusals.append(Refusal(limit, used, spent))
         return max(refusals, key=lambda refusal: refusal.spent + pico > refusal.limit.pico, default=None)
 
-    def _spent(self, limit: Limit, session: Session, books: list[_Books | None], why: str) -> int | Unavailable:
+    def _spending(self, limit: Limit, session: Session, books: list[_Books | None], why: str) -> int | Unavailable:
         """Return what is spent of a budget: what the books say or, where the disk has none, the last known."""
         now, file, total = microseconds(self._clock.now()), self._database.file(), 0
         for counter in spending.counters(limit, session, now):
@@ -148,7 +148,7 @@ class Ledger:
         return total
 
     def _sound_books(self, sql: sqlite3.Connection, limits: Sequence[Limit], session: Session) -> _Books | None:
-        """Read what the database says of the budgets, whose counters are computed anew if they are damaged."""
+        """Read what the database says of the budgets, whose counters are recomputed if they are damaged."""
         books = self._books(sql, limits, session)
         if books is not None:
             return books
@@ -172,7 +172,7 @@ def _is_lost(counter: spending.Counter, limit: Limit, books: _Books) -> bool:
     return counter.name in books.lost
 
 
-def _promised(limit: Limit, session: Session, books: list[_Books | None]) -> int:
+def _reservations(limit: Limit, session: Session, books: list[_Books | None]) -> int:
     """Return what is promised of a budget, to all or to the session."""
     promises = [promise for one in books if one for promise in one.promises]
     return sum(pico for of, pico in promises if limit.period != "session" or of == session.id)
@@ -197,8 +197,8 @@ def has_lapsed(owner: object, expires: object, lapses: object, *, now: int, mono
 
 def drop_lapsed(sql: sqlite3.Connection, table: str, now: int, monotonic: float) -> None:
     """Delete the claims or reservations that are void."""
-    found = sql.execute(f"SELECT owner, expires, lapses FROM {table}").fetchall()
-    if void := [one for one in found if has_lapsed(*one, now=now, monotonic=monotonic)]:
+    rows = sql.execute(f"SELECT owner, expires, lapses FROM {table}").fetchall()
+    if void := [one for one in rows if has_lapsed(*one, now=now, monotonic=monotonic)]:
         sql.executemany(f"DELETE FROM {table} WHERE owner IS ? AND expires IS ? AND lapses IS ?", void)
 
 

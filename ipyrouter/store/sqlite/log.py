@@ -32,7 +32,7 @@ class LogWriter:
 
     _database: Database
     _clock: Clock
-    _recorded: Callable[[Record, int], None]
+    _after_record: Callable[[Record, int], None]
 
     def record(self, record: Record, cache_key: bytes | None, max_mb: float, max_age_days: float | None = None) -> None:
         """Write a request with its attempts and, if a key is given, the cache entry, in one transaction."""
@@ -52,15 +52,15 @@ class LogWriter:
 
         with interrupts.deferred():
             self._database.write(write)
-            self._recorded(record, now)
+            self._after_record(record, now)
 
     def restore(self, records: Sequence[Record]) -> int:
         """Add records that are not in the log, at the time of their answers; return how many were new."""
-        made = [rows.values(one, microseconds(one.answer.created), restored=True) for one in records]
+        values = [rows.values(one, microseconds(one.answer.created), restored=True) for one in records]
 
         def write(sql: sqlite3.Connection) -> int:
             new = 0
-            for request, attempts in made:
+            for request, attempts in values:
                 if sql.execute(INSERT_REQUEST, request).rowcount:
                     sql.executemany(INSERT_ATTEMPT, attempts)
                     new += 1

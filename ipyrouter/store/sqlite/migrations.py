@@ -54,7 +54,7 @@ def _sums_counters_and_owners(connection: sqlite3.Connection) -> None:
     connection.execute("DROP INDEX cache_used")
     for statement in (*schema.ledger(), *schema.indexes(), *schema.sums(), *schema.triggers()):
         connection.execute(statement)
-    # What is promised to a call under way keeps its end; nobody of this version can tell whether its owner lives.
+    # What is promised to a call under way keeps its end; this version cannot tell whether its owner lives.
     connection.execute(
         "INSERT INTO reservations (id, owner, session, pico, expires, lapses)"
         " SELECT id, '', session, pico, expires, 0 FROM old_reservations"

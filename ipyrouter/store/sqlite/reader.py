@@ -35,14 +35,14 @@ class LogReader:
 
     _database: Database
 
-    def log(self, wanted: LogFilter, *, content: bool = True) -> LogTable:
+    def log(self, log_filter: LogFilter, *, content: bool = True) -> LogTable:
         """Return the log, oldest first; without ``content`` prompts and answers stay on the disk."""
-        reader = _bulk_reader(wanted, content=content)
+        reader = _bulk_reader(log_filter, content=content)
         return reader.table(list(self._read(reader)))
 
-    def parts(self, wanted: LogFilter, *, content: bool = True) -> Iterator[LogTable]:
+    def parts(self, log_filter: LogFilter, *, content: bool = True) -> Iterator[LogTable]:
         """Yield the same in parts of some thousand rows."""
-        reader = _bulk_reader(wanted, content=content)
+        reader = _bulk_reader(log_filter, content=content)
         for part in self._read(reader):
             yield reader.table([part])
 
@@ -66,50 +66,50 @@ class LogReader:
                 if pieces:
                     yield reader.in_order(pieces)
 
-    def page(self, wanted: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
+    def page(self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
         """Return so many rows, newest first."""
         if not self._database.degraded:
-            return self._database.read(lambda sql: browse.page(sql, wanted, rows, before, skip))[:rows]
+            return self._database.read(lambda sql: browse.page(sql, log_filter, rows, before, skip))[:rows]
         # The disk and memory each give theirs.
-        found = self._database.read(lambda sql: browse.page(sql, wanted, rows + skip, before, 0))
-        return sorted(found, key=lambda row: row.key, reverse=True)[skip : skip + rows]
+        candidates = self._database.read(lambda sql: browse.page(sql, log_filter, rows + skip, before, 0))
+        return sorted(candidates, key=lambda row: row.key, reverse=True)[skip : skip + rows]
 
-    def totals(self, wanted: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+    def totals(self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
         """Return exact sums over the log's rows."""
-        return self._summed(lambda sql: figures.totals(sql, wanted, bucket, tuple(steps)))
+        return self._read_sums(lambda sql: figures.totals(sql, log_filter, bucket, tuple(steps)))
 
     def top(
         self, since: dt.datetime | None, until: dt.datetime | None, by: Literal["cost", "latency"], count: int
     ) -> list[RankedRequest]:
         """Return the requests of a time that cost or took most."""
-        found = self._summed(lambda sql: figures.top(sql, span(since, until), by, count))
+        requests = self._read_sums(lambda sql: figures.top(sql, span(since, until), by, count))
         most = {"cost": lambda one: one.cost_pico, "latency": lambda one: one.latency}[by]
-        return sorted(found, key=most, reverse=True)[:count]
+        return sorted(requests, key=most, reverse=True)[:count]
 
     def overview(self, days: int) -> Overview:
         """Return what the log holds."""
-        found = [one for one in self._summed(lambda sql: [browse.overview(sql, days)]) if one.days]
-        all_days = sorted({day for one in found for day in one.days}, reverse=True)
+        overviews = [one for one in self._read_sums(lambda sql: [browse.overview(sql, days)]) if one.days]
+        all_days = sorted({day for one in overviews for day in one.days}, reverse=True)
         return Overview(
-            min((one.first for one in found), default=0),
-            max((one.last for one in found), default=0),
+            min((one.first for one in overviews), default=0),
+            max((one.last for one in overviews), default=0),
             tuple(all_days[:days]),
-            tuple(sorted({model for one in found for model in one.models})),
+            tuple(sorted({model for one in overviews for model in one.models})),
         )
 
     def last_calls(self) -> list[LastCall]:
         """Return the last call of every model in the log, oldest first."""
-        calls = sorted(self._summed(browse.last_calls), key=lambda call: call.time)
+        calls = sorted(self._read_sums(browse.last_calls), key=lambda call: call.time)
         return list({(call.provider, call.model): call for call in calls}.values())
 
-    def _summed(self, work: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
-        """Return what work gives; sums that are damaged are computed anew first."""
+    def _read_sums(self, work: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
+        """Return what work gives; sums that are damaged are recomputed first."""
         if any(self._database.read(lambda sql: [figures.is_damaged(sql)])):
             self._database.write(schema.rebuild, lambda: None)
         return self._database.read(work)
 
 
-def _bulk_reader(wanted: LogFilter, *, content: bool) -> BulkReader:
+def _bulk_reader(log_filter: LogFilter, *, content: bool) -> BulkReader:
     with interrupts.deferred():  # numpy cannot be imported again once its import was interrupted
         from ipyrouter.store.sqlite.bulk import BulkReader  # which a cached cell does not need
-    return BulkReader(wanted, content=content)
+    return BulkReader(log_filter, content=content)

@@ -1,8 +1,8 @@
 """The tables of the current version, and the triggers that keep the sums and the budgets' counters with the log.
 
 The sums hold one row an hour, session, tier, model and status: a report or a budget reads some thousand of them instead
-of a million rows of the log. Triggers, not Python, keep them, so that they agree with the log whoever writes to it, and
-in the same transaction. Whatever stands in a damaged row is worth what the log shows of it: nothing, or not known.
+of a million rows of the log. Triggers, not Python, keep them in the same
+transaction, so that they always agree with the log. A damaged value counts as the log shows it: nothing, or not known.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ipyrouter.store.rows import ATTEMPTS, COOLING_DOWN, LATEST, MOST_PICO, MOST
 
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
+LAST_HOUR = LATEST // HOUR
 MICRO = 1_000_000  # 1e-12 dollars in 1e-6 of them: amounts are summed in two parts, which no sum can overflow
 EDGES = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
 """The input tokens above which some model's rates change, so that the sums tell them apart; others cost a scan."""
@@ -135,9 +136,9 @@ def parts() -> tuple[Part, ...]:
     connection = sqlite3.connect(":memory:")
     create(connection)
     query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type = 'trigger'"
-    found = tuple(Part(*row) for row in connection.execute(query))
+    result = tuple(Part(*row) for row in connection.execute(query))
     connection.close()
-    return found
+    return result
 
 
 @functools.cache
@@ -146,9 +147,9 @@ def columns() -> dict[str, list[str]]:
     connection = sqlite3.connect(":memory:")
     create(connection)
     tables = [part.name for part in parts() if part.kind == "table"]
-    found = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in tables}
+    result = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in tables}
     connection.close()
-    return found
+    return result
 
 
 def missing(connection: sqlite3.Connection) -> list[Part]:

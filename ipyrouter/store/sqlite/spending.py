@@ -40,7 +40,7 @@ def month_begins(now: int) -> int:
     return microseconds(moment(now).replace(day=1, hour=0, minute=0, second=0, microsecond=0)) // schema.DAY
 
 
-def touched(session: str, now: int) -> tuple[str, str]:
+def counters_of(session: str, now: int) -> tuple[str, str]:
     """Return the counters that spending changes."""
     return f"day:{now // schema.DAY}", f"session:{session}"
 
@@ -57,11 +57,11 @@ class LastKnown:
         _all.add(self)
 
     def after_fork_in_child(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Begin with a free lock."""
         self._lock = threading.Lock()
 
     def spent(self, names: Iterable[str], pico: int) -> None:
-        """Note what this process has spent, wherever that is recorded."""
+        """Note what this process has spent, on the disk or in memory."""
         with self._lock:
             for name in names:
                 self._since[name] += pico
@@ -70,7 +70,7 @@ class LastKnown:
         """Take in what the databases say of a counter; return how much it is.
 
         Where a new file has taken the place of the one that was read before, it holds no less. Where the new one marks
-        the counter as ``lost``, and nothing was read before, nobody knows: None.
+        the counter as ``lost``, and nothing was read before, it is unknown: None.
         """
         with self._lock:
             before = self._read.get(name)
@@ -87,7 +87,7 @@ class LastKnown:
     def last(self, counter: Counter, *, empty: bool) -> int | None:
         """Return how much a counter was when last read and what was spent since; None if it never was.
 
-        ``empty`` tells that there is no file, so that nothing can have been spent before this process began.
+        ``empty`` says that there is no file, so that nothing can have been spent before this process began.
         """
         with self._lock:
             if (before := self._read.get(counter.name)) is not None:
@@ -108,11 +108,11 @@ class LastKnown:
 
 def read(sql: sqlite3.Connection, names: Iterable[str] | None = None) -> dict[str, int] | None:
     """Return counters in 1e-12 dollars; None if damage that SQLite does not see has met one of them."""
-    asked = None if names is None else [*names, schema.COUNTED]
-    chosen = "" if asked is None else f" WHERE name IN ({', '.join('?' * len(asked))})"
-    found = sql.execute(f"SELECT name, value, rest, {schema.SOUND} FROM counters{chosen}", asked or ()).fetchall()
-    values = {name: (value, rest) for name, value, rest, sound in found if sound and isinstance(name, str)}
-    if len(values) < len(found) or schema.COUNTED not in values:
+    counters = None if names is None else [*names, schema.COUNTED]
+    condition = "" if counters is None else f" WHERE name IN ({', '.join('?' * len(counters))})"
+    rows = sql.execute(f"SELECT name, value, rest, {schema.SOUND} FROM counters{condition}", counters or ()).fetchall()
+    values = {name: (value, rest) for name, value, rest, sound in rows if sound and isinstance(name, str)}
+    if len(values) < len(rows) or schema.COUNTED not in values:
         return None
     return {name: value * schema.MICRO + rest for name, (value, rest) in values.items()}
 
@@ -124,7 +124,7 @@ def write(sql: sqlite3.Connection, counters: dict[str, int]) -> None:
     sql.executemany(query, [(name, value, rest, value + rest) for name, value, rest in parts])
 
 
-def of_damaged(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
+def salvage(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
     """Return what can be read of the spending in a damaged database, by counter, and whether that is all of it."""
     try:
         counted = read(damaged)
@@ -136,7 +136,7 @@ def of_damaged(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
     try:
         for time, session, pico in damaged.execute("SELECT time, session, cost_pico FROM attempts"):
             if type(time) is int and type(pico) is int and 0 < pico <= rows.MOST_PICO:
-                for name in touched(session, time):
+                for name in counters_of(session, time):
                     spent[name] += pico
     except (sqlite3.Error, UnicodeError, MemoryError):
         return dict(spent), False
