@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ipyrouter.errors import IPyRouterError
     from ipyrouter.reporting.report import Report
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer, Classification, Message, RouteOptions, Status, TierName
+    from ipyrouter.types import Answer, Classification, Message, Prompt, RouteOptions, Status, TierName
 
 __version__ = "0.1.0"  # the one place: the package's metadata are built from it
 
@@ -106,19 +106,19 @@ def classify(prompt: str) -> Classification:
 
 
 @overload
-def route(prompt: str, *, schema: None = None, **options: Unpack[RouteOptions]) -> Answer[None]: ...
+def route(prompt: str | Prompt, *, schema: None = None, **options: Unpack[RouteOptions]) -> Answer[None]: ...
 
 
 @overload
-def route(prompt: str, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
+def route(prompt: str | Prompt, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
 
 
 @overload
-def route(prompt: str, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]) -> Answer[Any]: ...
+def route(prompt: str | Prompt, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]) -> Answer[Any]: ...
 
 
 def route(
-    prompt: str, *, schema: type[Any] | Mapping[str, Any] | None = None, **options: Unpack[RouteOptions]
+    prompt: str | Prompt, *, schema: type[Any] | Mapping[str, Any] | None = None, **options: Unpack[RouteOptions]
 ) -> Answer[Any]:
     """Answer a prompt with the cheapest tier that can, by the default router.
 
@@ -146,19 +146,21 @@ def route(
 
 
 @overload
-async def aroute(prompt: str, *, schema: None = None, **options: Unpack[RouteOptions]) -> Answer[None]: ...
+async def aroute(prompt: str | Prompt, *, schema: None = None, **options: Unpack[RouteOptions]) -> Answer[None]: ...
 
 
 @overload
-async def aroute(prompt: str, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
+async def aroute(prompt: str | Prompt, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
 
 
 @overload
-async def aroute(prompt: str, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]) -> Answer[Any]: ...
+async def aroute(
+    prompt: str | Prompt, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]
+) -> Answer[Any]: ...
 
 
 async def aroute(
-    prompt: str, *, schema: type[Any] | Mapping[str, Any] | None = None, **options: Unpack[RouteOptions]
+    prompt: str | Prompt, *, schema: type[Any] | Mapping[str, Any] | None = None, **options: Unpack[RouteOptions]
 ) -> Answer[Any]:
     """Answer a prompt as :func:`route` does, without blocking the event loop.
 

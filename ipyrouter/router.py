@@ -40,6 +40,7 @@ from ipyrouter.types import (
     LogConditions,
     Message,
     Preview,
+    Prompt,
     RouteOptions,
     Session,
 )
@@ -139,18 +140,20 @@ class Router:
 
     @overload
     def route(
-        self, prompt: str, *, schema: None = None, **options: Unpack[RouteOptions]
+        self, prompt: str | Prompt, *, schema: None = None, **options: Unpack[RouteOptions]
     ) -> Answer[None]: ...  # without a schema there is no data
 
     @overload
-    def route(self, prompt: str, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
+    def route(self, prompt: str | Prompt, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
 
     @overload
-    def route(self, prompt: str, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]) -> Answer[Any]: ...
+    def route(
+        self, prompt: str | Prompt, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]
+    ) -> Answer[Any]: ...
 
     def route(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         system: str | None = None,
         history: Sequence[Message | Mapping[str, str]] = (),
@@ -174,7 +177,7 @@ class Router:
         Answer and log row are written before this returns.
 
         Args:
-            prompt: The prompt, sent as it is.
+            prompt: What is asked, sent as it is: a string, or a Prompt with pictures and documents.
             system: The system prompt.
             history: Earlier turns of the conversation, as Messages or as the SDKs' dicts.
             tier: Overrides the classifier: "fast", "mid" or "power".
@@ -215,18 +218,20 @@ class Router:
 
     @overload
     async def aroute(
-        self, prompt: str, *, schema: None = None, **options: Unpack[RouteOptions]
+        self, prompt: str | Prompt, *, schema: None = None, **options: Unpack[RouteOptions]
     ) -> Answer[None]: ...  # without a schema there is no data
 
     @overload
-    async def aroute(self, prompt: str, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
+    async def aroute(
+        self, prompt: str | Prompt, *, schema: type[_T], **options: Unpack[RouteOptions]
+    ) -> Answer[_T]: ...
 
     @overload
     async def aroute(
-        self, prompt: str, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]
+        self, prompt: str | Prompt, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]
     ) -> Answer[Any]: ...
 
-    async def aroute(self, prompt: str, *, schema: Any = None, **options: Unpack[RouteOptions]) -> Answer[Any]:
+    async def aroute(self, prompt: str | Prompt, *, schema: Any = None, **options: Unpack[RouteOptions]) -> Answer[Any]:
         """Answer a prompt without blocking the event loop.
 
         Up to 64 requests run at once, under the same deadlines, budgets and log. Cancelling the task ends the call at
@@ -269,7 +274,11 @@ class Router:
             raise
 
     def preview(
-        self, prompt: str, *, schema: type[Any] | Mapping[str, Any] | None = None, **options: Unpack[RouteOptions]
+        self,
+        prompt: str | Prompt,
+        *,
+        schema: type[Any] | Mapping[str, Any] | None = None,
+        **options: Unpack[RouteOptions],
     ) -> Preview:
         """Return what :meth:`route` would do with the same arguments. Nothing is sent or logged.
 

@@ -26,6 +26,7 @@ CacheMode = Literal["use", "refresh", "off"]
 Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
 Role = Literal["user", "assistant"]
 Finish = Literal["stop", "length", "refusal", "tool_calls", "interrupted", "partial"]
+Input = Literal["image", "pdf"]
 Status = Literal["ok", "cached", "weak", "refused", "error", "partial", "interrupted"]
 
 TIERS: tuple[TierName, ...] = get_args(TierName)
@@ -42,15 +43,59 @@ class TextPart:
     text: str
 
 
-Part = TextPart
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A picture in a prompt.
+
+    Attributes:
+        text: What it is, in a line that goes out before it and is classified and logged in its place.
+        words: What it shows, for models that cannot see.
+        data: The file's bytes.
+        media_type: "image/png", "image/jpeg", "image/gif" or "image/webp".
+        width: In pixels.
+        height: In pixels.
+    """
+
+    text: str
+    words: str
+    data: bytes = field(repr=False)
+    media_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class PdfPart:
+    """A PDF document in a prompt.
+
+    Attributes:
+        text: What it is, in a line that goes out before it and is classified and logged in its place.
+        words: Its text, for models that read no PDFs; "" where that is not known.
+        data: The file's bytes.
+        name: The file's name.
+        pages: How many pages it has, as far as that can be told.
+    """
+
+    text: str
+    words: str
+    data: bytes = field(repr=False)
+    name: str
+    pages: int
+
+
+Part = TextPart | ImagePart | PdfPart
 """What a prompt is made of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What one turn holds, in the order in which a model reads it."""
+    """What one turn holds, in the order in which a model reads it.
+
+    ``notes`` say what was left out of it, a sentence each; they are shown with the answer and sent to nobody.
+    """
 
     parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, text: str) -> Prompt:
@@ -61,6 +106,17 @@ class Prompt:
     def text(self) -> str:
         """All text of the prompt: what is classified, validated and logged."""
         return "\n\n".join(part.text for part in self.parts)
+
+    @property
+    def needs(self) -> frozenset[Input]:
+        """What a model must read besides text: "image", "pdf"."""
+        kinds: dict[type[Part], Input] = {ImagePart: "image", PdfPart: "pdf"}
+        return frozenset(kinds[type(part)] for part in self.parts if type(part) in kinds)
+
+    def in_words(self) -> Prompt:
+        """Return the prompt with the words for its pictures and documents in their place."""
+        parts = (part if isinstance(part, TextPart) else TextPart(part.words) for part in self.parts)
+        return Prompt(tuple(parts), self.notes)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -398,11 +454,13 @@ class Preview:
         input_tokens: An estimate.
         max_output_tokens: The limit on the answer.
         cost_low: Dollars for the shortest answer; None where no price is known.
+        cost_typical: Dollars for an answer of 300 tokens, about half a page; None where no price is known.
         cost_high: Dollars for the longest answer; None where no price is known.
         cached: True if the answer is in the cache.
         key: The variable that holds the key; None where none is needed.
         key_present: True if the model can be called.
         notes: What the router would change or leave out, and what is in the way, a sentence each.
+        obstacle: The note on what would make it an error; "" where nothing would.
     """
 
     classification: Classification
@@ -416,6 +474,8 @@ class Preview:
     key: str | None
     key_present: bool
     notes: tuple[str, ...] = ()
+    cost_typical: Decimal | None = None
+    obstacle: str = ""
 
 
 def total(costs: list[Decimal | None]) -> Decimal | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,10 +17,13 @@ from ipyrouter.text import redact
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from ipyrouter.types import Input
+
 BACKENDS = "ipyrouter.backends"
 """The group of entry points under which packages register backends."""
 _FILE = Path(__file__).parents[1] / "providers" / "providers.toml"
 _MODELS = _FILE.with_name("models.toml")
+_INPUT = _FILE.with_name("input.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,31 @@ def model_of(name: str) -> Model:
 def maker_of(model: str) -> str | None:
     """Return the service whose models' names begin like this one, if there is one."""
     return next((name for name, service in services().items() if model.startswith(service.prefixes)), None)
+
+
+@functools.cache
+def _inputs() -> Mapping[str, Mapping[str, Sequence[Input]]]:
+    import tomllib  # not for `%load_ext`
+
+    tables: dict[str, dict[str, list[Input]]] = tomllib.loads(_INPUT.read_text("utf-8"))
+    return tables
+
+
+def inputs_of(service: str, model: str) -> frozenset[Input]:
+    """Return what a model reads besides text, by what is known of its service, else of its maker; nothing if unknown.
+
+    Args:
+        service: Who serves the model.
+        model: Its name there.
+    """
+    bare = model.lower().rpartition("/")[2]
+    bare = bare[bare.find("claude") :] if "claude" in bare else bare  # us.anthropic.claude-…
+    for owner, name in ((service, model.lower()), (maker_of(bare), bare)):
+        known = _inputs().get(owner or "", {})
+        fits = [begin for begin in known if name.startswith(begin)]
+        if fits:
+            return frozenset(known[max(fits, key=len)])
+    return frozenset()
 
 
 def registered() -> Iterable[EntryPoint]:

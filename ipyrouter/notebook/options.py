@@ -31,6 +31,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6 or int(text) == 0:
+        raise UsageError(f"{text!r} is not a valid number.", "Write a whole number above 0.")
+    return int(text)
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -72,6 +78,7 @@ class Option:
     convert: Callable[[str], Any] = str
     choices: tuple[str, ...] = ()
     many: bool = False  # names with commas between them; given again, they add up
+    repeats: bool = False  # given again, the values add up
 
     @property
     def dest(self) -> str:
@@ -96,6 +103,11 @@ ROUTE: tuple[Option, ...] = (
     Option(("-c", "--continue"), "go on from the previous answer"),
     Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME", _name),
     Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES", many=True),
+    Option(("--rows",), "so many rows of each table that is sent along (default: 5)", "N", _count),
+    Option(("--columns",), "these columns of each table that is sent along", "NAMES", many=True),
+    Option(("--file",), "send this file along, bounded: text, code, table, picture or PDF", "PATH", repeats=True),
+    Option(("--cells",), "send these cells along with their text outputs: 3-5, or 1,3-5", "NUMBERS", many=True),
+    Option(("--above",), "send the last N cells that ran along", "N", _count),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
@@ -106,7 +118,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
     Option(("--raw",), "insert no variables: {{name}} means itself"),
     Option(("--yes",), "send a very large prompt without asking"),
-    Option(("-n", "--dry-run"), "send nothing; show tier, reasons, model, cost range, cache and key"),
+    Option(("-n", "--dry-run"), "send nothing; show to whom it would go, for how much, and all that would be sent"),
     Option(("-q", "--quiet"), "show nothing; the answer is in _ (and in -o NAME)"),
     HELP,
 )
@@ -131,6 +143,9 @@ Plot revenue by month.
 
 %%route --schema Review -o review
 Is this a good or a bad review? {{text}}
+
+%%route --with fig
+What stands out in this plot?
 
 %%route --error
 What went wrong, and how do I fix it?
@@ -160,6 +175,11 @@ class RouteLine(ParsedLine):
     continue_: bool = False
     chat: str | None = None
     with_: str | None = None
+    rows: int | None = None
+    columns: str | None = None
+    file: tuple[str, ...] = ()
+    cells: str | None = None
+    above: int | None = None
     error: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
@@ -264,6 +284,8 @@ def _read(line: str, options: Sequence[Option]) -> tuple[dict[str, Any], str]:
         position = match.end() - len(attached) if equals else match.end()
         text, position = _value(line, position, name, option)
         value = option.convert(text)
+        if option.repeats:
+            value = (*values.get(option.dest, ()), value)
         values[option.dest] = f"{values[option.dest]},{value}" if option.many and option.dest in values else value
     return values, line[position:].strip()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
 from ipyrouter.notebook.formats import Body, partial_body
+from ipyrouter.routing.planner import IN_WORDS
 from ipyrouter.store import rows
 from ipyrouter.text import sanitise
 from ipyrouter.text.amounts import at_least, count, dollars, seconds
@@ -16,13 +17,14 @@ from ipyrouter.text.tables import cell
 from ipyrouter.types import Answer, Candidate, Preview, TierName
 
 if TYPE_CHECKING:
-    from ipyrouter.notebook.prompt.attachments import Piece
+    from ipyrouter.notebook.prompt.pieces import Piece
 
 # White on each of them can be read in any theme (4.5:1 and more), and front ends without styles show the bare word.
 COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
 _ERROR = "#c62828"
 _CHIP = "color:#fff; padding:0 0.6em; margin-right:0.3em; border-radius:0.8em; background-color:"
 _QUIET = f'{sanitise.NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
+_MOST_PROMPT = 6000  # characters of a prompt that a dry run shows
 Bundle = dict[str, str]
 
 
@@ -50,6 +52,7 @@ def _incidents(answer: Answer) -> list[str]:
         "cached" if answer.cached else "",
         _toy(answer),
         _fallback(answer),
+        next((note.partition(":")[0] for note in answer.notes if note.startswith(IN_WORDS)), ""),
         f"escalated from {answer.escalated_from}" if answer.escalated_from else "",
         words_of.get(answer.finish, ""),
     ]
@@ -204,8 +207,36 @@ def _number(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize(), "f")
 
 
-def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0, system: str | None = None) -> Bundle:
-    """Return a dry run: a table of what would be done, and all that would be sent along with the prompt."""
+def verdict(preview: Preview) -> str:
+    """Return in a line what a request would come to."""
+    whom = preview.candidate
+    if preview.cached:
+        return f"Would come from the cache, as {whom} answered, for $0."
+    if not preview.key_present:
+        missing = f"{preview.key} is not set" if preview.key else "its model is not installed"
+        return f"Would be an error: {whom} cannot be called, because {missing}."
+    if preview.obstacle:
+        return f"Would be an error. {preview.obstacle}"
+    if preview.cost_typical is None or preview.cost_high is None:
+        return f"Would go to {whom}, at an unknown price."
+    if not preview.cost_high:
+        return f"Would go to {whom}, for $0."
+    return f"Would go to {whom}, about {dollars(preview.cost_typical)}, at most {dollars(preview.cost_high)}."
+
+
+def _in_full(prompt: str) -> str:
+    """Return a prompt as it goes out, in a code block; of a very long one both ends."""
+    half = _MOST_PROMPT // 2
+    if len(prompt) > _MOST_PROMPT:
+        prompt = f"{prompt[:half]}\n… {len(prompt) - 2 * half:,} characters not shown …\n{prompt[-half:]}"
+    mark = sanitise.fence_for(prompt)
+    return f"{mark}\n{prompt}\n{mark}"
+
+
+def preview_bundle(
+    preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0, system: str | None = None, prompt: str = ""
+) -> Bundle:
+    """Return a dry run: its verdict, a table of what would be done, and all that would be sent."""
     classification = preview.classification
     if preview.cost_low is None or preview.cost_high is None:
         cost = "price unknown"
@@ -228,7 +259,7 @@ def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 
         ("model", str(preview.candidate)),
         *([("system", system)] if system else []),
         *([("history", count(turns, "earlier turn"))] if turns else []),
-        *(("sent along", f"{piece.title}, {len(piece.body):,} characters") for piece in pieces),
+        *(("sent along", f"{piece.title}, {piece.size}") for piece in pieces),
         ("input", f"about {preview.input_tokens:,} tokens"),
         ("output", f"at most {preview.max_output_tokens:,} tokens"),
         ("cost", cost),
@@ -236,10 +267,11 @@ def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 
         ("key", key),
         *(("note", note) for note in preview.notes),
     ]
-    bundle = table_bundle("Dry run: nothing was sent", rows)
+    bundle = table_bundle(f"Dry run: nothing was sent. {verdict(preview)}", rows)
+    sent = [*([_in_full(prompt)] if prompt else []), *map(str, pieces)]
     return {
-        "text/markdown": "\n\n".join([bundle["text/markdown"], *(sanitise.markdown(str(piece)) for piece in pieces)]),
-        "text/plain": "\n\n".join([bundle["text/plain"], *(sanitise.plain(str(piece)) for piece in pieces)]),
+        "text/markdown": "\n\n".join([bundle["text/markdown"], *map(sanitise.markdown, sent)]),
+        "text/plain": "\n\n".join([bundle["text/plain"], *map(sanitise.plain, sent)]),
     }
 
 

@@ -16,8 +16,10 @@ from ipyrouter.providers.base import (
     Call,
     Changes,
     Target,
+    base64_of,
     effort_of,
     lowered,
+    system_first,
     system_note,
     temperature_note,
 )
@@ -28,7 +30,7 @@ from ipyrouter.providers.structured import structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Usage
+from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
 _LEAST_BUDGET = 1024  # tokens: what the API takes at least
 
@@ -57,14 +59,15 @@ class AnthropicBackend(Backend):
         """Return what to send, without what the server refuses; note what is left out."""
         form = structured(provider, call, changes, recursive=False, json_mode=False)
         call = form.call
-        messages = [{"role": message.role, "content": message.text} for message in call.messages]
+        fold = bool(call.system) and "system" in changes
+        turns = system_first(call) if fold else call.messages
+        messages = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
         body: dict[str, Any] = {
             "model": call.model,
             "messages": messages,
             "max_tokens": lowered(call, changes, notes),
         }
-        if call.system and "system" in changes:
-            messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+        if fold:
             notes.append(system_note(call))
         elif call.system:
             body["system"] = call.system
@@ -113,6 +116,23 @@ def _think(call: Call, changes: Changes, body: dict[str, Any], notes: list[str])
     if "thinking" not in changes:
         body["thinking"] = thinking
     return {} if effort in (None, "none") or model.thinking == "budget" else {"effort": effort}
+
+
+def _content(content: Prompt) -> str | list[dict[str, Any]]:
+    """Return a turn's content: a string, or blocks where it holds more than text."""
+    if not content.needs:
+        return content.text
+    blocks: list[dict[str, Any]] = []
+    for part in content.parts:
+        if part.text.strip():  # the API refuses an empty block
+            blocks.append({"type": "text", "text": part.text})
+        if isinstance(part, ImagePart):
+            source = {"type": "base64", "media_type": part.media_type, "data": base64_of(part.data)}
+            blocks.append({"type": "image", "source": source})
+        elif isinstance(part, PdfPart):
+            source = {"type": "base64", "media_type": "application/pdf", "data": base64_of(part.data)}
+            blocks.append({"type": "document", "source": source, "title": part.name})
+    return blocks
 
 
 def _take(event: Event, collector: Collector) -> None:

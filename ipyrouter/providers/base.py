@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ipyrouter.config import Deadlines, Provider
 from ipyrouter.providers.effort import nearest
-from ipyrouter.types import Completion, Message, Usage
+from ipyrouter.types import Completion, Message, Prompt, TextPart, Usage
 
 if TYPE_CHECKING:
     import httpx2
@@ -93,10 +94,39 @@ class Call:
     def key(self) -> bytes:
         """Return the SHA-256 of the canonical JSON of the call and of the key's version."""
         fields = {name: getattr(self, name) for name in self.__slots__}  # asdict() is ten times slower
-        fields["messages"] = [(message.role, message.text) for message in self.messages]
+        fields["messages"] = [(message.role, _content_key(message.content)) for message in self.messages]
         fields["schema"] = self.schema and [self.schema.name, self.schema.text]
         body = json.dumps({"version": _KEY_VERSION, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(body.encode()).digest()
+
+
+def _content_key(content: Prompt) -> Any:
+    """Return what tells a turn's content from another: its text, or its parts with the digests of what is no text."""
+    if not content.needs:
+        return content.text
+    parts: list[Any] = []
+    for part in content.parts:
+        parts.append(part.text)
+        if not isinstance(part, TextPart):
+            parts.append([type(part).__name__, hashlib.sha256(part.data).hexdigest()])
+    return parts
+
+
+def base64_of(data: bytes) -> str:
+    """Return bytes as JSON carries them."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    """Return a file as an address that holds it."""
+    return f"data:{media_type};base64,{base64_of(data)}"
+
+
+def system_first(call: Call) -> tuple[Message, ...]:
+    """Return the messages with the system prompt before the first one's content."""
+    first, *rest = call.messages
+    content = Prompt((TextPart(call.system or ""), *first.content.parts), first.content.notes)
+    return (Message(first.role, content), *rest)
 
 
 def lowered(call: Call, changes: Changes, notes: list[str]) -> int:

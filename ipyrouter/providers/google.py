@@ -19,6 +19,7 @@ from ipyrouter.providers.base import (
     Target,
     effort_of,
     lowered,
+    system_first,
     system_note,
     temperature_note,
 )
@@ -29,7 +30,7 @@ from ipyrouter.providers.structured import structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Usage
+from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
 _ROLES = {"user": "user", "assistant": "model"}
 
@@ -61,10 +62,10 @@ class GoogleBackend(Backend):
         """Return what to send, without what the server refuses; note what is left out."""
         form = structured(provider, call, changes, recursive=False, json_mode=True)
         call = form.call
-        texts = [message.text for message in call.messages]
+        fold = bool(call.system) and "system" in changes
+        turns = system_first(call) if fold else call.messages
         config: dict[str, Any] = {"max_output_tokens": lowered(call, changes, notes)}
-        if call.system and "system" in changes:
-            texts[0] = f"{call.system}\n\n{texts[0]}"
+        if fold:
             notes.append(system_note(call))
         elif call.system:
             config["system_instruction"] = call.system
@@ -78,10 +79,7 @@ class GoogleBackend(Backend):
             config["response_json_schema"] = form.schema
         if (thinking := _thinking(call, effort_of(call, changes, notes))) and "thinking" not in changes:
             config["thinking_config"] = thinking
-        contents = [
-            {"role": _ROLES[message.role], "parts": [{"text": text}]}
-            for message, text in zip(call.messages, texts, strict=True)
-        ]
+        contents = [{"role": _ROLES[turn.role], "parts": _parts(turn.content)} for turn in turns]
         stream = provider.stream and "stream" not in changes
         return {"model": call.model, "contents": contents, "config": config, "stream": stream}
 
@@ -113,6 +111,20 @@ class GoogleBackend(Backend):
                 return answered.response
             raise
         raise RuntimeError("the SDK sent no request")
+
+
+def _parts(content: Prompt) -> list[dict[str, Any]]:
+    """Return a turn's parts."""
+    if not content.needs:
+        return [{"text": content.text}]
+    parts: list[dict[str, Any]] = []
+    for part in content.parts:
+        parts.append({"text": part.text})
+        if isinstance(part, ImagePart):
+            parts.append({"inline_data": {"mime_type": part.media_type, "data": part.data}})
+        elif isinstance(part, PdfPart):
+            parts.append({"inline_data": {"mime_type": "application/pdf", "data": part.data}})
+    return parts
 
 
 class _Answered(Exception):  # noqa: N818  it is how an answer leaves the SDK

@@ -16,8 +16,10 @@ from ipyrouter.providers.base import (
     Call,
     Changes,
     Target,
+    data_url,
     effort_of,
     lowered,
+    system_first,
     system_note,
     temperature_note,
 )
@@ -27,7 +29,7 @@ from ipyrouter.providers.structured import Structured, structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Usage
+from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
 
 class OpenAIBackend(Backend):
@@ -58,9 +60,10 @@ class OpenAIBackend(Backend):
         """Return what to send, without what the server refuses; note what is left out."""
         form = structured(provider, call, changes, recursive=True, json_mode=True)
         call = form.call
-        messages = [{"role": message.role, "content": message.text} for message in call.messages]
-        if call.system and "system" in changes:
-            messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+        fold = bool(call.system) and "system" in changes
+        turns = system_first(call) if fold else call.messages
+        messages: list[dict[str, Any]] = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
+        if fold:
             notes.append(system_note(call))
         elif call.system:
             messages.insert(0, {"role": "system", "content": call.system})
@@ -100,6 +103,21 @@ def _response_format(form: Structured) -> dict[str, Any]:
         return {"type": "json_object"}
     schema = {"name": form.call.schema.name, "strict": True, "schema": form.schema}
     return {"type": "json_schema", "json_schema": schema}
+
+
+def _content(content: Prompt) -> str | list[dict[str, Any]]:
+    """Return a turn's content: a string, or parts where it holds more than text."""
+    if not content.needs:
+        return content.text
+    parts: list[dict[str, Any]] = []
+    for part in content.parts:
+        parts.append({"type": "text", "text": part.text})
+        if isinstance(part, ImagePart):
+            parts.append({"type": "image_url", "image_url": {"url": data_url(part.media_type, part.data)}})
+        elif isinstance(part, PdfPart):
+            data = data_url("application/pdf", part.data)
+            parts.append({"type": "file", "file": {"filename": part.name, "file_data": data}})
+    return parts
 
 
 def _take(event: Event, collector: Collector, *, bills: bool) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from ipyrouter.pricing import tokens
+from ipyrouter.pricing import media, tokens
 from ipyrouter.providers.base import Call, Fault, FaultKind
 from ipyrouter.providers.words import short
 from ipyrouter.text.thinking import Separator
@@ -223,11 +223,13 @@ class Collector:
         request = (prompt.text, self.call.system, tuple(history), schema)
         answer = self.text + self.thinking
         written = max(tokens.estimate(answer), self.at_least)
-        most_read = max(self._window() or _WIDEST_WINDOW, tokens.bound_input(*request))
+        seen = media.bound(self.call.messages, self.call.model)
+        most_read = max(self._window() or _WIDEST_WINDOW, tokens.bound_input(*request) + seen)
         most_written = max(self.call.max_output_tokens, tokens.bound_input(answer)) + _UNCOUNTED
         usage = _sound(self.usage or Usage(), most_read, most_written)
         if usage.input_tokens == 0:  # not reported: no request has none
-            usage = replace(usage, input_tokens=tokens.estimate_input(*request), estimated=True)
+            read = tokens.estimate_input(*request) + media.estimate(self.call.messages, self.call.model)
+            usage = replace(usage, input_tokens=read, estimated=True)
         if self.finish is None or usage.output_tokens * _LONGEST_TOKEN < len(answer):
             written = max(written, usage.output_tokens)
             usage = replace(usage, output_tokens=written, estimated=usage.estimated or written > usage.output_tokens)

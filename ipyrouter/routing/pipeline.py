@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipyrouter.config import Config
 from ipyrouter.errors import BudgetError, SchemaError, UsageError
-from ipyrouter.pricing import tokens
+from ipyrouter.pricing import media, tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.breaker import Breaker
 from ipyrouter.routing.budget import Budget
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from ipyrouter.schemas import Schema
 
 _CORRECTION = "Answer again, with the corrected JSON alone. Your answer was"
+_LARGE = "This prompt is so large that it needs --yes."
+_NOBODY = "No model of this tier can be asked now: this would be an error."
+_FORBIDDEN = "A budget forbids this call"
+_TYPICAL = 300  # tokens of an answer of about half a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Pipeline:
             self._make_encodable(run)
             run.classification = self.classify(run.request.prompt.text)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
+            run.note(*run.request.prompt.notes)
             plan = self.planner.plan(run.request, run.request.tier or run.classification.tier)
             escalates = self._escalates(run.request)
             hit = _usable(run.request, self.flight.look_up(run.request, plan.first, escalates=escalates))
@@ -93,27 +98,29 @@ class Pipeline:
         hit = _usable(request, self.flight.look_up(request, plan.first, escalates=self._escalates(request)))
         if hit is None and plan.missing is not None and not plan.first.cacheable:
             raise plan.missing
-        notes = [*plan.first.notes, *plan.first.standing]
+        notes = [*request.prompt.notes, *plan.first.notes, *plan.first.standing]
         step, tier = (plan.first.steps or plan.first.cacheable)[0], plan.first
         if hit is None and plan.missing is None:
             step, tier, warnings = self._next_step(request, plan)
             notes += [*warnings, *step.notes]
-        count = _input_tokens(request)
+        count = _input_tokens(step)
         if hit is None and count > self.config.confirm_tokens and not request.allow_large:
-            notes.append("This prompt is so large that it needs --yes.")
-        provider = self.config.providers[step.candidate.provider]
+            notes.append(_LARGE)
+        provider, most = self.config.providers[step.candidate.provider], step.call.max_output_tokens
         return Preview(
             classification=classification,
             tier=step.tier,
             candidate=step.candidate,
             input_tokens=count,
-            max_output_tokens=step.call.max_output_tokens,
+            max_output_tokens=most,
             cost_low=Decimal(0) if hit else self.pricing.at(step.candidate, count, 1),
-            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, step.call.max_output_tokens),
+            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, most),
+            cost_typical=Decimal(0) if hit else self.pricing.at(step.candidate, count, min(_TYPICAL, most)),
             cached=hit is not None,
             key=provider.key,
             key_present=bool(tier.steps),
             notes=tuple(dict.fromkeys(notes)),
+            obstacle=next((note for note in notes if note.startswith((_FORBIDDEN, _NOBODY, _LARGE))), ""),
         )
 
     # --- before a call ---
@@ -137,7 +144,7 @@ class Pipeline:
         run.note(*self.unseen(tier.notes), *tier.standing)
 
     def _confirm(self, request: Request, step: Step) -> None:
-        count = _input_tokens(request)
+        count = _input_tokens(step)
         if request.allow_large or count <= self.config.confirm_tokens:
             return
         dollars = self.pricing.at(step.candidate, count, step.call.max_output_tokens)
@@ -303,10 +310,10 @@ class Pipeline:
             if not refused:
                 blocked = self.breaker.bypasses(tier.steps, None)
                 notes += [f"{candidate} is not asked: {reason}" for candidate, reason in blocked]
-                return tier.steps[0], tier, [*notes, "No model of this tier can be asked now: this would be an error."]
+                return tier.steps[0], tier, [*notes, _NOBODY]
             cheaper = plan.below(tier.tier) if self.config.budget.action == "downgrade" else None
             if cheaper is None:
-                return tier.steps[0], tier, [*notes, f"A budget forbids this call: {refused[0]}."]
+                return tier.steps[0], tier, [*notes, f"{_FORBIDDEN}: {refused[0]}."]
             notes.append(f"{refused[0]}; {cheaper.tier} would be asked instead of {tier.tier}.")
             tier = cheaper
         raise RuntimeError("a plan has a first tier")
@@ -325,9 +332,12 @@ def _usable(request: Request, hit: CachedAnswer | None) -> CachedAnswer | None:
     return hit
 
 
-def _input_tokens(request: Request) -> int:
-    schema = request.schema.text if request.schema else ""
-    return tokens.estimate_input(request.prompt.text, request.system, request.history, schema)
+def _input_tokens(step: Step) -> int:
+    """Estimate the input tokens of a call, its pictures, documents and schema included."""
+    *history, prompt = step.call.messages
+    schema = step.call.schema.text if step.call.schema else ""
+    text = tokens.estimate_input(prompt.text, step.call.system, tuple(history), schema)
+    return text + media.estimate(step.call.messages, step.call.model)
 
 
 def _less_reasoning(completion: Completion, step: Step) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from ipyrouter import config as configuration
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.text import redact
-from ipyrouter.types import EFFORTS, CacheMode, Effort, Message, Prompt, Request, Role, TextPart
+from ipyrouter.types import EFFORTS, CacheMode, Effort, Message, Part, Prompt, Request, Role, TextPart
 
 if TYPE_CHECKING:
     from ipyrouter.schemas import Schema
@@ -33,7 +33,7 @@ _SPELLINGS = {
 
 
 def make_request(
-    prompt: str,
+    prompt: str | Prompt,
     *,
     history: Sequence[Message | Mapping[str, str]] = (),
     tier: str | None = None,
@@ -51,8 +51,10 @@ def make_request(
         meant = _SPELLINGS.get(unknown)
         hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, _OPTIONS)
         raise UsageError(f"route() has no argument {unknown!r}.", hint)
-    check_string(prompt)
-    if not prompt.strip():
+    if not isinstance(prompt, Prompt):
+        check_string(prompt)
+        prompt = Prompt.of(prompt)
+    if not prompt.text.strip():
         raise UsageError("The prompt is empty.", "Write what you want to know below the %%route line.")
     if cache not in _CACHE_MODES:
         raise UsageError(f"Unknown cache mode {redact.excerpt(cache)}.", f"Known: {', '.join(_CACHE_MODES)}.")
@@ -69,7 +71,7 @@ def make_request(
     if effort is not None and effort not in EFFORTS:
         raise UsageError(f"Unknown effort {redact.excerpt(effort)}.", did_you_mean(str(effort), EFFORTS))
     return Request(
-        Prompt.of(prompt),
+        prompt,
         history=_turns(history),
         tier=named,
         cache=cast(CacheMode, cache),
@@ -126,8 +128,13 @@ def encodable(request: Request) -> Request:
     def whole(text: str) -> str:
         return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
+    def clean_part(part: Part) -> Part:
+        if isinstance(part, TextPart):
+            return TextPart(whole(part.text))
+        return replace(part, text=whole(part.text), words=whole(part.words))
+
     def clean(prompt: Prompt) -> Prompt:
-        return Prompt(tuple(TextPart(whole(part.text)) for part in prompt.parts))
+        return Prompt(tuple(map(clean_part, prompt.parts)), prompt.notes)
 
     return replace(
         request,

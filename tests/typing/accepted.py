@@ -13,6 +13,7 @@ import pydantic
 import ipyrouter
 from ipyrouter import Answer, Classification, IPyRouterError, Message, Router
 from ipyrouter.errors import CallError, RouteError, SchemaError
+from ipyrouter.types import Prompt, TextPart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,7 @@ answer = ipyrouter.route("What is a list?")
 assert_type(answer, Answer[None])
 assert_type(answer.data, None)
 assert_type(answer.text, str)
+assert_type(ipyrouter.route(Prompt((TextPart("What is a list?"),))), Answer[None])
 assert_type(answer.cost, Decimal | None)
 assert_type(answer.classification, Classification)
 
