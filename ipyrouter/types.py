@@ -454,13 +454,16 @@ class Preview:
         input_tokens: An estimate.
         max_output_tokens: The limit on the answer.
         cost_low: Dollars for the shortest answer; None where no price is known.
-        cost_typical: Dollars for an answer of 300 tokens, about half a page; None where no price is known.
+        cost_typical: Dollars for an answer of 300 tokens, about half a page, without thinking; None where no price is
+            known.
         cost_high: Dollars for the longest answer; None where no price is known.
         cached: True if the answer is in the cache.
         key: The variable that holds the key; None where none is needed.
         key_present: True if the model can be called.
         notes: What the router would change or leave out, and what is in the way, a sentence each.
         obstacle: The note on what would make it an error; "" where nothing would.
+        effort: How much the model would be asked to think, in its own words; None where nothing is said of it.
+        schema: The name of the schema that the answer must fit; "" where there is none.
     """
 
     classification: Classification
@@ -476,6 +479,8 @@ class Preview:
     notes: tuple[str, ...] = ()
     cost_typical: Decimal | None = None
     obstacle: str = ""
+    effort: str | None = None
+    schema: str = ""
 
 
 def total(costs: list[Decimal | None]) -> Decimal | None:

@@ -217,11 +217,17 @@ def verdict(preview: Preview) -> str:
         return f"Would be an error: {whom} cannot be called, because {missing}."
     if preview.obstacle:
         return f"Would be an error. {preview.obstacle}"
+    effort = f", effort {preview.effort}" if preview.effort else ""
+    schema = f", schema {preview.schema}" if preview.schema else ""
+    head = f"Would go to {whom}{effort}{schema}"
     if preview.cost_typical is None or preview.cost_high is None:
-        return f"Would go to {whom}, at an unknown price."
+        return f"{head}, at an unknown price."
     if not preview.cost_high:
-        return f"Would go to {whom}, for $0."
-    return f"Would go to {whom}, about {dollars(preview.cost_typical)}, at most {dollars(preview.cost_high)}."
+        return f"{head}, for $0."
+    about = dollars(preview.cost_typical)
+    if preview.effort not in (None, "none"):
+        about += " plus thinking"
+    return f"{head}, about {about}, at most {dollars(preview.cost_high)}."
 
 
 def _in_full(prompt: str) -> str:
@@ -257,6 +263,8 @@ def preview_bundle(
         ),
         ("reasons", "; ".join(classification.reasons)),
         ("model", str(preview.candidate)),
+        *([("effort", preview.effort)] if preview.effort else []),
+        *([("schema", preview.schema)] if preview.schema else []),
         *([("system", system)] if system else []),
         *([("history", count(turns, "earlier turn"))] if turns else []),
         *(("sent along", f"{piece.title}, {piece.size}") for piece in pieces),

@@ -121,6 +121,8 @@ class Pipeline:
             key_present=bool(tier.steps),
             notes=tuple(dict.fromkeys(notes)),
             obstacle=next((note for note in notes if note.startswith((_FORBIDDEN, _NOBODY, _LARGE))), ""),
+            effort=step.call.effort,
+            schema=request.schema.name if request.schema else "",
         )
 
     # --- before a call ---

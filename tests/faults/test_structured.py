@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal
@@ -14,17 +15,19 @@ import pytest
 from ipyrouter.config import load
 from ipyrouter.config.catalogue import model_of
 from ipyrouter.errors import BudgetError, SchemaError
+from ipyrouter.pricing import media
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call, Target
-from ipyrouter.providers.effort import LEVELS
+from ipyrouter.providers.effort import LEVELS, thinking_tokens
 from ipyrouter.providers.registry import backend_of
 from ipyrouter.providers.transport import Transport
 from ipyrouter.router import Router
 from ipyrouter.routing import planner
 from ipyrouter.routing.requests import make_request
 from ipyrouter.schemas import schema_of
-from ipyrouter.types import EFFORTS, Candidate, Message, Usage
+from ipyrouter.types import EFFORTS, TIERS, Candidate, Message, Prompt, Usage
 from tests.faults.server import IN, OUT, FaultServer, Reply, chat, chunk, claude, claude_whole, gemini, sse
+from tests.test_media import ASKS, picture, providers
 
 MakeRouter = Callable[..., Router]
 
@@ -590,3 +593,99 @@ def test_anthropics_tier_and_speed_are_read(
     monkeypatch.setattr(router.pricing, "cost", lambda *args, **more: seen.append(args[3:]) or price(*args, **more))
     assert router.route(ASK, tier="mid").text == "It is."
     assert (context,) in seen
+
+
+# --- a schema with a picture ---
+
+
+@pytest.fixture
+def sees(server: FaultServer, make_router: MakeRouter) -> Callable[..., Router]:
+    """Build a router whose providers with these names read pictures, asked for by these chains."""
+
+    def build(names: str, chain: list[str], **options: Any) -> Router:
+        return make_router(
+            providers=providers(server, **{name: ["text", "image"] for name in names}),
+            **dict.fromkeys(TIERS, chain),
+            **options,
+        )
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("candidate", "answers", "paths"),
+    [
+        ("o/gpt-6-luna", [sse(chunk(text, "stop")) for text in (BAD, GOOD)],
+         {"messages.1.content.2.type": "image_url", "response_format.json_schema.name": "Review",
+          "reasoning_effort": "low"}),
+        ("a/claude-sonnet-5-5", [claude(BAD), claude(GOOD)],
+         {"messages.0.content.2.type": "image", "output_config.format.type": "json_schema",
+          "output_config.effort": "low", "thinking.type": "adaptive"}),
+        ("g/gemini-2.5-flash", [sse(*gemini(text), done=False) for text in (BAD, GOOD)],
+         {"contents.0.parts.2.inlineData.mime_type": "image/png",
+          "generationConfig.responseMimeType": "application/json",
+          "generationConfig.responseJsonSchema.type": "object",
+          "generationConfig.thinkingConfig.thinking_budget": 4096}),
+    ],
+)  # fmt: skip
+def test_one_body_has_the_picture_the_schema_and_the_effort_and_so_has_its_correction(
+    sees: Any, server: FaultServer, requests: list[Any], candidate: str, answers: list[Any], paths: dict[str, Any]
+) -> None:
+    left = list(answers)
+    server.replies[candidate.partition("/")[2]] = lambda _: Reply(left.pop(0))
+    router = sees(candidate[0], [candidate])
+    answer = router.route(ASKS, schema=Review, effort="low", tier="fast")
+    assert answer.data == Review(sentiment="positive", score=0.9)
+    assert len(requests) == 2
+    for _, _, body in requests:
+        for path, value in paths.items():
+            node = body
+            for name in path.split("."):
+                node = node[int(name)] if isinstance(node, list) else node[name]
+            assert node == value, path
+    assert router.route(ASKS, schema=Review, effort="low", tier="fast").cached
+    for prompt, options in (
+        (Prompt((ASKS.parts[0], picture(colour="black"))), {"schema": Review, "effort": "low"}),
+        (ASKS, {"effort": "low"}),
+        (ASKS, {"schema": Review, "effort": "high"}),
+    ):
+        assert not router.preview(prompt, tier="fast", **options).cached  # each of them tells requests apart
+
+
+def test_under_a_schema_a_candidate_that_cannot_see_is_passed_over(sees: Any, requests: list[Any]) -> None:
+    router = sees("a", ["o/ok", "a/ok"])
+    answer = router.route(ASKS, schema=Review, escalate=False, effort="low")
+    assert (answer.provider, answer.data.score) == ("a", 0.5)
+    assert "o/ok passed over: it does not read pictures." in answer.notes
+    preview = router.preview(ASKS, schema=Review, effort="low", cache="refresh")
+    assert (preview.candidate, preview.schema, preview.effort) == (Candidate("a", "ok"), "Review", "low")
+
+
+def test_under_a_schema_words_go_to_who_cannot_see(sees: Any, requests: list[Any]) -> None:
+    answer = sees("", ["o/ok"]).route(ASKS, schema=Review, escalate=False)
+    assert answer.data is not None
+    assert requests[0][2]["messages"][-1]["content"] == "What stands out?\n\n`fig`: a line from 1 to 3"
+    assert any(note.startswith("described in words: ") for note in answer.notes)
+
+
+def test_the_worst_case_holds_the_picture_the_schema_and_the_room_to_think(sees: Any) -> None:
+    model = "o/gpt-6-luna"
+    a_token_a_dollar = {model: {"input": 1_000_000, "output": 1_000_000}}
+    router = sees("o", [model], prices=a_token_a_dollar, budget={"call": 0.5})
+    words = Prompt(ASKS.parts[:1])
+
+    def worst(prompt: Prompt, **options: Any) -> int:
+        obstacle = router.preview(prompt, tier="fast", **{"effort": "none", **options}).obstacle
+        found = re.search(r"could cost \$([\d,.]+), more than", obstacle)
+        assert found, obstacle
+        return int(Decimal(found[1].replace(",", "")))
+
+    plain = worst(words)
+    seen, schema, thinks = worst(ASKS) - plain, worst(words, schema=Review) - plain, worst(words, effort="low") - plain
+    text = len("\n\n`fig`: the picture below")
+    assert seen == media.bound([Message("user", ASKS)], model) + text
+    assert schema > len(schema_of(Review).text)
+    assert thinks == thinking_tokens("low") > 0
+    assert worst(ASKS, schema=Review, effort="low") == plain + seen + schema + thinks
+    with pytest.raises(BudgetError):
+        router.route(ASKS, schema=Review, effort="low", tier="fast")

@@ -32,6 +32,17 @@ def test_a_cell_with_a_schema_gives_the_object(shell: Shell, requests: list[Any]
     assert requests[0][2]["response_format"]["json_schema"]["name"] == "Review"
 
 
+def test_the_dry_run_names_schema_and_effort(shell: Shell, requests: list[Any]) -> None:
+    shell.run(CLASS)
+    out = shell.run("%%route -n --schema Review --effort low -m o/ok\nIs this a good review?").out
+    assert out.startswith("Dry run: nothing was sent. Would go to o/ok, effort low, schema Review, about $0.0")
+    assert " plus thinking, at most $0.0" in out.splitlines()[0]
+    plain = shell.run("%%route -n --schema Review -m o/ok\nIs this a good review?").out
+    assert plain.startswith("Dry run: nothing was sent. Would go to o/ok, schema Review, about $0.00")
+    assert "thinking" not in plain.splitlines()[0]
+    assert not requests
+
+
 def test_a_line_and_a_dict(shell: Shell) -> None:
     shell.run('form = {"label": ["bug", "wish"], "score": float}')
     shell.run("made = %route --schema form -m o/ok -q Which is it?")
