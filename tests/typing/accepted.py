@@ -73,6 +73,7 @@ class Row(TypedDict):
 
 assert_type(ipyrouter.route("x", schema=Review), Answer[Review])
 assert_type(ipyrouter.route("x", schema=Review, tier="fast").data.score, float)
+assert_type(ipyrouter.route(Prompt((TextPart("x"),)), schema=Review, effort="low"), Answer[Review])
 assert_type(ipyrouter.route("x", schema=City).data, City)
 assert_type(ipyrouter.route("x", schema=Row).data["label"], str)
 assert_type(ipyrouter.route("x", schema=list[Review]).data, list[Review])
