@@ -26,6 +26,7 @@ BESIDE_MODULES = {  # what else the wheel holds
     "ipyrouter/config/defaults.toml",
     "ipyrouter/classifier/weights.npz",
     "ipyrouter/providers/input.toml",
+    "ipyrouter/providers/models.toml",
     "ipyrouter/providers/providers.toml",
 }
 MEGABYTE = 1 << 20
