@@ -58,9 +58,8 @@ def body_of(candidate: str, changes: Any = (), notes: Any = None, **options: Any
     config = load({})
     chosen = config.candidate(candidate)
     provider = config.providers[chosen.provider]
-    system = options.pop("system", None)
-    call = Call(chosen.provider, provider.sdk, provider.address(), chosen.model, system, (Message("user", ASK),), 5000,
-                None, **options)  # fmt: skip
+    system, turns = options.pop("system", None), (Message("user", options.pop("prompt", ASK)),)
+    call = Call(chosen.provider, provider.sdk, provider.address(), chosen.model, system, turns, 5000, None, **options)
     backend = backend_of(provider.sdk)(Target(provider.address(), None, lambda: "none"), Transport())
     body = backend.body(provider, call, dict(changes), [] if notes is None else notes)
     if provider.sdk != "google":
@@ -650,6 +649,26 @@ def test_one_body_has_the_picture_the_schema_and_the_effort_and_so_has_its_corre
         (ASKS, {"schema": Review, "effort": "high"}),
     ):
         assert not router.preview(prompt, tier="fast", **options).cached  # each of them tells requests apart
+
+
+@pytest.mark.parametrize(
+    ("candidate", "turns", "parts"),
+    [
+        ("deepseek/deepseek-chat", "messages", "content"),
+        ("anthropic/claude-3-haiku-20240307", "messages", "content"),
+        ("google/gemma-3-27b", "contents", "parts"),
+    ],
+)
+def test_a_schema_in_words_stands_before_the_picture_where_a_system_prompt_is_refused(
+    candidate: str, turns: str, parts: str
+) -> None:
+    body = body_of(candidate, {"system": None}, prompt=ASKS, system="Be brief.", schema=schema_of(Review))
+    (turn,) = body[turns]
+    words, prompt, caption, image = turn[parts]
+    assert words["text"].startswith("Be brief.\n\nAnswer with JSON alone")
+    assert schema_of(Review).text in words["text"]
+    assert [prompt["text"], caption["text"]] == ["What stands out?", "`fig`: the picture below"]
+    assert "text" not in image.keys() - {"type"}
 
 
 def test_under_a_schema_a_candidate_that_cannot_see_is_passed_over(sees: Any, requests: list[Any]) -> None:
