@@ -20,7 +20,18 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", f"tests-{sys.version_info.major}.{sys.version_info.minor}"]
 
 LOCK = Path("requirements", "dev.txt")
-MUTATED = ("budget", "ledger", "fallback", "pricing", "money", "context", "sanitise")  # modules, wherever they lie
+MUTATED = (
+    "budget",
+    "ledger",
+    "spending",
+    "breaker",
+    "prices",
+    "tokens",
+    "amounts",
+    "single_flight",
+    "redact",
+    "sanitise",
+)
 BESIDE_MODULES = {  # what else the wheel holds
     "ipyrouter/py.typed",
     "ipyrouter/config/defaults.toml",

@@ -21,10 +21,10 @@ class Deferred:
 
     def __init__(self) -> None:
         self._deliver: Callable[[int, FrameType | None], Any] | None = None  # whose turn it is when the block is left
-        self._waiting: FrameType | None = None
         self._came = False
+        self._frame: FrameType | None = None  # where it came
 
-    def __enter__(self) -> Deferred:
+    def __enter__(self) -> None:
         global _outermost  # noqa: PLW0603  SIGINT has one handler in a process
         if _outermost is None and threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)
@@ -32,58 +32,14 @@ class Deferred:
                 self._deliver = handler
                 signal.signal(signal.SIGINT, self._hold)
                 _outermost = self
-        return self
 
     def __exit__(self, *_: object) -> None:
         global _outermost  # noqa: PLW0603
         if _outermost is self and self._deliver is not None:
             _outermost = None
             signal.signal(signal.SIGINT, self._deliver)
-            self._deliver_waiting()
-
-    def allowed(self) -> _Allowed:
-        """Return a block within this one that lets SIGINT through, first the one that waits.
-
-        Only the outermost block lets through: what runs inside of it cannot know what it protects.
-        """
-        return _Allowed(self)
-
-    def _open(self) -> None:
-        if _outermost is self and self._deliver is not None:
-            self._deliver_waiting()  # still held back: what this raises leaves nothing behind
-            signal.signal(signal.SIGINT, self._deliver)
-            self._deliver_waiting()  # what came between the two lines
-
-    def _shut(self) -> None:
-        if _outermost is self and self._deliver is not None:
-            signal.signal(signal.SIGINT, self._hold)
+            if self._came:
+                self._deliver(signal.SIGINT, self._frame)
 
     def _hold(self, _: int, frame: FrameType | None) -> None:
-        self._came, self._waiting = True, frame
-
-    def _deliver_waiting(self) -> None:
-        if self._came and self._deliver is not None:
-            frame, self._came, self._waiting = self._waiting, False, None
-            self._deliver(signal.SIGINT, frame)
-
-
-class _Allowed:
-    """Not a generator: one that an interrupt leaves half run would change the handler when it is collected."""
-
-    def __init__(self, block: Deferred) -> None:
-        self._block = block
-
-    def __enter__(self) -> None:
-        try:
-            self._block._open()
-        except BaseException:
-            self._block._shut()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._block._shut()
-
-
-def deferred() -> Deferred:
-    """Return a block during which SIGINT waits."""
-    return Deferred()
+        self._came, self._frame = True, frame

@@ -91,3 +91,15 @@ def test_names_that_are_none_of_secrets(name: object) -> None:
 def test_a_megabyte_is_searched() -> None:
     assert redact.hide("A1b2-C3 " * 131_072, ["A1b2-C3d4.E5f6"], parts=True).startswith("A1b2-C3 ")
     assert redact.fields("password=" * 100_000 + "x")
+
+
+@pytest.mark.parametrize("key", [f"abcdefgh{chr(0xDCFF)}", f"abcdefgh{chr(0xD83D)}"], ids=ascii)
+def test_a_variable_that_is_not_utf_8_breaks_no_error(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_TOKEN", "abcdefgh\udcff")  # as Python reads the byte 255
+    assert str(UsageError("One line.")) == "One line."
+    assert redact.hide(f"before {key} after", [key]) == f"before {redact.MARK} after"
+
+
+def test_the_bytes_of_a_key_that_is_not_utf_8_are_found_in_an_address() -> None:
+    shown = redact.hide("https://x.y/?key=abcdefgh%FF&n=1", ["abcdefgh\udcff"])
+    assert shown == f"https://x.y/?key={redact.MARK}&n=1"

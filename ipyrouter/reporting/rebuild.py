@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from ipyrouter.errors import UsageError
 from ipyrouter.store import rows
 from ipyrouter.store.base import Outcome, Record
+from ipyrouter.store.rows import Kind
 from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Finish, Session, Status, Usage
 
 _OUTCOMES: dict[str, Outcome] = {"interrupted": "interrupted"}
-_LONGEST = 300  # characters of a name
 _DAY = dt.timedelta(days=1)
 _FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
@@ -53,21 +51,21 @@ def _figures(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _record(figures: dict[str, Any], session: Session) -> Record:
     attempts = tuple(_attempt(attempt) for attempt in figures["attempts"])
-    cached, last = _flag(figures["cached"]), attempts[-1]
+    cached, last = rows.notebook_value(Kind.FLAG, figures["cached"]), attempts[-1]
     answer = Answer(
         id=_id(figures["id"]),
         text="",
         tier=last.tier,
-        provider=_name(figures["provider"]),
-        model=_name(figures["model"]),
-        cost=_amount(figures["cost"]),
+        provider=rows.notebook_value(Kind.NAME, figures["provider"]),
+        model=rows.notebook_value(Kind.NAME, figures["model"]),
+        cost=rows.notebook_value(Kind.PICO, figures["cost"], null=True),
         usage=last.usage,
         cached=cached,
-        latency=_number(figures["latency"], rows.MOST_SECONDS),
+        latency=rows.notebook_value(Kind.SECONDS, figures["latency"]),
         finish=cast(Finish, _one_of(figures["finish"], get_args(Finish))),
-        classification=Classification(last.tier, _number(figures["difficulty"], 1), 0.0, ()),
+        classification=Classification(last.tier, rows.notebook_value(Kind.SHARE, figures["difficulty"]), 0.0, ()),
         attempts=attempts,
-        cost_saved=_amount(figures["saved"]),
+        cost_saved=rows.notebook_value(Kind.PICO, figures["saved"], null=True),
         created=_time(figures["time"]),
     )
     outcome: Outcome = "cached" if cached else _OUTCOMES.get(answer.finish, "ok")
@@ -96,36 +94,8 @@ def _id(value: Any) -> str:
     return str(value)
 
 
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or len(value.encode()) > _LONGEST:
-        raise ValueError(value)
-    return value
-
-
 def _one_of(value: Any, known: tuple[str, ...]) -> str:
     return known[known.index(value)]
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(value)
-    return value
-
-
-def _number(value: Any, most: float) -> float:
-    number = float(value)
-    if not math.isfinite(number) or not 0 <= number <= most:
-        raise ValueError(value)
-    return number
-
-
-def _amount(text: Any) -> Decimal | None:
-    if text is None:
-        return None
-    amount = Decimal(text)
-    if not amount.is_finite() or not 0 <= amount <= rows.MOST_DOLLARS:
-        raise ValueError(text)
-    return amount
 
 
 def _time(text: Any) -> dt.datetime:

@@ -206,19 +206,18 @@ def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day
 def _summarise(store: RequestLog, since: dt.datetime | None, until: dt.datetime | None, title: str) -> Report:
     """Return the report of a time, from the store's sums."""
     totals = store.totals(LogFilter(since, until))
-    called = [row for row in totals if row.status != "cached"]
-    repeated = [row for row in totals if row.status == "cached"]
-    failed = [row for row in called if row.status in _FAILED]
+    figures = _figures_of(totals)
+    failed = [row for row in totals if row.status in _FAILED]
     requests = [row.requests for row in totals]
     return Report(
         title=title,
-        total=from_pico(sum(row.cost_pico for row in called)),
-        saved=from_pico(sum(row.saved_pico for row in repeated)),
-        unpriced=sum(row.unpriced for row in called),
-        unsaved=sum(row.unsaved for row in repeated),
-        calls=sum(row.sent for row in called),
-        cache_hits=sum(row.rows for row in repeated),
-        errors=sum(row.sent for row in failed),
+        total=figures["cost"],
+        saved=figures["saved"],
+        unpriced=figures["unpriced"],
+        unsaved=figures["unsaved"],
+        calls=figures["calls"],
+        cache_hits=figures["cache_hits"],
+        errors=figures["errors"],
         error_cost=from_pico(sum(row.cost_pico for row in failed)),
         error_unpriced=sum(row.unpriced for row in failed),
         fallbacks=sum(one.fallbacks for one in requests),
@@ -244,6 +243,7 @@ def _by(totals: list[Totals], name: str, key: Callable[[Totals], str], order: li
 
 
 def _figures_of(totals: list[Totals]) -> dict[str, Any]:
+    """Return the figures of some sums; what the cache saved stands with its answers alone."""
     called = [row for row in totals if row.status != "cached"]
     answered = [row for row in called if row.status not in _FAILED]
     sent = sum(row.sent for row in answered)

@@ -145,10 +145,10 @@ class Budget:
         self, step: Step, worst: Decimal, holdings: Holdings, interrupts: Interrupts, until: float
     ) -> str | Refusal:
         """Reserve the worst case, and return the reservation's id; wait for calls in flight where that may help."""
-        pico, waits = to_pico(worst), pauses()
+        pico, spans, waits = to_pico(worst), self._spans(), pauses()
+        seconds = step.deadlines.total + _MARGIN
         while True:
-            seconds = step.deadlines.total + _MARGIN
-            reserved = self._ledger.reserve(pico, self._spans(), self._session, holdings.owner, seconds)
+            reserved = self._ledger.reserve(pico, spans, self._session, holdings.owner, seconds)
             if isinstance(reserved, base.Reservation):
                 holdings.reservations[reserved.id] = pico
                 return reserved.id

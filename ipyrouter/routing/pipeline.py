@@ -286,12 +286,13 @@ class Pipeline:
         ]
         if any(refusal.unknown for _, refusal in result.refused):
             remedies.append(
-                'Wait until the database can be read, or set budget.action = "downgrade", which counts what'
+                'Wait until the database can be read, or set budget.action = "downgrade", which counts what is known.'
             )
-            remedies.append("is known.")
         elif len(remedies) < len(result.refused):
-            remedies.append("Raise that budget in your config, limit the answer with --max-tokens, or choose a cheaper")
-            remedies.append("tier with -t.")
+            remedies.append(
+                "Raise that budget in your config, limit the answer with --max-tokens, or choose"
+                " a cheaper tier with -t."
+            )
         return " ".join(remedies)
 
     # --- a dry run ---

@@ -36,10 +36,11 @@ class SingleFlight:
         if not self._uses_cache(run.request):
             return None
         step, waits = plan.steps[0], pauses()
-        keys, longest = _keys(plan, escalates=escalates), step.deadlines.total + CLAIM_GRACE_SECONDS
+        keys, claim = _keys(plan, escalates=escalates), step.call.key()
+        longest = step.deadlines.total + CLAIM_GRACE_SECONDS
 
         def look() -> CachedAnswer | Claim:
-            return self._cache.cached_or_claim(keys, step.call.key(), run.owner, longest, self.config.cache_ttl_days)
+            return self._cache.cached_or_claim(keys, claim, run.owner, longest, self.config.cache_ttl_days)
 
         state = look()
         other = state if isinstance(state, Claim) and state.owner != run.owner else None

@@ -373,26 +373,34 @@ def from_notebook(saved: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError, TypeError, ArithmeticError, LookupError: for what cannot be.
     """
-    return {column.name: _check(column, saved[str(column.notebook)]) for column in _NOTEBOOK_COLUMNS}
+    return {
+        column.name: notebook_value(column.kind, saved[str(column.notebook)], null=column.null)
+        for column in _NOTEBOOK_COLUMNS
+    }
 
 
-def _check(column: Column, value: Any) -> Any:
-    if value is None and column.null:
+def notebook_value(kind: Kind, value: Any, *, null: bool = False) -> Any:
+    """Return a value that a notebook holds as what the log takes of that kind; dollars are a decimal string there.
+
+    Raises:
+        ValueError, TypeError, ArithmeticError: for what cannot be.
+    """
+    if value is None and null:
         return None
-    if column.kind is Kind.FLAG:
+    if kind is Kind.FLAG:
         sound = isinstance(value, bool)
-    elif column.kind is Kind.COUNT:
+    elif kind is Kind.COUNT:
         sound = type(value) is int and 0 <= value <= MOST_TOKENS
-    elif column.kind is Kind.SECONDS:
+    elif kind in (Kind.SECONDS, Kind.SHARE):
         value = float(value)
-        sound = 0 <= value <= MOST_SECONDS
-    elif column.kind is Kind.PICO:
+        sound = 0 <= value <= (MOST_SECONDS if kind is Kind.SECONDS else 1)
+    elif kind is Kind.PICO:
         value = Decimal(value)
         sound = value.is_finite() and 0 <= value <= MOST_DOLLARS
-    elif column.kind is Kind.TIER:
+    elif kind is Kind.TIER:
         sound = value in TIERS
     else:
         sound = isinstance(value, str) and len(value.encode()) <= _LONGEST_NAME
     if not sound:
-        raise ValueError(f"{column.notebook}: {value!r}")
+        raise ValueError(f"{kind.name}: {value!r}")
     return value

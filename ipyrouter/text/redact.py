@@ -109,16 +109,24 @@ def hide(text: str, secrets: Iterable[str], *, parts: bool = False) -> str:
 
 def _forms(secret: str) -> Iterator[str]:
     """Yield what a secret looks like in messages, bodies and headers."""
-    quoted = (quote(secret, safe=""), quote(secret), quote_plus(secret))
+    data = _bytes_of(secret)
+    quoted = (quote(data, safe=""), quote(data), quote_plus(data))
     yield from (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret)[1:-1].replace("/", "\\/"))
     yield from (html.escape(secret), *quoted, *(re.sub(r"%..", lambda m: m[0].lower(), form) for form in quoted))
-    data = secret.encode("utf-8", "surrogatepass")
     for before in range(3):  # where it begins within base64's groups of three bytes
         text = base64.b64encode(bytes(before) + data).decode()
         # Only the characters that hold nothing but the secret's bits.
         whole = text[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6]
         if len(whole) >= _SHORTEST:
             yield from (whole, whole.replace("+", "-").replace("/", "_"))
+
+
+def _bytes_of(secret: str) -> bytes:
+    """Return a secret's bytes; a variable may hold some that are not UTF-8, which Python keeps as surrogates."""
+    try:
+        return secret.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return secret.encode("utf-8", "surrogatepass")
 
 
 def _without_masked(text: str, secret: str) -> str:

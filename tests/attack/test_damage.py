@@ -22,6 +22,7 @@ from ipyrouter.store.base import LogFilter
 from tests.attack import rounds
 from tests.conftest import server_config
 from tests.faults.server import TEXT, FaultServer, serving
+from tests.store.conftest import without_constraints
 from tests.test_learned import outcomes
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow, pytest.mark.wire]
@@ -193,12 +194,7 @@ class change:
 
 def open_writable(home: Path) -> sqlite3.Connection:
     """Open a database without its constraints, as damage does not ask for them."""
-    connection = sqlite3.connect(home / "ipyrouter.db")
-    connection.execute("PRAGMA writable_schema = ON")
-    connection.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE type = 'table'")
-    connection.commit()
-    connection.close()
-    connection = sqlite3.connect(home / "ipyrouter.db")
+    connection = without_constraints(home / "ipyrouter.db")
     if random.Random(str(home)).random() < 0.5:  # else the sums follow what is changed
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute(f"DROP TRIGGER {name}")

@@ -55,6 +55,33 @@ def figures(router: Router, log_filter: LogFilter | None = None) -> Figures:
     return gather(router, Sums(router.store, log_filter or LogFilter()), "all")
 
 
+def prompts_of(panel: Panel) -> list[str]:
+    return re.findall(r"prompt (\d{4})", panel._table.value)
+
+
+def test_no_row_is_lost_between_pages_while_answers_come(shell: Shell, make_router: MakeRouter) -> None:
+    """Each page goes on where the one before it, as it was last shown, has ended."""
+    router = make_router()
+    day = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
+    rows = [answer(number, created=day + dt.timedelta(minutes=number)) for number in range(60)]
+    fill(router, rows[:45])
+    panel = Panel(router)
+    panel.show()
+    fill(router, rows[45:52])
+    panel._redraw()
+    seen = prompts_of(panel)
+    panel._older.click()
+    seen += prompts_of(panel)
+    fill(router, rows[52:])  # what comes now belongs before the pages that were read
+    panel._older.click()
+    seen += prompts_of(panel)
+    assert seen == [f"{number:04}" for number in reversed(range(52))]
+    panel._newer.click()
+    panel._newer.click()
+    assert prompts_of(panel)[0] == "0059"
+    panel.close()
+
+
 def test_figures_of_a_log(make_router: MakeRouter) -> None:
     router = make_router()  # the power model's rates: 1 and 10 dollars per million tokens
     day = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)

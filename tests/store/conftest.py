@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -82,6 +83,16 @@ def disk_store(tmp_path: Path, clock: ManualClock) -> Iterator[SQLiteStore]:
     fresh = SQLiteStore(tmp_path / "store", clock=clock)
     yield fresh
     fresh.close()
+
+
+def without_constraints(path: Path) -> sqlite3.Connection:
+    """Open a database whose columns may be NULL: damage does not ask for constraints."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE type = 'table'")
+    connection.commit()
+    connection.close()  # the schema is read again with the next connection
+    return sqlite3.connect(path)
 
 
 def a_record(name: str = "a", *, session: Session = SESSION, owner: str = "", **fields: Any) -> Record:

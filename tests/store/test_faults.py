@@ -16,7 +16,7 @@ from ipyrouter.errors import BudgetError
 from ipyrouter.store.base import Limit, LogFilter, Refusal, Reservation, Unavailable
 from ipyrouter.store.owners import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
-from tests.store.conftest import NOON, SESSION, ManualClock, a_record
+from tests.store.conftest import NOON, SESSION, ManualClock, a_record, without_constraints
 from tests.store.test_contract_log import agree, frame
 from tests.test_router import MakeRouter
 
@@ -286,12 +286,7 @@ def test_a_damaged_counter_is_counted_anew(disk_store: SQLiteStore, folder: Path
     store = disk_store
     store.record(a_record("a", cost=Decimal("0.5")), None, 500)
     store.close()
-    connection = sqlite3.connect(folder / "ipyrouter.db")
-    connection.execute("PRAGMA writable_schema = ON")
-    connection.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'counters'")
-    connection.commit()
-    connection.close()
-    connection = sqlite3.connect(folder / "ipyrouter.db")
+    connection = without_constraints(folder / "ipyrouter.db")
     connection.execute(f"UPDATE counters SET {change} WHERE name != 'counted'")
     connection.commit()
     connection.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipyrouter.interrupts import deferred
+from ipyrouter.interrupts import Deferred
 
 
 def interrupt() -> None:
@@ -27,7 +27,7 @@ def test_it_comes_after_the_block() -> None:
     done = []
 
     def work() -> None:
-        with deferred():
+        with Deferred():
             interrupt()
             done.append(1)
 
@@ -38,19 +38,19 @@ def test_it_comes_after_the_block() -> None:
 
 def test_it_comes_after_the_block_once() -> None:
     def work() -> None:
-        with deferred():
+        with Deferred():
             interrupt()
             interrupt()
 
     with pytest.raises(KeyboardInterrupt):
         work()
-    with deferred():
+    with Deferred():
         pass
 
 
 def test_it_comes_after_a_block_that_failed_and_keeps_the_failure() -> None:
     def work() -> None:
-        with deferred():
+        with Deferred():
             interrupt()
             raise ValueError("the failure")
 
@@ -63,11 +63,10 @@ def test_the_outermost_block_decides() -> None:
     done = []
 
     def work() -> None:
-        with deferred():
-            with deferred() as inner:
+        with Deferred():
+            with Deferred():
                 interrupt()
-                with inner.allowed():
-                    done.append("inner")
+                done.append("inner")
             done.append("outer")
 
     with pytest.raises(KeyboardInterrupt):
@@ -75,32 +74,11 @@ def test_the_outermost_block_decides() -> None:
     assert done == ["inner", "outer"]
 
 
-def test_it_is_let_through_where_that_is_allowed() -> None:
-    done = []
-
-    def work() -> None:
-        with deferred() as block:
-            try:
-                with block.allowed():
-                    interrupt()
-                    done.append("never")
-            except KeyboardInterrupt:
-                done.append("let through")
-            interrupt()
-            done.append("held back again")
-            with block.allowed():
-                done.append("never")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert done == ["let through", "held back again"]
-
-
 def test_the_handler_that_was_there_is_called() -> None:
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
-        with deferred():
+        with Deferred():
             interrupt()
             assert came == []
         assert came == [signal.SIGINT]
@@ -112,7 +90,7 @@ def test_the_handler_that_was_there_is_called() -> None:
 def test_where_nobody_handles_it_in_python_nothing_changes(handler: signal.Handlers) -> None:
     before = signal.signal(signal.SIGINT, handler)
     try:
-        with deferred() as block, block.allowed():
+        with Deferred():
             assert signal.getsignal(signal.SIGINT) == handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -123,7 +101,7 @@ def test_on_another_thread_it_does_nothing() -> None:
 
     def work() -> None:
         before = signal.getsignal(signal.SIGINT)
-        with deferred() as block, block.allowed():
+        with Deferred():
             outcomes.append(signal.getsignal(signal.SIGINT) == before)
 
     thread = threading.Thread(target=work)
@@ -148,7 +126,7 @@ def test_at_random_moments_a_block_is_done_whole_and_no_interrupt_is_lost() -> N
         try:
             ready.set()
             while True:
-                with deferred():
+                with Deferred():
                     begun += 1
                     done += 1
         except KeyboardInterrupt:

@@ -154,12 +154,9 @@ class Panel:
         store = self.router.store
         pages = max(1, -(-self._rows // _PAGE))
         self._page = min(self._page, pages - 1)
-        if self._page < len(self._after):  # from the row where the page before ended, however many came since
-            rows = store.page(self._log_filter(), _PAGE, before=self._after[self._page])
-        else:
-            rows = store.page(self._log_filter(), _PAGE, skip=self._page * _PAGE)
-        if rows and self._page == len(self._after) - 1:
-            self._after.append(rows[-1].key)
+        # From the row where the page before, as it was last shown, has ended, however many rows came since.
+        rows = store.page(self._log_filter(), _PAGE, before=self._after[self._page])
+        self._after[self._page + 1 :] = [rows[-1].key if rows else self._after[self._page]]
         # Users without a mouse scroll with the keyboard, so the region takes the focus.
         region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{log_rows.html(rows)}</div>'
         self._table.value = region if rows else "<p>The log has no such row yet.</p>"

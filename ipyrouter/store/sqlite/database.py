@@ -66,7 +66,7 @@ class Database:
 
         ``instead`` is called then, if given; it holds the lock, so that it may call :meth:`in_memory`.
         """
-        with interrupts.deferred(), self._lock:
+        with interrupts.Deferred(), self._lock:
             try:
                 result = self._on_disk(lambda connection: self._transaction(connection, work))
             except TROUBLES as error:
@@ -84,7 +84,7 @@ class Database:
             connection.sql.execute("PRAGMA secure_delete = ON")
             return self._transaction(connection, work)
 
-        with interrupts.deferred(), self._lock:
+        with interrupts.Deferred(), self._lock:
             try:
                 result = self._on_disk(step)
             except TROUBLES as error:

@@ -50,7 +50,7 @@ class LogWriter:
                 most = int(max_mb * _MB)
                 cache.put(sql, cache_key, record.answer, now, max_bytes=most, max_age_days=max_age_days)
 
-        with interrupts.deferred():
+        with interrupts.Deferred():
             self._database.write(write)
             self._after_record(record, now)
 

@@ -110,6 +110,6 @@ class LogReader:
 
 
 def _bulk_reader(log_filter: LogFilter, *, content: bool) -> BulkReader:
-    with interrupts.deferred():  # numpy cannot be imported again once its import was interrupted
+    with interrupts.Deferred():  # numpy cannot be imported again once its import was interrupted
         from ipyrouter.store.sqlite.bulk import BulkReader  # which a cached cell does not need
     return BulkReader(log_filter, content=content)
