@@ -327,5 +327,3 @@ def forget() -> None:
         _answers.clear()
     _env_of.cache_clear()
     _names_of.cache_clear()
-
-

@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -140,6 +140,11 @@ class Provider:
     supports: tuple[str, ...] = ()
     """What a well-known service takes: vision, json_schema, effort, prompt_caching, batch."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy: views of tables go as dictionaries."""
+        values = (getattr(self, item.name) for item in fields(self))
+        return Provider, tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values)
+
     def _service(self) -> Service | None:
         return service_of(self.name, self.sdk)
 
@@ -228,6 +233,13 @@ class Provider:
         if self.base_url is not None:
             return redact.Address("".join((self.base_url, ":", self.gguf))) if self.gguf else self.base_url
         return redact.Address(self.moved_to() or self._filled())
+
+    def endpoint(self) -> str | None:
+        """Return the address to give to the SDK, None where the SDK's own default is meant."""
+        service = self._service()
+        if own := self.base_url or self.moved_to():
+            return own
+        return self._filled() if service is not None and service.own else None
 
     def _filled(self) -> str:
         """Return the service's address with what it leaves open, as far as that is set."""

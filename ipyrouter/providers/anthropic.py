@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import anthropic
 import httpx2
@@ -22,7 +22,7 @@ class AnthropicBackend(Backend):
     """Sends calls through the anthropic SDK."""
 
     limit_names = ("max_tokens",)
-    paths = ("/v1/messages", "/messages", "/v1")
+    paths: ClassVar[tuple[str, ...]] = ("/v1/messages", "/messages", "/v1")
 
     def __init__(self, target: Target, transport: Transport) -> None:
         super().__init__(target, transport)

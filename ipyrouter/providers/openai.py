@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -23,7 +23,7 @@ class OpenAIBackend(Backend):
     """Sends calls through the openai SDK."""
 
     limit_names = ("max_completion_tokens", "max_tokens")
-    paths = ("/chat/completions", "/completions")
+    paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/completions")
     version = "/v1"
 
     def __init__(self, target: Target, transport: Transport) -> None:
