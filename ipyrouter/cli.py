@@ -1,4 +1,4 @@
-"""The command line: `ipyrouter demo | doctor | report`."""
+"""The command line: `ipyrouter demo | doctor | key | report`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipyrouter.config import NO_KEY, TOY
-from ipyrouter.errors import IPyRouterError
+from ipyrouter.errors import IPyRouterError, UsageError, did_you_mean
+from ipyrouter.text import redact
 from ipyrouter.text.amounts import count
 from ipyrouter.types import TIERS
 
@@ -34,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="show the router at work in a terminal, on a free local model")
     demo.add_argument("--live", action="store_true", help="use your own config and keys; this costs money")
     commands.add_parser("doctor", help="check versions, config, keys, database, models")
+    key = commands.add_parser("key", help="keys in the operating system's keyring")
+    actions = key.add_subparsers(dest="action", required=True)
+    for action, meaning in (("set", "ask for a provider's key, without showing it, and store it"),
+                            ("remove", "take a provider's key out")):  # fmt: skip
+        actions.add_parser(action, help=meaning).add_argument("name", help="a provider, such as openai")
+    actions.add_parser("list", help="name the providers whose keys are in the keyring")
     report = commands.add_parser("report", help="what a day, week or month cost, by tier and model")
     report.add_argument("day", nargs="?", help="such as 2026-11-23; default: today, UTC")
     spans = report.add_mutually_exclusive_group()
@@ -45,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _demo(live=options.live)
         if options.command == "doctor":
             return _doctor()
+        if options.command == "key":
+            return _key(options.action, getattr(options, "name", ""))
         return _report(options.day, options.span)
     except IPyRouterError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -55,6 +64,33 @@ def _report(day: str | None, span: str) -> int:
     from ipyrouter.router import Router
 
     print(Router().report(day, span=span))
+    return 0
+
+
+def _key(action: str, name: str) -> int:
+    """Store, remove or list keys of the keyring; a key is neither shown nor an argument, which a shell would keep."""
+    import getpass
+
+    from ipyrouter import config as configuration
+    from ipyrouter.config import keys
+
+    config = configuration.load(home=configuration.home_folder())
+    folder = configuration.config_file(configuration.home_folder()).parent
+    if action == "list":
+        names = keys.names(folder)
+        print("\n".join(names) if names else "The keyring holds no key of ipyrouter's.")
+        return 0
+    if name not in config.providers:
+        raise UsageError(f"Unknown provider {redact.excerpt(name)}.", did_you_mean(name, config.providers))
+    if action == "remove":
+        there = keys.remove(folder, name)
+        print(f"The key of {name} was removed." if there else f"The keyring holds no key of {name}.")
+        return 0
+    keys.store(folder, name, getpass.getpass(f"Key of {name} (it is not shown): ").strip())
+    print(f"The key of {name} is in the keyring.")
+    variable = config.providers[name].key
+    if variable and configuration.read_key(variable):
+        print(f"{variable} is set, too, and wins.")
     return 0
 
 
@@ -189,6 +225,8 @@ def _config_findings(router: Router) -> Iterator[Finding]:
 
 
 def _key_findings(router: Router) -> Iterator[Finding]:
+    from ipyrouter import config as configuration
+    from ipyrouter.config import keys
     from ipyrouter.providers import local
     from ipyrouter.routing.planner import without_retired
 
@@ -202,10 +240,10 @@ def _key_findings(router: Router) -> Iterator[Finding]:
             continue
         named = [tier.name for tier in tiers if any(c.provider == provider.name for c in tier.chain)]
         if provider.has_key():
-            yield True, f"provider {provider.name}: {provider.key} is present"
-        elif (
-            named
-        ):  # one key of several is enough, so its absence is not a fault; that models are skipped is worth a look
+            present = configuration.read_key(provider.key)
+            there = f"{provider.key} is present" if present else keys.source(provider) or provider.credentials
+            yield True, f"provider {provider.name}: {there}"
+        elif named:  # one key of several is enough: its absence is not a fault, yet worth a look
             chains = ", ".join(named)
             yield None, f"provider {provider.name}: {provider.key} is not set; its models are skipped in {chains}"
         else:
