@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import ipyrouter
 from ipyrouter.config import load
 from ipyrouter.config.catalogue import services
 from ipyrouter.errors import ConfigError, RouteError, UsageError
@@ -34,6 +36,12 @@ def test_each_service_is_whole(name: str) -> None:
     assert dt.date.fromisoformat(service.checked) <= dt.datetime.now(dt.UTC).date()
     assert service.limit in ("max_tokens", "max_completion_tokens", "max_output_tokens")
     assert set(service.supports) <= SUPPORTS
+
+
+def test_each_service_names_its_page() -> None:
+    text = Path(ipyrouter.__file__).parent.joinpath("providers", "providers.toml").read_text("utf-8")
+    named = re.findall(r"^\[([\w-]+)\].*\n# https://\S+$", text, re.MULTILINE)
+    assert named == list(services())
 
 
 def test_no_two_services_share_a_key_an_address_or_a_prefix() -> None:
