@@ -108,7 +108,11 @@ def run_python(code: str) -> None:
 
 def is_private(name: str) -> bool:
     """Tell whether an environment variable is the user's own, and not for tests."""
-    return name.startswith("IPYROUTER_") or name.endswith(("_API_KEY", "_BASE_URL")) or name.lower().endswith("_proxy")
+    return (
+        name.startswith("IPYROUTER_")
+        or name.endswith(("_API_KEY", "_BASE_URL", "_TOKEN", "_PAT"))
+        or name.lower().endswith("_proxy")
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, cast
 
 import anthropic
 import httpx2
@@ -39,16 +39,20 @@ class AnthropicBackend(Backend):
     """Sends calls through the anthropic SDK."""
 
     limit_names = ("max_tokens",)
-    paths = ("/v1/messages", "/messages", "/v1")
+    paths: ClassVar[tuple[str, ...]] = ("/v1/messages", "/messages", "/v1")
 
     def __init__(self, target: Target, transport: Transport) -> None:
         super().__init__(target, transport)
-        self._sdk = anthropic.Anthropic(
+        self._sdk: Any = self.client()
+
+    def client(self) -> Any:
+        """Return the SDK's client for the target."""
+        return anthropic.Anthropic(
             api_key=PLACEHOLDER,
-            base_url=target.base_url,
-            default_query=dict(target.query),
+            base_url=self.target.base_url,
+            default_query=dict(self.target.query),
             max_retries=0,
-            http_client=transport.client(target.address),
+            http_client=self.transport.client(self.target.address),
         )
 
     def response_of(self, error: Exception) -> httpx2.Response | None:
@@ -92,8 +96,12 @@ class AnthropicBackend(Backend):
         create = cast(Callable[..., Any], self._sdk.messages.with_streaming_response.create)
         with create(**body, timeout=watch.timeout()) as answer:
             bill_of_litellm(answer.http_response.headers, collector)
-            for event in read(answer.http_response, watch.address, bounds(collector.call.max_output_tokens)):
+            for event in self.events(answer.http_response, watch, collector):
                 _take(event, collector)
+
+    def events(self, response: httpx2.Response, watch: Watch, collector: Collector) -> Iterator[Event]:
+        """Yield the JSON values of a response as they arrive."""
+        return read(response, watch.address, bounds(collector.call.max_output_tokens))
 
 
 def _think(call: Call, changes: Changes, body: dict[str, Any], notes: list[str]) -> dict[str, Any]:

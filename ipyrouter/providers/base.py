@@ -226,13 +226,16 @@ class Target:
     """Where a backend sends its calls: the address for people and logs, and what the SDK is given.
 
     ``base_url`` is None where the SDK's own default holds, ``query`` goes with every request, ``secret`` returns the
-    key when a request leaves.
+    key when a request leaves, and ``extra`` the headers and the query that the config adds to it. ``provider`` has the
+    settings of an account: region, deployments, …
     """
 
     address: str
     base_url: str | None
     secret: Callable[[], str]
     query: Mapping[str, str] = field(default_factory=dict)
+    extra: Callable[[], tuple[Mapping[str, str], Mapping[str, str]]] = lambda: ({}, {})
+    provider: Provider | None = None
 
 
 class Backend(ABC):

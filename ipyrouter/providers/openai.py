@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -36,21 +36,25 @@ class OpenAIBackend(Backend):
     """Sends calls through the openai SDK."""
 
     limit_names = ("max_completion_tokens", "max_tokens")
-    paths = ("/chat/completions", "/completions")
+    paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/completions")
     version = "/v1"
 
     def __init__(self, target: Target, transport: Transport) -> None:
         super().__init__(target, transport)
         host = urlsplit(target.address).hostname or ""
         self._openrouter = host == "openrouter.ai" or host.endswith(".openrouter.ai")
-        self._sdk = openai.OpenAI(
-            api_key=PLACEHOLDER,
-            base_url=target.base_url,
-            default_query=dict(target.query),
-            max_retries=0,
-            http_client=transport.client(target.address),
-        )
+        self._sdk = self.client()
         _ = self._sdk.chat.completions  # the SDK imports it now, and not in the time of the first call
+
+    def client(self) -> openai.OpenAI:
+        """Return the SDK's client for the target."""
+        return openai.OpenAI(
+            api_key=PLACEHOLDER,
+            base_url=self.target.base_url,
+            default_query=dict(self.target.query),
+            max_retries=0,
+            http_client=self.transport.client(self.target.address),
+        )
 
     def response_of(self, error: Exception) -> httpx2.Response | None:
         """Return the response behind an error of the SDK's, None where there is none."""

@@ -265,8 +265,10 @@ def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
         return NoModelError(message, f"Put another model into tiers.{tier}.chain, or name one with -m.")
     # Not with %env, which prints the key and saves it with the notebook.
     which = f"{variables[0]}" if len(variables) == 1 else f"one of them, such as {variables[0]},"
+    name = next(p.name for p in owners if p.key == variables[0])
     remedy = (
-        f"Set {which} in the environment that starts Jupyter, or here: import os, getpass;"
+        f"Run: ipyrouter key set {name}. Or set {which} in the environment that starts Jupyter, or here:"
+        " import os, getpass;"
         f' os.environ["{variables[0]}"] = getpass.getpass()'
     )
     if request.model is None and config.chains_are_ours:
@@ -280,7 +282,7 @@ def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
 def _lack(config: Config, candidate: Candidate) -> str:
     """Return what a candidate that cannot be called lacks."""
     provider = config.providers[candidate.provider]
-    return "xllamacpp is not installed" if provider.embedded else f"{provider.key} is not set"
+    return "xllamacpp is not installed" if provider.embedded else provider.lack()
 
 
 def _lacks(config: Config, chain: tuple[Candidate, ...]) -> list[str]:

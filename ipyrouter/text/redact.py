@@ -79,6 +79,7 @@ _FIELD = re.compile(
     r"""(?P<before>(?P<quote>["']?)(?<![\w.-])(?P<name>[A-Za-z_][\w.-]{0,80})(?P=quote)\s{0,3}[=:]\s{0,3})"""
     r"""(?P<value>[rbfu]{0,2}(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")|[^\s,()\[\]{}'"]+)"""
 )
+_REFERENCES = re.compile(r"(?:(?:Bearer|Basic) )?(?:\$\{\w+\})+")  # a value that names variables and holds nothing else
 _QUERY = re.compile(r"(?<=[?&])([\w.~%-]{1,80})=([^&#\s'\"<>]+)")
 
 
@@ -271,6 +272,40 @@ class Address(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Address, (public(self),)
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+
+class Private(str):
+    """A value that is itself for whoever joins it, but is shown and pickled without its literal parts.
+
+    What names a variable, as in "Bearer ${GATEWAY_TOKEN}", is no secret and stays.
+    """
+
+    __slots__ = ()
+
+    def _shown(self) -> str:
+        value = "".join(self)
+        return value if _REFERENCES.fullmatch(value) else GONE
+
+    def __str__(self) -> str:
+        return self._shown()
+
+    def __repr__(self) -> str:
+        return repr(self._shown())
+
+    def __format__(self, spec: str) -> str:
+        return format(self._shown(), spec)
+
+    def __copy__(self) -> Private:
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Private:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Private, (self._shown(),)
 
     def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
         return self.__reduce__()
