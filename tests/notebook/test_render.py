@@ -322,7 +322,7 @@ OFF = f'<span class="{MATHS_OFF}">'
         ),
         (
             "[a \\[b\\]](https://x.y)",
-            "[a $$b$$](https://x.y)",
+            "[a &#91;b&#93;](https://x.y)",
         ),
         (
             "[x](javascript:a) [y](ftp://z) [z](#top) [](file:///x)",
