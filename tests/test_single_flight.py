@@ -19,6 +19,7 @@ from ipyrouter.routing.planner import Step, TierPlan
 from ipyrouter.routing.recorder import RequestRun
 from ipyrouter.routing.requests import make_request
 from ipyrouter.routing.single_flight import CLAIM_GRACE_SECONDS, SingleFlight
+from ipyrouter.schemas import schema_of
 from ipyrouter.store.base import Claim
 from ipyrouter.store.owners import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
@@ -35,6 +36,10 @@ OTHERS = {
     "messages": (Message("assistant", "hi"),),
     "max_output_tokens": 101,
     "temperature": 0.0,
+    "effort": "low",
+    "schema": schema_of({"score": float}),
+    "json": True,
+    "show_thinking": True,
 }
 
 
@@ -52,8 +57,9 @@ def test_what_messages_say_and_their_order_are_in_the_cache_key() -> None:
 
 def test_a_new_release_finds_the_answers_of_the_last() -> None:
     written = (
-        '{"base_url":"https://h/v1","max_output_tokens":100,"messages":[["user","h\\u00ed"]],"model":"m",'
-        '"provider":"o","sdk":"openai","system":null,"temperature":null,"version":1}'
+        '{"base_url":"https://h/v1","effort":null,"json":false,"max_output_tokens":100,"messages":[["user","h\\u00ed"]],'
+        '"model":"m","provider":"o","schema":null,"sdk":"openai","show_thinking":false,"system":null,'
+        '"temperature":null,"version":2}'
     )
     call = replace(CALL, messages=(Message("user", "hí"),))
     assert json.loads(written)["messages"] == [["user", "hí"]]
