@@ -35,7 +35,7 @@ class Service:
     sdk: str
     address: str
     limit: str
-    checked: str
+    checked: str = ""
     key: str | None = None
     variable: str | None = None
     path: str = ""
