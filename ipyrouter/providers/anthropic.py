@@ -194,6 +194,9 @@ def _take_block(block: Any, collector: Collector) -> None:
     if isinstance(block, dict):
         collector.think(block.get("thinking"))
         collector.add(block.get("text"))
+        kind = str(block.get("type"))
+        if kind not in ("text", "thinking") and not kind.endswith("_delta"):
+            collector.skip(kind)
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:

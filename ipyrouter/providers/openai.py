@@ -31,6 +31,9 @@ from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
 from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
+_NOT_TEXT = ("audio", "images", "tool_calls", "function_call")
+"""What a message may hold beside its content that is not text; of OpenAI and OpenRouter."""
+
 
 class OpenAIBackend(Backend):
     """Sends calls through the openai SDK."""
@@ -161,6 +164,8 @@ def _take_choice(choice: Any, collector: Collector) -> None:
         # Some servers send the same under both names: DeepSeek's and OpenRouter's.
         collector.think(message.get("reasoning_content") or message.get("reasoning"))
         collector.add(message.get("content"))
+        for name in filter(message.get, _NOT_TEXT):
+            collector.skip(name)
         if message.get("refusal"):
             collector.add(message["refusal"])
             collector.end("refusal")
