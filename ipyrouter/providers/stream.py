@@ -390,5 +390,8 @@ def _sound(usage: Usage, most_read: int, most_written: int) -> Usage:
         cached_input_tokens=cached,
         cache_write_tokens=count(usage.cache_write_tokens, read - cached),
         reasoning_tokens=count(usage.reasoning_tokens, written),
+        cache_write_1h_tokens=count(
+            usage.cache_write_1h_tokens, max(count(usage.cache_write_tokens, read - cached), 0)
+        ),
     )
     return replace(sound, estimated=usage.estimated or sound != replace(usage, estimated=False))

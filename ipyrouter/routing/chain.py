@@ -48,6 +48,7 @@ _DIFFERENTLY: dict[Parameter, str] = {
     "thinking": "without a word on thinking",
     "json_schema": "with the schema in words",
     "json_object": "without JSON mode",
+    "prompt_caching": "without a word on its cache",
 }
 
 

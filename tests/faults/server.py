@@ -69,14 +69,14 @@ class Reply(NamedTuple):
 class FaultServer:
     """Serves until closed. ``requests`` holds (path, headers, body) of every request.
 
-    A "stream-held" answer stops half-way until ``release`` is set. ``check`` returns what is wrong with a path and a body;
-    ``complaints`` holds it.
+    A "stream-held" answer stops half-way until ``release`` is set. ``check`` returns what is wrong with a path and a
+    body; ``complaints`` holds it.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.replies: dict[str, Reply | Callable[[dict[str, Any]], Reply]] = {}
-        self.check: Callable[[str, dict[str, Any]], list[str]] = lambda path, body: []  # noqa: ARG005
+        self.check: Callable[[str, dict[str, Any]], list[str]] = lambda path, body: []
         self.complaints: list[str] = []
         self.delay = 0.0
         self.release = threading.Event()

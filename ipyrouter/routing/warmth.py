@@ -1,0 +1,144 @@
+"""What providers' own caches hold of conversations, and whether it pays to stay with the candidate that holds it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from ipyrouter.clock import Clock
+from ipyrouter.config import Config
+from ipyrouter.config.catalogue import model_of
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.providers.base import content_key
+from ipyrouter.routing.planner import Plan, Step, TierPlan, input_tokens
+from ipyrouter.text.amounts import dollars
+from ipyrouter.types import TIERS, Candidate, Message, Request, TierName, Usage
+
+TYPICAL_ANSWER = 300
+"""Tokens of an answer of about half a page."""
+_MOST = 1000  # conversations that are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """The candidate whose provider holds so many tokens of a conversation in its cache, until when, and its tier."""
+
+    candidate: Candidate
+    tier: TierName
+    tokens: int
+    until: float  # on the clock's monotonic scale
+
+
+class Warmth:
+    """Remembers for a session which conversations are warm where. Nothing of their text is kept.
+
+    Args:
+        config: Providers and tiers.
+        pricing: What staying and leaving cost.
+        clock: How long it is since a provider last read a conversation.
+    """
+
+    def __init__(self, config: Config, pricing: Pricing, clock: Clock) -> None:
+        self.config = config
+        self._pricing = pricing
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._warm: OrderedDict[bytes, Warm] = OrderedDict()
+
+    def remember(self, request: Request, step: Step, usage: Usage) -> None:
+        """Take note of what the provider's cache holds after an answer: what it says, else what it does by itself."""
+        model = model_of(step.candidate.model)
+        held = usage.cached_input_tokens + usage.cache_write_tokens
+        if not held and self._by_itself(step.candidate) and usage.input_tokens >= model.cache_tokens:
+            held = usage.input_tokens
+        if not held:
+            return
+        *_, key = _keys(request.system, (*request.history, Message("user", request.prompt)))
+        until = self._clock.monotonic() + 60 * model.cache_minutes
+        with self._lock:
+            self._warm[key] = Warm(step.candidate, step.tier, held, until)
+            self._warm.move_to_end(key)
+            while len(self._warm) > _MOST:
+                self._warm.popitem(last=False)
+
+    def of(self, request: Request) -> Warm | None:
+        """Return where the longest beginning of a conversation is warm, None where it is nowhere."""
+        now = self._clock.monotonic()
+        with self._lock:
+            known = (self._warm.get(key) for key in reversed(_keys(request.system, request.history)))
+            return next((warm for warm in known if warm is not None and warm.until > now), None)
+
+    def stay(self, request: Request, plan: Plan) -> Plan:
+        """Return the plan that asks a conversation's warm candidate first, unless another one is needed or cheaper.
+
+        The note of the step that is asked first says the arithmetic. A named model is a decision, a named tier, too.
+        """
+        warm = self.of(request) if request.history and plan.first.steps else None
+        if warm is None:
+            return plan
+        usual = plan.first.steps[0]
+        if usual.candidate == warm.candidate:
+            return _with_first(plan, plan.first, replace(usual, warm=warm.tokens))
+        if plan.of_tier is None:
+            return plan
+        held = f"{warm.candidate}, whose provider's cache holds {warm.tokens:,} tokens of this conversation"
+        moves = warm.tier != plan.first.tier
+        if moves and request.tier is not None:
+            return _noted(plan, usual, f"Left {held}: you named the tier {request.tier}.")
+        if TIERS.index(warm.tier) < TIERS.index(plan.first.tier):
+            return _noted(plan, usual, f"Left {held}: the prompt needs the tier {plan.first.tier}.")
+        tier = plan.of_tier(warm.tier) if moves else plan.first
+        step = next((replace(s, warm=warm.tokens) for s in tier.steps if s.candidate == warm.candidate), None)
+        if step is None:
+            return plan
+        here, there = self.cost(step, TYPICAL_ANSWER), self.cost(usual, TYPICAL_ANSWER)
+        if here is None or there is None:
+            return plan
+        if there < here:
+            sums = f"about {dollars(there)} at {usual.candidate}, {dollars(here)} there"
+            return _noted(plan, usual, f"Left {held}: {sums}.")
+        note = f"Stayed with {held}: about {dollars(here)}, {dollars(there)} at {usual.candidate}."
+        tier = replace(tier, cacheable=(*plan.first.cacheable, *tier.cacheable), stays=moves)
+        return _with_first(plan, tier, replace(step, notes=(*step.notes, note)))
+
+    def cost(self, step: Step, output_tokens: int) -> Decimal | None:
+        """Return the dollars of a call with so long an answer; None where no price is known.
+
+        What the provider's cache does not hold is written to it where that happens by itself or is asked for.
+        """
+        read = input_tokens(step)
+        held = min(step.warm, read)
+        asked = step.call.sdk == "anthropic" and step.call.conversation
+        reread = asked or self._by_itself(step.candidate)
+        written = read - held if reread and read >= model_of(step.candidate.model).cache_tokens else 0
+        usage = Usage(read, output_tokens, cached_input_tokens=held, cache_write_tokens=written)
+        return self._pricing.cost(step.candidate, usage).amount
+
+    def _by_itself(self, candidate: Candidate) -> bool:
+        """Tell whether a provider caches without being asked to: Anthropic's models nowhere."""
+        provider = self.config.providers[candidate.provider]
+        return "prompt_caching" in provider.supports and "claude" not in candidate.model.lower()
+
+
+def _noted(plan: Plan, step: Step, note: str) -> Plan:
+    return _with_first(plan, plan.first, replace(step, notes=(*step.notes, note)))
+
+
+def _with_first(plan: Plan, tier: TierPlan, step: Step) -> Plan:
+    """Return the plan with a tier as the first to be asked, and of that a step."""
+    rest = tuple(other for other in tier.steps if other.candidate != step.candidate)
+    return replace(plan, first=replace(tier, steps=(step, *rest)))
+
+
+def _keys(system: str | None, turns: tuple[Message, ...]) -> list[bytes]:
+    """Return what stands for a conversation up to each of the user's turns, the longest last."""
+    digest = hashlib.sha256(repr(system).encode("utf-8", "surrogatepass"))
+    keys = []
+    for turn in turns:
+        digest.update(repr((turn.role, content_key(turn.content))).encode("utf-8", "surrogatepass"))
+        if turn.role == "user":
+            keys.append(digest.digest())
+    return keys
