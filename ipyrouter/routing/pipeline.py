@@ -256,8 +256,8 @@ class Pipeline:
         )
         keeps = run.request.cache != "off" and self.config.cache_enabled
         if cacheable is not None and answer.finish == "stop" and keeps:
-            own, first_asked = cacheable.call, plan.first.cacheable[0].call
-            run.cache_key = escalated_key(first_asked.key()) if escalated_from or plan.first.stays else own.key()
+            own, first_asked = cacheable.kept_as or cacheable.call.key(), plan.first.cacheable[0].call
+            run.cache_key = escalated_key(first_asked.key()) if escalated_from else own
 
     def _downgrade(self, run: RequestRun, plan: Plan, failed: TierPlan, result: ChainResult) -> TierPlan:
         """Return the cheaper tier to ask where a budget forbade this one; raise what the user must know otherwise."""

@@ -32,6 +32,7 @@ class Step:
     deadlines: Deadlines
     notes: tuple[str, ...] = ()
     warm: int = 0  # input tokens that the provider's cache holds
+    kept_as: bytes | None = None  # the key that its answer is cached under; None: its call's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class TierPlan:
     """A tier's steps that can be taken now, those whose answers may be in the cache, and what the user should know.
 
     ``notes`` are shown once a session, ``standing`` with every answer of these steps. ``key_notes`` names, a line each,
-    the chain's candidates that have no key. ``stays`` where a conversation stays in it that another tier would answer.
+    the chain's candidates that have no key.
     """
 
     tier: TierName
@@ -48,7 +49,6 @@ class TierPlan:
     notes: tuple[str, ...] = ()
     standing: tuple[str, ...] = ()
     key_notes: tuple[str, ...] = ()
-    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ipyrouter.clock import Clock
-from ipyrouter.config import Config
+from ipyrouter.config import Config, Deadlines
 from ipyrouter.config.catalogue import model_of
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import content_key
+from ipyrouter.providers.effort import LEVELS
 from ipyrouter.routing.planner import Plan, Step, TierPlan, input_tokens
 from ipyrouter.text.amounts import dollars
 from ipyrouter.types import TIERS, Candidate, Message, Request, TierName, Usage
@@ -24,12 +25,15 @@ _MOST = 1000  # conversations that are remembered
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """The candidate whose provider holds so many tokens of a conversation in its cache, until when, and its tier."""
+    """Whose provider holds so many tokens of a conversation in its cache, until when, and how it was asked."""
 
     candidate: Candidate
     tier: TierName
     tokens: int
     until: float  # on the clock's monotonic scale
+    effort: str | None
+    max_output_tokens: int
+    deadlines: Deadlines
 
 
 class Warmth:
@@ -59,7 +63,9 @@ class Warmth:
         *_, key = _keys(request.system, (*request.history, Message("user", request.prompt)))
         until = self._clock.monotonic() + 60 * model.cache_minutes
         with self._lock:
-            self._warm[key] = Warm(step.candidate, step.tier, held, until)
+            self._warm[key] = Warm(
+                step.candidate, step.tier, held, until, step.call.effort, step.call.max_output_tokens, step.deadlines
+            )
             self._warm.move_to_end(key)
             while len(self._warm) > _MOST:
                 self._warm.popitem(last=False)
@@ -81,28 +87,28 @@ class Warmth:
             return plan
         usual = plan.first.steps[0]
         if usual.candidate == warm.candidate:
-            return _with_first(plan, plan.first, replace(usual, warm=warm.tokens))
-        if plan.of_tier is None:
-            return plan
-        held = f"{warm.candidate}, whose provider's cache holds {warm.tokens:,} tokens of this conversation"
-        moves = warm.tier != plan.first.tier
-        if moves and request.tier is not None:
-            return _noted(plan, usual, f"Left {held}: you named the tier {request.tier}.")
-        if TIERS.index(warm.tier) < TIERS.index(plan.first.tier):
-            return _noted(plan, usual, f"Left {held}: the prompt needs the tier {plan.first.tier}.")
-        tier = plan.of_tier(warm.tier) if moves else plan.first
-        step = next((replace(s, warm=warm.tokens) for s in tier.steps if s.candidate == warm.candidate), None)
-        if step is None:
-            return plan
-        here, there = self.cost(step, TYPICAL_ANSWER), self.cost(usual, TYPICAL_ANSWER)
-        if here is None or there is None:
+            return _with_first(plan, plan.first, _as_before(request, usual, warm))
+        return plan if plan.of_tier is None else self._choose(request, plan, plan.of_tier(warm.tier), warm)
+
+    def _choose(self, request: Request, plan: Plan, tier: TierPlan, warm: Warm) -> Plan:
+        """Return the plan with the usual candidate, or the warm one from further down the chain or another tier."""
+        usual, held = plan.first.steps[0], f"{warm.tokens:,} tokens of this conversation"
+        left = f"Left {warm.candidate}, whose provider's cache holds {held}"
+        if tier.tier != plan.first.tier and request.tier is not None:
+            return _noted(plan, usual, f"{left}: you named the tier {request.tier}.")
+        if TIERS.index(tier.tier) < TIERS.index(plan.first.tier):
+            return _noted(plan, usual, f"{left}: the prompt needs the tier {plan.first.tier}.")
+        step = next((_as_before(request, s, warm) for s in tier.steps if s.candidate == warm.candidate), None)
+        here, there = self.cost(step, TYPICAL_ANSWER) if step else None, self.cost(usual, TYPICAL_ANSWER)
+        if step is None or here is None or there is None:
             return plan
         if there < here:
-            sums = f"about {dollars(there)} at {usual.candidate}, {dollars(here)} there"
-            return _noted(plan, usual, f"Left {held}: {sums}.")
-        note = f"Stayed with {held}: about {dollars(here)}, {dollars(there)} at {usual.candidate}."
-        tier = replace(tier, cacheable=(*plan.first.cacheable, *tier.cacheable), stays=moves)
-        return _with_first(plan, tier, replace(step, notes=(*step.notes, note)))
+            return _noted(plan, usual, f"{left}: about {dollars(there)} at {usual.candidate}, {dollars(here)} there.")
+        sums = f"about {dollars(here)}, {dollars(there)} at {usual.candidate}"
+        note = f"Stayed with {warm.candidate}, whose provider's cache holds {held}: {sums}."
+        step = replace(step, notes=(*step.notes, note), kept_as=usual.call.key())
+        tier = replace(tier, cacheable=(*plan.first.cacheable, *tier.cacheable))
+        return _with_first(plan, tier, step)
 
     def cost(self, step: Step, output_tokens: int) -> Decimal | None:
         """Return the dollars of a call with so long an answer; None where no price is known.
@@ -121,6 +127,24 @@ class Warmth:
         """Tell whether a provider caches without being asked to: Anthropic's models nowhere."""
         provider = self.config.providers[candidate.provider]
         return "prompt_caching" in provider.supports and "claude" not in candidate.model.lower()
+
+
+def _as_before(request: Request, step: Step, warm: Warm) -> Step:
+    """Return the step with as much thinking as the turn before had, unless more is needed or the user says how much.
+
+    To a provider's cache, other thinking makes another prompt.
+    """
+    wish = request.effort is not None or request.max_output_tokens is not None
+    if step.call.effort != warm.effort:
+        if wish or _rank(warm.effort) < _rank(step.call.effort):
+            return step
+        call = replace(step.call, effort=warm.effort, max_output_tokens=warm.max_output_tokens)
+        step = replace(step, call=call, deadlines=warm.deadlines, kept_as=step.call.key())
+    return replace(step, warm=warm.tokens)
+
+
+def _rank(effort: str | None) -> int:
+    return LEVELS.index(effort) if effort in LEVELS else -1
 
 
 def _noted(plan: Plan, step: Step, note: str) -> Plan:
