@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import datetime as dt
 import os
 import sys
@@ -29,6 +30,7 @@ from ipyrouter.routing.planner import Planner
 from ipyrouter.routing.recorder import Listener, OnDelta, Recorder, RequestRun
 from ipyrouter.routing.requests import check_string, make_request
 from ipyrouter.routing.single_flight import SingleFlight
+from ipyrouter.routing.spans import Spans
 from ipyrouter.routing.warmth import Warmth
 from ipyrouter.store.base import Feedback, Store
 from ipyrouter.store.sqlite import SQLiteStore
@@ -108,6 +110,7 @@ class Router:
             breaker=self._breaker,
             budget=self.guard(),
             recorder=self._recorder,
+            spans=Spans(config),
             pricing=self.pricing,
             unseen=self._unseen_notices,
         )
@@ -268,7 +271,7 @@ class Router:
         run = RequestRun(request, session or self.session, self._clock, relay if on_delta else None)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="ipyrouter-aroute")
-        answering = loop.run_in_executor(self._threads, self._pipeline.run, run)
+        answering = loop.run_in_executor(self._threads, contextvars.copy_context().run, self._pipeline.run, run)
         try:
             return await asyncio.shield(answering)
         except asyncio.CancelledError:

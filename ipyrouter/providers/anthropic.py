@@ -51,6 +51,7 @@ class AnthropicBackend(Backend):
             base_url=target.base_url,
             default_query=dict(target.query),
             max_retries=0,
+            open_telemetry={"traces": False, "propagation": False},  # it would make spans unasked: ours are in routing
             http_client=transport.client(target.address),
         )
 

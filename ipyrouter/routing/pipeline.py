@@ -18,6 +18,7 @@ from ipyrouter.routing.planner import Plan, Planner, Step, TierPlan, input_token
 from ipyrouter.routing.recorder import Recorder, RequestRun
 from ipyrouter.routing.requests import encodable
 from ipyrouter.routing.single_flight import SingleFlight, escalated_key
+from ipyrouter.routing.spans import Spans
 from ipyrouter.routing.validation import all_reasoning, weakness
 from ipyrouter.routing.warmth import TYPICAL_ANSWER, Warmth
 from ipyrouter.store.base import CachedAnswer
@@ -56,6 +57,7 @@ class Pipeline:
     breaker: Breaker
     budget: Budget
     recorder: Recorder
+    spans: Spans
     pricing: Pricing
     unseen: Callable[[tuple[str, ...]], list[str]]  # of some notices, those that this session has not seen
 
@@ -64,7 +66,7 @@ class Pipeline:
 
         Raises UsageError, NoModelError, BudgetError, RouteError, SchemaError, and Interrupted with what had arrived.
         """
-        with self.recorder.open(run):
+        with self.recorder.open(run), self.spans.request(run):
             self._make_encodable(run)
             run.classification = self.classify(run.request.prompt.text)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
