@@ -38,6 +38,10 @@ _MARK = {"type": "ephemeral"}  # for five minutes, from each reading on
 _SYSTEM = -1  # the system prompt's place before the turns
 
 
+NO_SPANS: Any = {"traces": False, "propagation": False}
+"""What keeps the SDK from spans that nobody asked for: ours are in routing."""
+
+
 class AnthropicBackend(Backend):
     """Sends calls through the anthropic SDK."""
 
@@ -55,7 +59,7 @@ class AnthropicBackend(Backend):
             base_url=self.target.base_url,
             default_query=dict(self.target.query),
             max_retries=0,
-            open_telemetry={"traces": False, "propagation": False},  # it would make spans unasked: ours are in routing
+            open_telemetry=NO_SPANS,
             http_client=self.transport.client(self.target.address),
         )
 
