@@ -6,6 +6,7 @@ jsonschema, which every Jupyter has.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import textwrap
@@ -58,6 +59,9 @@ def unusable(schema: Json) -> str | None:
         for node in _nodes(schema):
             if "$ref" in node and _target(schema, node) is None:
                 return f"the reference {node['$ref']!r}, which leads nowhere"
+            for pattern in (*([node["pattern"]] if "pattern" in node else ()), *node.get("patternProperties", ())):
+                if _finder(pattern) is None:
+                    return f"the pattern {pattern!r}, which has look-around, a back-reference or a fault"
         problems(None, schema, schema)
     except SchemaError as error:
         return f"{_short(error.message)} at {error.json_path}"
@@ -264,12 +268,67 @@ def problems(value: Any, node: Any, root: Json) -> list[str]:
         node: A schema inside the root, or the root.
         root: Where references lead.
     """
-    from jsonschema import Draft202012Validator
     from jsonschema_specifications import REGISTRY
 
     # With this registry, a reference to an address is never fetched.
-    validator = Draft202012Validator(root, registry=REGISTRY).evolve(schema=node)
+    validator = _validator()(root, registry=REGISTRY).evolve(schema=node)
     return list(map(_words_of, itertools.islice(validator.iter_errors(value), _MOST_PROBLEMS)))
+
+
+@functools.cache
+def _validator() -> Any:
+    """Return jsonschema's validator, with patterns that take no longer than their text is long.
+
+    Python's own may take hours for 40 characters, and no Ctrl-C ends them.
+    """
+    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, str) and not _holds(pattern, instance):
+            yield ValidationError("")  # _words_of has the words
+
+    def pattern_properties(validator: Any, parts: Json, instance: Any, _: Any) -> Iterator[ValidationError]:
+        if not isinstance(instance, dict):
+            return
+        for pattern, part in parts.items():
+            for name, value in instance.items():
+                if _holds(pattern, name):
+                    yield from validator.descend(value, part, path=name, schema_path=pattern)
+
+    def additional_properties(validator: Any, part: Any, instance: Any, schema: Json) -> Iterator[ValidationError]:
+        if not isinstance(instance, dict):
+            return
+        known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+        others = (n for n in instance if n not in known and not any(_holds(pattern, n) for pattern in patterns))
+        if isinstance(part, dict):
+            for name in others:
+                yield from validator.descend(instance[name], part, path=name)
+        elif not part and next(others, None) is not None:
+            yield ValidationError("")
+
+    keywords = {
+        "pattern": pattern,
+        "patternProperties": pattern_properties,
+        "additionalProperties": additional_properties,
+    }
+    return extend(Draft202012Validator, keywords)
+
+
+def _holds(pattern: str, text: str) -> bool:
+    finder = _finder(pattern)
+    return finder is not None and bool(finder.isinstance_python(text))
+
+
+@functools.lru_cache(maxsize=1000)
+def _finder(pattern: str) -> Any:
+    """Return what tells whether a string holds a pattern, in time that grows with its length; None if it cannot be."""
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern))
+    except SchemaError:
+        return None
 
 
 def _words_of(error: Any) -> str:
