@@ -281,38 +281,42 @@ def _validator() -> Any:
 
     Python's own may take hours for 40 characters, and no Ctrl-C ends them.
     """
-    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
-    def pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-        if isinstance(instance, str) and not _holds(pattern, instance):
-            yield ValidationError("")  # _words_of has the words
-
-    def pattern_properties(validator: Any, parts: Json, instance: Any, _: Any) -> Iterator[ValidationError]:
-        if not isinstance(instance, dict):
-            return
-        for pattern, part in parts.items():
-            for name, value in instance.items():
-                if _holds(pattern, name):
-                    yield from validator.descend(value, part, path=name, schema_path=pattern)
-
-    def additional_properties(validator: Any, part: Any, instance: Any, schema: Json) -> Iterator[ValidationError]:
-        if not isinstance(instance, dict):
-            return
-        known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
-        others = (n for n in instance if n not in known and not any(_holds(pattern, n) for pattern in patterns))
-        if isinstance(part, dict):
-            for name in others:
-                yield from validator.descend(instance[name], part, path=name)
-        elif not part and next(others, None) is not None:
-            yield ValidationError("")
-
     keywords = {
-        "pattern": pattern,
-        "patternProperties": pattern_properties,
-        "additionalProperties": additional_properties,
+        "pattern": _check_pattern,
+        "patternProperties": _check_pattern_properties,
+        "additionalProperties": _check_additional_properties,
     }
     return extend(Draft202012Validator, keywords)
+
+
+def _check_pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not _holds(pattern, value):
+        yield ValidationError("")  # _words_of has the words
+
+
+def _check_pattern_properties(validator: Any, parts: Json, value: Any, _: Any) -> Iterator[Any]:
+    names = value if isinstance(value, dict) else ()
+    for pattern, name in itertools.product(parts, names):
+        if _holds(pattern, name):
+            yield from validator.descend(value[name], parts[pattern], path=name, schema_path=pattern)
+
+
+def _check_additional_properties(validator: Any, part: Any, value: Any, schema: Json) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    names = value if isinstance(value, dict) else ()
+    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    others = [name for name in names if name not in known and not any(_holds(one, name) for one in patterns)]
+    if isinstance(part, dict):
+        for name in others:
+            yield from validator.descend(value[name], part, path=name)
+    elif others and not part:
+        yield ValidationError("")
 
 
 def _holds(pattern: str, text: str) -> bool:

@@ -84,17 +84,11 @@ def table_of(value: Any, choice: Choice, cell: Cell) -> Table | None:
         return table_of(value.data, choice, cell)
     if module in ("pandas", "geopandas") and hasattr(value, "dtypes"):
         return _describe(_pandas(value, cell), choice)
-    if module == "polars" and hasattr(value, "rows"):
+    if module == "polars" and (hasattr(value, "rows") or hasattr(value, "to_frame")):
         return _describe(_polars(value, cell), choice)
-    if module == "polars" and hasattr(value, "to_frame"):
-        return _describe(_polars(value.to_frame(), cell, "Series"), choice)
-    if module == "pyarrow" and hasattr(value, "num_rows"):
+    if module == "pyarrow" and hasattr(value, "take"):
         return _describe(_pyarrow(value, cell), choice)
-    if module == "pyarrow" and hasattr(value, "null_count") and hasattr(value, "take"):  # an array
-        import pyarrow as pa
-
-        return _describe(_pyarrow(pa.table([value], names=["values"]), cell, type(value).__name__), choice)
-    if module == "polars" and hasattr(value, "collect_schema"):  # a LazyFrame, of which no row is computed
+    if module == "polars" and hasattr(value, "collect_schema"):
         return Table("polars LazyFrame", str(dict(value.collect_schema())), "no row sent, as none is computed yet")
     if module == "xarray" and hasattr(value, "dims"):
         return _xarray(value)
@@ -121,7 +115,9 @@ def of_csv(name: str, text: str, choice: Choice, cell: Cell) -> Table:
         frame = pd.read_csv(io.StringIO(text), sep=separator)
     except ValueError as error:  # pandas' ParserError and EmptyDataError are such
         words = str(error).splitlines()[0].rstrip(". ")
-        raise UsageError(f"--file: {name} is not a valid table: {words}.", "Correct it, or rename it to .txt.") from None
+        raise UsageError(
+            f"--file: {name} is not a valid table: {words}.", "Correct it, or rename it to .txt."
+        ) from None
     return _describe(_pandas(frame, cell, "table"), choice)
 
 
@@ -313,7 +309,9 @@ def _mask_labels(labels: Any) -> Any:
 # --- polars, pyarrow, xarray ---
 
 
-def _polars(frame: Any, cell: Cell, kind: str = "DataFrame") -> _View:
+def _polars(value: Any, cell: Cell) -> _View:
+    frame = value if hasattr(value, "rows") else value.to_frame()
+
     def summary(place: int) -> str:
         column = frame.to_series(place)
 
@@ -334,11 +332,20 @@ def _polars(frame: Any, cell: Cell, kind: str = "DataFrame") -> _View:
 
     names = frame.columns
     return _View(
-        f"polars {kind}", names, frame.dtypes, frame.height, summary, rows, lambda place: _secret(names[place])
+        f"polars {type(value).__name__}",
+        names,
+        frame.dtypes,
+        frame.height,
+        summary,
+        rows,
+        lambda place: _secret(names[place]),
     )
 
 
-def _pyarrow(table: Any, cell: Cell, kind: str = "") -> _View:
+def _pyarrow(value: Any, cell: Cell) -> _View:
+    import pyarrow as pa
+
+    table = value if hasattr(value, "schema") else pa.table([value], names=["values"])
     names = table.schema.names
 
     def summary(place: int) -> str:
@@ -365,7 +372,7 @@ def _pyarrow(table: Any, cell: Cell, kind: str = "") -> _View:
         picked = [table.column(place).take(places).to_pylist() for place in range(len(names))]
         return _csv(names, list(zip(*picked, strict=True)), columns, cell)
 
-    what = f"pyarrow {kind or type(table).__name__}"
+    what = f"pyarrow {type(value).__name__}"
     return _View(what, names, table.schema.types, table.num_rows, summary, rows, lambda place: _secret(names[place]))
 
 
