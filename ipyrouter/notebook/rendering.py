@@ -33,10 +33,9 @@ def badge_words(answer: Answer) -> list[str]:
     usage = answer.usage
     words = [f"{answer.provider}/{answer.model}", _cost_words(answer)]
     approximately = "about " if usage.estimated else ""
-    words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens")
+    thinking = f", {usage.reasoning_tokens:,} of them thinking" if usage.reasoning_tokens else ""
+    words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens{thinking}")
     words.append(seconds(answer.latency))
-    if usage.reasoning_tokens:
-        words.append(f"{usage.reasoning_tokens:,} tokens of thinking")
     return words + _incidents(answer)
 
 

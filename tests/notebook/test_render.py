@@ -81,7 +81,7 @@ def test_a_screen_reader_gets_a_sentence() -> None:
 
 def test_the_badge_says_how_much_was_thought() -> None:
     thought = dataclasses.replace(BASE, usage=dataclasses.replace(BASE.usage, output_tokens=600, reasoning_tokens=450))
-    assert "600 out tokens · 1.2 s · 450 tokens of thinking" in rendering.badge_text(thought)
+    assert "600 out tokens, 450 of them thinking · 1.2 s" in rendering.badge_text(thought)
     assert "600 out, 450 of them thinking" in rendering.badge_sentence(thought)
     assert "thinking" not in rendering.badge_text(BASE)
 
