@@ -43,10 +43,14 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", Call.__slots__)
+@pytest.mark.parametrize("name", [name for name in Call.__slots__ if name != "conversation"])  # it changes no answer
 def test_each_value_of_a_call_is_in_its_cache_key(name: str) -> None:
     assert replace(CALL, **{name: OTHERS[name]}).key() != CALL.key()
     assert replace(CALL, **{name: getattr(CALL, name)}).key() == CALL.key()
+
+
+def test_whether_later_turns_follow_changes_no_answer_and_no_key() -> None:
+    assert replace(CALL, conversation=True).key() == CALL.key()
 
 
 def test_what_messages_say_and_their_order_are_in_the_cache_key() -> None:

@@ -99,6 +99,8 @@ class Model:
     thinking: str = ""
     off: str = ""
     structured: str = ""
+    cache_tokens: int = 1024
+    cache_minutes: int = 5
 
 
 @functools.cache

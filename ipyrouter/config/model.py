@@ -54,6 +54,7 @@ _TIERS = "it chooses among your tiers"
 _HIGHER = "higher than your own"
 _STORE_REASON = "what is stored on your machine, and for how long, is your choice"
 _DISPLAY_REASON = "how answers are shown is your choice"
+_OTEL = "what leaves your process is your choice"
 
 _SECONDS = Number(above=0, most=10**6)
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -488,6 +489,14 @@ class Config:
             key="log.content", trait="log_content",
         )
     )  # fmt: skip
+    otel_enabled: bool = field(
+        metadata=setting(
+            Flag(), "never", _OTEL, "make OpenTelemetry spans with this process's own tracer", key="otel.enabled"
+        )
+    )
+    otel_content: bool = field(
+        metadata=setting(Flag(), "never", _OTEL, "put prompts and answers into the spans, too", key="otel.content")
+    )
     display_format: str = field(
         metadata=setting(
             OneOf("markdown", "text"),

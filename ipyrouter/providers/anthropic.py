@@ -10,6 +10,7 @@ import httpx2
 
 from ipyrouter.config import Provider
 from ipyrouter.config.catalogue import model_of
+from ipyrouter.pricing import media, tokens
 from ipyrouter.providers.base import (
     PLACEHOLDER,
     Backend,
@@ -30,9 +31,15 @@ from ipyrouter.providers.structured import structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
+from ipyrouter.types import ImagePart, Message, PdfPart, Prompt, Usage
 
 _LEAST_BUDGET = 1024  # tokens: what the API takes at least
+_MARK = {"type": "ephemeral"}  # for five minutes, from each reading on
+_SYSTEM = -1  # the system prompt's place before the turns
+
+
+NO_SPANS: Any = {"traces": False, "propagation": False}
+"""What keeps the SDK from spans that nobody asked for: ours are in routing."""
 
 
 class AnthropicBackend(Backend):
@@ -52,6 +59,7 @@ class AnthropicBackend(Backend):
             base_url=self.target.base_url,
             default_query=dict(self.target.query),
             max_retries=0,
+            open_telemetry=NO_SPANS,
             http_client=self.transport.client(self.target.address),
         )
 
@@ -65,7 +73,13 @@ class AnthropicBackend(Backend):
         call = form.call
         fold = bool(call.system) and "system" in changes
         turns = system_first(call) if fold else call.messages
-        messages = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
+        system = "" if fold else call.system or ""
+        marks = _marks(call, system, turns) if call.conversation and "prompt_caching" not in changes else set()
+        contents = [_content(turn.content) for turn in turns]
+        messages = [
+            {"role": turn.role, "content": _marked(content) if number in marks else content}
+            for number, (turn, content) in enumerate(zip(turns, contents, strict=True))
+        ]
         body: dict[str, Any] = {
             "model": call.model,
             "messages": messages,
@@ -73,8 +87,8 @@ class AnthropicBackend(Backend):
         }
         if fold:
             notes.append(system_note(call))
-        elif call.system:
-            body["system"] = call.system
+        elif system:
+            body["system"] = _marked(system) if _SYSTEM in marks else system
         if call.temperature is not None:
             # The version of the API that the SDK asks for knows no temperature; other makers' servers do.
             if "temperature" in changes or provider.official or "claude" in call.model.lower():
@@ -102,6 +116,29 @@ class AnthropicBackend(Backend):
     def events(self, response: httpx2.Response, watch: Watch, collector: Collector) -> Iterator[Event]:
         """Yield the JSON values of a response as they arrive."""
         return read(response, watch.address, bounds(collector.call.max_output_tokens))
+
+
+def _marks(call: Call, system: str, turns: tuple[Message, ...]) -> set[int]:
+    """Return after which turns of a conversation the server is to put what it has read into its cache.
+
+    It takes four marks: after the system prompt with what that says of a schema, after the first turn, which mostly has
+    the attachments, where the turn before this one ended, so that it is found again, and at the end. What is shorter
+    than the model caches is not marked.
+    """
+    least, read = model_of(call.model).cache_tokens, tokens.estimate(system)
+    marks = {_SYSTEM} if read >= least else set()
+    for number, turn in enumerate(turns):
+        read += tokens.estimate(turn.text) + media.estimate((turn,), call.model)
+        if read >= least and number in (0, len(turns) - 3, len(turns) - 1):
+            marks.add(number)
+    return marks
+
+
+def _marked(content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """Return content with a mark at its end; there is none on nothing."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content, "cache_control": _MARK}] if content.strip() else content
+    return [*content[:-1], {**content[-1], "cache_control": _MARK}]
 
 
 def _think(call: Call, changes: Changes, body: dict[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -202,6 +239,9 @@ def _take_block(block: Any, collector: Collector) -> None:
     if isinstance(block, dict):
         collector.think(block.get("thinking"))
         collector.add(block.get("text"))
+        kind = str(block.get("type"))
+        if kind not in ("text", "thinking") and not kind.endswith("_delta"):
+            collector.skip(kind)
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:
@@ -213,5 +253,6 @@ def _usage(counts: Mapping[str, Any]) -> Usage:
         output_tokens=count_of(counts, "output_tokens"),
         cached_input_tokens=cached,
         cache_write_tokens=stored,
+        cache_write_1h_tokens=count_of(counts.get("cache_creation"), "ephemeral_1h_input_tokens"),
         reasoning_tokens=count_of(counts.get("output_tokens_details"), "thinking_tokens"),
     )

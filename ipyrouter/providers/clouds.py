@@ -14,7 +14,7 @@ import openai
 
 from ipyrouter.config import Provider
 from ipyrouter.errors import ConfigError
-from ipyrouter.providers.anthropic import AnthropicBackend
+from ipyrouter.providers.anthropic import NO_SPANS, AnthropicBackend
 from ipyrouter.providers.base import PLACEHOLDER, Call, Changes, Target
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.openai import OpenAIBackend
@@ -81,6 +81,7 @@ class FoundryBackend(AnthropicBackend):
             base_url=self.target.base_url or "",
             default_query=dict(self.target.query),
             max_retries=0,
+            open_telemetry=NO_SPANS,
             http_client=self.transport.client(self.target.address),
             **login,
         )
@@ -103,6 +104,7 @@ class BedrockBackend(AnthropicBackend):
             base_url=self.target.base_url,
             default_query=dict(self.target.query),
             max_retries=0,
+            open_telemetry=NO_SPANS,
             http_client=self.transport.client(self.target.address),
         )
         if signed:  # it refuses a profile beside AWS_BEARER_TOKEN_BEDROCK, which may be set for somebody else
@@ -165,6 +167,7 @@ class VertexBackend(AnthropicBackend):
             base_url=self.target.base_url,
             default_query=dict(self.target.query),
             max_retries=0,
+            open_telemetry=NO_SPANS,
             http_client=self.transport.client(self.target.address),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from ipyrouter.providers.base import (
     Call,
     Changes,
     Target,
+    content_key,
     data_url,
     effort_of,
     lowered,
@@ -30,6 +32,9 @@ from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
 from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
+
+_NOT_TEXT = ("audio", "images", "tool_calls", "function_call")
+"""What a message may hold beside its content that is not text; of OpenAI and OpenRouter."""
 
 
 class OpenAIBackend(Backend):
@@ -80,6 +85,8 @@ class OpenAIBackend(Backend):
             body["temperature"] = call.temperature
         if (effort := effort_of(call, changes, notes)) is not None:
             body["reasoning_effort"] = effort
+        if call.conversation and provider.official and provider.name == "openai" and "prompt_caching" not in changes:
+            body["prompt_cache_key"] = _cache_key(call)
         if form.means != "none":
             body["response_format"] = _response_format(form)
         if provider.stream and "stream" not in changes:
@@ -100,6 +107,12 @@ class OpenAIBackend(Backend):
                     collector.ended = True
                     break
                 _take(event, collector, bills=bills)
+
+
+def _cache_key(call: Call) -> str:
+    """Return a name for a conversation, the same at each of its turns: equal names go to the same machines."""
+    first = repr((call.system, content_key(call.messages[0].content)))
+    return hashlib.sha256(first.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _response_format(form: Structured) -> dict[str, Any]:
@@ -165,6 +178,8 @@ def _take_choice(choice: Any, collector: Collector) -> None:
         # Some servers send the same under both names: DeepSeek's and OpenRouter's.
         collector.think(message.get("reasoning_content") or message.get("reasoning"))
         collector.add(message.get("content"))
+        for name in filter(message.get, _NOT_TEXT):
+            collector.skip(name)
         if message.get("refusal"):
             collector.add(message["refusal"])
             collector.end("refusal")

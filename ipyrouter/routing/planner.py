@@ -11,6 +11,7 @@ from decimal import Decimal
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, Config, Deadlines, Tier
 from ipyrouter.config.catalogue import model_of
 from ipyrouter.errors import NoModelError, UsageError
+from ipyrouter.pricing import media, tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call
 from ipyrouter.providers.effort import most_within, nearest, patience, thinking_tokens
@@ -30,6 +31,8 @@ class Step:
     call: Call
     deadlines: Deadlines
     notes: tuple[str, ...] = ()
+    warm: int = 0  # input tokens that the provider's cache holds
+    kept_as: bytes | None = None  # the key that its answer is cached under; None: its call's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +235,14 @@ class Planner:
         return any(self._ready(candidate) for tier in self.config.tiers.values() for candidate in tier.chain)
 
 
+def input_tokens(step: Step) -> int:
+    """Estimate the input tokens of a call, its pictures, documents and schema included."""
+    *history, prompt = step.call.messages
+    schema = step.call.schema.text if step.call.schema else ""
+    text = tokens.estimate_input(prompt.text, step.call.system, tuple(history), schema)
+    return text + media.estimate(step.call.messages, step.call.model)
+
+
 def needs(request: Request) -> frozenset[Input]:
     """Return what a model must read besides text, of the prompt and of the turns before it."""
     return frozenset(kind for turn in _turns(request) for kind in turn.content.needs)
@@ -347,6 +358,7 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
             schema=request.schema,
             json=request.json,
             show_thinking=request.show_thinking,
+            conversation=request.conversation or bool(request.history),
         )
         steps.append(Step(tier, candidate, call, deadlines, notes))
     return tuple(steps)

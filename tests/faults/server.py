@@ -72,13 +72,16 @@ class FaultServer:
     ``clouds`` are the replies to what no provider's own protocol asks, in order, the last again and again: tokens, and
     models that the address names.
 
-    A "stream-held" answer stops half-way until ``release`` is set.
+    A "stream-held" answer stops half-way until ``release`` is set. ``check`` returns what is wrong with a path and a
+    body; ``complaints`` holds it.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.replies: dict[str, Reply | Callable[[dict[str, Any]], Reply]] = {}
         self.clouds: list[Reply] = []
+        self.check: Callable[[str, dict[str, Any]], list[str]] = lambda path, body: []
+        self.complaints: list[str] = []
         self.delay = 0.0
         self.release = threading.Event()
         self._closing = threading.Event()
@@ -142,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> None:
         self.server_owner.requests.append((self.path, dict(self.headers.items()), body))
+        self.server_owner.complaints += self.server_owner.check(self.path, body)
         path = self.path.partition("?")[0]
         method = path.rpartition("/")[2].partition(":")[2]  # Google's stand in the address, with the model
         if method:
