@@ -21,6 +21,7 @@ from ipyrouter.types import TIERS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ipyrouter.config import Provider
     from ipyrouter.router import Router
 
 _PACKAGES = ("ipyrouter", "ipython", "ipywidgets", "openai", "anthropic", "pandas", "matplotlib", "genai-prices")
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     key = commands.add_parser("key", help="keys in the operating system's keyring")
     actions = key.add_subparsers(dest="action", required=True)
     for action, meaning in (("set", "ask for a provider's key, without showing it, and store it"),
-                            ("remove", "take a provider's key out")):  # fmt: skip
+                            ("delete", "delete a provider's key")):  # fmt: skip
         actions.add_parser(action, help=meaning).add_argument("name", help="a provider, such as openai")
     actions.add_parser("list", help="name the providers whose keys are in the keyring")
     report = commands.add_parser("report", help="what a day, week or month cost, by tier and model")
@@ -69,7 +70,7 @@ def _report(day: str | None, span: str) -> int:
 
 
 def _key(action: str, name: str) -> int:
-    """Store, remove or list keys of the keyring; a key is neither shown nor an argument, which a shell would keep."""
+    """Store, list or delete keys of the keyring; a key is neither shown nor an argument, which a shell would keep."""
     import getpass
 
     from ipyrouter import config as configuration
@@ -83,9 +84,9 @@ def _key(action: str, name: str) -> int:
         return 0
     if name not in config.providers:
         raise UsageError(f"Unknown provider {redact.excerpt(name)}.", did_you_mean(name, config.providers))
-    if action == "remove":
-        there = keys.remove(folder, name)
-        print(f"The key of {name} was removed." if there else f"The keyring holds no key of {name}.")
+    if action == "delete":
+        there = keys.delete(folder, name)
+        print(f"The key of {name} was deleted." if there else f"The keyring holds no key of {name}.")
         return 0
     keys.store(folder, name, getpass.getpass(f"Key of {name} (it is not shown): ").strip())
     print(f"The key of {name} is in the keyring.")
@@ -230,29 +231,15 @@ def _config_findings(router: Router) -> Iterator[Finding]:
 
 
 def _key_findings(router: Router) -> Iterator[Finding]:
-    from ipyrouter import config as configuration
     from ipyrouter.config import keys
     from ipyrouter.providers import local
     from ipyrouter.routing.planner import without_retired
 
     tiers = router.config.tiers.values()
-    for provider in router.config.providers.values():
-        configured = provider.name in router.config.data["providers"]
-        if provider.key is None or not (configured or provider.has_key()):
-            continue
-        if fault := provider.key_fault():
-            yield False, f"provider {provider.name}: {fault}"
-            continue
-        named = [tier.name for tier in tiers if any(c.provider == provider.name for c in tier.chain)]
-        if provider.has_key():
-            present = configuration.read_key(provider.key)
-            there = f"{provider.key} is present" if present else keys.source(provider) or provider.credentials
-            yield True, f"provider {provider.name}: {there}"
-        elif named:  # one key of several is enough: its absence is not a fault, yet worth a look
-            chains = ", ".join(named)
-            yield None, f"provider {provider.name}: {provider.key} is not set; its models are skipped in {chains}"
-        else:
-            yield True, f"provider {provider.name}: {provider.key} is not set, and no chain names it"
+    if fault := keys.env_fault(router.config.folder):
+        yield False, fault
+    findings = (_key_finding(router, provider) for provider in router.config.providers.values())
+    yield from (finding for finding in findings if finding is not None)
     others = [name for name in router.config.providers if name not in router.config.data["providers"]]
     yield True, f"known without config, as service/model, once its key is set or it runs here: {', '.join(others)}"
     if not local.available():
@@ -270,6 +257,30 @@ def _key_findings(router: Router) -> Iterator[Finding]:
         yield None, f"{NO_KEY}; the local model answers in every tier"
     else:
         yield False, "no chain has a usable model; set a key, or put local/smollm2 into a chain"
+
+
+def _key_finding(router: Router, provider: Provider) -> Finding | None:
+    """Return where a provider's key is, or its login; None for a service that nobody has set up."""
+    from ipyrouter import config as configuration
+    from ipyrouter.config import keys
+
+    configured = provider.name in router.config.data["providers"]
+    label, lack = f"provider {provider.name}", provider.lack()
+    if provider.credentials != "key":
+        words = lack or f"its calls are signed with {provider.credentials}'s login"
+        return (not lack, f"{label}: {words}") if configured or not lack else None
+    if provider.key is None or not (configured or provider.has_key()):
+        return None
+    if fault := provider.key_fault():
+        return False, f"{label}: {fault}"
+    if provider.has_key():
+        present = f"{provider.key} is present" if configuration.read_key(provider.key) else keys.source(provider)
+        return not lack, f"{label}: {present}{f', but {lack}' if lack else ''}"
+    tiers = router.config.tiers.values()
+    chains = ", ".join(tier.name for tier in tiers if any(c.provider == provider.name for c in tier.chain))
+    if chains:  # one key of several is enough: its absence is not a fault, yet worth a look
+        return None, f"{label}: {provider.key} is not set; its models are skipped in {chains}"
+    return True, f"{label}: {provider.key} is not set, and no chain names it"
 
 
 def _network_findings(router: Router) -> Iterator[Finding]:
@@ -302,11 +313,14 @@ _MOST_TOKENS = 16
 def _answers(router: Router) -> Iterator[Finding]:
     """Yield what one call to each provider's cheapest model answers; what the calls may cost is printed first."""
     cheapest = _cheapest(router)
+    for provider in router.config.providers.values():
+        if provider.name not in cheapest and not provider.embedded and provider.key and not provider.lack():
+            yield None, f"provider {provider.name} was not asked: no chain names a model of it"
     if not cheapest:
         yield None, "no provider of a chain has a key, so there is nobody to ask"
         return
     costs = {}
-    for model in cheapest:
+    for model in cheapest.values():
         try:
             preview = router.preview(_QUESTION, model=model, max_output_tokens=_MOST_TOKENS, effort="none")
         except IPyRouterError as error:
@@ -326,8 +340,8 @@ def _answers(router: Router) -> Iterator[Finding]:
             yield True, f"{model} answered after {seconds(answer.latency)} for {dollars(answer.cost)}"
 
 
-def _cheapest(router: Router) -> list[str]:
-    """Return the model with the lowest price of each provider that chains name and that can be called."""
+def _cheapest(router: Router) -> dict[str, str]:
+    """Return the model with the lowest price of each provider that chains name and that can be called, by provider."""
     from ipyrouter.routing.planner import today
 
     found: dict[str, tuple[float, str]] = {}
@@ -341,7 +355,7 @@ def _cheapest(router: Router) -> list[str]:
             price = float("inf") if rate is None else float(rate)
             found.setdefault(candidate.provider, (price, str(candidate)))
             found[candidate.provider] = min(found[candidate.provider], (price, str(candidate)))
-    return [model for _, model in found.values()]
+    return {provider: model for provider, (_, model) in found.items()}
 
 
 def _folder_findings(folder: Path) -> Iterator[Finding]:

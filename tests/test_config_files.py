@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,24 @@ def test_the_site_comes_before_the_user(home: Path, site: Path) -> None:
     loaded = config.load(home=home)
     assert (loaded.budget.day, loaded.budget.month) == (2, 9)
     assert loaded.origins["budget.month"] == str(site)
+
+
+def test_the_first_of_several_site_folders_wins(
+    home: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = write(tmp_path / "etc2" / "ipyrouter" / "config.toml", "[budget]\nday = 2\nmonth = 9\n")
+    write(site, "[budget]\nday = 1\n")
+    write(Path("relative/ipyrouter/config.toml"), "[budget]\ncall = 7\n")
+    monkeypatch.setenv("XDG_CONFIG_DIRS", f"{tmp_path / 'etc'}:relative:{tmp_path / 'etc2'}:")
+    loaded = config.load(home=home)
+    assert (loaded.budget.day, loaded.budget.month, loaded.budget.call) == (1, 9, None)
+    assert loaded.origins["budget.month"] == str(second)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder of Linux")
+def test_without_a_variable_the_site_is_etc_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CONFIG_DIRS")
+    assert files.site_files({}) == [Path("/etc/xdg/ipyrouter/config.toml")]
 
 
 def test_the_limits_of_the_site_bind_a_project(home: Path, site: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ipyrouter.config import files
+from ipyrouter.config.model import BLANKS
 from ipyrouter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,9 +32,8 @@ INDEX = "keyring.txt"
 INSTALL = "pip install keyring"
 _FRESH = 300.0  # seconds that a command's output, or a notebook service's answer, counts
 _PATIENCE = 60.0  # seconds that a command may take: its user may have to touch something
-_BLANKS = " \t\r\n\v\f\x00\u00a0\u200b\ufeff"
 
-_lock = threading.RLock()
+_lock = threading.RLock()  # whoever asks holds it, for as long as that takes; looking up what is known needs none
 _outputs: dict[tuple[str, ...], tuple[float, str]] = {}
 _entries: dict[tuple[str, str], tuple[int, str]] = {}
 _answers: dict[str, tuple[float, str]] = {}
@@ -83,17 +83,15 @@ def source(provider: Provider) -> str:
 
 def known(provider: Provider) -> list[str]:
     """Return the keys of a provider that this process has read, without asking anybody."""
-    with _lock:
-        entry = _entries.get((str(provider.folder), provider.name), (0, ""))[1]
-        output = _outputs.get(provider.key_command, (0.0, ""))[1]
-        answer = _answers.get(provider.key or "", (0.0, ""))[1]
+    entry = _entries.get((str(provider.folder), provider.name), (0, ""))[1]
+    output = _outputs.get(provider.key_command, (0.0, ""))[1]
+    answer = _answers.get(provider.key or "", (0.0, ""))[1]
     return [_from_file(provider), entry, output, answer]
 
 
 def mark(provider: Provider) -> int:
     """Return a number that changes with the key: a provider that a wrong key has switched off is tried again."""
-    with _lock:
-        when, _ = _outputs.get(provider.key_command, (0.0, ""))
+    when, _ = _outputs.get(provider.key_command, (0.0, ""))
     variable = os.environ.get(provider.key, "") if provider.key else ""
     fresh = when if time.monotonic() - when < _FRESH else 0.0
     return hash((variable, _from_file(provider), _stamp(_index(provider.folder)), fresh))
@@ -110,7 +108,7 @@ def _from_file(provider: Provider) -> str:
     path = _env_file(provider)
     if path is None or provider.key is None or not (stamp := _stamp(path)):
         return ""
-    return (_env_of(path, stamp).get(provider.key) or "").strip(_BLANKS)
+    return (_env_of(path, stamp).get(provider.key) or "").strip(BLANKS)
 
 
 @functools.lru_cache(maxsize=4)
@@ -178,10 +176,10 @@ def store(folder: Path, name: str, key: str) -> None:
     _write_names(folder, {*names(folder), name})
 
 
-def remove(folder: Path, name: str) -> bool:
-    """Take a provider's key out of the keyring; tell whether it was there. Raises ConfigError."""
+def delete(folder: Path, name: str) -> bool:
+    """Delete a provider's key from the keyring; tell whether it was there. Raises ConfigError."""
     there = name in names(folder)
-    with _keyring_errors("removed"):
+    with _keyring_errors("deleted"):
         keyring = _keyring()
         if keyring.get_password(SERVICE, name) is not None:
             keyring.delete_password(SERVICE, name)
@@ -215,7 +213,7 @@ def _from_keyring(provider: Provider) -> str:
         when, value = _entries.get(place, (0, ""))
         if when != stamp:
             with _keyring_errors("read"):
-                value = (_keyring().get_password(SERVICE, provider.name) or "").strip(_BLANKS)
+                value = (_keyring().get_password(SERVICE, provider.name) or "").strip(BLANKS)
             if value:
                 _entries[place] = (stamp, value)
     if not value:
@@ -282,7 +280,7 @@ def _asked(module: str, name: str) -> str:
         value = secrets.UserSecretsClient().get_secret(name) if module == "kaggle_secrets" else secrets.get(name)
     except Exception:  # noqa: BLE001  each service raises errors of its own
         return ""
-    return value.strip(_BLANKS) if isinstance(value, str) else ""
+    return value.strip(BLANKS) if isinstance(value, str) else ""
 
 
 # --- a command ---
@@ -313,7 +311,7 @@ def _run(command: tuple[str, ...], setting: str) -> str:
         raise ConfigError(f"{setting}: {command[0]!r} cannot be run: {error.strerror}.", remedy) from None
     if done.returncode != 0:
         raise ConfigError(f"{setting}: {command[0]!r} ended with exit code {done.returncode}.", remedy)
-    value = done.stdout.decode("utf-8", "replace").strip(_BLANKS)
+    value = done.stdout.decode("utf-8", "replace").strip(BLANKS)
     if not value:
         raise ConfigError(f"{setting}: {command[0]!r} printed nothing.", remedy)
     return value

@@ -61,9 +61,13 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 _REFERENCE = re.compile(r"\$\{(\w+)\}")  # a variable named within a value
 
 
+BLANKS = " \t\r\n\v\f\x00\u00a0\u200b\ufeff"
+"""What files leave around a key: blanks, line ends, a BOM."""
+
+
 def read_key(variable: str) -> str:
-    """Return the key in an environment variable without what files leave around it: blanks, line ends, a BOM."""
-    return os.environ.get(variable, "").strip(" \t\r\n\v\f\x00\u00a0\u200b\ufeff")
+    """Return the key in an environment variable, without the blanks around it."""
+    return os.environ.get(variable, "").strip(BLANKS)
 
 
 def resolved(value: str) -> str:
@@ -112,6 +116,23 @@ class Provider:
             files_only=True,
         ),
     )  # fmt: skip
+    api_version: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "Azure: the classic API's version, as 2024-10-21")
+    )
+    region: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "Amazon and Google: where the model runs")
+    )
+    project: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "Google: the project that pays")
+    )
+    profile: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "Amazon: the profile of your AWS config")
+    )
+    deployments: Mapping[str, str] = field(
+        default_factory=lambda: _NOTHING, hash=False,
+        metadata=setting(String(), "never", _WHERE, "Azure: the deployment of a model, where its name is another",
+                         each="model"),
+    )  # fmt: skip
     headers: Mapping[str, str] = field(
         default_factory=lambda: _NOTHING, hash=False,
         metadata=setting(
@@ -125,23 +146,6 @@ class Provider:
             each="parameter",
         ),
     )  # fmt: skip
-    api_version: str | None = field(
-        default=None, metadata=setting(String(), "never", _WHERE, "Azure: the classic API's version, as 2024-10-21")
-    )
-    deployments: Mapping[str, str] = field(
-        default_factory=lambda: _NOTHING, hash=False,
-        metadata=setting(String(), "never", _WHERE, "Azure: the deployment of a model, where its name is another",
-                         each="model"),
-    )  # fmt: skip
-    region: str | None = field(
-        default=None, metadata=setting(String(), "never", _WHERE, "Amazon and Google: where the model runs")
-    )
-    project: str | None = field(
-        default=None, metadata=setting(String(), "never", _WHERE, "Google: the project that pays")
-    )
-    profile: str | None = field(
-        default=None, metadata=setting(String(), "never", _WHERE, "Amazon: the profile of your AWS config")
-    )
     folder: Path | None = field(default=None, repr=False)
     """Where the user's config.toml and .env lie."""
     limit: str = "max_tokens"
@@ -191,6 +195,8 @@ class Provider:
 
         Raises ConfigError where a keyring or a key_command fails, or its output cannot be a key.
         """
+        if self.credentials != "key":
+            return "none"
         value = (read_key(self.key) if self.key else "") or self._keys().read(self)
         if fault := self._fault_of(value):
             raise ConfigError(f"{fault}.", "")
@@ -230,8 +236,11 @@ class Provider:
                 where = f"providers.{self.name}.{kind}.{redact.name(name)}"
                 if "".join(value) == redact.GONE:
                     raise ConfigError(f"{where} has lost its value: pickles keep none.", 'Write "${NAME}" there.')
-                if missing := [v for v in _REFERENCE.findall("".join(value)) if not read_key(v)]:
-                    raise ConfigError(f"{where}: {missing[0]} is not set.", "Set that variable.")
+                for variable in _REFERENCE.findall("".join(value)):
+                    if not (there := read_key(variable)):
+                        raise ConfigError(f"{where}: {variable} is not set.", "Set that variable.")
+                    if not (there.isascii() and there.isprintable()):
+                        raise ConfigError(f"{where}: {variable} holds what a header cannot carry.", "Correct it.")
         return (
             {name: resolved(value) for name, value in self.headers.items()},
             {name: resolved(value) for name, value in self.query.items()},

@@ -196,6 +196,9 @@ class Variable(Check):
         return None if fits and not mixed else named
 
 
+_NAMED = re.compile(r"\$\{\w+\}")
+
+
 class Private(String):
     """A string that may be a secret, so that it is shown nowhere; ``${NAME}`` in it stands for a variable's value."""
 
@@ -204,7 +207,11 @@ class Private(String):
     def fault(self, value: Any) -> str | None:
         if not isinstance(value, str) or not value or not value.isprintable():
             return "a string without control characters"
-        return None if value.isascii() else "a string of ASCII characters"
+        if not value.isascii():
+            return "a string of ASCII characters"
+        return (
+            'a string in which each "${" begins a variable, as in "${NAME}"' if "${" in _NAMED.sub("", value) else None
+        )
 
     def read(self, value: Any) -> Any:
         return redact.Private("".join(value))

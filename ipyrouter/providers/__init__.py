@@ -35,6 +35,7 @@ class Clients:
         self._transport: Transport | None = None
         self._clients: dict[tuple[str, str], Backend] = {}
         self._changes: dict[tuple[Candidate, str], dict[Parameter, int | str | None]] = {}
+        self._tokens: dict[str, str] = {}  # by provider: the last one that a cloud's login has issued
         self._process = os.getpid()
 
     def ready(self, candidate: Candidate) -> bool:
@@ -99,7 +100,7 @@ class Clients:
 
         addresses = [provider.secrets() for provider in self.config.providers.values()]
         proxies = [redact.secrets_in(proxy) for proxy in getproxies().values()]
-        known = [*itertools.chain(*addresses, *proxies), *self._servers.secrets()]
+        known = [*itertools.chain(*addresses, *proxies), *self._servers.secrets(), *self._tokens.values()]
         return redact.scrub(redact.hide(text, known, parts=True))
 
     def close(self) -> None:
@@ -139,7 +140,10 @@ class Clients:
         def secret() -> str:
             if endpoint is not None:
                 return endpoint.secret
-            return login() if login is not None else provider.secret()
+            if login is None:
+                return provider.secret()
+            token = self._tokens[provider.name] = login()
+            return token
 
         base_url, query = _split(f"{endpoint.url}{backend.version}" if endpoint else provider.endpoint())
         if redact.GONE in (urlsplit(base_url or "").username, *query.values()):
@@ -154,7 +158,8 @@ def _check_login(client: Backend) -> None:
         client.target.extra()
         client.target.secret()
     except IPyRouterError as error:
-        raise Fault("auth", str(error).removesuffix(".")) from None
+        # Not of the key itself: once the keyring is unlocked, the next request tries again.
+        raise Fault("auth", str(error).removesuffix("."), only_model=True) from None
 
 
 def _split(address: str | None) -> tuple[str | None, dict[str, str]]:

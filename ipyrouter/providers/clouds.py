@@ -99,17 +99,16 @@ class BedrockBackend(AnthropicBackend):
         if signed:
             check_aws(provider)
         sdk = anthropic.AnthropicBedrock(
-            api_key=None if signed else PLACEHOLDER,
+            api_key=PLACEHOLDER,
             aws_region=provider.place("region"),
-            aws_profile=provider.profile if signed else None,
             base_url=self.target.base_url,
             default_query=dict(self.target.query),
             max_retries=0,
             open_telemetry=NO_SPANS,
             http_client=self.transport.client(self.target.address),
         )
-        if signed:
-            sdk.api_key = None  # whatever AWS_BEARER_TOKEN_BEDROCK says
+        if signed:  # it refuses a profile beside AWS_BEARER_TOKEN_BEDROCK, which may be set for somebody else
+            sdk.api_key, sdk.aws_profile = None, provider.profile
         return sdk
 
     def events(self, response: httpx2.Response, watch: Watch, collector: Collector) -> Iterator[Event]:
@@ -266,3 +265,11 @@ def _google() -> str:
                 f"Google gives no token ({type(error).__name__}).", "Run: gcloud auth application-default login"
             ) from None
         return str(_google_credentials.token)
+
+
+def forget() -> None:
+    """Forget the logins: credentials are looked for anew."""
+    global _google_credentials  # noqa: PLW0603
+    _entra.cache_clear()
+    with _google_lock:
+        _google_credentials = None

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import os
 import socket
+import ssl
 import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -93,8 +94,18 @@ def network_faults(addresses: Iterable[str]) -> Iterator[str]:
         path = os.environ.get(variable)
         if path and not Path(path).exists():
             yield f"{variable} names {path}, which does not exist; correct or unset it"
+        elif path and variable == "SSL_CERT_FILE" and not _holds_certificates(path):
+            yield f"{variable} names {path}, which holds no certificates; correct or unset it"
     if os.environ.get("REQUESTS_CA_BUNDLE") and not os.environ.get("SSL_CERT_FILE"):
         yield certificates()
+
+
+def _holds_certificates(path: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError:  # ssl.SSLError is one as well
+        return False
+    return True
 
 
 def _proxy_fault(address: str) -> str:

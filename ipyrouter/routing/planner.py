@@ -272,6 +272,8 @@ def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
     variables = list(dict.fromkeys(p.key for p in owners if p.key and not p.has_key()))
     lacks = [_lack(config, chain[0])] if request.model else _lacks(config, chain)
     message = f"No model can be called: {'; '.join(lacks)}."
+    if not variables and any(p.has_key() and p.lack() for p in owners):
+        return NoModelError(message, "Set it in your config file (`ipyrouter doctor` names it).")
     if not variables:
         return NoModelError(message, f"Put another model into tiers.{tier}.chain, or name one with -m.")
     # Not with %env, which prints the key and saves it with the notebook.
@@ -303,6 +305,7 @@ def _lacks(config: Config, chain: tuple[Candidate, ...]) -> list[str]:
     variables = list(dict.fromkeys(owner.key for owner in owners if owner.key and not owner.has_key()))
     if variables:
         lacks.append(f"{' and '.join(variables)} {'is' if len(variables) == 1 else 'are'} not set")
+    lacks += dict.fromkeys(lack for owner in owners if owner.has_key() and (lack := owner.lack()))
     return lacks + ["xllamacpp is not installed"] * any(owner.embedded for owner in owners)
 
 

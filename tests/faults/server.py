@@ -69,6 +69,9 @@ class Reply(NamedTuple):
 class FaultServer:
     """Serves until closed. ``requests`` holds (path, headers, body) of every request.
 
+    ``clouds`` are the replies to what no provider's own protocol asks, in order, the last again and again: tokens, and
+    models that the address names.
+
     A "stream-held" answer stops half-way until ``release`` is set. ``check`` returns what is wrong with a path and a
     body; ``complaints`` holds it.
     """
@@ -76,6 +79,7 @@ class FaultServer:
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.replies: dict[str, Reply | Callable[[dict[str, Any]], Reply]] = {}
+        self.clouds: list[Reply] = []
         self.check: Callable[[str, dict[str, Any]], list[str]] = lambda path, body: []
         self.complaints: list[str] = []
         self.delay = 0.0
@@ -127,8 +131,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None: ...
 
+    def do_GET(self) -> None:
+        """Answer as the token endpoint of Azure's App Service."""
+        expires = str(int(time.time()) + 3600)
+        self._reply(Reply({"access_token": "a-token-of-an-identity", "expires_on": expires, "token_type": "Bearer"}))
+
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/token" or self.path.startswith(("/model/", "/projects/")):
+            self._cloud({} if self.path == "/token" else json.loads(data))
+        else:
+            self._answer(json.loads(data))
+
+    def _answer(self, body: dict[str, Any]) -> None:
         self.server_owner.requests.append((self.path, dict(self.headers.items()), body))
         self.server_owner.complaints += self.server_owner.check(self.path, body)
         path = self.path.partition("?")[0]
@@ -160,6 +175,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.streaming:
             return self._stream(behaviour, body["model"])
         return self._whole(behaviour, body["model"])
+
+    def _cloud(self, body: dict[str, Any]) -> None:
+        self.server_owner.requests.append((self.path, dict(self.headers.items()), body))
+        replies = self.server_owner.clouds
+        self._reply(replies.pop(0) if len(replies) > 1 else replies[0])
 
     # --- whole answers ---
 

@@ -95,6 +95,42 @@ def test_a_proxy_that_answers_is_no_fault(
     assert "does not answer" not in out
 
 
+def test_a_file_that_holds_no_certificates_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing of the kind")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    assert cli.main(["doctor"]) == 1
+    assert f"WARN  SSL_CERT_FILE names {path}, which holds no certificates" in capsys.readouterr().out
+
+
+def test_what_an_account_lacks_and_an_open_env_file_are_named(home: Path, capsys: Capture) -> None:
+    write(
+        home,
+        '[providers.vertex]\nproject = "p"\n[providers.mine]\nsdk = "bedrock"\ncredentials = "aws"\nregion = "r"\n',
+    )
+    (home / ".env").write_text("GROQ_API_KEY=sk-that-is-long-enough\n")
+    (home / ".env").chmod(0o644)
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "WARN  provider vertex: providers.vertex.region (or CLOUD_ML_REGION) is not set" in out
+    assert "ok    provider mine: its calls are signed with aws's login" in out
+    assert f"ok    provider groq: GROQ_API_KEY is present in {home / '.env'}" in out
+    assert f"WARN  {home / '.env'}: others may read it: chmod 600 {home / '.env'}" in out
+    assert "that-is-long-enough" not in out
+
+
+def test_ask_names_who_is_not_asked(
+    server: FaultServer, requests: list[Any], home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "sk-that-is-long-enough")
+    write(home, ASK.format(url=server.url, other="ok"))
+    assert cli.main(["doctor", "--ask"]) == 0
+    assert "provider groq was not asked: no chain names a model of it" in capsys.readouterr().out
+    assert [body["model"] for _, _, body in requests] == ["ok", "ok"]
+
+
 def test_a_local_server_is_found_and_not_used(models: dict[str, Any], home: Path, capsys: Capture) -> None:
     models["body"] = json.dumps({"object": "list", "data": [{"id": "qwen3:8b"}, {"id": "gemma3:4b"}]}).encode()
     write(home, f'[providers.ollama]\nbase_url = "{models["url"]}"\n')

@@ -70,7 +70,7 @@ def write(home: Path, server: FaultServer) -> None:
     (home / "config.toml").write_text(text)
 
 
-def test_a_key_is_stored_used_listed_and_removed(
+def test_a_key_is_stored_used_listed_and_deleted(
     server: FaultServer, requests: list[Any], ring: Ring, home: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -86,7 +86,7 @@ def test_a_key_is_stored_used_listed_and_removed(
     assert router.route("Explain closures", model="c/ok").text == TEXT
     assert key_of(requests) == f"Bearer {KEY}"
     assert KEY not in router.hide(f"it said {KEY}")
-    assert cli.main(["key", "remove", "c"]) == 0
+    assert cli.main(["key", "delete", "c"]) == 0
     assert ring.entries == {}
     with pytest.raises(NoModelError, match="CLOUD_KEY is not set"):
         router.route("Explain generators", model="c/ok")
