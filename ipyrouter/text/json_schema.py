@@ -289,7 +289,8 @@ def _validator() -> Any:
         "patternProperties": _check_pattern_properties,
         "additionalProperties": _check_additional_properties,
     }
-    return extend(Draft202012Validator, keywords)
+    make: Any = extend  # its stub has no types
+    return make(Draft202012Validator, keywords)
 
 
 def _check_pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
