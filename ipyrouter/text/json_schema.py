@@ -289,7 +289,7 @@ def _validator() -> Any:
         "patternProperties": _check_pattern_properties,
         "additionalProperties": _check_additional_properties,
     }
-    return extend(Draft202012Validator, keywords)
+    return extend(Draft202012Validator, keywords)  # type: ignore[no-untyped-call]
 
 
 def _check_pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
