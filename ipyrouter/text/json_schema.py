@@ -343,7 +343,7 @@ def _words_of(error: Any) -> str:
         words = "holds what the schema forbids"
     else:
         words = f'does not fit "{error.validator}": {_short(json.dumps(error.validator_value, ensure_ascii=False))}'
-    return f"{place or 'the answer'}: {words}"
+    return " ".join(f"{place or 'the answer'}: {words}".split())  # a property's name may hold line breaks
 
 
 def _short(words: str) -> str:
