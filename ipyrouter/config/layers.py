@@ -18,6 +18,8 @@ from ipyrouter.config.schema import SCHEMA, Schema, rule_at, validate
 from ipyrouter.errors import ConfigError
 from ipyrouter.text import redact
 
+_OWN = ("trust", "store")  # tables that even a project whom the user trusts cannot set
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -189,7 +191,7 @@ def _allowed_part(project: Layer, own: dict[str, Any], user_file: Path, notes: _
     """Return the layer as far as it may hold beside the user's own settings, with a note on the rest."""
     path = Path(project.source)
     if _is_trusted(path, own):
-        return Layer(project.source, {key: value for key, value in project.data.items() if key != "trust"})
+        return Layer(project.source, {key: value for key, value in project.data.items() if key not in _OWN})
     allowed, refused = _tighten(project.data, own, SCHEMA)
     if refused:
         notes.project_warnings.append(
