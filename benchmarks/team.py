@@ -45,8 +45,9 @@ def main() -> None:
             boss.execute("CREATE DATABASE team")
         with server.connect("team") as boss:
             migrations.upgrade(boss)
-            for statement in owner.add_member("alice", "team 1", content=True):
-                boss.execute(statement.encode())
+            for user in ("alice", *(f"user {number}" for number in range(options.processes))):
+                for statement in owner.add_member(user, "team 1", content=True):
+                    boss.execute(statement.encode())
         _loading(server)
         _beside_sqlite(server)
         _together(server, options.processes)
@@ -96,7 +97,7 @@ def _together(server: Postgres, processes: int) -> None:
     requests = processes * _THREADS * _REQUESTS
     with server.connect("team") as boss:
         ((before,),) = boss.execute(
-            "SELECT COALESCE(sum(pico), 0) FROM ipyrouter.spent WHERE scope = 'team'"
+            "SELECT COALESCE(sum(value), 0) FROM ipyrouter.counter WHERE scope = 'team'"
         ).fetchall()
         most = int(before) + int(requests * _SHARE) * _PICO
         for statement in owner.set_budgets("team 1", "", {"day": Decimal(most).scaleb(-12)}):
@@ -105,11 +106,11 @@ def _together(server: Postgres, processes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            arguments = [(server.url("alice", "team"), folder, number) for number in range(processes)]
+            arguments = [(server.url(f"user%20{number}", "team"), folder, number) for number in range(processes)]
             granted = sum(pool.starmap(_kernel, arguments))
         seconds = time.perf_counter() - started
     with server.connect("team") as boss:
-        ((spent,),) = boss.execute("SELECT sum(pico) FROM ipyrouter.spent WHERE scope = 'team'").fetchall()
+        ((spent,),) = boss.execute("SELECT sum(value) FROM ipyrouter.counter WHERE scope = 'team'").fetchall()
         ((now, ids),) = boss.execute("SELECT count(*), count(DISTINCT id) FROM ipyrouter.answers").fetchall()
     print(
         f"{processes} processes x {_THREADS} threads x {_REQUESTS} requests: {requests / seconds:.0f} requests/s,"
@@ -151,7 +152,7 @@ _ATTEMPTS = {
 }  # fmt: skip
 _SUM = """
 INSERT INTO ipyrouter.sums
-SELECT day, team, member, tier, provider, model, status, final, priced, band, sum(rows), sum(sent), sum(unpriced),
+SELECT day, team, member, tier, provider, model, status, final, priced, band, 0, sum(rows), sum(sent), sum(unpriced),
     sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens), sum(output_tokens), sum(cached_input_tokens),
     sum(cache_write_tokens), sum(reasoning_tokens), sum(took), sum(requests), sum(calls), sum(calls_unpriced),
     sum(calls_pico), sum(calls_took), sum(fallbacks), sum(escalations), sum(escalated_unpriced), sum(escalated_pico),
@@ -184,7 +185,7 @@ def _large(server: Postgres, rows: int) -> None:
         boss.execute("VACUUM ANALYZE")
         ((size,),) = boss.execute("SELECT pg_database_size('team')").fetchall()
         boss.execute(
-            "INSERT INTO ipyrouter.spent SELECT 'team', 'team 1', d, 1 FROM generate_series(0, 40000) d"
+            "INSERT INTO ipyrouter.counter SELECT 'team', 'team 1', d, 0, 1 FROM generate_series(0, 40000) d"
             " ON CONFLICT DO NOTHING"
         )
         for statement in owner.set_budgets("team 1", "", {"month": Decimal(10**6)}):

@@ -84,7 +84,7 @@ def assert_complete(database: str, requests: int) -> None:
     assert query(database, "SELECT count(*), count(DISTINCT id) FROM ipyrouter.answers") == [(requests, requests)]
     assert query(database, "SELECT count(*), sum(cost_pico) FROM ipyrouter.attempts") == [(requests, requests * 10**9)]
     assert query(database, "SELECT sum(rows), sum(cost_pico) FROM ipyrouter.sums") == [(requests, requests * 10**9)]
-    spent = query(database, "SELECT scope, sum(pico) FROM ipyrouter.spent GROUP BY scope ORDER BY scope")
+    spent = query(database, "SELECT scope, sum(value) FROM ipyrouter.counter GROUP BY scope ORDER BY scope")
     assert spent == [(scope, requests * 10**9) for scope in ("member", "session", "team")]
 
 

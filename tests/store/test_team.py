@@ -169,13 +169,13 @@ FORBIDDEN = (
     "INSERT INTO ipyrouter.answers SELECT * FROM ipyrouter.answers",
     "UPDATE ipyrouter.attempts SET cost_pico = 0",
     "DELETE FROM ipyrouter.sums",
-    "DELETE FROM ipyrouter.spent",
+    "DELETE FROM ipyrouter.counter",
     "UPDATE ipyrouter.member SET lead = true",
     "DELETE FROM ipyrouter.budget",
     "SELECT * FROM ipyrouter.cache",
     "SELECT * FROM ipyrouter.claim",
     "SELECT * FROM ipyrouter.reservation",
-    "SELECT * FROM ipyrouter.spent",
+    "SELECT * FROM ipyrouter.counter",
     "SELECT * FROM ipyrouter.budget",
     "SELECT ipyrouter.me()",
     "SELECT ipyrouter.prune(0, false)",
@@ -371,7 +371,7 @@ def test_many_members_on_many_connections_never_overspend(database: str, open_as
 
     with ThreadPoolExecutor(12) as pool:
         assert sum(pool.map(spend, range(90))) == 20
-    assert ask(database, "owner", "SELECT sum(pico) FROM ipyrouter.spent WHERE scope = 'team'") == [(DOLLAR,)]
+    assert ask(database, "owner", "SELECT sum(value) FROM ipyrouter.counter WHERE scope = 'team'") == [(DOLLAR,)]
     assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.reservation") == [(0,)]
 
 

@@ -12,8 +12,7 @@ CREATE TABLE ipyrouter.team (
 CREATE TABLE ipyrouter.member (
     name text PRIMARY KEY CHECK (name != '' AND length(name) <= 100), -- the role that logs in
     team text NOT NULL REFERENCES ipyrouter.team,
-    lead boolean NOT NULL DEFAULT false,        -- sees the costs of the whole team, never its texts
-    cache_bytes bigint NOT NULL DEFAULT 0
+    lead boolean NOT NULL DEFAULT false         -- sees the costs of the whole team, never its texts
 );
 
 -- What a team may spend. member: '' is the team together, '*' each of its members, a name that member.
@@ -165,6 +164,7 @@ CREATE TABLE ipyrouter.sums (
     final boolean NOT NULL,
     priced boolean NOT NULL,
     band smallint NOT NULL,
+    slot smallint NOT NULL, -- a row for some connections each, so that a member's do not wait for each other
     rows bigint NOT NULL,
     sent bigint NOT NULL,
     unpriced bigint NOT NULL,
@@ -188,19 +188,21 @@ CREATE TABLE ipyrouter.sums (
     escalated_pico numeric NOT NULL,
     most_pico bigint NOT NULL,
     most_took bigint NOT NULL,
-    PRIMARY KEY (day, member, team, tier, provider, model, status, final, priced, band)
+    PRIMARY KEY (day, member, team, tier, provider, model, status, final, priced, band, slot)
 );
 
 CREATE INDEX ON ipyrouter.sums (member, day);
 CREATE INDEX ON ipyrouter.sums (team, day);
 
--- What was spent, by day in which it was recorded; a session's is one row, of day 0.
-CREATE TABLE ipyrouter.spent (
-    scope text NOT NULL CHECK (scope IN ('session', 'member', 'team')),
+-- What was spent, by day in which it was recorded; a session's is of day 0. And what a member's answers take in the
+-- cache, in bytes. A counter is the sum of its slots, because a row that all of a team change would be waited for.
+CREATE TABLE ipyrouter.counter (
+    scope text NOT NULL CHECK (scope IN ('session', 'member', 'team', 'cache')),
     name text NOT NULL,
     day int NOT NULL,
-    pico numeric NOT NULL,
-    PRIMARY KEY (scope, name, day)
+    slot smallint NOT NULL,
+    value numeric NOT NULL,
+    PRIMARY KEY (scope, name, day, slot)
 );
 
 CREATE TABLE ipyrouter.reservation (
@@ -394,17 +396,20 @@ BEGIN
     END IF;
     PERFORM ipyrouter.add_to_sums(one.id, at);
 
-    -- Last, in this order: every record of a team changes the team's row.
     SELECT COALESCE(sum(cost_pico), 0) INTO cost FROM ipyrouter.attempts WHERE answer_id = one.id AND time = at;
-    IF mode != 'restore' AND cost > 0 THEN
-        INSERT INTO ipyrouter.spent AS s VALUES ('session', who.name || '/' || one.session, 0, cost)
-        ON CONFLICT (scope, name, day) DO UPDATE SET pico = s.pico + excluded.pico;
-        INSERT INTO ipyrouter.spent AS s VALUES ('member', who.name, moment / 86400000000, cost)
-        ON CONFLICT (scope, name, day) DO UPDATE SET pico = s.pico + excluded.pico;
-        INSERT INTO ipyrouter.spent AS s VALUES ('team', who.team, moment / 86400000000, cost)
-        ON CONFLICT (scope, name, day) DO UPDATE SET pico = s.pico + excluded.pico;
+    IF mode != 'restore' AND cost > 0 THEN -- in this order, so that no two wait for each other
+        PERFORM ipyrouter.count('session', who.name || '/' || one.session, 0, cost);
+        PERFORM ipyrouter.count('member', who.name, moment / 86400000000, cost);
+        PERFORM ipyrouter.count('team', who.team, moment / 86400000000, cost);
     END IF;
     RETURN true;
+END $$;
+
+CREATE FUNCTION ipyrouter.count(of_scope text, of_name text, of_day bigint, amount numeric) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO ipyrouter.counter AS c VALUES (of_scope, of_name, of_day, pg_backend_pid() % 16, amount)
+    ON CONFLICT (scope, name, day, slot) DO UPDATE SET value = c.value + excluded.value;
 END $$;
 
 CREATE FUNCTION ipyrouter.add_to_sums(answer text, at bigint) RETURNS void LANGUAGE plpgsql
@@ -413,13 +418,13 @@ SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO ipyrouter.sums AS s
     SELECT day, team, member, tier, provider, model, status, final, priced, band,
-        sum(rows), sum(sent), sum(unpriced), sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens),
+        pg_backend_pid() % 4, sum(rows), sum(sent), sum(unpriced), sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens),
         sum(output_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(took),
         sum(requests), sum(calls), sum(calls_unpriced), sum(calls_pico), sum(calls_took), sum(fallbacks),
         sum(escalations), sum(escalated_unpriced), sum(escalated_pico), max(most_pico), max(most_took)
     FROM ipyrouter.measured WHERE answer_id = answer AND time = at AND answer_time = at
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 -- so that no two wait for each other
-    ON CONFLICT (day, member, team, tier, provider, model, status, final, priced, band) DO UPDATE SET
+    ON CONFLICT (day, member, team, tier, provider, model, status, final, priced, band, slot) DO UPDATE SET
         rows = s.rows + excluded.rows, sent = s.sent + excluded.sent, unpriced = s.unpriced + excluded.unpriced,
         cost_pico = s.cost_pico + excluded.cost_pico, saved_pico = s.saved_pico + excluded.saved_pico,
         unsaved = s.unsaved + excluded.unsaved, input_tokens = s.input_tokens + excluded.input_tokens,
@@ -448,6 +453,7 @@ CREATE FUNCTION ipyrouter.forget_texts(answer text, before bigint) RETURNS int L
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE number int;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(session_user, 3));
     SELECT count(*) INTO number FROM ipyrouter.answers
     WHERE member = session_user AND (answer IS NULL OR id = answer) AND (before IS NULL OR time < before);
     DELETE FROM ipyrouter.cache c WHERE c.member = session_user AND (
@@ -455,9 +461,7 @@ BEGIN
         OR (answer IS NOT NULL AND (
             c.created IN (SELECT time FROM ipyrouter.answers WHERE id = answer AND member = session_user)
             OR c.text IN (SELECT text FROM ipyrouter.texts WHERE answer_id = answer AND member = session_user))));
-    UPDATE ipyrouter.member SET cache_bytes = (
-        SELECT COALESCE(sum(size), 0) FROM ipyrouter.cache c WHERE c.member = session_user)
-    WHERE name = session_user;
+    PERFORM ipyrouter.recount_cache(session_user);
     DELETE FROM ipyrouter.texts
     WHERE member = session_user AND (answer IS NULL OR answer_id = answer) AND (before IS NULL OR time < before);
     DELETE FROM ipyrouter.attempt_texts
@@ -473,7 +477,7 @@ DECLARE
     one ipyrouter.cache := jsonb_populate_record(NULL::ipyrouter.cache, entry - 'key');
     age bigint := (entry ->> 'max_age')::bigint;
     most bigint := (entry ->> 'max_bytes')::bigint;
-    held bigint;
+    held numeric;
 BEGIN
     one.scope := ipyrouter.cache_scope(who);
     one.key := decode(entry ->> 'key', 'hex');
@@ -481,24 +485,29 @@ BEGIN
     one.created := moment;
     one.used := moment;
     one.size := octet_length(one.text) + 300; -- the other columns and the indexes, about
-    PERFORM FROM ipyrouter.member WHERE name = who.name FOR UPDATE;
     IF age IS NOT NULL THEN
         DELETE FROM ipyrouter.cache
         WHERE member = who.name AND (created < moment - age OR created > moment + age);
     END IF;
     DELETE FROM ipyrouter.cache WHERE scope = one.scope AND key = one.key;
     INSERT INTO ipyrouter.cache SELECT one.* ON CONFLICT (scope, key) DO NOTHING;
-    UPDATE ipyrouter.member SET cache_bytes = cache_bytes + one.size WHERE name = who.name
-    RETURNING cache_bytes INTO held;
-    IF held > most THEN -- or seems so: what was deleted is counted only here
+    PERFORM ipyrouter.count('cache', who.name, 0, one.size);
+    SELECT sum(value) INTO held FROM ipyrouter.counter WHERE scope = 'cache' AND name = who.name;
+    -- Or seems so: what was deleted is counted only here. One does it for all.
+    IF held > most AND pg_try_advisory_xact_lock(hashtextextended(who.name, 3)) THEN
         DELETE FROM ipyrouter.cache USING (
             SELECT key AS old, sum(size) OVER (ORDER BY used DESC, key) AS until_here
             FROM ipyrouter.cache WHERE member = who.name AND scope = one.scope
         ) ranked WHERE scope = one.scope AND member = who.name AND key = old AND until_here > most * 0.9;
-        UPDATE ipyrouter.member SET cache_bytes = (
-            SELECT COALESCE(sum(size), 0) FROM ipyrouter.cache c WHERE c.member = who.name)
-        WHERE name = who.name;
+        PERFORM ipyrouter.recount_cache(who.name);
     END IF;
+END $$;
+
+CREATE FUNCTION ipyrouter.recount_cache(of_member text) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM ipyrouter.counter WHERE scope = 'cache' AND name = of_member;
+    PERFORM ipyrouter.count('cache', of_member, 0, COALESCE(sum(size), 0)) FROM ipyrouter.cache WHERE member = of_member;
 END $$;
 
 CREATE FUNCTION ipyrouter.cached(keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -560,9 +569,10 @@ CREATE FUNCTION ipyrouter.clear_cache() RETURNS int LANGUAGE plpgsql SECURITY DE
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE number int;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(session_user, 3));
     DELETE FROM ipyrouter.cache WHERE member = session_user;
     GET DIAGNOSTICS number = ROW_COUNT;
-    UPDATE ipyrouter.member SET cache_bytes = 0 WHERE name = session_user;
+    PERFORM ipyrouter.recount_cache(session_user);
     RETURN number;
 END $$;
 
@@ -581,7 +591,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT l.place, l.scope, l.period, l.pico,
-        (SELECT COALESCE(sum(s.pico), 0) FROM ipyrouter.spent s
+        (SELECT COALESCE(sum(s.value), 0) FROM ipyrouter.counter s
          WHERE s.scope = CASE l.period WHEN 'session' THEN 'session' ELSE l.scope END
             AND s.name = CASE WHEN l.scope = 'team' THEN who.team
                 WHEN l.period = 'session' THEN who.name || '/' || in_session ELSE who.name END
@@ -608,6 +618,9 @@ DECLARE
     moment bigint := ipyrouter.now_us();
     refusal jsonb;
 BEGIN
+    -- Whoever waits for the lock below need not wait for the disk, too. A server that crashes may forget the promises of
+    -- its last second: only calls that are in flight just then can exceed a budget.
+    PERFORM set_config('synchronous_commit', 'off', true);
     -- One at a time decides about the money of a team, or of a member where the team as such has no budget.
     PERFORM pg_advisory_xact_lock(hashtextextended(
         CASE WHEN EXISTS (SELECT FROM ipyrouter.budget WHERE team = who.team AND member = '')
