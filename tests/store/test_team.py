@@ -588,6 +588,21 @@ def test_what_is_answered_while_the_server_is_away_follows_once(
     assert names(open_as()) == names(store)
 
 
+def test_many_threads_that_send_what_waited_disturb_no_other(
+    database: str, open_as: Open, proxy: Proxy, impatient: None
+) -> None:
+    store = open_as(url=through(proxy, database))
+    proxy.set("shut")
+    for number in range(120):
+        store.record(a_record(f"away {number}"), None, 500)
+    store.warnings()
+    proxy.set("open")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: store.record(a_record(f"{number}"), None, 500), range(40)))
+    assert len(set(names(store))) == len(names(store)) == 160
+    assert [line for line in store.warnings() if "refuses" in line] == []
+
+
 def test_a_request_whose_receipt_was_lost_is_there_once(database: str, open_as: Open, proxy: Proxy) -> None:
     """The server has committed, and the connection is cut before it could say so."""
     store = open_as(url=through(proxy, database))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ipyrouter.store.postgres.server import Server
 
 T = TypeVar("T")
+_PATIENCE = 10.0  # seconds to wait for another thread that is sending
 _A_FEW = 50  # of the requests that wait are sent beside a new one, so that no cell waits for all of them
 
 
@@ -29,6 +31,7 @@ class Calls:
         self._offline_day = offline_day
         self._clock = clock
         self._local = Outbox(folder / "outbox", clock=clock)
+        self._sending = threading.Lock()
         self._warnings: list[str] = []
         self._warned: set[str] = set()
         self._holders: set[str] = set()  # owners that may hold a claim or a reservation
@@ -61,7 +64,19 @@ class Calls:
             self._warnings.append(line)
 
     def _send_waiting(self, most: int | None = _A_FEW) -> None:
-        """Send requests that were logged on this machine while the server was away; each arrives exactly once."""
+        """Send requests that were logged on this machine while the server was away; each arrives exactly once.
+
+        Args:
+            most: Send a few and leave it at that, unless another thread is sending; None sends all.
+        """
+        if not self._sending.acquire(timeout=_PATIENCE if most is None else 0):
+            return
+        try:
+            self._send(most)
+        finally:
+            self._sending.release()
+
+    def _send(self, most: int | None) -> None:
         while waiting := self._local.waiting(_A_FEW):
             sent = []
             for one in waiting:

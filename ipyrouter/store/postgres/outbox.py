@@ -40,19 +40,16 @@ class Outbox(SQLiteStore):
 
         def look(sql: sqlite3.Connection) -> list[Waiting]:
             query = f"SELECT {', '.join(_REQUESTS)} FROM answers ORDER BY time LIMIT ?"
-            requests = [
-                dict(zip(_REQUESTS, row, strict=True)) for row in sql.execute(query, (most + len(self._held_back),))
-            ]
             attempts = f"SELECT {', '.join(_ATTEMPTS)} FROM attempts WHERE answer_id = ? ORDER BY n"
-            return [
-                Waiting(
-                    request["id"],
-                    body(list(request.values()), sql.execute(attempts, (request["id"],)).fetchall()),
-                    "restore" if request["restored"] else "late",
-                )
-                for request in requests
-                if request["id"] not in self._held_back
-            ]
+            waiting = []
+            for row in sql.execute(query, (most + len(self._held_back),)).fetchall():
+                request = dict(zip(_REQUESTS, row, strict=True))
+                name, mode = request["id"], "restore" if request["restored"] else "late"
+                rows_of_it = sql.execute(attempts, (name,)).fetchall()
+                # Without attempts, another kernel has just sent it.
+                if rows_of_it and name not in self._held_back:
+                    waiting.append(Waiting(name, body(row, rows_of_it), mode))
+            return waiting
 
         if not self.path.exists() and not self._database.degraded:
             return []
