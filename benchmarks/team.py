@@ -195,8 +195,8 @@ def _large(server: Postgres, rows: int) -> None:
         f" {size / rows:.0f} bytes a request without texts"
     )
     month = now - dt.timedelta(days=60)
-    since = month.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    until = (since + dt.timedelta(days=32)).replace(day=1)
+    begin = month.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    end = (begin + dt.timedelta(days=32)).replace(day=1)
     with tempfile.TemporaryDirectory() as folder:
         store = PostgresStore(server.url("alice", "team"), Path(folder))
         for lead in (False, True):
@@ -204,10 +204,10 @@ def _large(server: Postgres, rows: int) -> None:
                 boss.execute("UPDATE ipyrouter.member SET lead = %s WHERE name = 'alice'", (lead,))
             store.close()
             who = "as a lead" if lead else "as a member"
-            within = LogFilter(since=since, until=until)
+            within = LogFilter(since=begin, until=end)
             _time(f"sums of a month, {who}", lambda within=within: store.totals(within))  # type: ignore[misc]
             _time(f"the panel's first page, {who}", lambda: (store.page(LogFilter(), 20), store.overview(90)))
-            _time(f"the most expensive requests of a month, {who}", lambda: store.top(since, until, "cost", 5))
+            _time(f"the most expensive requests of a month, {who}", lambda: store.top(begin, end, "cost", 5))
             _time(f"each model's last call, {who}", store.last_calls)
         limit = Limit("this month", 10**15, "month")
         _time("a budget check", lambda: store.used(limit, SESSION))
