@@ -1,19 +1,21 @@
-"""The command line: `ipyrouter demo | doctor | key | report`."""
+"""The command line: `ipyrouter demo | doctor | key | report | prune | team`."""
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import importlib.metadata
 import os
 import platform
 import stat
 import sys
 import tempfile
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipyrouter.config import NO_KEY, TOY
-from ipyrouter.errors import IPyRouterError, UsageError, did_you_mean
+from ipyrouter.errors import ConfigError, IPyRouterError, UsageError, did_you_mean
 from ipyrouter.text import redact
 from ipyrouter.text.amounts import count, dollars, seconds
 from ipyrouter.types import TIERS
@@ -48,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spans = report.add_mutually_exclusive_group()
     for span, meaning in (("week", "the day's week"), ("month", "the day's month"), ("all", "the whole log")):
         spans.add_argument(f"--{span}", dest="span", action="store_const", const=span, default="day", help=meaning)
+    prune = commands.add_parser("prune", help="delete old prompts, answers and costs, or only the texts, for good")
+    prune.add_argument("--before", required=True, metavar="DATE", help="such as 2026-11-23, UTC")
+    prune.add_argument("--content-only", action="store_true", help="models, tokens and costs stay")
+    _add_team(commands.add_parser("team", help="the team's store on PostgreSQL, for its owner"))
     options = parser.parse_args(arguments)
     try:
         if options.command == "demo":
@@ -56,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _doctor(ask=options.ask)
         if options.command == "key":
             return _key(options.action, getattr(options, "name", ""))
+        if options.command == "team":
+            return _team(options)
+        if options.command == "prune":
+            return _prune(options.before, content_only=options.content_only)
         return _report(options.day, options.span)
     except IPyRouterError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -94,6 +104,88 @@ def _key(action: str, name: str) -> int:
     if variable and configuration.read_key(variable):
         print(f"{variable} is set, too, and wins.")
     return 0
+
+
+def _prune(before: str, *, content_only: bool) -> int:
+    from ipyrouter.router import Router
+
+    router = Router()
+    number = router.forget(before=before, content=content_only)
+    router.close()
+    print(f"Deleted {'the texts of ' * content_only}{count(number, 'answer')}.")
+    return 0
+
+
+# --- team ---
+
+
+def _add_team(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="the database, as its owner; default: the config's [store] url")
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("upgrade", help="make the schema, or bring it to this version")
+    add = actions.add_parser("add", help="make a role a member of a team")
+    add.add_argument("user", help="the role that logs in; it is made where it is missing")
+    add.add_argument("--team", required=True)
+    add.add_argument("--lead", action="store_true", help="sees the costs of the whole team, never its texts")
+    add.add_argument(
+        "--content", action=argparse.BooleanOptionalAction, help="log the team's prompts and answers; default: no"
+    )
+    add.add_argument("--print", action="store_true", help="show the SQL instead of running it")
+    budget = actions.add_parser("budget", help="set what a team or its members may spend")
+    budget.add_argument("--team", required=True)
+    who = budget.add_mutually_exclusive_group()
+    who.add_argument("--each", dest="member", action="store_const", const="*", default="", help="each of its members")
+    who.add_argument("--member", help="one member; default: the team together")
+    for period in ("call", "session", "day", "month"):
+        budget.add_argument(f"--{period}", metavar="DOLLARS", help="none takes the budget away")
+    budget.add_argument("--print", action="store_true", help="show the SQL instead of running it")
+    prune = actions.add_parser("prune", help="drop old months; their daily sums stay in the reports")
+    prune.add_argument("--keep", required=True, type=int, metavar="MONTHS", help="beside the month that is not over")
+    prune.add_argument("--content-only", action="store_true", help="drop only prompts and answers")
+
+
+def _team(options: argparse.Namespace) -> int:
+    try:
+        from ipyrouter.store.postgres import owner
+    except ImportError:
+        raise ConfigError("The team's store needs the package psycopg.", 'Run: pip install "ipyrouter[team]"') from None
+    if options.action == "upgrade":
+        before, now = owner.upgrade(options.url or _store_url())
+        print(f"The team store has version {now}" + (f", was {before or 'none'}." if before != now else "."))
+        return 0
+    if options.action == "add":
+        statements = owner.add_member(options.user, options.team, lead=options.lead, content=options.content)
+    elif options.action == "budget":
+        given = {period: getattr(options, period) for period in ("call", "session", "day", "month")}
+        limits = {period: _dollars(value) for period, value in given.items() if value is not None}
+        statements = owner.set_budgets(options.team, options.member, limits)
+    else:
+        today = dt.datetime.now(dt.UTC).date()
+        statements = [owner.prune(options.keep, today, content_only=options.content_only)]
+    if options.action != "prune" and options.print:
+        print("\n".join(f"{statement};" for statement in statements))
+        return 0
+    rows = owner.run(options.url or _store_url(), statements)
+    print(f"Dropped {count(rows[0][0], 'partition')}." if options.action == "prune" else "Done.")
+    return 0
+
+
+def _store_url() -> str:
+    from ipyrouter import config
+
+    url = config.load(home=config.home_folder()).store_url
+    if url is None:
+        raise ConfigError("No database is named.", "Write --url postgresql://OWNER@HOST/DATABASE, or set [store] url.")
+    return url
+
+
+def _dollars(value: str) -> Decimal | None:
+    if value == "none":
+        return None
+    try:
+        return Decimal(value)
+    except ArithmeticError:
+        raise UsageError(f"{value!r} is not a valid budget.", "Write dollars, such as 12.50, or none.") from None
 
 
 # --- demo ---

@@ -65,7 +65,7 @@ class Router:
         config: A Config, settings nested like the TOML (they win over all files), or None for the files' settings.
         home: The folder of config.toml and ipyrouter.db; default IPYROUTER_HOME, else what platformdirs says.
         progress: Gets a line for each thing that takes long (fetching the local model); default: stderr.
-        store: Where answers and costs last; default: SQLite in ``home``.
+        store: Where answers and costs last; default: the config's [store] url, else SQLite in ``home``.
         session: Whose requests these are; default: a new session, which begins now.
         clock: What time it is; default: the machine's.
 
@@ -88,7 +88,7 @@ class Router:
         self._clock = clock or SystemClock()
         self.session = session or _new_session(self._clock)
         self.pricing = Pricing(self.config)
-        self.store: Store = store or SQLiteStore(configuration.data_folder(self.home), clock=self._clock)
+        self.store: Store = store or self._open_store()
         self.lessons = Lessons(configuration.data_folder(self.home) / "learned")
         self._clients = Clients(self.config, progress or _to_stderr)
         self._breaker = Breaker(self.config, self._clock)
@@ -96,6 +96,16 @@ class Router:
         self._seen_notices: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._pipeline = self._assemble()
+
+    def _open_store(self) -> Store:
+        """Return the team's store, where the config names one, else the file in the user's own folder."""
+        folder = configuration.data_folder(self.home)
+        if self.config.store_url is None:
+            return SQLiteStore(folder, clock=self._clock)
+        from ipyrouter.store.postgres import PostgresStore
+
+        offline_day = self.config.store_offline_day
+        return PostgresStore(self.config.store_url, folder, offline_day=offline_day, clock=self._clock)
 
     def _assemble(self) -> Pipeline:
         """Build the way of a prompt for the config and session of now."""

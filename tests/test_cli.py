@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from ipyrouter import cli
+from ipyrouter.router import Router
+from tests.store.conftest import a_record
 
 
 def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -118,3 +121,21 @@ def test_report_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert "$0 · 0 calls" in capsys.readouterr().out
     assert cli.main(["report", "2026-13-45"]) == 1
     assert "UsageError: '2026-13-45' is not a valid date." in capsys.readouterr().err
+
+
+def test_prune_deletes_what_is_older(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    router = Router()
+    router.store.restore(
+        [a_record(f"{month}", created=dt.datetime(2026, month, 5, tzinfo=dt.UTC)) for month in (8, 9, 10)]
+    )
+    router.close()
+    assert cli.main(["prune", "--before", "2026-09-01"]) == 0
+    assert cli.main(["prune", "--before", "2026-10-01", "--content-only"]) == 0
+    assert capsys.readouterr().out == "Deleted 1 answer.\nDeleted the texts of 1 answer.\n"
+    router = Router()
+    log = router.log()
+    assert list(log["answer_id"]) == ["9", "10"]
+    assert list(log["text"].isna()) == [True, False]
+    router.close()
+    assert cli.main(["prune", "--before", "yesteryear"]) == 1
+    assert "is not a valid date" in capsys.readouterr().err

@@ -149,7 +149,15 @@ def test_every_field_carries_a_rule(cls: type[Any]) -> None:
 
 
 def test_every_setting_has_a_default_unless_it_may_be_left_out() -> None:
-    left_out = {"budget.call", "budget.session", "budget.day", "budget.month", "trust.projects"}
+    left_out = {
+        "budget.call",
+        "budget.session",
+        "budget.day",
+        "budget.month",
+        "trust.projects",
+        "store.url",
+        "store.offline_day",
+    }
     known = set(config.load().values)
     assert {key for key, _ in settings(Config) if "<" not in key} - known == left_out
 

@@ -78,6 +78,7 @@ def test_only_its_own_folder_knows_a_library() -> None:
         "anthropic": {"providers"},
         "google": {"providers"},
         "sqlite3": {"store"},
+        "psycopg": {"store"},
     }
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

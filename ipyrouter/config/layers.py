@@ -18,6 +18,8 @@ from ipyrouter.config.schema import SCHEMA, Schema, rule_at, validate
 from ipyrouter.errors import ConfigError
 from ipyrouter.text import redact
 
+_OWN = ("trust", "store")  # tables that even a project whom the user trusts cannot set
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -217,7 +219,7 @@ def _without_own(data: dict[str, Any], schema: Schema, path: str = "") -> tuple[
             inner, more = _without_own(value, rule, dotted)
             allowed |= {key: inner} if inner else {}
             refused += more
-        elif not rule.files_only:
+        elif not rule.files_only and path not in _OWN:
             allowed[key] = value
         elif path != "trust":
             refused.append(redact.name(dotted))

@@ -17,6 +17,7 @@ from ipyrouter.config.catalogue import Service, inputs_of, service_at, service_o
 from ipyrouter.config.rules import (
     EMBEDDED,
     Backend,
+    Database,
     Date,
     Dollars,
     Flag,
@@ -53,6 +54,7 @@ _PRICES = "budgets and the log would count other prices than yours"
 _TIERS = "it chooses among your tiers"
 _HIGHER = "higher than your own"
 _STORE_REASON = "what is stored on your machine, and for how long, is your choice"
+_TEAM_REASON = "it would read what you ask, and decide what you may spend"
 _DISPLAY_REASON = "how answers are shown is your choice"
 _OTEL = "what leaves your process is your choice"
 
@@ -544,6 +546,19 @@ class Config:
         default=(), metadata=setting(
             Folders(), "never", "only you say whom you trust",
             "folders whose ipyrouter.toml may set everything but this", key="trust.projects", files_only=True,
+        )
+    )  # fmt: skip
+    store_url: str | None = field(
+        default=None, metadata=setting(
+            Database(), "never", _TEAM_REASON, "the team's PostgreSQL database; without one the log is your own file",
+            key="store.url",
+        )
+    )  # fmt: skip
+    store_offline_day: Decimal | None = field(
+        default=None, metadata=setting(
+            Dollars(), "never", _TEAM_REASON,
+            "dollars a day that this machine may spend while the database is away, although budgets are set",
+            key="store.offline_day",
         )
     )  # fmt: skip
     warnings: tuple[str, ...] = ()

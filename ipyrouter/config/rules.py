@@ -238,6 +238,26 @@ def _is_url(value: Any) -> bool:
         return False
 
 
+class Database(Check):
+    """Where a PostgreSQL database is, as libpq takes it, without a password: the config is shown and pickled."""
+
+    remedy: ClassVar[str] = "A password belongs in ~/.pgpass, in PGPASSWORD or with the service."
+
+    def fault(self, value: Any) -> str | None:
+        is_string = isinstance(value, str) and value.isprintable() and len(value) < 2000
+        fits = is_string and (_is_database(value) or re.fullmatch(r"service=[^\s=]+", value))
+        return None if fits else "postgresql://USER@HOST/DATABASE, without a password, or service=NAME"
+
+
+def _is_database(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("postgresql", "postgres") and parts.password is None and "password" not in parts.query
+
+
 class Date(Check):
     """A day."""
 

@@ -292,6 +292,9 @@ def _forget(line: Line) -> None:
     target = answer if isinstance(answer, Answer) else line.rest or None
     number = line.router.forget(target, before=before, content=content)
     what = f"the texts of {count(number, 'answer')}; their costs stay" if content else count(number, "answer")
+    if line.router.config.store_url is not None:
+        print(f"Forgot {what}. The server's files lose the bytes with its next vacuum.")
+        return
     print(f"Forgot {what}. Log, cache and their files hold no byte of it.")
     path = Path(line.router.store.health().path)
     copies = sorted(file.name for file in path.parent.glob(f"{path.name}.corrupt-*"))

@@ -65,9 +65,8 @@ class Budget:
 
     @property
     def active(self) -> bool:
-        """Tell whether any budget is set."""
-        limits = self._limits
-        return any(limit is not None for limit in (limits.call, limits.session, limits.day, limits.month))
+        """Tell whether any budget is set, by the user or by the store's owner."""
+        return self._limits.call is not None or bool(self._spans())
 
     @contextlib.contextmanager
     def hold(
@@ -121,6 +120,8 @@ class Budget:
         """Return the dollars left of each budget that spans more than a call; None where it is unknown."""
         left: dict[str, Decimal | None] = {}
         for limit in self._spans():
+            if limit.period == "call":
+                continue
             used = self._ledger.used(limit, self._session)
             left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
         return left
@@ -145,7 +146,7 @@ class Budget:
         self, step: Step, worst: Decimal, holdings: Holdings, interrupts: Interrupts, until: float
     ) -> str | Refusal:
         """Reserve the worst case, and return the reservation's id; wait for calls in flight where that may help."""
-        pico, spans, waits = to_pico(worst), self._spans(), pauses()
+        pico, spans, waits = to_pico(worst), self._own_spans(), pauses()
         seconds = step.deadlines.total + _MARGIN
         while True:
             reserved = self._ledger.reserve(pico, spans, self._session, holdings.owner, seconds)
@@ -171,7 +172,10 @@ class Budget:
         return f"and {dollars(left)} is left of the budget of {dollars(most)} for a call"
 
     def _spans(self) -> list[Limit]:
-        """Return the budgets that span more than a call."""
+        """Return the budgets that span more than a call, and those that the store's owner has set."""
+        return self._own_spans() + self._ledger.limits(self._session)
+
+    def _own_spans(self) -> list[Limit]:
         spans: tuple[tuple[str, Decimal | None, Period], ...] = (
             ("this session", self._limits.session, "session"),
             ("today", self._limits.day, "day"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["ok", "cached", "error", "interrupted"]
 Feedback = Literal["good", "bad"]
-Period = Literal["session", "day", "month"]
+Period = Literal["call", "session", "day", "month"]
 
 # --- the cache ---
 
@@ -84,12 +84,14 @@ class Limit:
     """A budget: its name in messages, the most in 1e-12 dollars, and the period (of the store's clock, UTC).
 
     Where it is unknown what was spent of it, a ``strict`` one is Unavailable; any other one counts what is known.
+    ``scope`` tells whose budget it is where the store itself keeps it; "" is one of the user's own config.
     """
 
     name: str
     pico: int
     period: Period
     strict: bool = True
+    scope: Literal["", "member", "team"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,10 @@ class BudgetLedger(Protocol):
 
     def used(self, limit: Limit, session: Session) -> int | Unavailable:
         """Return what is spent and promised of a budget, in 1e-12 dollars; promises of the dead do not count."""
+        ...
+
+    def limits(self, session: Session) -> list[Limit]:
+        """Return the budgets that the store itself keeps: a team's. :meth:`reserve` holds them without being told."""
         ...
 
 

@@ -35,6 +35,12 @@ def lapsed(owner: str, expires: int, lapses: float, *, now: int, monotonic: floa
     return monotonic > lapses or not _alive(rest.partition("/")[0])
 
 
+def is_dead(owner: str) -> bool:
+    """Tell whether an owner's process was on this machine and lives no more."""
+    where, _, rest = owner.partition("/")
+    return where == machine() and not _alive(rest.partition("/")[0])
+
+
 @functools.cache
 def machine() -> str:
     """Return a name for this machine since it started, and for the space that its process numbers are of.

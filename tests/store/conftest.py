@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import functools
 import random
 import sqlite3
 import threading
@@ -14,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from ipyrouter.store.base import Record, Store
+from ipyrouter.store.base import Record, Store, microseconds
+from ipyrouter.store.postgres import PostgresStore
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Cost, Session, Usage
 
@@ -29,6 +32,7 @@ class ManualClock:
     def __init__(self, at: dt.datetime = NOON) -> None:
         self.at = at
         self.since_boot = 1000.0
+        self.moved: Callable[[], None] = lambda: None  # told of every move
 
     def now(self) -> dt.datetime:
         return self.at
@@ -42,10 +46,12 @@ class ManualClock:
     def pass_(self, seconds: float) -> None:
         self.set(self.at + dt.timedelta(seconds=seconds))
         self.since_boot += seconds
+        self.moved()
 
     def set(self, at: dt.datetime) -> None:
         """Set the clock on the wall, as a user may; no time passes."""
         self.at = at
+        self.moved()
 
 
 MakeStore = Callable[..., Store]
@@ -62,7 +68,37 @@ def in_memory(folder: Path, clock: ManualClock) -> Store:
     return SQLiteStore(folder / "home", clock=clock)
 
 
-FACTORIES = {"sqlite": on_disk, "sqlite-in-memory": in_memory}
+@contextlib.contextmanager
+def _factory_of_files(make: MakeStore, folder: Path, clock: ManualClock) -> Iterator[Store]:
+    store = make(folder, clock)
+    yield store
+    store.close()
+
+
+@contextlib.contextmanager
+def on_a_server(folder: Path, clock: ManualClock) -> Iterator[Store]:
+    """A team's store, in which the server's clock is the test's."""
+    from tests import postgres
+
+    with postgres.database() as name, postgres.server().connect(name) as owner:
+        owner.execute(postgres.SET_CLOCK)
+
+        def set_clock() -> None:
+            owner.execute("UPDATE ipyrouter.clock SET moment = %s", (microseconds(clock.at),))
+
+        clock.moved = set_clock
+        set_clock()
+        store = PostgresStore(postgres.server().url("alice", name), folder, clock=clock)
+        yield store
+        assert store.warnings() == []
+        store.close()
+
+
+FACTORIES = {
+    "sqlite": functools.partial(_factory_of_files, on_disk),
+    "sqlite-in-memory": functools.partial(_factory_of_files, in_memory),
+    "postgres": on_a_server,
+}
 """Whatever implements store.base.Store stands here, and the contract is tested with it."""
 
 
@@ -71,11 +107,16 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=FACTORIES)
+@pytest.fixture(params=["sqlite", "sqlite-in-memory", pytest.param("postgres", marks=pytest.mark.wire)])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
-    fresh = FACTORIES[request.param](tmp_path / "store", clock)
-    yield fresh
-    fresh.close()
+    with FACTORIES[request.param](tmp_path / "store", clock) as fresh:
+        yield fresh
+
+
+@pytest.fixture(params=["sqlite", "sqlite-in-memory"])
+def file_store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
+    with FACTORIES[request.param](tmp_path / "store", clock) as fresh:
+        yield fresh
 
 
 @pytest.fixture

@@ -1,0 +1,139 @@
+"""What the owner of a team's store does: members, budgets, retention. As SQL text, so that it can be shown or run."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql
+
+from ipyrouter.errors import StoreError, UsageError
+from ipyrouter.store.base import microseconds
+from ipyrouter.store.postgres import migrations
+from ipyrouter.store.postgres.away import reason
+from ipyrouter.store.postgres.migrations import MEMBERS
+from ipyrouter.store.postgres.server import Connection, connect
+from ipyrouter.text.amounts import to_pico
+
+T = TypeVar("T")
+
+
+def upgrade(url: str) -> tuple[int, int]:
+    """Make the schema, or bring it to this version; return the version before, 0 for none, and the one now.
+
+    Raises StoreError where the login is not the owner's, or the server is away.
+    """
+    return _as_owner(url, migrations.upgrade)
+
+
+def run(url: str, statements: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Run statements of this module in one transaction; return the rows of the last one. Raises StoreError."""
+
+    def work(connection: Connection) -> list[tuple[Any, ...]]:
+        with connection.transaction():
+            cursors = [connection.execute(statement.encode()) for statement in statements]
+            return cursors[-1].fetchall() if cursors and cursors[-1].description else []
+
+    return _as_owner(url, work)
+
+
+def _as_owner(url: str, work: Callable[[Connection], T]) -> T:
+    try:
+        with connect(url) as connection:
+            connection.seconds = None  # an upgrade may take long
+            return work(connection)
+    except psycopg.Error as error:
+        raise StoreError(f"The team store refuses this: {reason(error)}.", "Connect as its owner: --url") from None
+
+
+def add_member(user: str, team: str, *, lead: bool = False, content: bool | None = None) -> list[str]:
+    """Return the statements that make a role a member of a team; the role and the team are made where missing.
+
+    Args:
+        user: The role that logs in.
+        team: The team; a member who was in another one moves.
+        lead: Whether the member sees what the whole team spends.
+        content: Whether the team's prompts and answers are logged; None leaves that as it is, a new team logs none.
+
+    Raises:
+        UsageError: A name is empty or too long, or holds control characters.
+    """
+    _check_names(user, team)
+    statements = [
+        _format(
+            "DO $do$ BEGIN CREATE ROLE {} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $do$",
+            sql.Identifier(user),
+        ),
+        _format("GRANT {} TO {}", sql.Identifier(MEMBERS), sql.Identifier(user)),
+        _format("INSERT INTO ipyrouter.team (name) VALUES ({}) ON CONFLICT DO NOTHING", team),
+        _format(
+            "INSERT INTO ipyrouter.member (name, team, lead) VALUES ({}, {}, {})"
+            " ON CONFLICT (name) DO UPDATE SET team = excluded.team, lead = excluded.lead",
+            user, team, lead,
+        ),
+    ]  # fmt: skip
+    if content is not None:
+        statements.append(_format("UPDATE ipyrouter.team SET content = {} WHERE name = {}", content, team))
+    return statements
+
+
+def set_budgets(team: str, member: str, dollars: Mapping[str, Decimal | None]) -> list[str]:
+    """Return the statements that set what may be spent.
+
+    Args:
+        team: The team.
+        member: "" for the team together, "*" for each of its members, or one member's role.
+        dollars: By period ("call", "session", "day" or "month"); None takes a budget away.
+
+    Raises:
+        UsageError: The team together has no calls or sessions, or an amount is negative.
+    """
+    _check_names(team)
+    if not member and {"call", "session"} & set(dollars):
+        raise UsageError("A team as a whole has budgets for a day and a month.", "Add --each or --member USER.")
+    statements = []
+    for period, amount in dollars.items():
+        if amount is None:
+            query = "DELETE FROM ipyrouter.budget WHERE team = {} AND member = {} AND period = {}"
+            statements.append(_format(query, team, member, period))
+            continue
+        if not 0 <= amount <= 10**6:
+            raise UsageError(f"{amount} is not a valid budget.", "Write dollars, from 0 to 1000000.")
+        query = (
+            "INSERT INTO ipyrouter.budget (team, member, period, pico) VALUES ({}, {}, {}, {})"
+            " ON CONFLICT (team, member, period) DO UPDATE SET pico = excluded.pico"
+        )
+        statements.append(_format(query, team, member, period, to_pico(amount)))
+    return statements
+
+
+def prune(months: int, today: dt.date, *, content_only: bool) -> str:
+    """Return the statement that drops what is older than so many whole months; the daily sums stay.
+
+    Args:
+        months: How many months to keep beside the one that is not over.
+        today: The day from which they count.
+        content_only: Whether only prompts and answers go.
+
+    Raises:
+        UsageError: ``months`` is not from 1 to 1200.
+    """
+    if not 1 <= months <= 1200:
+        raise UsageError(f"{months} is not a valid number of months.", "Keep 1 to 1200 months.")
+    year, month = divmod(today.year * 12 + today.month - 1 - months, 12)
+    first = microseconds(dt.datetime(year, month + 1, 1, tzinfo=dt.UTC))
+    return _format("SELECT ipyrouter.prune({}, {})", first, content_only)
+
+
+def _format(query: str, *values: Any) -> str:
+    parts = [value if isinstance(value, sql.Composable) else sql.Literal(value) for value in values]
+    return sql.SQL(query).format(*parts).as_string()
+
+
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not name or not name.isprintable() or len(name.encode()) > 63:
+            raise UsageError(f"{name!r} is not a valid name of a user or a team.", "Use 1 to 63 printable characters.")

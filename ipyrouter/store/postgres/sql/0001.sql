@@ -1,0 +1,683 @@
+-- The team's store. What a member may do is decided here and nowhere else: the kernel that connects runs anything.
+--
+-- Who one is, is the login: session_user, which only a superuser can change. Tables are read through row-level security
+-- and written through functions; time is the server's. Members get no right on a partition, which has no policies.
+
+CREATE TABLE ipyrouter.team (
+    name text PRIMARY KEY CHECK (name != '' AND length(name) <= 100),
+    content boolean NOT NULL DEFAULT false,     -- whether prompts and answers are logged
+    shares_cache boolean NOT NULL DEFAULT true  -- whether a member gets what another has paid for
+);
+
+CREATE TABLE ipyrouter.member (
+    name text PRIMARY KEY CHECK (name != '' AND length(name) <= 100), -- the role that logs in
+    team text NOT NULL REFERENCES ipyrouter.team,
+    lead boolean NOT NULL DEFAULT false         -- sees the costs of the whole team, never its texts
+);
+
+-- What a team may spend. member: '' is the team together, '*' each of its members, a name that member.
+CREATE TABLE ipyrouter.budget (
+    team text NOT NULL REFERENCES ipyrouter.team,
+    member text NOT NULL DEFAULT '',
+    period text NOT NULL CHECK (period IN ('call', 'session', 'day', 'month')),
+    pico numeric NOT NULL CHECK (pico >= 0),
+    PRIMARY KEY (team, member, period),
+    CHECK (member != '' OR period IN ('day', 'month'))
+);
+
+-- Rows of a month stand in a partition, so that retention is dropping one.
+
+CREATE DOMAIN ipyrouter.name AS text COLLATE "C" CHECK (length(value) <= 500);
+CREATE DOMAIN ipyrouter.instant AS bigint CHECK (value BETWEEN 0 AND 32503680000000000); -- microseconds since 1970
+CREATE DOMAIN ipyrouter.tokens AS bigint CHECK (value BETWEEN 0 AND 9007199254740992);
+CREATE DOMAIN ipyrouter.pico AS bigint CHECK (value BETWEEN 0 AND 9000000000000000000);  -- 1e-12 dollars
+CREATE DOMAIN ipyrouter.seconds AS double precision CHECK (value BETWEEN 0 AND 1000000);
+CREATE DOMAIN ipyrouter.flag AS smallint CHECK (value IN (0, 1));
+
+CREATE TABLE ipyrouter.answers (
+    time ipyrouter.instant NOT NULL,
+    id ipyrouter.name NOT NULL,
+    member text NOT NULL,
+    team text NOT NULL,
+    session ipyrouter.name NOT NULL,
+    notebook text CHECK (length(notebook) <= 4096),
+    tier ipyrouter.name NOT NULL,
+    routed_tier ipyrouter.name NOT NULL,
+    difficulty double precision NOT NULL CHECK (difficulty BETWEEN 0 AND 1),
+    escalated_from ipyrouter.name,
+    fallback_from ipyrouter.name,
+    provider ipyrouter.name NOT NULL,
+    model ipyrouter.name NOT NULL,
+    feedback text CHECK (feedback IN ('good', 'bad')),
+    outcome ipyrouter.name NOT NULL,
+    restored ipyrouter.flag NOT NULL,
+    head ipyrouter.tokens,
+    answered ipyrouter.flag,
+    calls ipyrouter.tokens,
+    unpriced ipyrouter.tokens,
+    spent_pico ipyrouter.pico,
+    took ipyrouter.pico, -- nanoseconds
+    escalated ipyrouter.tokens,
+    escalated_unpriced ipyrouter.tokens,
+    escalated_pico ipyrouter.pico,
+    PRIMARY KEY (id, time)
+) PARTITION BY RANGE (time);
+CREATE INDEX ON ipyrouter.answers (member, time);
+
+CREATE TABLE ipyrouter.attempts (
+    time ipyrouter.instant NOT NULL,
+    answer_id ipyrouter.name NOT NULL,
+    n smallint NOT NULL CHECK (n >= 0),
+    member text NOT NULL,
+    team text NOT NULL,
+    session ipyrouter.name NOT NULL,
+    tier ipyrouter.name NOT NULL,
+    provider ipyrouter.name NOT NULL,
+    model ipyrouter.name NOT NULL,
+    status ipyrouter.name NOT NULL,
+    input_tokens ipyrouter.tokens NOT NULL,
+    output_tokens ipyrouter.tokens NOT NULL,
+    cached_input_tokens ipyrouter.tokens NOT NULL,
+    cache_write_tokens ipyrouter.tokens NOT NULL,
+    reasoning_tokens ipyrouter.tokens NOT NULL,
+    estimated ipyrouter.flag NOT NULL,
+    cost_pico ipyrouter.pico,
+    saved_pico ipyrouter.pico,
+    price_id ipyrouter.name,
+    rates text CHECK (length(rates) <= 4096),
+    latency ipyrouter.seconds NOT NULL,
+    first_token ipyrouter.seconds,
+    finish ipyrouter.name,
+    error_kind ipyrouter.name,
+    restored ipyrouter.flag NOT NULL,
+    PRIMARY KEY (answer_id, n, time)
+) PARTITION BY RANGE (time);
+CREATE INDEX ON ipyrouter.attempts (member, time, answer_id, n);
+CREATE INDEX ON ipyrouter.attempts (time, answer_id, n);
+
+-- What was written and answered, apart from what it cost: a lead reads the tables above, never these.
+CREATE TABLE ipyrouter.texts (
+    time ipyrouter.instant NOT NULL,
+    answer_id ipyrouter.name NOT NULL,
+    member text NOT NULL,
+    prompt text,
+    system text,
+    text text,
+    reasons text NOT NULL,
+    notes text NOT NULL,
+    PRIMARY KEY (answer_id, time)
+) PARTITION BY RANGE (time);
+
+CREATE TABLE ipyrouter.attempt_texts (
+    time ipyrouter.instant NOT NULL,
+    answer_id ipyrouter.name NOT NULL,
+    n smallint NOT NULL,
+    member text NOT NULL,
+    error text,
+    text text,
+    PRIMARY KEY (answer_id, n, time)
+) PARTITION BY RANGE (time);
+
+-- The attempts with what they add to a sum: the daily sums and a scan of the rows read the same expressions.
+-- What a request as a whole comes to is added to the row of one of its attempts, its head.
+CREATE VIEW ipyrouter.measured WITH (security_invoker = true) AS
+SELECT
+    t.time, a.time AS answer_time, t.answer_id, t.n, t.session, a.notebook, t.input_tokens AS read_tokens,
+    t.time / 86400000000 AS day, t.team, t.member, t.tier, t.provider, t.model, t.status,
+    a.answered = 1 AND a.head = t.n AS final,
+    a.unpriced = 0 AS priced,
+    (t.input_tokens > 32000)::int + (t.input_tokens > 100000)::int + (t.input_tokens > 128000)::int
+        + (t.input_tokens > 199999)::int + (t.input_tokens > 200000)::int + (t.input_tokens > 256000)::int
+        + (t.input_tokens > 272000)::int + (t.input_tokens > 512000)::int + (t.input_tokens > 524288)::int AS band,
+    1 AS rows,
+    (t.status != 'cached' AND t.error_kind IS DISTINCT FROM 'cooling_down')::int AS sent,
+    (t.cost_pico IS NULL)::int AS unpriced,
+    COALESCE(t.cost_pico, 0) AS cost_pico,
+    COALESCE(t.saved_pico, 0) AS saved_pico,
+    (t.status = 'cached' AND t.saved_pico IS NULL)::int AS unsaved,
+    t.input_tokens, t.output_tokens, t.cached_input_tokens, t.cache_write_tokens, t.reasoning_tokens,
+    floor(t.latency * 1e9) AS took,
+    h.is_head::int AS requests,
+    h.is_head::int * a.calls AS calls,
+    h.is_head::int * a.unpriced AS calls_unpriced,
+    h.is_head::int * a.spent_pico AS calls_pico,
+    h.is_head::int * a.took AS calls_took,
+    (h.is_head AND a.fallback_from IS NOT NULL)::int AS fallbacks,
+    (h.is_head AND a.escalated > 0)::int AS escalations,
+    h.is_head::int * a.escalated_unpriced AS escalated_unpriced,
+    h.is_head::int * a.escalated_pico AS escalated_pico,
+    h.is_head::int * a.spent_pico AS most_pico,
+    h.is_head::int * a.took AS most_took
+FROM ipyrouter.attempts t
+JOIN ipyrouter.answers a ON a.id = t.answer_id AND a.time = t.time
+CROSS JOIN LATERAL (SELECT a.head = t.n AS is_head) h;
+
+-- Reports read a row a day and combination, not the attempts; kept in the transaction that writes an attempt.
+CREATE TABLE ipyrouter.sums (
+    day int NOT NULL,
+    team text NOT NULL,
+    member text NOT NULL,
+    tier text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    status text NOT NULL,
+    final boolean NOT NULL,
+    priced boolean NOT NULL,
+    band smallint NOT NULL,
+    slot smallint NOT NULL, -- a row for some connections each, so that a member's do not wait for each other
+    rows bigint NOT NULL,
+    sent bigint NOT NULL,
+    unpriced bigint NOT NULL,
+    cost_pico numeric NOT NULL,
+    saved_pico numeric NOT NULL,
+    unsaved bigint NOT NULL,
+    input_tokens numeric NOT NULL,
+    output_tokens numeric NOT NULL,
+    cached_input_tokens numeric NOT NULL,
+    cache_write_tokens numeric NOT NULL,
+    reasoning_tokens numeric NOT NULL,
+    took numeric NOT NULL,
+    requests bigint NOT NULL,
+    calls numeric NOT NULL,
+    calls_unpriced numeric NOT NULL,
+    calls_pico numeric NOT NULL,
+    calls_took numeric NOT NULL,
+    fallbacks bigint NOT NULL,
+    escalations bigint NOT NULL,
+    escalated_unpriced numeric NOT NULL,
+    escalated_pico numeric NOT NULL,
+    most_pico bigint NOT NULL,
+    most_took bigint NOT NULL,
+    PRIMARY KEY (day, member, team, tier, provider, model, status, final, priced, band, slot)
+);
+
+CREATE INDEX ON ipyrouter.sums (member, day);
+CREATE INDEX ON ipyrouter.sums (team, day);
+
+-- What was spent, by day in which it was recorded; a session's is of day 0. And what a member's answers take in the
+-- cache, in bytes. A counter is the sum of its slots, because a row that all of a team change would be waited for.
+CREATE TABLE ipyrouter.counter (
+    scope text NOT NULL CHECK (scope IN ('session', 'member', 'team', 'cache')),
+    name text NOT NULL,
+    day int NOT NULL,
+    slot smallint NOT NULL,
+    value numeric NOT NULL,
+    PRIMARY KEY (scope, name, day, slot)
+);
+
+CREATE TABLE ipyrouter.reservation (
+    id ipyrouter.name PRIMARY KEY,
+    team text NOT NULL,
+    member text NOT NULL,
+    session ipyrouter.name NOT NULL,
+    owner ipyrouter.name NOT NULL,
+    pico ipyrouter.pico NOT NULL,
+    expires bigint NOT NULL
+);
+CREATE INDEX ON ipyrouter.reservation (team);
+CREATE INDEX ON ipyrouter.reservation (owner);
+
+CREATE TABLE ipyrouter.cache (
+    scope text NOT NULL, -- a team's name or, where the members share nothing, '@' and a member's
+    key bytea NOT NULL CHECK (length(key) <= 64),
+    member text NOT NULL,
+    created bigint NOT NULL,
+    used bigint NOT NULL,
+    size bigint NOT NULL,
+    provider ipyrouter.name NOT NULL,
+    model ipyrouter.name NOT NULL,
+    tier ipyrouter.name NOT NULL,
+    text text NOT NULL,
+    usage jsonb NOT NULL,
+    finish ipyrouter.name NOT NULL,
+    cost_pico ipyrouter.pico,
+    escalated_from ipyrouter.name,
+    PRIMARY KEY (scope, key)
+);
+CREATE INDEX ON ipyrouter.cache (member, used);
+
+CREATE TABLE ipyrouter.claim (
+    scope text NOT NULL,
+    key bytea NOT NULL CHECK (length(key) <= 64),
+    member text NOT NULL,
+    owner ipyrouter.name NOT NULL,
+    expires bigint NOT NULL,
+    PRIMARY KEY (scope, key)
+);
+CREATE INDEX ON ipyrouter.claim (owner);
+
+-- --- who and when ---
+
+CREATE FUNCTION ipyrouter.now_us() RETURNS bigint LANGUAGE sql VOLATILE
+AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
+
+CREATE FUNCTION ipyrouter.me() RETURNS ipyrouter.member LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE one ipyrouter.member;
+BEGIN
+    SELECT * INTO one FROM ipyrouter.member WHERE name = session_user;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION '% is not a member of any team', session_user USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN one;
+END $$;
+
+-- The teams whose costs the caller may see.
+CREATE FUNCTION ipyrouter.led() RETURNS text[] LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT COALESCE(array_agg(team), '{}') FROM ipyrouter.member WHERE name = session_user AND lead $$;
+
+CREATE FUNCTION ipyrouter.cache_scope(who ipyrouter.member) RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT CASE WHEN shares_cache THEN name ELSE '@' || who.name END FROM ipyrouter.team WHERE name = who.team);
+END $$;
+
+-- What a kernel has to know before it begins.
+CREATE FUNCTION ipyrouter.hello() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_build_object(
+        'version', (SELECT max(version) FROM ipyrouter.schema_version), 'member', me.name, 'team', me.team,
+        'lead', me.lead)
+    FROM ipyrouter.me() me
+$$;
+
+-- --- partitions ---
+
+CREATE FUNCTION ipyrouter.make_partition(at bigint) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    first timestamptz := date_trunc('month', to_timestamp(at / 1000000), 'UTC');
+    suffix text := to_char(first AT TIME ZONE 'UTC', '_YYYY_MM');
+    since bigint := extract(epoch FROM first)::bigint * 1000000;
+    until bigint := extract(epoch FROM (first AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC')::bigint * 1000000;
+    part text;
+BEGIN
+    IF to_regclass('ipyrouter.attempt_texts' || suffix) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('ipyrouter partitions', 0));
+    FOREACH part IN ARRAY ARRAY['answers', 'attempts', 'texts', 'attempt_texts'] LOOP
+        IF to_regclass('ipyrouter.' || part || suffix) IS NULL THEN
+            EXECUTE format('CREATE TABLE ipyrouter.%I PARTITION OF ipyrouter.%I FOR VALUES FROM (%s) TO (%s)',
+                part || suffix, part, since, until);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Drop the partitions of whole months before a time; with only_texts those of prompts and answers alone.
+-- The daily sums stay, so that reports go on. Only the owner may.
+CREATE FUNCTION ipyrouter.prune(before bigint, only_texts boolean) RETURNS int LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    last text := to_char(to_timestamp(before / 1000000) AT TIME ZONE 'UTC', 'YYYY_MM');
+    part record;
+    dropped int := 0;
+BEGIN
+    FOR part IN
+        SELECT child.relname AS name FROM pg_inherits
+        JOIN pg_class child ON child.oid = inhrelid JOIN pg_class parent ON parent.oid = inhparent
+        JOIN pg_namespace space ON space.oid = parent.relnamespace AND space.nspname = 'ipyrouter'
+        WHERE parent.relname IN ('answers', 'attempts', 'texts', 'attempt_texts') AND parent.relkind = 'p'
+            AND right(child.relname, 7) < last AND (parent.relname LIKE '%texts' OR NOT only_texts)
+        ORDER BY child.relname
+    LOOP
+        EXECUTE format('DROP TABLE ipyrouter.%I', part.name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;
+
+-- --- the log ---
+
+-- Write one request. mode: 'record' happens now; 'late' happened while the server was away, and is spent now;
+-- 'restore' is from a notebook, and is not spent. Return false where it is there already.
+CREATE FUNCTION ipyrouter.record(body jsonb, mode text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+    moment bigint := ipyrouter.now_us();
+    at bigint := moment;
+    request jsonb := body -> 'request';
+    one ipyrouter.answers;
+    with_content boolean := (SELECT content FROM ipyrouter.team WHERE name = who.team);
+    cost numeric;
+BEGIN
+    IF mode = 'restore' THEN
+        at := LEAST(GREATEST((request ->> 'time')::bigint, 1577836800000000), moment); -- since 2020
+    ELSIF mode = 'late' THEN
+        at := LEAST(GREATEST((request ->> 'time')::bigint, moment - 31 * 86400000000), moment);
+    ELSIF mode IS DISTINCT FROM 'record' THEN
+        RAISE EXCEPTION 'unknown mode %', mode USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF jsonb_array_length(body -> 'attempts') NOT BETWEEN 1 AND 1000 THEN
+        RAISE EXCEPTION 'a request has 1 to 1000 attempts' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM ipyrouter.make_partition(at);
+    -- A record that is sent again, because its answer was lost, waits for the first one and finds it.
+    PERFORM pg_advisory_xact_lock(hashtextextended(request ->> 'id', 1));
+    IF EXISTS (SELECT FROM ipyrouter.answers WHERE id = request ->> 'id') THEN
+        PERFORM ipyrouter.release(body ->> 'owner');
+        RETURN false;
+    END IF;
+
+    one := jsonb_populate_record(NULL::ipyrouter.answers, request || jsonb_build_object(
+        'time', at, 'member', who.name, 'team', who.team, 'restored', (mode = 'restore')::int, 'feedback', NULL));
+    INSERT INTO ipyrouter.answers SELECT one.*;
+    INSERT INTO ipyrouter.attempts
+    SELECT t.* FROM jsonb_array_elements(body -> 'attempts') attempt, jsonb_populate_record(
+        NULL::ipyrouter.attempts, attempt || jsonb_build_object(
+            'time', at, 'answer_id', one.id, 'session', one.session, 'member', who.name, 'team', who.team,
+            'restored', one.restored)) t;
+    IF one.spent_pico IS DISTINCT FROM (
+        SELECT LEAST(COALESCE(sum(cost_pico), 0), 9000000000000000000) FROM ipyrouter.attempts
+        WHERE answer_id = one.id AND time = at AND status != 'cached')
+    THEN
+        RAISE EXCEPTION 'the request costs something else than its attempts' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    INSERT INTO ipyrouter.texts VALUES (
+        at, one.id, who.name,
+        CASE WHEN with_content THEN request ->> 'prompt' END, CASE WHEN with_content THEN request ->> 'system' END,
+        CASE WHEN with_content THEN request ->> 'text' END,
+        CASE WHEN with_content THEN request ->> 'reasons' ELSE '[]' END, request ->> 'notes');
+    INSERT INTO ipyrouter.attempt_texts
+    SELECT at, one.id, (attempt ->> 'n')::smallint, who.name, attempt ->> 'error',
+        CASE WHEN with_content THEN attempt ->> 'text' END
+    FROM jsonb_array_elements(body -> 'attempts') attempt
+    WHERE attempt ->> 'error' IS NOT NULL OR (with_content AND attempt ->> 'text' IS NOT NULL);
+
+    PERFORM ipyrouter.release(body ->> 'owner');
+    IF body ? 'touch' THEN
+        UPDATE ipyrouter.cache SET used = moment
+        WHERE scope = ipyrouter.cache_scope(who) AND key = decode(body ->> 'touch', 'hex')
+            AND used NOT BETWEEN moment - 86400000000 AND moment;
+    ELSIF body ? 'cache' THEN
+        PERFORM ipyrouter.put(who, body -> 'cache', moment);
+    END IF;
+    PERFORM ipyrouter.add_to_sums(one.id, at);
+
+    SELECT COALESCE(sum(cost_pico), 0) INTO cost FROM ipyrouter.attempts WHERE answer_id = one.id AND time = at;
+    IF mode != 'restore' AND cost > 0 THEN -- in this order, so that no two wait for each other
+        PERFORM ipyrouter.count('session', who.name || '/' || one.session, 0, cost);
+        PERFORM ipyrouter.count('member', who.name, moment / 86400000000, cost);
+        PERFORM ipyrouter.count('team', who.team, moment / 86400000000, cost);
+    END IF;
+    RETURN true;
+END $$;
+
+CREATE FUNCTION ipyrouter.count(of_scope text, of_name text, of_day bigint, amount numeric) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO ipyrouter.counter AS c VALUES (of_scope, of_name, of_day, pg_backend_pid() % 16, amount)
+    ON CONFLICT (scope, name, day, slot) DO UPDATE SET value = c.value + excluded.value;
+END $$;
+
+CREATE FUNCTION ipyrouter.add_to_sums(answer text, at bigint) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    INSERT INTO ipyrouter.sums AS s
+    SELECT day, team, member, tier, provider, model, status, final, priced, band,
+        pg_backend_pid() % 4, sum(rows), sum(sent), sum(unpriced), sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens),
+        sum(output_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(took),
+        sum(requests), sum(calls), sum(calls_unpriced), sum(calls_pico), sum(calls_took), sum(fallbacks),
+        sum(escalations), sum(escalated_unpriced), sum(escalated_pico), max(most_pico), max(most_took)
+    FROM ipyrouter.measured WHERE answer_id = answer AND time = at AND answer_time = at
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 -- so that no two wait for each other
+    ON CONFLICT (day, member, team, tier, provider, model, status, final, priced, band, slot) DO UPDATE SET
+        rows = s.rows + excluded.rows, sent = s.sent + excluded.sent, unpriced = s.unpriced + excluded.unpriced,
+        cost_pico = s.cost_pico + excluded.cost_pico, saved_pico = s.saved_pico + excluded.saved_pico,
+        unsaved = s.unsaved + excluded.unsaved, input_tokens = s.input_tokens + excluded.input_tokens,
+        output_tokens = s.output_tokens + excluded.output_tokens,
+        cached_input_tokens = s.cached_input_tokens + excluded.cached_input_tokens,
+        cache_write_tokens = s.cache_write_tokens + excluded.cache_write_tokens,
+        reasoning_tokens = s.reasoning_tokens + excluded.reasoning_tokens, took = s.took + excluded.took,
+        requests = s.requests + excluded.requests, calls = s.calls + excluded.calls,
+        calls_unpriced = s.calls_unpriced + excluded.calls_unpriced, calls_pico = s.calls_pico + excluded.calls_pico,
+        calls_took = s.calls_took + excluded.calls_took, fallbacks = s.fallbacks + excluded.fallbacks,
+        escalations = s.escalations + excluded.escalations,
+        escalated_unpriced = s.escalated_unpriced + excluded.escalated_unpriced,
+        escalated_pico = s.escalated_pico + excluded.escalated_pico,
+        most_pico = GREATEST(s.most_pico, excluded.most_pico), most_took = GREATEST(s.most_took, excluded.most_took);
+END $$;
+
+CREATE FUNCTION ipyrouter.set_feedback(answer text, opinion text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    UPDATE ipyrouter.answers SET feedback = opinion WHERE id = answer AND member = session_user;
+    RETURN FOUND;
+END $$;
+
+-- Delete the texts of the caller's answers, what they cost stays; what the cache holds of the caller's goes too.
+CREATE FUNCTION ipyrouter.forget_texts(answer text, before bigint) RETURNS int LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE number int;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(session_user, 3));
+    SELECT count(*) INTO number FROM ipyrouter.answers
+    WHERE member = session_user AND (answer IS NULL OR id = answer) AND (before IS NULL OR time < before);
+    DELETE FROM ipyrouter.cache c WHERE c.member = session_user AND (
+        (answer IS NULL AND (before IS NULL OR c.created < before))
+        OR (answer IS NOT NULL AND (
+            c.created IN (SELECT time FROM ipyrouter.answers WHERE id = answer AND member = session_user)
+            OR c.text IN (SELECT text FROM ipyrouter.texts WHERE answer_id = answer AND member = session_user))));
+    PERFORM ipyrouter.recount_cache(session_user);
+    DELETE FROM ipyrouter.texts
+    WHERE member = session_user AND (answer IS NULL OR answer_id = answer) AND (before IS NULL OR time < before);
+    DELETE FROM ipyrouter.attempt_texts
+    WHERE member = session_user AND (answer IS NULL OR answer_id = answer) AND (before IS NULL OR time < before);
+    RETURN number;
+END $$;
+
+-- --- the cache ---
+
+CREATE FUNCTION ipyrouter.put(who ipyrouter.member, entry jsonb, moment bigint) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one ipyrouter.cache := jsonb_populate_record(NULL::ipyrouter.cache, entry - 'key');
+    age bigint := (entry ->> 'max_age')::bigint;
+    most bigint := (entry ->> 'max_bytes')::bigint;
+    held numeric;
+BEGIN
+    one.scope := ipyrouter.cache_scope(who);
+    one.key := decode(entry ->> 'key', 'hex');
+    one.member := who.name;
+    one.created := moment;
+    one.used := moment;
+    one.size := octet_length(one.text) + 300; -- the other columns and the indexes, about
+    IF age IS NOT NULL THEN
+        DELETE FROM ipyrouter.cache
+        WHERE member = who.name AND (created < moment - age OR created > moment + age);
+    END IF;
+    DELETE FROM ipyrouter.cache WHERE scope = one.scope AND key = one.key;
+    INSERT INTO ipyrouter.cache SELECT one.* ON CONFLICT (scope, key) DO NOTHING;
+    PERFORM ipyrouter.count('cache', who.name, 0, one.size);
+    SELECT sum(value) INTO held FROM ipyrouter.counter WHERE scope = 'cache' AND name = who.name;
+    -- Or seems so: what was deleted is counted only here. One does it for all.
+    IF held > most AND pg_try_advisory_xact_lock(hashtextextended(who.name, 3)) THEN
+        DELETE FROM ipyrouter.cache USING (
+            SELECT key AS old, sum(size) OVER (ORDER BY used DESC, key) AS until_here
+            FROM ipyrouter.cache WHERE member = who.name AND scope = one.scope
+        ) ranked WHERE scope = one.scope AND member = who.name AND key = old AND until_here > most * 0.9;
+        PERFORM ipyrouter.recount_cache(who.name);
+    END IF;
+END $$;
+
+CREATE FUNCTION ipyrouter.recount_cache(of_member text) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM ipyrouter.counter WHERE scope = 'cache' AND name = of_member;
+    PERFORM ipyrouter.count('cache', of_member, 0, COALESCE(sum(size), 0)) FROM ipyrouter.cache WHERE member = of_member;
+END $$;
+
+CREATE FUNCTION ipyrouter.cached(keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    mine text := ipyrouter.cache_scope(ipyrouter.me());
+    moment bigint := ipyrouter.now_us();
+BEGIN
+    RETURN (
+        SELECT to_jsonb(c) - 'scope' - 'member' - 'key' || jsonb_build_object('key', encode(c.key, 'hex'))
+        FROM ipyrouter.cache c
+        WHERE c.scope = mine AND c.key = ANY (keys) AND abs(moment - c.created) <= max_age
+        ORDER BY array_position(keys, c.key) LIMIT 1);
+END $$;
+
+-- Return the answer, or who may ask for it: the caller, unless another has claimed that already.
+CREATE FUNCTION ipyrouter.cached_or_claim(keys bytea[], wanted bytea, by_owner text, seconds double precision, max_age bigint)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+    mine text := ipyrouter.cache_scope(who);
+    hit jsonb := ipyrouter.cached(keys, max_age);
+    moment bigint := ipyrouter.now_us();
+    holder text;
+BEGIN
+    IF hit IS NOT NULL THEN
+        RETURN hit;
+    END IF;
+    PERFORM set_config('synchronous_commit', 'off', true); -- a claim that a crash loses costs at most a second answer
+    SELECT owner INTO holder FROM ipyrouter.claim WHERE scope = mine AND key = wanted AND expires >= moment;
+    IF holder IS NOT NULL AND holder != by_owner THEN -- a waiting request looks often: only reading
+        RETURN jsonb_build_object('owner', holder);
+    END IF;
+    INSERT INTO ipyrouter.claim AS c
+    VALUES (mine, wanted, who.name, by_owner, moment + (LEAST(GREATEST(seconds, 0), 7200) * 1000000)::bigint)
+    ON CONFLICT (scope, key) DO UPDATE SET member = excluded.member, owner = excluded.owner, expires = excluded.expires
+    WHERE c.expires < moment OR c.owner = excluded.owner
+    RETURNING owner INTO holder;
+    IF holder IS NULL THEN
+        SELECT owner INTO holder FROM ipyrouter.claim WHERE scope = mine AND key = wanted;
+        RETURN jsonb_build_object('owner', COALESCE(holder, ''));
+    END IF;
+    -- Once more, now that the claim is held: the answer may have come in between.
+    hit := ipyrouter.cached(keys, max_age);
+    IF hit IS NOT NULL THEN
+        DELETE FROM ipyrouter.claim WHERE scope = mine AND key = wanted AND owner = by_owner;
+    END IF;
+    RETURN COALESCE(hit, jsonb_build_object('owner', holder));
+END $$;
+
+CREATE FUNCTION ipyrouter.release(by_owner text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    DELETE FROM ipyrouter.claim WHERE owner = by_owner AND member = session_user;
+    DELETE FROM ipyrouter.reservation WHERE owner = by_owner AND member = session_user;
+END $$;
+
+CREATE FUNCTION ipyrouter.clear_cache() RETURNS int LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE number int;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(session_user, 3));
+    DELETE FROM ipyrouter.cache WHERE member = session_user;
+    GET DIAGNOSTICS number = ROW_COUNT;
+    PERFORM ipyrouter.recount_cache(session_user);
+    RETURN number;
+END $$;
+
+-- --- budgets ---
+
+-- The budgets that hold for the caller, what the caller's own config says (of that, place is the place in own) and what
+-- the team's owner has set, with what is spent and promised of them: of one moment, so in one statement.
+CREATE FUNCTION ipyrouter.standing(who ipyrouter.member, in_session text, own jsonb)
+RETURNS TABLE (place int, scope text, period text, pico numeric, spent numeric, promised numeric)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    moment bigint := ipyrouter.now_us();
+    today int := moment / 86400000000;
+    month_begins int := extract(epoch FROM date_trunc('month', to_timestamp(moment / 1000000), 'UTC'))::bigint / 86400;
+BEGIN
+    RETURN QUERY
+    SELECT l.place, l.scope, l.period, l.pico,
+        (SELECT COALESCE(sum(s.value), 0) FROM ipyrouter.counter s
+         WHERE s.scope = CASE l.period WHEN 'session' THEN 'session' ELSE l.scope END
+            AND s.name = CASE WHEN l.scope = 'team' THEN who.team
+                WHEN l.period = 'session' THEN who.name || '/' || in_session ELSE who.name END
+            AND s.day BETWEEN CASE l.period WHEN 'month' THEN month_begins WHEN 'day' THEN today ELSE 0 END AND today
+            AND l.period != 'call'),
+        (SELECT COALESCE(sum(r.pico), 0) FROM ipyrouter.reservation r
+         WHERE r.team = who.team AND (l.scope = 'team' OR r.member = who.name)
+            AND (l.period != 'session' OR r.session = in_session) AND r.expires >= moment AND l.period != 'call')
+    FROM (
+        SELECT given.place::int, 'member', one ->> 'period', (one ->> 'pico')::numeric
+        FROM jsonb_array_elements(own) WITH ORDINALITY AS given (one, place)
+        UNION ALL
+        SELECT NULL, CASE b.member WHEN '' THEN 'team' ELSE 'member' END, b.period, b.pico
+        FROM ipyrouter.budget b WHERE b.team = who.team AND b.member IN ('', '*', who.name)
+    ) AS l (place, scope, period, pico);
+END $$;
+
+-- Promise money to a call, or return the budget that has not enough left: of several one that waiting does not help.
+CREATE FUNCTION ipyrouter.reserve(
+    reservation_id text, by_owner text, in_session text, amount numeric, seconds double precision, own jsonb)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+    moment bigint := ipyrouter.now_us();
+    refusal jsonb;
+BEGIN
+    -- Whoever waits for the lock below need not wait for the disk, too. A server that crashes may forget the promises of
+    -- its last second: only calls that are in flight just then can exceed a budget.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    -- One at a time decides about the money of a team, or of a member where the team as such has no budget.
+    PERFORM pg_advisory_xact_lock(hashtextextended(
+        CASE WHEN EXISTS (SELECT FROM ipyrouter.budget WHERE team = who.team AND member = '')
+        THEN 'team ' || who.team ELSE 'member ' || who.name END, 2));
+    IF EXISTS (SELECT FROM ipyrouter.reservation WHERE id = reservation_id AND member = who.name) THEN
+        RETURN NULL; -- sent again, because the answer was lost
+    END IF;
+    DELETE FROM ipyrouter.reservation WHERE team = who.team AND member = who.name AND expires < moment;
+    SELECT to_jsonb(s) INTO refusal FROM ipyrouter.standing(who, in_session, own) s
+    WHERE s.spent + s.promised + amount > s.pico
+    ORDER BY s.spent + amount > s.pico DESC, s.place NULLS LAST LIMIT 1;
+    IF refusal IS NULL THEN
+        INSERT INTO ipyrouter.reservation VALUES (
+            reservation_id, who.team, who.name, in_session, by_owner, amount,
+            moment + (LEAST(GREATEST(seconds, 0), 7200) * 1000000)::bigint);
+    END IF;
+    RETURN refusal;
+END $$;
+
+CREATE FUNCTION ipyrouter.settle(reservation_id text, amount numeric) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true); -- what a crash loses here is held for longer, no more
+    UPDATE ipyrouter.reservation SET pico = amount WHERE id = reservation_id AND member = session_user;
+END $$;
+
+CREATE FUNCTION ipyrouter.used(in_session text, own jsonb) RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY SELECT to_jsonb(s) FROM ipyrouter.standing(ipyrouter.me(), in_session, own) s ORDER BY s.place;
+END $$;
+
+-- --- rights ---
+
+ALTER TABLE ipyrouter.answers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ipyrouter.attempts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ipyrouter.texts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ipyrouter.attempt_texts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ipyrouter.sums ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_or_led ON ipyrouter.answers FOR SELECT
+    USING (member = session_user OR team = ANY ((SELECT ipyrouter.led())::text[]));
+CREATE POLICY own_or_led ON ipyrouter.attempts FOR SELECT
+    USING (member = session_user OR team = ANY ((SELECT ipyrouter.led())::text[]));
+CREATE POLICY own_or_led ON ipyrouter.sums FOR SELECT
+    USING (member = session_user OR team = ANY ((SELECT ipyrouter.led())::text[]));
+CREATE POLICY own ON ipyrouter.texts FOR SELECT USING (member = session_user);
+CREATE POLICY own ON ipyrouter.attempt_texts FOR SELECT USING (member = session_user);
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ipyrouter FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA ipyrouter FROM PUBLIC;
+GRANT USAGE ON SCHEMA ipyrouter TO ipyrouter_member;
+GRANT SELECT ON ipyrouter.answers, ipyrouter.attempts, ipyrouter.texts, ipyrouter.attempt_texts, ipyrouter.sums,
+    ipyrouter.measured, ipyrouter.schema_version TO ipyrouter_member;
+GRANT EXECUTE ON FUNCTION
+    ipyrouter.hello(), ipyrouter.led(), ipyrouter.now_us(), ipyrouter.record(jsonb, text),
+    ipyrouter.set_feedback(text, text), ipyrouter.forget_texts(text, bigint), ipyrouter.cached(bytea[], bigint),
+    ipyrouter.cached_or_claim(bytea[], bytea, text, double precision, bigint), ipyrouter.release(text),
+    ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb),
+    ipyrouter.settle(text, numeric), ipyrouter.used(text, jsonb)
+TO ipyrouter_member;

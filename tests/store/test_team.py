@@ -1,0 +1,681 @@
+"""The team's store: who sees and may do what, budgets of a team, and what happens while the server is away."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from ipyrouter import cli
+from ipyrouter.errors import ConfigError, StoreError
+from ipyrouter.reporting.log import frame_of
+from ipyrouter.router import Router
+from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Unavailable
+from ipyrouter.store.owners import new_owner
+from ipyrouter.store.postgres import PostgresStore, migrations
+from ipyrouter.store.postgres import server as servers
+from ipyrouter.store.postgres.owner import set_budgets
+from ipyrouter.store.rows import ATTEMPTS, REQUESTS
+from ipyrouter.store.sqlite.schema import EDGES
+from ipyrouter.types import Session
+from tests import postgres
+from tests.store.conftest import NOON, SESSION, ManualClock, a_record
+
+pytestmark = pytest.mark.wire
+
+DOLLAR = 10**12
+TODAY = Limit("today", 10 * DOLLAR, "day")
+KEY = b"k" * 32
+Open = Callable[..., PostgresStore]
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    with postgres.database() as name:
+        yield name
+
+
+@pytest.fixture
+def open_as(database: str, tmp_path: Path) -> Iterator[Open]:
+    """Open the store as a member, each in a folder of its own."""
+    opened: list[PostgresStore] = []
+
+    def open_one(user: str = "alice", **options: Any) -> PostgresStore:
+        folder = options.pop("folder", tmp_path / f"{user}-{len(opened)}")
+        url = options.pop("url", postgres.server().url(user, database))
+        opened.append(PostgresStore(url, folder, **options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+def ask(database: str, user: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run a member's own SQL: a notebook may connect with whatever it likes."""
+    with postgres.server().connect(database, user) as connection:
+        return connection.execute(query.encode(), values).fetchall()
+
+
+def set_budget(database: str, team: str = postgres.TEAM, member: str = "", **dollars: str) -> None:
+    with postgres.server().connect(database) as owner:
+        for statement in set_budgets(team, member, {period: Decimal(amount) for period, amount in dollars.items()}):
+            owner.execute(statement.encode())
+
+
+def names(store: PostgresStore) -> list[str]:
+    return list(frame_of(store.log(LogFilter()))["answer_id"])
+
+
+# --- the schema ---
+
+
+def test_the_tables_have_the_logs_columns(database: str) -> None:
+    apart = {"prompt", "system", "text", "reasons", "notes", "error"}
+    for table, columns in (("answers", REQUESTS), ("attempts", ATTEMPTS)):
+        rows = ask(database, "alice", "SELECT attname::text FROM pg_attribute WHERE attrelid = %s::regclass"
+                   " AND attnum > 0", f"ipyrouter.{table}")  # fmt: skip
+        assert {name for (name,) in rows} == {column.name for column in columns} - apart | {"member", "team"}
+
+
+def test_the_sums_tell_the_same_lengths_apart_as_the_files(database: str) -> None:
+    ((view,),) = ask(database, "owner", "SELECT pg_get_viewdef('ipyrouter.measured')")
+    found = [int(part.split(")")[0]) for part in view.split("input_tokens)::bigint > ")[1:]]
+    assert tuple(found) == EDGES
+
+
+def test_an_upgrade_runs_once_whoever_starts_it(database: str) -> None:
+    def upgrade(_: int) -> tuple[int, int]:
+        with postgres.server().connect(database) as owner:
+            return migrations.upgrade(owner)
+
+    with postgres.server().connect(database) as owner:
+        owner.execute("DROP SCHEMA ipyrouter CASCADE")
+    with ThreadPoolExecutor(4) as pool:
+        results = sorted(pool.map(upgrade, range(4)))
+    assert results == [(0, migrations.VERSION), *[(migrations.VERSION, migrations.VERSION)] * 3]
+
+
+def test_a_database_without_a_store_or_with_a_newer_one_is_refused_and_nothing_is_lost(
+    database: str, open_as: Open
+) -> None:
+    with postgres.server().connect(database) as owner:
+        owner.execute("INSERT INTO ipyrouter.schema_version VALUES (99)")
+        newer = open_as()
+        with pytest.raises(StoreError, match=r"has version 99, .*pip install --upgrade"):
+            newer.log(LogFilter())
+        newer.record(a_record("kept"), None, 500)
+        assert "version 99" in newer.warnings()[0]
+        owner.execute("DELETE FROM ipyrouter.schema_version WHERE version = 99")
+        newer.record(a_record("b"), None, 500)
+        assert sorted(names(newer)) == ["b", "kept"]
+        owner.execute("DROP SCHEMA ipyrouter CASCADE")
+        with pytest.raises(StoreError, match=r"no team store.*ipyrouter team upgrade"):
+            open_as().log(LogFilter())
+
+
+# --- who sees what ---
+
+
+def test_a_member_sees_its_own_and_a_lead_sees_costs_and_no_texts(open_as: Open) -> None:
+    alice, bob, lead, other = (open_as(user) for user in ("alice", "bob", "lena", "oskar"))
+    alice.record(a_record("a", cost=Decimal(1), error="she wrote: secret"), None, 500)
+    bob.record(a_record("b", cost=Decimal(2)), None, 500)
+    other.record(a_record("o", cost=Decimal(4)), None, 500)
+    for store, visible in ((alice, ["a"]), (bob, ["b"]), (lead, ["a", "b"]), (other, ["o"])):
+        assert names(store) == visible
+        assert sum(row.rows for row in store.totals(LogFilter())) == len(visible)
+        assert len(store.page(LogFilter(), 10)) == len(visible)
+    rows = frame_of(lead.log(LogFilter()))
+    assert list(rows["cost"]) == [1, 2]
+    assert rows[["prompt", "text", "error"]].isna().all(axis=None)
+
+
+TABLES = ("answers", "attempts", "texts", "attempt_texts", "sums", "measured")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_setting_shows_another_members_rows(database: str, open_as: Open, table: str) -> None:
+    open_as("alice").record(a_record("a", error="hers", cost=Decimal(1)), KEY, 500)
+    count = f"SELECT count(*) FROM ipyrouter.{table}"
+    assert ask(database, "alice", count)[0][0] > 0
+    with postgres.server().connect(database, "bob") as bob:
+        for attack in (
+            "SET ROLE alice", "SET ROLE ipyrouter_member", "SET SESSION AUTHORIZATION alice", "SET row_security = off",
+            "SET search_path = ipyrouter", "SET app.member = 'alice'",
+            "SELECT set_config('session_user', 'alice', false)",
+            "SET ROLE owner",
+        ):  # fmt: skip
+            with contextlib.suppress(psycopg.Error):
+                bob.execute(attack.encode())
+            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                assert bob.execute(count.encode()).fetchall() == [(0,)], attack
+
+
+FORBIDDEN = (
+    "INSERT INTO ipyrouter.answers SELECT * FROM ipyrouter.answers",
+    "UPDATE ipyrouter.attempts SET cost_pico = 0",
+    "DELETE FROM ipyrouter.sums",
+    "DELETE FROM ipyrouter.counter",
+    "UPDATE ipyrouter.member SET lead = true",
+    "DELETE FROM ipyrouter.budget",
+    "SELECT * FROM ipyrouter.cache",
+    "SELECT * FROM ipyrouter.claim",
+    "SELECT * FROM ipyrouter.reservation",
+    "SELECT * FROM ipyrouter.counter",
+    "SELECT * FROM ipyrouter.budget",
+    "SELECT ipyrouter.me()",
+    "SELECT ipyrouter.prune(0, false)",
+    "SELECT ipyrouter.make_partition(0)",
+    "SELECT ipyrouter.add_to_sums('a', 0)",
+    "SELECT ipyrouter.put(NULL, '{}', 0)",
+    "SELECT * FROM ipyrouter.standing(NULL, '', '[]')",
+    "CREATE TABLE ipyrouter.mine ()",
+    "CREATE FUNCTION ipyrouter.now_us() RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint'",
+    "CREATE OR REPLACE VIEW ipyrouter.measured AS SELECT 1",
+    "DROP SCHEMA ipyrouter CASCADE",
+    "TRUNCATE ipyrouter.sums",
+    "ALTER TABLE ipyrouter.answers DISABLE ROW LEVEL SECURITY",
+    "INSERT INTO ipyrouter.schema_version VALUES (99)",
+)
+
+
+@pytest.mark.parametrize("attack", FORBIDDEN)
+def test_a_member_writes_through_functions_alone(database: str, attack: str) -> None:
+    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.WrongObjectType)):
+        ask(database, "bob", attack)
+
+
+def test_a_partition_cannot_be_read_past_its_policies(database: str, open_as: Open) -> None:
+    open_as("alice").record(a_record(), None, 500)
+    parts = ask(database, "owner", "SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class ON oid = inhparent"
+                " WHERE relkind = 'p'")  # fmt: skip
+    assert len(parts) >= 12
+    for (part,) in parts:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            ask(database, "bob", f"SELECT * FROM {part}")
+
+
+def test_functions_trust_the_login_and_the_servers_clock_alone(database: str, open_as: Open) -> None:
+    """Forged: the member, the team, the time, what the request cost, an unknown mode, a second time."""
+    from ipyrouter.store import rows
+    from ipyrouter.store.postgres import outbox
+
+    def send(mode: str = "record", **forged: Any) -> bool:
+        body = outbox.body(*rows.values(a_record("forged", cost=Decimal(1)), 7, restored=False))
+        body["request"] |= forged
+        return bool(ask(database, "bob", "SELECT ipyrouter.record(%s, %s)", json.dumps(body), mode)[0][0])
+
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="something else than its attempts"):
+        send(spent_pico=0)
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="unknown mode"):
+        send("free")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        send(difficulty=1e9)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        send(spent_pico=-1)
+    assert send(member="alice", team="others", time=0, restored=1)
+    assert not send()
+    ((member, team, time, restored),) = ask(
+        database, "owner", "SELECT member, team, time, restored FROM ipyrouter.answers"
+    )
+    now = dt.datetime.now(dt.UTC).timestamp() * 1e6
+    assert (member, team, restored) == ("bob", postgres.TEAM, 0)
+    assert now - 600e6 < time <= now + 1e6
+    bob = open_as("bob")
+    assert bob.used(TODAY, SESSION) == DOLLAR
+    assert open_as("alice").used(TODAY, SESSION) == 0
+
+
+def test_what_another_holds_cannot_be_released_settled_judged_or_forgotten(database: str, open_as: Open) -> None:
+    alice, bob, owner = open_as("alice"), open_as("bob"), new_owner()
+    set_budget(database, day="10")
+    reserved = alice.reserve(DOLLAR, [], SESSION, owner, 60)
+    assert isinstance(reserved, Reservation)
+    alice.record(a_record("hers"), None, 500)
+    bob.settle(reserved.id, 0)
+    ask(database, "bob", "SELECT ipyrouter.release(%s)", owner)
+    (team,) = bob.limits(SESSION)
+    assert bob.used(team, SESSION) == DOLLAR + DOLLAR // 2
+    assert not bob.set_feedback("hers", "bad")
+    assert bob.forget(None, None, content=True) == 0
+    assert list(frame_of(alice.log(LogFilter()))["prompt"]) == ["prompt of hers"]
+
+
+@pytest.mark.parametrize(
+    "words", ["'); DROP SCHEMA ipyrouter CASCADE; --", "%s %(a)s {}", "$$; SELECT 1; $$", "\\'\0\n"]
+)
+def test_sql_in_any_text_is_text(open_as: Open, words: str) -> None:
+    store = open_as()
+    session = Session(words, NOON, notebook=words)
+    record = a_record(words, session=session, error=words, error_kind=words, prompt=words, fallback_from=words)
+    store.record(record, KEY, 500)
+    kept = words.replace("\0", "\ufffd")
+    (row,) = frame_of(store.log(LogFilter())).to_dict("records")
+    for column in ("answer_id", "session", "notebook", "error", "error_kind", "prompt", "fallback_from"):
+        assert row[column] == kept
+    assert len(store.log(LogFilter(notebook=kept, session=kept, model="m")).columns["time"]) == 1
+    assert store.warnings() == []
+
+
+def test_only_texts_are_forgotten_and_costs_stay(open_as: Open) -> None:
+    store = open_as()
+    store.record(a_record("a"), KEY, 500)
+    store.record(a_record("b"), b"2" * 32, 500)
+    with pytest.raises(StoreError, match="only its texts"):
+        store.forget(None, None, content=False)
+    assert store.forget("a", None, content=True) == 1
+    rows = frame_of(store.log(LogFilter())).set_index("answer_id")
+    assert rows.loc["a", ["prompt", "text"]].isna().all()
+    assert rows.loc["b", "text"] == "text of b"
+    assert (store.cached([KEY], 30), store.used(TODAY, SESSION)) == (None, DOLLAR)
+    assert store.cached([b"2" * 32], 30) is not None
+
+
+def test_a_team_that_logs_no_content_stores_none(database: str, open_as: Open) -> None:
+    with postgres.server().connect(database) as owner:
+        owner.execute("UPDATE ipyrouter.team SET content = false")
+    open_as().record(a_record(prompt="secret"), None, 500)
+    for table in ("texts", "attempt_texts"):
+        assert "secret" not in str(ask(database, "owner", f"SELECT * FROM ipyrouter.{table}"))
+        assert "text of" not in str(ask(database, "owner", f"SELECT * FROM ipyrouter.{table}"))
+
+
+# --- what is shared ---
+
+
+def test_an_answer_is_paid_once_by_a_team_and_apart_by_others(database: str, open_as: Open) -> None:
+    alice, bob, other = open_as("alice"), open_as("bob"), open_as("oskar")
+    owner = new_owner()
+    assert alice.cached_or_claim([KEY], KEY, owner, 60, 30) == Claim(owner)
+    assert bob.cached_or_claim([KEY], KEY, new_owner(), 60, 30) == Claim(owner)
+    theirs = new_owner()
+    assert other.cached_or_claim([KEY], KEY, theirs, 60, 30) == Claim(theirs)
+    alice.record(a_record(owner=owner), KEY, 500)
+    assert bob.cached([KEY], 30).text == "text of a"  # type: ignore[union-attr]
+    assert other.cached([KEY], 30) is None
+    with postgres.server().connect(database) as boss:
+        boss.execute("UPDATE ipyrouter.team SET shares_cache = false")
+    assert bob.cached([KEY], 30) is None
+    bob.record(a_record("b"), KEY, 500)
+    assert bob.cached([KEY], 30).text == "text of b"  # type: ignore[union-attr]
+
+
+def test_the_claim_of_a_killed_kernel_of_this_machine_is_free_at_once(open_as: Open) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    dead = new_owner().replace(f"/{os.getpid()}/", f"/{child.pid}/")
+    store, mine = open_as(), new_owner()
+    store.cached_or_claim([KEY], KEY, dead, 600, 30)
+    assert store.cached_or_claim([KEY], KEY, mine, 600, 30) == Claim(mine)
+
+
+# --- budgets ---
+
+
+def test_a_teams_budget_holds_for_all_of_its_members_and_says_whose_it_is(database: str, open_as: Open) -> None:
+    set_budget(database, day="1")
+    alice, bob, other = open_as("alice"), open_as("bob"), open_as("oskar")
+    alice.record(a_record(cost=Decimal("0.6")), None, 500)
+    assert isinstance(bob.reserve(DOLLAR * 3 // 10, [TODAY], SESSION, "b", 60), Reservation)
+    refused = alice.reserve(DOLLAR * 3 // 10, [TODAY], SESSION, "a", 60)
+    assert isinstance(refused, Refusal)
+    assert (refused.limit.name, refused.spent, refused.used) == ("your team today", DOLLAR * 6 // 10, DOLLAR * 9 // 10)
+    assert isinstance(other.reserve(5 * DOLLAR, [], SESSION, "o", 60), Reservation)
+    assert [limit.name for limit in alice.limits(SESSION)] == ["your team today"]
+    assert other.limits(SESSION) == []
+
+
+@pytest.mark.parametrize("member", ["*", "alice"])
+def test_a_member_has_budgets_for_a_call_a_session_a_day_and_a_month(database: str, open_as: Open, member: str) -> None:
+    set_budget(database, member=member, call="1", session="2", day="3", month="4")
+    alice, bob = open_as("alice"), open_as("bob")
+
+    def refused(dollars: float, session: str = "one") -> str | None:
+        decided = alice.reserve(int(dollars * DOLLAR), [], Session(session, NOON), "x", 60)
+        return decided.limit.name if isinstance(decided, Refusal) else None
+
+    assert refused(1.5) == "you in your team a call"
+    for number in range(2):
+        alice.record(a_record(f"{number}", cost=Decimal(1), session=Session("one", NOON)), None, 500)
+    assert refused(0.5) == "you in your team this session"
+    alice.record(a_record("2", cost=Decimal("0.8"), session=Session("two", NOON)), None, 500)
+    assert refused(0.5, "three") == "you in your team today"
+    assert refused(0.2, "three") is None
+    assert [isinstance(bob.reserve(DOLLAR // 2, [], SESSION, "b", 60), Reservation)] == [True]
+
+
+def test_many_members_on_many_connections_never_overspend(database: str, open_as: Open) -> None:
+    set_budget(database, day="1")
+    stores = [open_as(user) for user in ("alice", "bob", "lena") for _ in range(3)]
+
+    def spend(number: int) -> int:
+        store, owner = stores[number % len(stores)], f"owner-{number}"
+        if not isinstance(store.reserve(DOLLAR // 20, [], SESSION, owner, 60), Reservation):
+            return 0
+        store.record(a_record(f"r{number}", cost=Decimal("0.05"), owner=owner), None, 500)
+        return 1
+
+    with ThreadPoolExecutor(12) as pool:
+        assert sum(pool.map(spend, range(90))) == 20
+    assert ask(database, "owner", "SELECT sum(value) FROM ipyrouter.counter WHERE scope = 'team'") == [(DOLLAR,)]
+    assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.reservation") == [(0,)]
+
+
+def test_a_client_whose_clock_is_wrong_by_a_day_changes_nothing(open_as: Open) -> None:
+    for days in (-1, 1):
+        clock = ManualClock(dt.datetime.now(dt.UTC) + dt.timedelta(days=days))
+        store = open_as(clock=clock)
+        store.record(a_record(f"{days}", cost=Decimal("0.5")), KEY, 500, 30)
+        assert isinstance(store.reserve(DOLLAR, [TODAY], SESSION, f"{days}", 60), Reservation)
+        assert store.cached([KEY], 1) is not None
+    assert open_as().used(TODAY, SESSION) == 3 * DOLLAR
+    right = open_as()
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=10)
+    assert len(right.page(LogFilter(since=since), 10)) == 2
+
+
+# --- the rest of the router ---
+
+
+def test_the_config_names_the_store_and_a_project_cannot(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgres.server().url("alice", database)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    (project / "ipyrouter.toml").write_text(f'[store]\nurl = "{url}"\noffline_day = 5\n')
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "config.toml").write_text(f'[trust]\nprojects = ["{project}"]\n')
+    monkeypatch.setenv("IPYROUTER_HOME", str(home))
+    assert Router().config.store_url is None
+    monkeypatch.setenv("IPYROUTER_STORE__URL", url)
+    router = Router({"preset": "current"})
+    assert isinstance(router.store, PostgresStore)
+    router.store.record(a_record("a", cost=Decimal("0.25")), None, 500)
+    assert list(router.log()["answer_id"]) == ["a"]
+    assert "0.25" in str(router.report(f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"))
+    router.close()
+    capsys.readouterr()
+    cli.main(["doctor"])
+    assert "you are alice of team science" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://a:secret@h/db", "postgresql://h/db?password=secret", "host=h", "mysql://h/db", "", 3]
+)
+def test_a_password_has_no_place_in_the_config(url: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"store.url must be postgresql://") as caught:
+        Router({"store": {"url": url}}, home=tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
+    database: str, open_as: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = ["team", "--url", postgres.server().url("owner", database)]
+    with postgres.server().connect(database) as boss:
+        boss.execute("DROP SCHEMA ipyrouter CASCADE")
+    assert cli.main([*owner, "upgrade"]) == 0
+    assert cli.main([*owner, "upgrade"]) == 0
+    assert cli.main([*owner, "add", 'o\'brien "x"', "--team", "l'équipe", "--content"]) == 0
+    assert cli.main([*owner, "add", "alice", "--team", "l'équipe", "--lead"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--day", "2.5", "--month", "50"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--each", "--call", "0.1"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--month", "none"]) == 0
+    alice = open_as()
+    found = [(limit.name, limit.pico) for limit in alice.limits(SESSION)]
+    assert sorted(found) == [("you in your team a call", DOLLAR // 10), ("your team today", 5 * DOLLAR // 2)]
+    old = dt.datetime.now(dt.UTC) - dt.timedelta(days=100)
+    alice.restore([a_record("old", created=old)])
+    alice.record(a_record("new"), None, 500)
+    capsys.readouterr()
+    assert cli.main([*owner, "prune", "--keep", "1", "--content-only"]) == 0
+    assert capsys.readouterr().out == "Dropped 2 partitions.\n"
+    assert frame_of(alice.log(LogFilter()))["text"].isna().tolist() == [True, False]
+    assert cli.main([*owner, "prune", "--keep", "1"]) == 0
+    assert capsys.readouterr().out == "Dropped 2 partitions.\n"
+    assert names(alice) == ["new"]
+    assert sum(row.rows for row in alice.totals(LogFilter())) == 2  # the sums stay
+    assert cli.main([*owner, "add", "eve", "--team", "t", "--print"]) == 0
+    assert 'CREATE ROLE "eve" LOGIN' in capsys.readouterr().out
+    assert cli.main(["team", "--url", postgres.server().url("alice", database), "upgrade"]) == 1
+    assert "Connect as its owner" in capsys.readouterr().err
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--call", "1"]) == 1
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--day", "much"]) == 1
+
+
+def test_nothing_is_imported_or_opened_before_the_first_use(tmp_path: Path) -> None:
+    code = (
+        "import sys; from ipyrouter.router import Router;"
+        "Router({'store': {'url': 'service=nowhere'}}, home=sys.argv[1]);"
+        "assert 'psycopg' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert not (tmp_path / "outbox").exists()
+
+
+def test_a_fork_has_connections_of_its_own(database: str, open_as: Open) -> None:
+    store = open_as()
+    store.record(a_record("parent"), None, 500)
+    if (child := os.fork()) == 0:
+        try:
+            store.record(a_record("child"), None, 500)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    store.record(a_record("parent again"), None, 500)
+    assert sorted(names(store)) == ["child", "parent", "parent again"]
+
+
+def test_idle_connections_are_closed(database: str, open_as: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "_IDLE", 0.05)
+    open_as().health()
+    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice' AND datname = current_database()"
+    while ask(database, "owner", query) != [(0,)]:
+        pass
+
+
+# --- while the server is away ---
+
+
+class Proxy:
+    """A way to the server that can hold bytes back, or cut: 'open', 'stalled' or 'shut'."""
+
+    def __init__(self) -> None:
+        self.state = "open"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._moved = threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self._start(self._serve)
+
+    def set(self, state: str) -> None:
+        with self._moved:
+            self.state = state
+            self._moved.notify_all()
+        if state == "shut":
+            for one in self._sockets:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.set("shut")
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in list(self._threads):
+            thread.join()
+        for one in (self._listener, *self._sockets):
+            one.close()
+
+    def _start(self, work: Callable[..., None], *arguments: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=work, args=arguments, daemon=True))
+        self._threads[-1].start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.state == "shut":
+                    client.close()
+                    continue
+                there = socket.create_connection(("127.0.0.1", postgres.server().port))
+                self._sockets += [client, there]
+                self._start(self._pump, client, there)
+                self._start(self._pump, there, client)
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                with self._moved:
+                    self._moved.wait_for(lambda: self.state != "stalled")
+                target.sendall(data)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    way = Proxy()
+    yield way
+    way.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once, and wait a short time for what does not come."""
+    monkeypatch.setattr(servers, "_AWAY", 0.0)
+    monkeypatch.setattr(servers.Connection, "seconds", 1.0)
+
+
+def through(proxy: Proxy, database: str, user: str = "alice") -> str:
+    return postgres.server().url(user, database, port=proxy.port)
+
+
+@pytest.mark.parametrize("fault", ["shut", "stalled"])
+def test_what_is_answered_while_the_server_is_away_follows_once(
+    database: str, open_as: Open, proxy: Proxy, impatient: None, fault: str
+) -> None:
+    store = open_as(url=through(proxy, database))
+    store.record(a_record("before"), KEY, 500)
+    proxy.set(fault)
+    for number in range(3):
+        store.record(a_record(f"away {number}", cost=Decimal("0.5")), b"%d" % number * 32, 500)
+    (warning,) = {line.split(" (")[0] for line in store.warnings()}
+    assert warning == "The team store is away"
+    assert store.cached([b"1" * 32], 30).text == "text of away 1"  # type: ignore[union-attr]
+    assert sorted(names(store)) == ["away 0", "away 1", "away 2"]  # this machine's own
+    proxy.set("open")
+    store.record(a_record("after"), None, 500)
+    assert sorted(names(store)) == ["after", "away 0", "away 1", "away 2", "before"]
+    assert store.used(TODAY, SESSION) == 5 * DOLLAR // 2
+    assert names(open_as()) == names(store)
+
+
+def test_many_threads_that_send_what_waited_disturb_no_other(
+    database: str, open_as: Open, proxy: Proxy, impatient: None
+) -> None:
+    store = open_as(url=through(proxy, database))
+    proxy.set("shut")
+    for number in range(120):
+        store.record(a_record(f"away {number}"), None, 500)
+    store.warnings()
+    proxy.set("open")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: store.record(a_record(f"{number}"), None, 500), range(40)))
+    assert len(set(names(store))) == len(names(store)) == 160
+    assert [line for line in store.warnings() if "refuses" in line] == []
+
+
+def test_a_request_whose_receipt_was_lost_is_there_once(database: str, open_as: Open, proxy: Proxy) -> None:
+    """The server has committed, and the connection is cut before it could say so."""
+    store = open_as(url=through(proxy, database))
+    store.health()
+    with postgres.server().connect(database) as owner:
+        owner.execute(
+            "CREATE FUNCTION public.cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5);"
+            " RETURN NULL; END $$;"
+            " CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON ipyrouter.sums DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION public.cut()"
+        )
+    cut = threading.Timer(0.3, lambda: (proxy.set("shut"), proxy.set("open")))
+    cut.start()
+    store.record(a_record("once", cost=Decimal(1)), None, 500)
+    cut.join()
+    store.record(a_record("next", cost=Decimal(1)), None, 500)
+    assert sorted(names(store)) == ["next", "once"]
+    assert open_as().used(TODAY, SESSION) == 2 * DOLLAR
+
+
+def test_budgets_block_while_the_server_is_away_unless_some_dollars_are_allowed(
+    database: str, open_as: Open, proxy: Proxy, impatient: None
+) -> None:
+    set_budget(database, day="100")
+    blocked = open_as(url=through(proxy, database))
+    allowed = open_as(url=through(proxy, database), offline_day=Decimal(1))
+    for store in (blocked, allowed):
+        assert isinstance(store.reserve(DOLLAR, [], SESSION, "x", 60), Reservation)
+        assert len(store.limits(SESSION)) == 1
+    proxy.set("shut")
+    refused = blocked.reserve(DOLLAR // 2, [], SESSION, "x", 60)
+    assert isinstance(refused, Unavailable)
+    assert "[store] offline_day" in refused.reason
+    assert isinstance(allowed.reserve(DOLLAR // 2, [], SESSION, "y", 60), Reservation)
+    allowed.record(a_record("a", cost=Decimal("0.9"), owner="y"), None, 500)
+    exceeded = allowed.reserve(DOLLAR // 2, [], SESSION, "z", 60)
+    assert isinstance(exceeded, Refusal)
+    assert exceeded.limit.name == "today while the team store is away"
+
+
+def test_without_a_budget_nobody_waits_for_a_server_that_is_away(open_as: Open, proxy: Proxy, database: str) -> None:
+    store = open_as(url=through(proxy, database))
+    assert store.limits(SESSION) == []
+    proxy.set("shut")
+    assert isinstance(store.reserve(DOLLAR, [], SESSION, "x", 60), Reservation)
+
+
+def test_a_server_that_was_never_there_blocks_where_budgets_may_be_set(tmp_path: Path) -> None:
+    store = PostgresStore(f"postgresql://a@127.0.0.1:{postgres.free_port()}/x", tmp_path)
+    assert [limit.name for limit in store.limits(SESSION)] == ["your team"]
+    assert isinstance(store.reserve(1, [], SESSION, "x", 60), Unavailable)
+    store.record(a_record("a"), KEY, 500)
+    assert names(store) == ["a"]
+    assert not store.health().ok
+    assert len(store.warnings()) == 1
+    store.close()
+
+
+def test_a_request_that_the_server_refuses_holds_nothing_up(
+    database: str, open_as: Open, proxy: Proxy, impatient: None
+) -> None:
+    store = open_as(url=through(proxy, database))
+    proxy.set("shut")
+    for name in ("bad", "good"):
+        store.record(a_record(name), None, 500)
+    with postgres.server().connect(database) as owner:
+        owner.execute("ALTER TABLE ipyrouter.answers ADD CONSTRAINT not_bad CHECK (id != 'bad')")
+        proxy.set("open")
+        assert names(store) == ["good"]
+        assert any("refuses" in line for line in store.warnings())
+        owner.execute("ALTER TABLE ipyrouter.answers DROP CONSTRAINT not_bad")
+    store.close()
+    assert sorted(names(open_as(url=through(proxy, database), folder=store._local.path.parent.parent))) == [
+        "bad",
+        "good",
+    ]
