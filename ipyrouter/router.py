@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack, overload
 
@@ -38,6 +40,7 @@ from ipyrouter.types import (
     Delta,
     Effort,
     LogConditions,
+    MapOptions,
     Message,
     Preview,
     Prompt,
@@ -48,6 +51,7 @@ from ipyrouter.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ipyrouter.batch.progress import Show
     from ipyrouter.classifier.learn import Lesson
     from ipyrouter.reporting.report import Report
 
@@ -272,6 +276,90 @@ class Router:
             with contextlib.suppress(KeyboardInterrupt):
                 await answering
             raise
+
+    def map(
+        self,
+        data: Any,
+        prompt: str,
+        *,
+        schema: Any = None,
+        variables: Mapping[str, Any] | None = None,
+        tier: str | None = None,
+        budget: Decimal | float | str | None = None,
+        dry_run: bool = False,
+        yes: bool = False,
+        concurrency: int | None = None,
+        progress: Show | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Any:
+        """Ask the same prompt of every row of a column or table, many at once. See :func:`ipyrouter.map`.
+
+        Args:
+            data: A list, a Series or DataFrame of pandas or polars, or a table of pyarrow.
+            prompt: The prompt, with ``{{column}}`` where a row's value goes.
+            schema: As in :meth:`route`; its fields are the result's columns.
+            variables: Values for other names in the prompt, the same for all rows.
+            tier: "each" (each row by the classifier; the default), "fast", "mid" or "power".
+            budget: Dollars that this run may spend, beside the budgets of the config.
+            dry_run: Send nothing; return an Estimate.
+            yes: Confirm a run that is likely to cost more than ``batch.confirm_usd``.
+            concurrency: The most calls in flight to one model; default: ``batch.concurrency``.
+            progress: Is called about once a second with how far the run is.
+            **options: As in :meth:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
+                ``escalate``, ``allow_large``, ``effort`` and ``json``.
+
+        Returns:
+            A frame with the data's order and index, in the library of the data (lists: pandas); an Estimate for a dry
+            run.
+
+        Raises:
+            UsageError: Data, prompt or an option cannot be used, or the run needs ``yes=True``.
+            NoModelError: No model can be called.
+        """
+        from ipyrouter.batch.map import Parts, make_job, map_column
+        from ipyrouter.batch.progress import TerminalProgress
+
+        job = make_job(data, prompt, variables, {"schema": schema, "tier": None if tier == "each" else tier, **options})
+        parts = Parts(
+            self.config, self._clients, self.pricing, self._breaker, self.store, self._recorder, self.classify,
+            self.session, self._clock, self._unseen_notices,
+        )  # fmt: skip
+        again = functools.partial(
+            self.map, data, prompt, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
+            concurrency=concurrency, progress=progress, **options,
+        )  # fmt: skip
+        return map_column(
+            parts, job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency,
+            show=progress or TerminalProgress(), again=again,
+        )  # fmt: skip
+
+    def runs(self) -> pd.DataFrame:
+        """Return the runs of :meth:`map` whose answers are kept.
+
+        Returns:
+            One row per run, the latest first: ``run`` (its id), ``status`` ("done", "incomplete", or "unfinished" where
+            it is under way or its process ended), ``prompt``, ``rows``, ``distinct``, ``done``, ``cached``, ``failed``,
+            ``cost`` in dollars of all its calls, ``created`` and ``updated`` (UTC).
+
+        Raises:
+            StoreError: The database was written by a newer version.
+        """
+        from ipyrouter.batch.frame import runs_frame
+
+        runs = self.store.runs()
+        return runs_frame([{**r.state, "run": r.id, "created": r.created, "updated": r.updated} for r in runs])
+
+    def drop_run(self, run: str) -> None:
+        """Let go of a run: its answers stay in the cache only for as long as others.
+
+        Args:
+            run: Its id, from :meth:`runs` or a result's ``run``.
+
+        Raises:
+            UsageError: There is no such run.
+        """
+        if not self.store.drop_run(run):
+            raise UsageError(f"There is no run {run!r}.", "router.runs() lists them.")
 
     def preview(
         self,

@@ -42,7 +42,9 @@ class Clients:
         provider = self.config.providers[candidate.provider]
         return local.available() if provider.embedded else provider.has_key()
 
-    def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
+    def complete(
+        self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector, *, stream: bool = True
+    ) -> Completion:
         """Send the call to the candidate, without the parameters that its server has refused before.
 
         Args:
@@ -50,11 +52,14 @@ class Clients:
             call: The request, as the SDK-neutral values of one call.
             deadlines: In seconds.
             collector: Gets what arrives; it keeps it after a fault, too.
+            stream: Whether the answer may come in pieces; that is up to the provider's setting then.
 
         Raises:
             Fault: The call failed.
         """
         provider = self.config.providers[candidate.provider]
+        if not stream:
+            provider = replace(provider, stream=False)
         if reason := provider.key_fault():
             raise Fault("auth", reason)
         with self._lock:
@@ -68,7 +73,7 @@ class Clients:
         except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
             fault = Fault("connect", f"the client could not be set up: {error}")
         else:
-            if "stream" in changes:  # the first byte comes with the last
+            if "stream" in changes or not stream:  # the first byte comes with the last
                 deadlines = replace(deadlines, first_byte=deadlines.total)
             try:
                 done = client.complete(provider, call, deadlines, collector, changes)

@@ -91,6 +91,7 @@ class AnthropicBackend(Backend):
         # The SDK passes over events without a name, and over a server that answers a stream's request with JSON.
         create = cast(Callable[..., Any], self._sdk.messages.with_streaming_response.create)
         with create(**body, timeout=watch.timeout()) as answer:
+            collector.allow(answer.http_response.headers)
             bill_of_litellm(answer.http_response.headers, collector)
             for event in read(answer.http_response, watch.address, bounds(collector.call.max_output_tokens)):
                 _take(event, collector)

@@ -90,6 +90,7 @@ class OpenAIBackend(Backend):
         create = cast(Callable[..., Any], self._sdk.chat.completions.with_streaming_response.create)
         with create(**body, timeout=watch.timeout()) as answer:
             response: httpx2.Response = answer.http_response
+            collector.allow(response.headers)
             bills = bill_of_litellm(response.headers, collector) or self._openrouter
             for event in read(response, watch.address, bounds(collector.call.max_output_tokens)):
                 if event.done:

@@ -88,7 +88,7 @@ class Budget:
         if not self.active:
             yield Hold()
             return
-        worst = self._worst_case(step, request, holdings.picodollars)
+        worst = self.worst_case(step, request, holdings.picodollars)
         reservation = worst if isinstance(worst, Refusal) else self._reserve(step, worst, holdings, interrupts, until)
         if isinstance(reservation, Refusal):
             yield reservation
@@ -105,7 +105,7 @@ class Budget:
         """Return what a call would be refused for as things stand now; reads, writes nothing."""
         if not self.active:
             return None
-        worst = self._worst_case(step, request, held=0)
+        worst = self.worst_case(step, request, held=0)
         if isinstance(worst, Refusal):
             return worst
         for limit in self._spans():
@@ -125,7 +125,7 @@ class Budget:
             left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
         return left
 
-    def _worst_case(self, step: Step, request: Request, held: int) -> Decimal | Refusal:
+    def worst_case(self, step: Step, request: Request, held: int) -> Decimal | Refusal:
         """Return the dollars that a call may cost, or why it is forbidden whatever calls in flight give back.
 
         ``held`` is what its request holds already, in 1e-12 dollars.

@@ -1,0 +1,240 @@
+"""A prompt over a column: from data to a plan, a run, and a frame."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ipyrouter.batch import columns
+from ipyrouter.batch.budget import RunBudget
+from ipyrouter.batch.estimate import Estimate, estimate
+from ipyrouter.batch.limits import Limiter
+from ipyrouter.batch.progress import Show
+from ipyrouter.batch.rows import ANSWERED, Row
+from ipyrouter.batch.runner import Runner, Tools
+from ipyrouter.batch.tables import Dtypes, Table, read_table
+from ipyrouter.batch.template import Missing, Template
+from ipyrouter.clock import Clock
+from ipyrouter.config import Config
+from ipyrouter.errors import UsageError
+from ipyrouter.pricing.prices import Pricing
+from ipyrouter.providers import Clients
+from ipyrouter.routing.breaker import Breaker
+from ipyrouter.routing.budget import Budget
+from ipyrouter.routing.chain import Chain
+from ipyrouter.routing.pipeline import Pipeline
+from ipyrouter.routing.planner import Planner
+from ipyrouter.routing.recorder import Recorder
+from ipyrouter.routing.requests import make_request
+from ipyrouter.routing.single_flight import SingleFlight
+from ipyrouter.store.base import Run, Store
+from ipyrouter.text.amounts import dollars
+from ipyrouter.types import Classification, Prompt, Request, Session
+
+_CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
+_REMEMBERED = 512  # classifications, from the plan of a request until it is sent
+_STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a router lends to a run."""
+
+    config: Config
+    clients: Clients
+    pricing: Pricing
+    breaker: Breaker
+    store: Store
+    recorder: Recorder
+    classify: Callable[[str], Classification]
+    session: Session
+    clock: Clock
+    unseen: Callable[[tuple[str, ...]], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is asked of a column, checked: the distinct requests, and which of them each row has (-1: none).
+
+    ``base`` is the request with the prompt as it was typed; ``missing`` holds why rows have none, by their place.
+    """
+
+    table: Table
+    base: Request
+    requests: list[Request]
+    layout: list[int]
+    missing: dict[int, Missing]
+    run_id: str
+
+
+def make_job(data: Any, prompt: str, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Job:
+    """Check what is asked of a column.
+
+    Raises:
+        UsageError: Data, prompt or an option cannot be used.
+    """
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt must be a string, not {type(prompt).__name__}.", "Write {{name}} for the value.")
+    table = read_table(data)
+    template = Template(prompt, table, variables or {})
+    base = make_request(prompt, **options)  # what is wrong with the options is said once, and before anything is sent
+    places: dict[str, int] = {}
+    layout, missing = [], {}
+    for row, text in enumerate(template.fill()):
+        if isinstance(text, Missing):
+            layout.append(-1)
+            missing[row] = text
+        else:
+            layout.append(places.setdefault(text, len(places)))
+    requests = [replace(base, prompt=Prompt.of(text)) for text in places]
+    return Job(table, base, requests, layout, missing, _run_id(template.fixed, base))
+
+
+def _run_id(prompt: str, base: Request) -> str:
+    """Return the id of the runs of a prompt with some options, whatever the rows: the data may grow."""
+    schema = [base.schema.name, base.schema.text] if base.schema else None
+    options = [base.system, base.tier, base.model, base.max_output_tokens, base.temperature, base.effort, base.json]
+    body = json.dumps([prompt, schema, *options])
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def map_column(
+    parts: Parts,
+    job: Job,
+    *,
+    budget: Decimal | float | str | None = None,
+    dry_run: bool = False,
+    yes: bool = False,
+    concurrency: int | None = None,
+    show: Show,
+    again: Callable[[], Any],
+) -> Any:
+    """Ask a prompt of each row, and return a frame, or an Estimate for a dry run.
+
+    Args:
+        parts: What the router lends.
+        job: What is asked.
+        budget: Dollars that this run may spend.
+        dry_run: Send nothing.
+        yes: Send it even if it is likely to cost more than batch.confirm_usd.
+        concurrency: The most calls in flight to one model.
+        show: Shows the progress.
+        again: Repeats the call.
+    """
+    tools = _tools(parts, budget, concurrency, show)
+    skipped = len(job.missing)
+    if dry_run:
+        return estimate(tools.pipeline, job.requests, job.table.count, skipped)
+    likely = estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE)
+    _confirm(parts.config, likely, yes=yes)
+    runner = Runner(tools, job.run_id, len(job.requests))
+    record = functools.partial(_record, parts, job, runner, _cost_before(parts.store, job.run_id))
+    record("unfinished")
+    try:
+        runner.run(enumerate(job.requests))
+    finally:
+        whole = all(row is not None and row.status in ANSWERED for row in runner.rows)
+        record("done" if whole else "incomplete")
+    return _result(job, runner, again)
+
+
+def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int | None, show: Show) -> Tools:
+    config = parts.config
+    most = config.batch.concurrency if concurrency is None else concurrency
+    if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= 1000:
+        raise UsageError(f"concurrency must lie between 1 and 1000, not {most!r}.", "Leave it out for the default.")
+    limiter = Limiter(config, parts.clients, most)
+    common = (config.budget, parts.pricing, parts.store, parts.clock, parts.session)
+    pipeline = Pipeline(
+        config=config,
+        classify=functools.lru_cache(_REMEMBERED)(parts.classify),
+        planner=Planner(config, parts.clients.ready, parts.pricing),
+        flight=SingleFlight(config, parts.store),
+        chain=Chain(config, limiter, parts.pricing, parts.breaker),
+        breaker=parts.breaker,
+        budget=Budget(*common) if budget is None else RunBudget(*common, most=_dollars(budget)),
+        recorder=parts.recorder,
+        pricing=parts.pricing,
+        unseen=parts.unseen,
+    )
+    return Tools(pipeline, limiter, parts.store, parts.session, parts.clock, show, most)
+
+
+def _dollars(budget: Decimal | float | str) -> Decimal:
+    try:
+        amount = Decimal(str(budget))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(budget, bool) or not amount.is_finite() or amount < 0:
+        raise UsageError(f"budget must be dollars, not {budget!r}.", "Write it as 2.5.")
+    return amount
+
+
+def _confirm(config: Config, likely: Estimate, *, yes: bool) -> None:
+    most = config.batch.confirm_usd
+    if yes or likely.cost_likely is None or likely.cost_likely <= most:
+        return
+    raise UsageError(
+        f"This run would send {likely.asked:,} requests for likely {dollars(likely.cost_likely)}, more than"
+        f" batch.confirm_usd ({dollars(most)}). Nothing was sent.",
+        "Look at it with dry_run=True (--dry-run); send it with yes=True (--yes).",
+    )
+
+
+def _cost_before(store: Store, run_id: str) -> Decimal:
+    """Return the dollars that earlier calls of a run have spent."""
+    state = next((run.state for run in store.runs() if run.id == run_id), {})
+    try:
+        return Decimal(state.get("cost", 0))
+    except (InvalidOperation, TypeError, ValueError):
+        return Decimal(0)
+
+
+def _record(parts: Parts, job: Job, runner: Runner, before: Decimal, status: str) -> None:
+    """Write how far a run is."""
+    progress, now = runner.progress, parts.clock.now()
+    state = {
+        "status": status,
+        "prompt": job.base.prompt.text if parts.config.log_content else None,
+        "rows": job.table.count,
+        "distinct": progress.total,
+        "done": progress.done,
+        "cached": progress.cached,
+        "failed": progress.failed,
+        "cost": str(before + progress.spent),
+    }
+    parts.store.put_run(Run(job.run_id, now, now, state))
+
+
+def _result(job: Job, runner: Runner, again: Callable[[], Any]) -> Any:
+    dtypes = columns.dtypes_of(job.base.schema)
+    reason = runner.progress.note
+    unsent = Row("not sent", reason or "not sent")
+    first: set[int] = set()
+    data: dict[str, list[Any]] = {name: [] for name in (*dtypes, *_STATUS)}
+    for place, number in enumerate(job.layout):
+        row = Row("missing", job.missing[place].reason) if number < 0 else runner.rows[number] or unsent
+        repeated = number in first
+        first.add(number)
+        values = {} if row.value is None else columns.values_of(row.value, dtypes)
+        for name in dtypes:
+            data[name].append(values.get(name))
+        answered = row.status in ANSWERED
+        cost = Decimal(0) if repeated else row.cost  # equal rows are one call
+        data["_status"].append(row.status)
+        data["_error"].append(row.error)
+        data["_tier"].append(row.tier)
+        data["_model"].append(row.model)
+        data["_cost"].append(None if cost is None else float(cost))
+        data["_cached"].append(row.cached or (repeated and answered))
+    frame = job.table.frame(data, {**dtypes, **_STATUS})
+    if not job.table.in_pandas:
+        return frame
+    from ipyrouter.batch.frame import MapFrame
+
+    return MapFrame.of(frame, job.run_id, runner.progress.line(), again)
