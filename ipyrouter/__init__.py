@@ -278,7 +278,7 @@ def map(  # noqa: A001
         progress: Is called about once a second with how far the run is; default: a line below the cell, or of the
             terminal.
         **options: As in :func:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
-            ``escalate``, ``allow_large``, ``effort`` and ``json``.
+            ``escalate``, ``allow_large``, ``effort``, ``json`` and ``session``.
 
     Returns:
         A frame with the order and the index of the data, in their library (pandas for lists and iterables), a

@@ -306,7 +306,7 @@ class Router:
             concurrency: The most calls in flight to one model; default: ``batch.concurrency``.
             progress: Is called about once a second with how far the run is.
             **options: As in :meth:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
-                ``escalate``, ``allow_large``, ``effort`` and ``json``.
+                ``escalate``, ``allow_large``, ``effort``, ``json`` and ``session``.
 
         Returns:
             A frame with the data's order and index, in the library of the data (lists: pandas); an Estimate for a dry
@@ -319,14 +319,15 @@ class Router:
         from ipyrouter.batch.map import Parts, make_job, map_column
         from ipyrouter.batch.progress import TerminalProgress
 
+        session = options.pop("session", None) or self.session
         job = make_job(data, prompt, variables, {"schema": schema, "tier": None if tier == "each" else tier, **options})
         parts = Parts(
             self.config, self._clients, self.pricing, self._breaker, self.store, self._recorder, self.classify,
-            self.session, self._clock, self._unseen_notices,
+            session, self._clock, self._unseen_notices,
         )  # fmt: skip
         again = functools.partial(
             self.map, data, prompt, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
-            concurrency=concurrency, progress=progress, **options,
+            concurrency=concurrency, progress=progress, session=session, **options,
         )  # fmt: skip
         return map_column(
             parts, job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency,

@@ -279,6 +279,7 @@ class MapOptions(TypedDict, total=False):
     allow_large: bool
     effort: Effort | None
     json: bool
+    session: Session | None
 
 
 class LogConditions(TypedDict, total=False):

@@ -44,6 +44,12 @@ def _number(text: str) -> float:
         raise UsageError(f"{text!r} is not a valid number.", "Write it as 0.7.") from None
 
 
+def _dollars(text: str) -> str:
+    if _number(text) < 0:
+        raise UsageError(f"{text!r} is not a valid number of dollars.", "Write it as 2.5.")
+    return text
+
+
 def _variable(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise UsageError(f"{text!r} is not a valid name for a variable.", "Use letters, digits and underscores.")
@@ -109,6 +115,8 @@ ROUTE: tuple[Option, ...] = (
     Option(("--cells",), "send these cells along with their text outputs: 3-5, or 1,3-5", "NUMBERS", many=True),
     Option(("--above",), "send the last N cells that ran along", "N", _count),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
+    Option(("--map",), "ask this of every row of a list, Series or frame: {{column}} in the prompt", "NAME"),
+    Option(("--budget",), "dollars that a run over rows may spend", "DOLLARS", _dollars),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
     Option(("--effort",), f"how much the model thinks: {', '.join(EFFORTS)}", "EFFORT", _effort, EFFORTS),
@@ -117,7 +125,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--no-cache",), "neither read nor write the cache"),
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
     Option(("--raw",), "insert no variables: {{name}} means itself"),
-    Option(("--yes",), "send a very large prompt without asking"),
+    Option(("--yes",), "send a very large prompt, or an expensive run, without asking"),
     Option(("-n", "--dry-run"), "send nothing; show to whom it would go, for how much, and all that would be sent"),
     Option(("-q", "--quiet"), "show nothing; the answer is in _ (and in -o NAME)"),
     HELP,
@@ -142,6 +150,9 @@ Say it in one sentence.
 Plot revenue by month.
 
 %%route --schema Review -o review
+Is this a good or a bad review? {{text}}
+
+%%route --map reviews --schema Review -o labels
 Is this a good or a bad review? {{text}}
 
 %%route --with fig
@@ -181,6 +192,8 @@ class RouteLine(ParsedLine):
     cells: str | None = None
     above: int | None = None
     error: bool = False
+    map: str | None = None
+    budget: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     effort: Effort | None = None
