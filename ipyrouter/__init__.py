@@ -200,10 +200,12 @@ def map(  # noqa: A001  what it is
     dry_run: Literal[True],
     schema: type[Any] | Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
-    tier: TierName | Literal["each"] | None = None,
+    tier: TierName | Literal["each", "pilot"] | None = None,
     budget: Decimal | float | str | None = None,
     yes: bool = False,
     concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float = 0.95,
     progress: Show | None = None,
     **options: Unpack[MapOptions],
 ) -> Estimate: ...
@@ -217,10 +219,12 @@ def map(  # noqa: A001
     dry_run: Literal[False] = False,
     schema: type[Any] | Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
-    tier: TierName | Literal["each"] | None = None,
+    tier: TierName | Literal["each", "pilot"] | None = None,
     budget: Decimal | float | str | None = None,
     yes: bool = False,
     concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float = 0.95,
     progress: Show | None = None,
     **options: Unpack[MapOptions],
 ) -> MapFrame: ...
@@ -234,10 +238,12 @@ def map(  # noqa: A001
     dry_run: Literal[False] = False,
     schema: type[Any] | Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
-    tier: TierName | Literal["each"] | None = None,
+    tier: TierName | Literal["each", "pilot"] | None = None,
     budget: Decimal | float | str | None = None,
     yes: bool = False,
     concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float = 0.95,
     progress: Show | None = None,
     **options: Unpack[MapOptions],
 ) -> Any: ...
@@ -250,10 +256,12 @@ def map(  # noqa: A001
     dry_run: bool = False,
     schema: type[Any] | Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
-    tier: TierName | Literal["each"] | None = None,
+    tier: TierName | Literal["each", "pilot"] | None = None,
     budget: Decimal | float | str | None = None,
     yes: bool = False,
     concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float = 0.95,
     progress: Show | None = None,
     **options: Unpack[MapOptions],
 ) -> Any:
@@ -271,14 +279,18 @@ def map(  # noqa: A001
         dry_run: Send nothing; return what the run would do and cost.
         schema: As in :func:`route`; its fields are the columns of the result. Without one, the column is ``answer``.
         variables: Values for names in the prompt that are the same for all rows.
-        tier: "each" (each row by the classifier; the default), "fast", "mid" or "power".
+        tier: "each" (each row by the classifier; the default), "fast", "mid", "power", or "pilot": the cheapest tier
+            that agrees with the strongest on some of the rows; the figures are printed.
         budget: Dollars that this run may spend, beside the budgets of the config.
         yes: Confirm a run that is likely to cost more than ``batch.confirm_usd``.
         concurrency: The most calls in flight to one model; how many there really are finds itself.
+        pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the rows
+            that are compared (default: 40).
+        agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
         progress: Is called about once a second with how far the run is; default: a line below the cell, or of the
             terminal.
         **options: As in :func:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
-            ``escalate``, ``allow_large``, ``effort``, ``json`` and ``session``.
+            ``escalate``, ``allow_large``, ``effort`` and ``json``.
 
     Returns:
         A frame with the order and the index of the data, in their library (pandas for lists and iterables), a
@@ -297,7 +309,7 @@ def map(  # noqa: A001
         progress = displays.choose()
     return default_router().map(
         data, prompt, dry_run=dry_run, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
-        concurrency=concurrency, progress=progress, **options,
+        concurrency=concurrency, pilot=pilot, agreement=agreement, progress=progress, **options,
     )  # fmt: skip
 
 

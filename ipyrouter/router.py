@@ -289,7 +289,10 @@ class Router:
         dry_run: bool = False,
         yes: bool = False,
         concurrency: int | None = None,
+        pilot: int | None = None,
+        agreement: float = 0.95,
         progress: Show | None = None,
+        session: Session | None = None,
         **options: Unpack[MapOptions],
     ) -> Any:
         """Ask the same prompt of every row of a column or table, many at once. See :func:`ipyrouter.map`.
@@ -299,14 +302,19 @@ class Router:
             prompt: The prompt, with ``{{column}}`` where a row's value goes.
             schema: As in :meth:`route`; its fields are the result's columns.
             variables: Values for other names in the prompt, the same for all rows.
-            tier: "each" (each row by the classifier; the default), "fast", "mid" or "power".
+            tier: "each" (each row by the classifier; the default), "fast", "mid", "power", or "pilot": the cheapest
+                tier that agrees with the strongest on some of the rows.
             budget: Dollars that this run may spend, beside the budgets of the config.
             dry_run: Send nothing; return an Estimate.
             yes: Confirm a run that is likely to cost more than ``batch.confirm_usd``.
             concurrency: The most calls in flight to one model; default: ``batch.concurrency``.
+            pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the
+                rows that are compared (default: 40).
+            agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
             progress: Is called about once a second with how far the run is.
+            session: Whose requests these are, where it is not the router's own session.
             **options: As in :meth:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
-                ``escalate``, ``allow_large``, ``effort``, ``json`` and ``session``.
+                ``escalate``, ``allow_large``, ``effort`` and ``json``.
 
         Returns:
             A frame with the data's order and index, in the library of the data (lists: pandas); an Estimate for a dry
@@ -319,19 +327,20 @@ class Router:
         from ipyrouter.batch.map import Parts, make_job, map_column
         from ipyrouter.batch.progress import TerminalProgress
 
-        session = options.pop("session", None) or self.session
-        job = make_job(data, prompt, variables, {"schema": schema, "tier": None if tier == "each" else tier, **options})
+        named = None if tier in ("each", "pilot") else tier
+        job = make_job(data, prompt, variables, {"schema": schema, "tier": named, **options})
         parts = Parts(
             self.config, self._clients, self.pricing, self._breaker, self.store, self._recorder, self.classify,
-            session, self._clock, self._unseen_notices,
+            session or self.session, self._clock, self._unseen_notices,
         )  # fmt: skip
         again = functools.partial(
             self.map, data, prompt, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
-            concurrency=concurrency, progress=progress, session=session, **options,
+            concurrency=concurrency, pilot=pilot, agreement=agreement, progress=progress, session=session, **options,
         )  # fmt: skip
         return map_column(
-            parts, job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency,
-            show=progress or TerminalProgress(), again=again,
+            parts, job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency, pilot=pilot,
+            agreement=agreement if tier == "pilot" else None, show=progress or TerminalProgress(), tell=print,
+            again=again,
         )  # fmt: skip
 
     def runs(self) -> pd.DataFrame:

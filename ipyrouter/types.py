@@ -279,7 +279,6 @@ class MapOptions(TypedDict, total=False):
     allow_large: bool
     effort: Effort | None
     json: bool
-    session: Session | None
 
 
 class LogConditions(TypedDict, total=False):

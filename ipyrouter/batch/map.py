@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -14,6 +16,7 @@ from ipyrouter.batch import columns
 from ipyrouter.batch.budget import RunBudget
 from ipyrouter.batch.estimate import Estimate, estimate
 from ipyrouter.batch.limits import Limiter
+from ipyrouter.batch.pilot import DEFAULT_ROWS, pick, spread
 from ipyrouter.batch.progress import Show
 from ipyrouter.batch.rows import ANSWERED, Row
 from ipyrouter.batch.runner import Runner, Tools
@@ -37,6 +40,7 @@ from ipyrouter.text.amounts import dollars
 from ipyrouter.types import Classification, Prompt, Request, Session
 
 _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
+_Z = 1.96  # of a two-sided 95 % interval
 _REMEMBERED = 512  # classifications, from the plan of a request until it is sent
 _STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
 
@@ -111,7 +115,10 @@ def map_column(
     dry_run: bool = False,
     yes: bool = False,
     concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float | None = None,
     show: Show,
+    tell: Callable[[str], None],
     again: Callable[[], Any],
 ) -> Any:
     """Ask a prompt of each row, and return a frame, or an Estimate for a dry run.
@@ -123,24 +130,66 @@ def map_column(
         dry_run: Send nothing.
         yes: Send it even if it is likely to cost more than batch.confirm_usd.
         concurrency: The most calls in flight to one model.
+        pilot: Ask only so many rows; with ``agreement``, to pick the tier of all.
+        agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
         show: Shows the progress.
+        tell: Gets what the pilot says.
         again: Repeats the call.
     """
     tools = _tools(parts, budget, concurrency, show)
     skipped = len(job.missing)
     if dry_run:
         return estimate(tools.pipeline, job.requests, job.table.count, skipped)
+    _check_pilot(pilot, agreement)
     likely = estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE)
     _confirm(parts.config, likely, yes=yes)
+    if agreement is not None and job.requests:
+        job = _picked(tools, parts.store, job, rows=pilot or DEFAULT_ROWS, agreement=agreement, tell=tell)
+        pilot = None
+    places = range(len(job.requests)) if pilot is None else spread(job.requests, pilot)
     runner = Runner(tools, job.run_id, len(job.requests))
+    runner.progress.total = len(places)
     record = functools.partial(_record, parts, job, runner, _cost_before(parts.store, job.run_id))
     record("unfinished")
     try:
-        runner.run(enumerate(job.requests))
+        runner.run((place, job.requests[place]) for place in places)
     finally:
         whole = all(row is not None and row.status in ANSWERED for row in runner.rows)
         record("done" if whole else "incomplete")
-    return _result(job, runner, again)
+    if pilot is None:
+        return _result(job, runner, "not sent", again)
+    tell(_extrapolated([runner.rows[place] for place in places], len(job.requests)))
+    return _result(job, runner, "not part of the pilot", again)
+
+
+def _picked(tools: Tools, store: Store, job: Job, *, rows: int, agreement: float, tell: Callable[[str], None]) -> Job:
+    """Return the job at the tier that a pilot picks."""
+
+    def ask(requests: Sequence[Request]) -> list[Row | None]:
+        runner = Runner(tools, job.run_id, len(requests))
+        runner.run(enumerate(requests))
+        if runner.stopped:
+            raise UsageError(f"The pilot ended before it could pick a tier: {runner.progress.note}.", "Try again.")
+        return runner.rows
+
+    pilot = pick([job.requests[place] for place in spread(job.requests, rows)], ask, store, agreement=agreement)
+    tell(str(pilot))
+    return replace(job, requests=[replace(request, tier=pilot.tier) for request in job.requests])
+
+
+def _extrapolated(rows: Sequence[Row | None], distinct: int) -> str:
+    """Return what all requests will likely cost, from those that were really asked."""
+    prices = [row.price for row in rows if row is not None and row.status in ANSWERED]
+    known = [float(price) for price in prices if price is not None]
+    if len(known) < 2 or len(known) < len(prices):
+        return f"pilot: {len(prices)} of {len(rows)} requests have an answer; their prices do not tell what all cost"
+    mean = statistics.fmean(known)
+    width = _Z * statistics.stdev(known) / math.sqrt(len(known))
+    low, likely, high = (dollars(max(value, 0.0) * distinct) for value in (mean - width, mean, mean + width))
+    return (
+        f"pilot: {len(prices)} of {len(rows)} requests have an answer; all {distinct:,} will likely cost {likely}"
+        f" ({low} to {high}), what is answered already included"
+    )
 
 
 def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int | None, show: Show) -> Tools:
@@ -163,6 +212,13 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
         unseen=parts.unseen,
     )
     return Tools(pipeline, limiter, parts.store, parts.session, parts.clock, show, most)
+
+
+def _check_pilot(pilot: int | None, agreement: float | None) -> None:
+    if pilot is not None and (isinstance(pilot, bool) or not isinstance(pilot, int) or pilot < 1):
+        raise UsageError(f"pilot must be a number of rows, not {pilot!r}.", "Write pilot=20.")
+    if agreement is not None and (not isinstance(agreement, int | float) or not 0 < agreement <= 1):
+        raise UsageError(f"agreement must lie between 0 and 1, not {agreement!r}.", "Write it as 0.95.")
 
 
 def _dollars(budget: Decimal | float | str) -> Decimal:
@@ -211,10 +267,10 @@ def _record(parts: Parts, job: Job, runner: Runner, before: Decimal, status: str
     parts.store.put_run(Run(job.run_id, now, now, state))
 
 
-def _result(job: Job, runner: Runner, again: Callable[[], Any]) -> Any:
+def _result(job: Job, runner: Runner, otherwise: str, again: Callable[[], Any]) -> Any:
     dtypes = columns.dtypes_of(job.base.schema)
     reason = runner.progress.note
-    unsent = Row("not sent", reason or "not sent")
+    unsent = Row("not sent", reason or otherwise)
     first: set[int] = set()
     data: dict[str, list[Any]] = {name: [] for name in (*dtypes, *_STATUS)}
     for place, number in enumerate(job.layout):

@@ -18,7 +18,8 @@ ANSWERED: tuple[RowStatus, ...] = ("ok", "weak")
 class Row:
     """The outcome of one request: ``value`` is the string or the schema's object, None where there is no answer.
 
-    ``cost`` is in dollars, None where it is not known.
+    ``cost`` is in dollars, None where it is not known; ``price`` what the answer cost when it was asked, which one from
+    the cache was not now. ``answer_id`` names it in the log.
     """
 
     status: RowStatus
@@ -28,7 +29,8 @@ class Row:
     model: str | None = None
     cost: Decimal | None = Decimal(0)
     cached: bool = False
-    output_tokens: int = 0
+    price: Decimal | None = Decimal(0)
+    answer_id: str | None = None
 
 
 def of_hit(prepared: Prepared) -> Row:
@@ -37,7 +39,7 @@ def of_hit(prepared: Prepared) -> Row:
     if hit is None:
         raise ValueError("there is no hit")
     value = hit.text if schema is None else schema.read(hit.text)
-    return Row("ok", None, value, hit.tier, f"{hit.provider}/{hit.model}", cached=True)
+    return Row("ok", None, value, hit.tier, f"{hit.provider}/{hit.model}", cached=True, price=hit.cost)
 
 
 def of_answer(answer: Answer, *, has_schema: bool) -> Row:
@@ -55,9 +57,8 @@ def of_answer(answer: Answer, *, has_schema: bool) -> Row:
     elif answer.finish == "length":
         error = "cut off at the token limit"
     model = f"{answer.provider}/{answer.model}"
-    return Row(
-        status, error, value, answer.tier, model, answer.cost, answer.cached, output_tokens=answer.usage.output_tokens
-    )
+    price = answer.cost_saved if answer.cached else answer.cost
+    return Row(status, error, value, answer.tier, model, answer.cost, answer.cached, price, answer.id)
 
 
 def of_error(error: BaseException) -> Row:

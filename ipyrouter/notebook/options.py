@@ -9,7 +9,7 @@ import shlex
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ipyrouter.config import as_tier
 from ipyrouter.errors import UsageError, did_you_mean
@@ -42,6 +42,10 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(f"{text!r} is not a valid number.", "Write it as 0.7.") from None
+
+
+def _tier(text: str) -> str:
+    return text if text in ("each", "pilot") else as_tier(text)
 
 
 def _dollars(text: str) -> str:
@@ -100,7 +104,7 @@ class Option:
 
 HELP = Option(("-h", "--help"), "show this help")
 ROUTE: tuple[Option, ...] = (
-    Option(("-t", "--tier"), "use this tier: fast, mid or power", "TIER", as_tier, TIERS),
+    Option(("-t", "--tier"), "use this tier: fast, mid or power (with --map also each or pilot)", "TIER", _tier, TIERS),
     Option(("-m", "--model"), "use this model: provider/model, or a name that tells its provider", "MODEL"),
     Option(("-s", "--system"), "the system prompt; quote it", "TEXT"),
     Option(("-o", "--out"), "put the answer into this variable", "NAME", _variable),
@@ -116,6 +120,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--above",), "send the last N cells that ran along", "N", _count),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--map",), "ask this of every row of a list, Series or frame: {{column}} in the prompt", "NAME"),
+    Option(("--pilot",), "ask only N rows, and say what all will cost; with -t pilot, compare N rows", "N", _count),
     Option(("--budget",), "dollars that a run over rows may spend", "DOLLARS", _dollars),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
@@ -177,7 +182,7 @@ class ParsedLine:
 class RouteLine(ParsedLine):
     """A line of `%route` or `%%route`: a field for each option of ROUTE."""
 
-    tier: TierName | None = None
+    tier: TierName | Literal["each", "pilot"] | None = None
     model: str | None = None
     system: str | None = None
     out: str | None = None
@@ -193,6 +198,7 @@ class RouteLine(ParsedLine):
     above: int | None = None
     error: bool = False
     map: str | None = None
+    pilot: int | None = None
     budget: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
