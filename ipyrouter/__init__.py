@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ipyrouter.batch.estimate import Estimate
     from ipyrouter.batch.frame import MapFrame
+    from ipyrouter.batch.map import Delivery
     from ipyrouter.batch.progress import Show
     from ipyrouter.errors import IPyRouterError
     from ipyrouter.reporting.report import Report
@@ -206,6 +207,8 @@ def map(  # noqa: A001  what it is
     concurrency: int | None = None,
     pilot: int | None = None,
     agreement: float = 0.95,
+    delivery: Delivery = "live",
+    wait: bool = True,
     progress: Show | None = None,
     **options: Unpack[MapOptions],
 ) -> Estimate: ...
@@ -225,6 +228,8 @@ def map(  # noqa: A001
     concurrency: int | None = None,
     pilot: int | None = None,
     agreement: float = 0.95,
+    delivery: Delivery = "live",
+    wait: bool = True,
     progress: Show | None = None,
     **options: Unpack[MapOptions],
 ) -> MapFrame: ...
@@ -244,6 +249,8 @@ def map(  # noqa: A001
     concurrency: int | None = None,
     pilot: int | None = None,
     agreement: float = 0.95,
+    delivery: Delivery = "live",
+    wait: bool = True,
     progress: Show | None = None,
     **options: Unpack[MapOptions],
 ) -> Any: ...
@@ -262,6 +269,8 @@ def map(  # noqa: A001
     concurrency: int | None = None,
     pilot: int | None = None,
     agreement: float = 0.95,
+    delivery: Delivery = "live",
+    wait: bool = True,
     progress: Show | None = None,
     **options: Unpack[MapOptions],
 ) -> Any:
@@ -287,6 +296,9 @@ def map(  # noqa: A001
         pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the rows
             that are compared (default: 40).
         agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
+        delivery: "live", or "batch": OpenAI's and Anthropic's batch APIs, which answer within a day for half the price.
+            The same call again, in any process, goes on with what was submitted.
+        wait: False returns at once what there is of a batch; Ctrl-C ends the wait, too.
         progress: Is called about once a second with how far the run is; default: a line below the cell, or of the
             terminal.
         **options: As in :func:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
@@ -295,9 +307,9 @@ def map(  # noqa: A001
     Returns:
         A frame with the order and the index of the data, in their library (pandas for lists and iterables), a
         :class:`ipyrouter.batch.frame.MapFrame` for pandas. Beside the answer's columns it has ``_status`` ("ok",
-        "weak", "refused", "partial", "error", "budget", "stopped", "missing" or "not sent"), ``_error``, ``_tier``,
-        ``_model``, ``_cost`` (dollars; 0 for rows that equal an earlier one) and ``_cached``. What has no answer is
-        missing. For a dry run, an :class:`ipyrouter.batch.estimate.Estimate`.
+        "weak", "refused", "partial", "error", "budget", "stopped", "missing", "not sent" or "in batch"), ``_error``,
+        ``_tier``, ``_model``, ``_cost`` (dollars; 0 for rows that equal an earlier one) and ``_cached``. What has no
+        answer is missing. For a dry run, an :class:`ipyrouter.batch.estimate.Estimate`.
 
     Raises:
         UsageError: Data, prompt or an option cannot be used, or the run needs ``yes=True``.
@@ -309,7 +321,8 @@ def map(  # noqa: A001
         progress = displays.choose()
     return default_router().map(
         data, prompt, dry_run=dry_run, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
-        concurrency=concurrency, pilot=pilot, agreement=agreement, progress=progress, **options,
+        concurrency=concurrency, pilot=pilot, agreement=agreement, delivery=delivery, wait=wait,
+        progress=progress, **options,
     )  # fmt: skip
 
 

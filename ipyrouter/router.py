@@ -51,6 +51,7 @@ from ipyrouter.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ipyrouter.batch.map import Delivery
     from ipyrouter.batch.progress import Show
     from ipyrouter.classifier.learn import Lesson
     from ipyrouter.reporting.report import Report
@@ -291,6 +292,8 @@ class Router:
         concurrency: int | None = None,
         pilot: int | None = None,
         agreement: float = 0.95,
+        delivery: Delivery = "live",
+        wait: bool = True,
         progress: Show | None = None,
         session: Session | None = None,
         **options: Unpack[MapOptions],
@@ -311,6 +314,9 @@ class Router:
             pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the
                 rows that are compared (default: 40).
             agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
+            delivery: "live", or "batch": OpenAI's and Anthropic's batch APIs, which answer within a day for half the
+                price. The same call again, in any process, goes on with what was submitted.
+            wait: False returns at once what there is of a batch; Ctrl-C ends the wait, too.
             progress: Is called about once a second with how far the run is.
             session: Whose requests these are, where it is not the router's own session.
             **options: As in :meth:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
@@ -335,12 +341,13 @@ class Router:
         )  # fmt: skip
         again = functools.partial(
             self.map, data, prompt, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
-            concurrency=concurrency, pilot=pilot, agreement=agreement, progress=progress, session=session, **options,
+            concurrency=concurrency, pilot=pilot, agreement=agreement, delivery=delivery, wait=wait,
+            progress=progress, session=session, **options,
         )  # fmt: skip
         return map_column(
             parts, job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency, pilot=pilot,
-            agreement=agreement if tier == "pilot" else None, show=progress or TerminalProgress(), tell=print,
-            again=again,
+            agreement=agreement if tier == "pilot" else None, delivery=delivery, wait=wait,
+            show=progress or TerminalProgress(), tell=print, again=again,
         )  # fmt: skip
 
     def runs(self) -> pd.DataFrame:
@@ -368,6 +375,13 @@ class Router:
         Raises:
             UsageError: There is no such run.
         """
+        jobs = next((one.state.get("jobs") for one in self.store.runs() if one.id == run), None)
+        if jobs:
+            names = ", ".join(job["id"] for job in jobs)
+            raise UsageError(
+                f"The run {run!r} has a batch at its provider ({names}), whose answers you pay for.",
+                "Call map again to collect them, or cancel it at the provider and then call map.",
+            )
         if not self.store.drop_run(run):
             raise UsageError(f"There is no run {run!r}.", "router.runs() lists them.")
 

@@ -10,11 +10,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ipyrouter.batch import columns
 from ipyrouter.batch.budget import RunBudget
 from ipyrouter.batch.estimate import Estimate, estimate
+from ipyrouter.batch.jobs import BatchRun
 from ipyrouter.batch.limits import Limiter
 from ipyrouter.batch.pilot import DEFAULT_ROWS, pick, spread
 from ipyrouter.batch.progress import Show
@@ -24,7 +25,7 @@ from ipyrouter.batch.tables import Dtypes, Table, read_table
 from ipyrouter.batch.template import Missing, Template
 from ipyrouter.clock import Clock
 from ipyrouter.config import Config
-from ipyrouter.errors import UsageError
+from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers import Clients
 from ipyrouter.routing.breaker import Breaker
@@ -42,6 +43,7 @@ from ipyrouter.types import Classification, Prompt, Request, Session
 _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
 _Z = 1.96  # of a two-sided 95 % interval
 _REMEMBERED = 512  # classifications, from the plan of a request until it is sent
+Delivery = Literal["live", "batch"]
 _STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
 
 
@@ -117,6 +119,8 @@ def map_column(
     concurrency: int | None = None,
     pilot: int | None = None,
     agreement: float | None = None,
+    delivery: Delivery = "live",
+    wait: bool = True,
     show: Show,
     tell: Callable[[str], None],
     again: Callable[[], Any],
@@ -132,6 +136,8 @@ def map_column(
         concurrency: The most calls in flight to one model.
         pilot: Ask only so many rows; with ``agreement``, to pick the tier of all.
         agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
+        delivery: "live", or "batch" for the providers' batch APIs.
+        wait: Whether to wait for the batch.
         show: Shows the progress.
         tell: Gets what the pilot says.
         again: Repeats the call.
@@ -141,25 +147,59 @@ def map_column(
     if dry_run:
         return estimate(tools.pipeline, job.requests, job.table.count, skipped)
     _check_pilot(pilot, agreement)
+    if delivery not in get_args(Delivery):
+        raise UsageError(f"Unknown delivery {delivery!r}.", did_you_mean(str(delivery), get_args(Delivery)))
+    if delivery == "batch" and pilot is not None and agreement is None:
+        raise UsageError("A pilot is live.", "Leave delivery out, or pilot.")
     likely = estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE)
     _confirm(parts.config, likely, yes=yes)
     if agreement is not None and job.requests:
         job = _picked(tools, parts.store, job, rows=pilot or DEFAULT_ROWS, agreement=agreement, tell=tell)
         pilot = None
     places = range(len(job.requests)) if pilot is None else spread(job.requests, pilot)
+    state = next((run.state for run in parts.store.runs() if run.id == job.run_id), {})
+    if delivery == "batch":
+        most = None if budget is None else _dollars(budget)
+        return _in_batch(parts, tools, job, state, most=most, wait=wait, again=again)
     runner = Runner(tools, job.run_id, len(job.requests))
     runner.progress.total = len(places)
-    record = functools.partial(_record, parts, job, runner, _cost_before(parts.store, job.run_id))
+    record = functools.partial(_record, parts, job, runner, state)
     record("unfinished")
     try:
         runner.run((place, job.requests[place]) for place in places)
     finally:
-        whole = all(row is not None and row.status in ANSWERED for row in runner.rows)
-        record("done" if whole else "incomplete")
+        record(_status(runner.rows))
     if pilot is None:
         return _result(job, runner, "not sent", again)
     tell(_extrapolated([runner.rows[place] for place in places], len(job.requests)))
     return _result(job, runner, "not part of the pilot", again)
+
+
+def _in_batch(
+    parts: Parts,
+    tools: Tools,
+    job: Job,
+    state: Mapping[str, Any],
+    *,
+    most: Decimal | None,
+    wait: bool,
+    again: Callable[[], Any],
+) -> Any:
+    """Run a job through the batch APIs, and return its frame."""
+
+    def save(jobs: list[dict[str, Any]]) -> None:
+        _record(parts, job, run, {**state, "jobs": jobs}, "in batch" if jobs else "unfinished")
+
+    jobs = state.get("jobs", [])
+    run = BatchRun(tools, parts.clients, parts.store, job.run_id, jobs=jobs, save=save)
+    run.run(job.requests, most=most, wait=wait)
+    if not run.open:
+        _record(parts, job, run, {**state, "jobs": []}, _status(run.rows))
+    return _result(job, run, "not sent", again)
+
+
+def _status(rows: Sequence[Row | None]) -> str:
+    return "done" if all(row is not None and row.status in ANSWERED for row in rows) else "incomplete"
 
 
 def _picked(tools: Tools, store: Store, job: Job, *, rows: int, agreement: float, tell: Callable[[str], None]) -> Job:
@@ -242,17 +282,16 @@ def _confirm(config: Config, likely: Estimate, *, yes: bool) -> None:
     )
 
 
-def _cost_before(store: Store, run_id: str) -> Decimal:
+def _cost_of(state: Mapping[str, Any]) -> Decimal:
     """Return the dollars that earlier calls of a run have spent."""
-    state = next((run.state for run in store.runs() if run.id == run_id), {})
     try:
         return Decimal(state.get("cost", 0))
     except (InvalidOperation, TypeError, ValueError):
         return Decimal(0)
 
 
-def _record(parts: Parts, job: Job, runner: Runner, before: Decimal, status: str) -> None:
-    """Write how far a run is."""
+def _record(parts: Parts, job: Job, runner: Runner | BatchRun, before: Mapping[str, Any], status: str) -> None:
+    """Write how far a run is, after the state that its earlier calls have left."""
     progress, now = runner.progress, parts.clock.now()
     state = {
         "status": status,
@@ -262,12 +301,13 @@ def _record(parts: Parts, job: Job, runner: Runner, before: Decimal, status: str
         "done": progress.done,
         "cached": progress.cached,
         "failed": progress.failed,
-        "cost": str(before + progress.spent),
+        "cost": str(_cost_of(before) + progress.spent),
+        "jobs": before.get("jobs", []),
     }
     parts.store.put_run(Run(job.run_id, now, now, state))
 
 
-def _result(job: Job, runner: Runner, otherwise: str, again: Callable[[], Any]) -> Any:
+def _result(job: Job, runner: Runner | BatchRun, otherwise: str, again: Callable[[], Any]) -> Any:
     dtypes = columns.dtypes_of(job.base.schema)
     reason = runner.progress.note
     unsent = Row("not sent", reason or otherwise)

@@ -10,7 +10,7 @@ from ipyrouter.errors import BudgetError, Interrupted, IPyRouterError, RouteErro
 from ipyrouter.routing.pipeline import Prepared
 from ipyrouter.types import Answer, total
 
-RowStatus = Literal["ok", "weak", "refused", "partial", "error", "budget", "stopped", "missing", "not sent"]
+RowStatus = Literal["ok", "weak", "refused", "partial", "error", "budget", "stopped", "missing", "not sent", "in batch"]
 ANSWERED: tuple[RowStatus, ...] = ("ok", "weak")
 
 

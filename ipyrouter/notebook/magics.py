@@ -81,8 +81,10 @@ class RouterMagics(Magics):
             )
         if args.map:
             return self._map(args, _prompt(args, cell), scope, bare=cell is None)
-        if args.tier in ("each", "pilot") or args.pilot or args.budget:
-            raise UsageError("-t each, -t pilot, --pilot and --budget go with --map.", "Name the rows: --map NAME.")
+        if args.tier in ("each", "pilot") or args.pilot or args.budget or args.delivery != "live":
+            raise UsageError(
+                "-t each, -t pilot, --pilot, --budget and --delivery go with --map.", "Name the rows: --map NAME."
+            )
         place = self.chats.place(name=args.chat, goes_on=args.continue_, cell=self._cell, run=self._run)
         typed, system, pieces = self._compose(args, cell, scope.variables)
         prompt = self._attached(typed, pieces)

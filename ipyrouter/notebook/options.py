@@ -22,6 +22,7 @@ _NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df,
 _DASHES = "‐‑‒–—―−﹘﹣－"
 _PLAIN_DASHES = str.maketrans(dict.fromkeys(_DASHES, "-"))
 _QUOTATION = re.compile(r"""\s*(?:“([^”]*)”|„([^“”]*)[“”]|‘([^’]*)’|«([^»]*)»)(?=\s|$)""")
+DELIVERIES = ("live", "batch")
 _QUOTES = "“”„‘’«»"
 
 
@@ -46,6 +47,12 @@ def _number(text: str) -> float:
 
 def _tier(text: str) -> str:
     return text if text in ("each", "pilot") else as_tier(text)
+
+
+def _delivery(text: str) -> str:
+    if text not in DELIVERIES:
+        raise UsageError(f"Unknown delivery {text!r}.", did_you_mean(text, DELIVERIES))
+    return text
 
 
 def _dollars(text: str) -> str:
@@ -121,6 +128,13 @@ ROUTE: tuple[Option, ...] = (
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--map",), "ask this of every row of a list, Series or frame: {{column}} in the prompt", "NAME"),
     Option(("--pilot",), "ask only N rows, and say what all will cost; with -t pilot, compare N rows", "N", _count),
+    Option(
+        ("--delivery",),
+        "of a run over rows: live, or batch: half the price, within a day",
+        "HOW",
+        _delivery,
+        DELIVERIES,
+    ),
     Option(("--budget",), "dollars that a run over rows may spend", "DOLLARS", _dollars),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
@@ -199,6 +213,7 @@ class RouteLine(ParsedLine):
     error: bool = False
     map: str | None = None
     pilot: int | None = None
+    delivery: Literal["live", "batch"] = "live"
     budget: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None

@@ -101,6 +101,22 @@ class Budget:
                 holdings.reservations[reservation] = to_pico(hold.spent)
                 self._ledger.settle(reservation, holdings.reservations[reservation])
 
+    def reserve(self, worst: Decimal, owner: str, seconds: float) -> Refusal | None:
+        """Reserve dollars for a job at a provider that goes on without this process, or say which budget forbids it.
+
+        Args:
+            worst: What the job can cost at most.
+            owner: Who holds them (:func:`ipyrouter.store.owners.batch_owner`), until its release.
+            seconds: When they lapse.
+        """
+        if not self.active:
+            return None
+        reserved = self._ledger.reserve(to_pico(worst), self._spans(), self._session, owner, seconds)
+        if isinstance(reserved, base.Reservation):
+            return None
+        words = _unknown(reserved) if isinstance(reserved, Unavailable) else _shortage(reserved)
+        return Refusal(f"the batch could cost {dollars(worst)}, {words}", unknown=isinstance(reserved, Unavailable))
+
     def shortage(self, step: Step, request: Request) -> Refusal | None:
         """Return what a call would be refused for as things stand now; reads, writes nothing."""
         if not self.active:

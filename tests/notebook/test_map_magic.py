@@ -94,3 +94,30 @@ def test_a_client_without_updates_gets_the_end_alone(shell: Shell) -> None:
     assert ran.error is None
     assert "5 of 10" not in ran.out
     assert "9 of 10" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("-t pilot", "go with --map"),
+        ("--pilot 3", "go with --map"),
+        ("--budget 1", "go with --map"),
+        ("--delivery batch", "go with --map"),
+        ("--map reviews --delivery bach", "Did you mean 'batch'"),
+        ("--map reviews --pilot none", "not a valid number"),
+    ],
+)
+def test_options_of_runs(shell: Shell, requests: list[Any], line: str, words: str) -> None:
+    shell.run(DATA)
+    error = shell.run(f"%%route {line}\nSay {{{{text}}}}").error
+    assert isinstance(error, UsageError)
+    assert words in str(error)
+    assert requests == []
+
+
+def test_a_pilot_in_a_cell(shell: Shell, requests: list[Any]) -> None:
+    shell.run(DATA)
+    ran = shell.run("%%route --map reviews --pilot 1 -m o/ok -q\nSay {{text}}")
+    assert "pilot: 1 of 1 requests have an answer" in ran.out
+    assert len(requests) == 1
+    assert list(ran.value["_status"]) == ["ok", "not sent", "ok"]
