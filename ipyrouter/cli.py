@@ -1,4 +1,4 @@
-"""The command line: `ipyrouter demo | doctor | report`."""
+"""The command line: `ipyrouter demo | doctor | key | report`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipyrouter.config import NO_KEY, TOY
-from ipyrouter.errors import IPyRouterError
-from ipyrouter.text.amounts import count
+from ipyrouter.errors import IPyRouterError, UsageError, did_you_mean
+from ipyrouter.text import redact
+from ipyrouter.text.amounts import count, dollars, seconds
 from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:
@@ -33,7 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="show the router at work in a terminal, on a free local model")
     demo.add_argument("--live", action="store_true", help="use your own config and keys; this costs money")
-    commands.add_parser("doctor", help="check versions, config, keys, database, models")
+    doctor = commands.add_parser("doctor", help="check versions, config, keys, database, models")
+    doctor.add_argument("--ask", action="store_true", help="call each provider's cheapest model once; this costs money")
+    key = commands.add_parser("key", help="keys in the operating system's keyring")
+    actions = key.add_subparsers(dest="action", required=True)
+    for action, meaning in (("set", "ask for a provider's key, without showing it, and store it"),
+                            ("remove", "take a provider's key out")):  # fmt: skip
+        actions.add_parser(action, help=meaning).add_argument("name", help="a provider, such as openai")
+    actions.add_parser("list", help="name the providers whose keys are in the keyring")
     report = commands.add_parser("report", help="what a day, week or month cost, by tier and model")
     report.add_argument("day", nargs="?", help="such as 2026-11-23; default: today, UTC")
     spans = report.add_mutually_exclusive_group()
@@ -44,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "demo":
             return _demo(live=options.live)
         if options.command == "doctor":
-            return _doctor()
+            return _doctor(ask=options.ask)
+        if options.command == "key":
+            return _key(options.action, getattr(options, "name", ""))
         return _report(options.day, options.span)
     except IPyRouterError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -55,6 +65,33 @@ def _report(day: str | None, span: str) -> int:
     from ipyrouter.router import Router
 
     print(Router().report(day, span=span))
+    return 0
+
+
+def _key(action: str, name: str) -> int:
+    """Store, remove or list keys of the keyring; a key is neither shown nor an argument, which a shell would keep."""
+    import getpass
+
+    from ipyrouter import config as configuration
+    from ipyrouter.config import keys
+
+    config = configuration.load(home=configuration.home_folder())
+    folder = configuration.config_file(configuration.home_folder()).parent
+    if action == "list":
+        names = keys.names(folder)
+        print("\n".join(names) if names else "The keyring holds no key of ipyrouter's.")
+        return 0
+    if name not in config.providers:
+        raise UsageError(f"Unknown provider {redact.excerpt(name)}.", did_you_mean(name, config.providers))
+    if action == "remove":
+        there = keys.remove(folder, name)
+        print(f"The key of {name} was removed." if there else f"The keyring holds no key of {name}.")
+        return 0
+    keys.store(folder, name, getpass.getpass(f"Key of {name} (it is not shown): ").strip())
+    print(f"The key of {name} is in the keyring.")
+    variable = config.providers[name].key
+    if variable and configuration.read_key(variable):
+        print(f"{variable} is set, too, and wins.")
     return 0
 
 
@@ -131,17 +168,20 @@ Finding = tuple[bool | None, str]
 """A line of the doctor: True is well, False needs fixing, None is worth a look and no fault."""
 
 
-def _doctor() -> int:
+def _doctor(*, ask: bool) -> int:
     """Print what is well and what is not; 1 if something needs fixing."""
     from ipyrouter.router import Router
 
     print(f"Python {platform.python_version()} on {platform.system()}")
     print("packages: " + ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
     router = Router()
-    findings = [(good, router.hide(line)) for good, line in _findings(router)]
-    router.close()
-    for good, line in findings:
-        print(f"{'ok  ' if good else 'WARN'}  {line}")
+    findings = []
+    try:
+        for good, line in (*_findings(router), *(_answers(router) if ask else ())):
+            findings.append((good, router.hide(line)))
+            print(f"{'ok  ' if good else 'WARN'}  {findings[-1][1]}")
+    finally:
+        router.close()
     issues = count(sum(not good for good, _ in findings), "issue")
     if any(good is False for good, _ in findings):
         print(f"{issues} found.")
@@ -162,6 +202,7 @@ def _findings(router: Router) -> Iterator[Finding]:
 
     yield from _config_findings(router)
     yield from _key_findings(router)
+    yield from _network_findings(router)
     folder = configuration.data_folder(router.home)
     yield from _folder_findings(folder)
     health = router.store.health()
@@ -189,6 +230,8 @@ def _config_findings(router: Router) -> Iterator[Finding]:
 
 
 def _key_findings(router: Router) -> Iterator[Finding]:
+    from ipyrouter import config as configuration
+    from ipyrouter.config import keys
     from ipyrouter.providers import local
     from ipyrouter.routing.planner import without_retired
 
@@ -202,10 +245,10 @@ def _key_findings(router: Router) -> Iterator[Finding]:
             continue
         named = [tier.name for tier in tiers if any(c.provider == provider.name for c in tier.chain)]
         if provider.has_key():
-            yield True, f"provider {provider.name}: {provider.key} is present"
-        elif (
-            named
-        ):  # one key of several is enough, so its absence is not a fault; that models are skipped is worth a look
+            present = configuration.read_key(provider.key)
+            there = f"{provider.key} is present" if present else keys.source(provider) or provider.credentials
+            yield True, f"provider {provider.name}: {there}"
+        elif named:  # one key of several is enough: its absence is not a fault, yet worth a look
             chains = ", ".join(named)
             yield None, f"provider {provider.name}: {provider.key} is not set; its models are skipped in {chains}"
         else:
@@ -227,6 +270,78 @@ def _key_findings(router: Router) -> Iterator[Finding]:
         yield None, f"{NO_KEY}; the local model answers in every tier"
     else:
         yield False, "no chain has a usable model; set a key, or put local/smollm2 into a chain"
+
+
+def _network_findings(router: Router) -> Iterator[Finding]:
+    """Yield each address in force and what decides it, then what is wrong with proxies and certificates."""
+    from ipyrouter.providers.discovery import local_servers, network_faults
+    from ipyrouter.providers.network import plain_address
+    from ipyrouter.providers.transport import proxy_of
+
+    config = router.config
+    addresses = []
+    for provider in config.providers.values():
+        configured = provider.name in config.data["providers"]
+        if provider.embedded or not (configured or (provider.key is not None and provider.has_key())):
+            continue
+        address = provider.address()
+        addresses.append(address)
+        reason = f" (from {provider.variable})" if provider.official and provider.moved_to() else ""
+        proxy = proxy_of(address)
+        through = f", through {proxy}" if proxy else ""
+        yield True, f"provider {provider.name}: calls go to {plain_address(address)}{reason}{through}"
+    yield from ((False, line) for line in network_faults(addresses))
+    yield from ((True, str(server)) for server in local_servers(config.providers.values()))
+
+
+# A call that is as small as one can be.
+_QUESTION = "Answer with the word yes."
+_MOST_TOKENS = 16
+
+
+def _answers(router: Router) -> Iterator[Finding]:
+    """Yield what one call to each provider's cheapest model answers; what the calls may cost is printed first."""
+    cheapest = _cheapest(router)
+    if not cheapest:
+        yield None, "no provider of a chain has a key, so there is nobody to ask"
+        return
+    costs = {}
+    for model in cheapest:
+        try:
+            preview = router.preview(_QUESTION, model=model, max_output_tokens=_MOST_TOKENS, effort="none")
+        except IPyRouterError as error:
+            yield False, f"{model}: {error}"
+        else:
+            costs[model] = preview.cost_high
+    most = ", ".join(f"{model} {dollars(cost)}" for model, cost in costs.items())
+    print(router.hide(f"One call to each of these, at most: {most}"))
+    for model in costs:
+        try:
+            answer = router.route(
+                _QUESTION, model=model, max_output_tokens=_MOST_TOKENS, effort="none", cache="off", escalate=False
+            )
+        except IPyRouterError as error:
+            yield False, f"{model}: {error}"
+        else:
+            yield True, f"{model} answered after {seconds(answer.latency)} for {dollars(answer.cost)}"
+
+
+def _cheapest(router: Router) -> list[str]:
+    """Return the model with the lowest price of each provider that chains name and that can be called."""
+    from ipyrouter.routing.planner import today
+
+    found: dict[str, tuple[float, str]] = {}
+    for tier in router.config.tiers.values():
+        for candidate in tier.chain:
+            day = router.config.retired_on(candidate)
+            embedded = router.config.providers[candidate.provider].embedded
+            if embedded or not router.ready(candidate) or (day is not None and day <= today()):
+                continue
+            rate = router.pricing.rates(candidate).get("output")
+            price = float("inf") if rate is None else float(rate)
+            found.setdefault(candidate.provider, (price, str(candidate)))
+            found[candidate.provider] = min(found[candidate.provider], (price, str(candidate)))
+    return [model for _, model in found.values()]
 
 
 def _folder_findings(folder: Path) -> Iterator[Finding]:

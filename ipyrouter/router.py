@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import datetime as dt
 import functools
 import os
@@ -31,6 +32,8 @@ from ipyrouter.routing.planner import Planner
 from ipyrouter.routing.recorder import Listener, OnDelta, Recorder, RequestRun
 from ipyrouter.routing.requests import check_string, make_request
 from ipyrouter.routing.single_flight import SingleFlight
+from ipyrouter.routing.spans import Spans
+from ipyrouter.routing.warmth import Warmth
 from ipyrouter.store.base import Feedback, Store
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import (
@@ -106,11 +109,13 @@ class Router:
             config=config,
             classify=self.classify,
             planner=Planner(config, self._clients.ready, self.pricing),
+            warmth=Warmth(config, self.pricing, self._clock),
             flight=SingleFlight(config, self.store),
             chain=Chain(config, self._clients, self.pricing, self._breaker),
             breaker=self._breaker,
             budget=self.guard(),
             recorder=self._recorder,
+            spans=Spans(config),
             pricing=self.pricing,
             unseen=self._unseen_notices,
         )
@@ -172,6 +177,7 @@ class Router:
         effort: Effort | None = None,
         json: bool = False,
         show_thinking: bool = False,
+        conversation: bool = False,
         session: Session | None = None,
         on_delta: OnDelta | None = None,
         schema: Any = None,
@@ -197,6 +203,8 @@ class Router:
                 takes is nearest counts. Default: the tier's.
             json: Asks for JSON of any shape, by the provider's JSON mode where it has one; the prompt must say JSON.
             show_thinking: Asks for a summary of what the model thinks, where the provider has one.
+            conversation: Says that later turns will send this one again, so that it is worth a place in the provider's
+                cache; a prompt with a ``history`` needs no such word.
             session: Whose request this is, where it is not the router's own session.
             on_delta: Gets the text as it arrives, after an empty Delta for each model that is asked.
             schema: What the answer's ``data`` must be: a pydantic model, a dataclass, a TypedDict, a dict of fields and
@@ -217,7 +225,7 @@ class Router:
         request = make_request(
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
             temperature=temperature, cache=cache, escalate=escalate, allow_large=allow_large, effort=effort, json=json,
-            show_thinking=show_thinking, schema=schema, **unknown,
+            show_thinking=show_thinking, conversation=conversation, schema=schema, **unknown,
         )  # fmt: skip
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 
@@ -268,7 +276,7 @@ class Router:
         run = RequestRun(request, session or self.session, self._clock, relay if on_delta else None)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="ipyrouter-aroute")
-        answering = loop.run_in_executor(self._threads, self._pipeline.run, run)
+        answering = loop.run_in_executor(self._threads, contextvars.copy_context().run, self._pipeline.run, run)
         try:
             return await asyncio.shield(answering)
         except asyncio.CancelledError:

@@ -172,6 +172,7 @@ class Request:
 
     ``allow_large`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
     ``json`` asks for JSON of any shape, ``schema`` for one shape; ``show_thinking`` for a summary of the thinking.
+    ``conversation`` says that later turns will send this one again, as does a ``history``.
     """
 
     prompt: Prompt
@@ -188,6 +189,7 @@ class Request:
     schema: Schema | None = None
     json: bool = False
     show_thinking: bool = False
+    conversation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class Usage:
         output_tokens: Every output token, the reasoning ones included.
         cached_input_tokens: Input tokens that the provider read from its own cache.
         cache_write_tokens: Input tokens that the provider wrote to its own cache.
+        cache_write_1h_tokens: Those of them that it keeps for an hour, which cost more; they are not logged apart.
         reasoning_tokens: Output tokens that the model spent on thinking.
         estimated: True where the provider did not report the counts.
     """
@@ -226,6 +229,7 @@ class Usage:
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    cache_write_1h_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +267,7 @@ class RouteOptions(TypedDict, total=False):
     effort: Effort | None
     json: bool
     show_thinking: bool
+    conversation: bool
     session: Session | None
     on_delta: Callable[[Delta], None] | None
 

@@ -21,6 +21,7 @@ import ipyrouter
 from ipyrouter.clock import Clock
 from ipyrouter.router import Router
 from ipyrouter.types import Session
+from tests.faults.published import faults_of
 from tests.faults.server import FaultServer, serving
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +109,11 @@ def run_python(code: str) -> None:
 
 def is_private(name: str) -> bool:
     """Tell whether an environment variable is the user's own, and not for tests."""
-    return name.startswith("IPYROUTER_") or name.endswith(("_API_KEY", "_BASE_URL")) or name.lower().endswith("_proxy")
+    return (
+        name.startswith("IPYROUTER_")
+        or name.endswith(("_API_KEY", "_BASE_URL", "_TOKEN", "_PAT"))
+        or name.lower().endswith("_proxy")
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +143,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[FaultServer]:
     with serving() as running:
+        running.check = faults_of
         yield running
+
+
+@pytest.fixture(autouse=True)
+def requests_are_as_published(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that sends the server what OpenAI or Anthropic do not publish that they take."""
+    yield
+    if "server" in request.fixturenames:
+        complaints = request.getfixturevalue("server").complaints
+        found, complaints[:] = list(dict.fromkeys(complaints)), []
+        assert found == []
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import ipyrouter
 from ipyrouter.config import load
 from ipyrouter.config.catalogue import services
 from ipyrouter.errors import ConfigError, RouteError, UsageError
@@ -19,24 +22,32 @@ from ipyrouter.types import Candidate, Usage
 from tests.conftest import run_python
 from tests.faults.server import TEXT, FaultServer
 
-HOSTED = [name for name, service in services().items() if service.key]
-HERE = [name for name, service in services().items() if not service.key]
+HOSTED = [name for name, service in services().items() if service.key and not service.own]
+HERE = [name for name, service in services().items() if service.here and not service.key]
 SUPPORTS = {"vision", "json_schema", "json_object", "effort", "prompt_caching", "batch"}
 
 
 @pytest.mark.parametrize("name", services())
 def test_each_service_is_whole(name: str) -> None:
     service = services()[name]
-    assert service.address.startswith("https://" if service.key else "http://localhost:")
-    assert service.key is None or service.key.endswith("_API_KEY")
-    assert service.sdk in ("openai", "anthropic", "google")
+    assert service.address.startswith("http://localhost:" if service.here else "https://")
+    assert service.key is None or service.key.endswith(("_API_KEY", "_TOKEN", "_PAT", "_BEDROCK"))
+    assert service.sdk in ("openai", "anthropic", "google", "azure", "foundry", "bedrock", "bedrock-openai", "vertex")
+    assert not service.checked or dt.date.fromisoformat(service.checked) <= dt.datetime.now(dt.UTC).date()
     assert service.limit in ("max_tokens", "max_completion_tokens", "max_output_tokens")
     assert set(service.supports) <= SUPPORTS
 
 
+def test_each_service_names_its_page() -> None:
+    text = Path(ipyrouter.__file__).parent.joinpath("providers", "providers.toml").read_text("utf-8")
+    named = re.findall(r"^\[([\w-]+)\].*\n# https://\S+$", text, re.MULTILINE)
+    assert named == list(services())
+
+
 def test_no_two_services_share_a_key_an_address_or_a_prefix() -> None:
     known = services().values()
-    for values in ([s.key for s in known if s.key], [s.address for s in known], [p for s in known for p in s.prefixes]):
+    keys = [s.key for s in known if s.key and s.name not in ("gemini", "bedrock-openai")]  # the same account
+    for values in (keys, [s.address for s in known], [p for s in known for p in s.prefixes]):
         assert len(values) == len(set(values))
 
 
@@ -52,7 +63,7 @@ def test_a_model_of_a_service_needs_its_key_alone(
     monkeypatch.setenv(str(service.key), "a-key-that-is-long")
     assert provider.has_key()
     assert provider.address() == service.address
-    assert provider.service == name
+    assert provider.service == {"gemini": "google"}.get(name, name)
     assert (provider.limit, provider.supports) == (service.limit, service.supports)
 
 

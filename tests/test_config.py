@@ -135,9 +135,9 @@ def test_a_new_setting_is_one_field() -> None:
 
 
 NO_SETTINGS = {  # fields that are no settings: names of entries, and what loading adds
-    Config: {"data", "origins", "warnings", "project_warnings", "ignored_files"},
+    Config: {"data", "origins", "warnings", "project_warnings", "ignored_files", "folder"},
     Tier: {"name"},
-    Provider: {"name", "limit", "supports"},
+    Provider: {"name", "limit", "supports", "folder"},
 }
 
 

@@ -388,7 +388,7 @@ def test_a_chain_of_retired_models_only_says_so(monkeypatch: pytest.MonkeyPatch)
     )
     both = Router({"tiers": {tier: {"chain": ["gpt-3.5-turbo", "claude-opus-5-5"]} for tier in TIERS}})
     with pytest.raises(
-        NoModelError, match=r"its successor is gpt-6-luna; ANTHROPIC_API_KEY is not set\. Set ANTHROPIC_API_KEY"
+        NoModelError, match=r"gpt-6-luna; ANTHROPIC_API_KEY is not set\. Run: ipyrouter key set anthropic\. Or set"
     ):
         both.route("Explain closures")
 

@@ -15,12 +15,10 @@ import jsonschema
 import pydantic
 import pytest
 import typing_extensions
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ipyrouter.errors import UsageError
 from ipyrouter.schemas import Mismatch, schema_of
-from ipyrouter.text.json_schema import problems, strict
+from ipyrouter.text.json_schema import strict
 
 
 class Review(pydantic.BaseModel):
@@ -110,9 +108,13 @@ def test_an_answer_becomes_an_object(kind: Any, text: str, data: Any) -> None:
         (Careful, '{"number": -1}', "number: value error, must be positive"),
         ({"label": ["a"], "score": float}, '{"label": "a", "score": 1, "x": 2}', "x: extra inputs are not permitted"),
         ({"type": "object", "properties": {"a": {"minimum": 3}, "b": {"type": "string"}}, "required": ["a", "b"]},
-         '{"a": 2}', "b: is missing; a: must be at least 3"),
-        ({"type": "array", "items": {"type": "string"}, "maxItems": 1}, '["a", "b"]', "the answer: has 2 items"),
-        ({"enum": ["a", "b"]}, '{"value": "c"}', "the answer: must be one of"),
+         '{"a": 2}', 'a: does not fit "minimum": 3; the answer: \'b\' is a required property'),
+        ({"type": "array", "items": {"type": "string"}, "maxItems": 1}, '["a", "b"]',
+         'the answer: does not fit "maxItems": 1'),
+        ({"enum": ["a", "b"]}, '{"value": "c"}', 'the answer: does not fit "enum": ["a", "b"]'),
+        ({"properties": {"a": False}, "type": "object"}, '{"a": 1}', "holds what the schema forbids"),
+        ({"type": "object", "if": {"required": ["a"]}, "then": {"required": ["b"]}}, '{"a": 1}',
+         "the answer: 'b' is a required property"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_words(kind: Any, text: str, words: str) -> None:
@@ -147,16 +149,18 @@ def test_a_bug_in_the_users_own_class_is_not_the_models() -> None:
         ({"a": "string"}, "field 'a' has 'string' for a type"),
         ({"a": {"b": [1.5, 2.5]}}, "field 'a.b' has [1.5, 2.5]"),
         ({3: str}, "field 3 is not a string"),
-        ({"type": "object", "if": {}}, "the keyword 'if', which cannot be checked here"),
-        ({"type": "object", "properties": {"a": {"pattern": "["}}}, "the pattern '['"),
+        ({"type": "object", "if": 3}, "3 is not of type 'object', 'boolean' at $.if"),
+        ({"type": "object", "properties": {"a": {"pattern": "["}}}, "'[' is not a 'regex' at $.properties.a.pattern"),
         ({"$ref": "#/$defs/none"}, "which leads nowhere"),
         ({"$ref": "#"}, "which leads nowhere"),
         (
             {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/b"}}},
             "which leads nowhere",
         ),
-        ({"type": "string", "minLength": "3"}, "'minLength' with '3'"),
-        ({"type": "object", "properties": {"a": {"type": "text"}}}, "the type 'text'"),
+        ({"$ref": "https://example.org/schema.json"}, "which leads nowhere"),
+        ({"anyOf": [{"$ref": "#"}]}, "contains itself without an end"),
+        ({"type": "string", "minLength": "3"}, "'3' is not of type 'integer' at $.minLength"),
+        ({"type": "object", "properties": {"a": {"type": "text"}}}, "'text' is not valid under any of the given"),
         ({"type": "object", "default": object()}, "is not valid JSON"),
         (type("Plain", (), {}), "Plain cannot be a schema"),
     ],
@@ -222,33 +226,6 @@ def test_what_the_subset_cannot_say_is_not_forced_into_it(kind: Any) -> None:
 def test_a_schema_that_contains_itself_goes_only_where_it_is_taken() -> None:
     assert strict(schema_of(Node).json, recursive=True) is not None
     assert strict(schema_of(Node).json, recursive=False) is None
-
-
-# --- our own check against the reference implementation ---
-
-SCHEMAS: list[dict[str, Any]] = [
-    {"type": "integer", "minimum": 1, "exclusiveMaximum": 3},
-    {"type": ["string", "null"], "minLength": 1, "pattern": "a"},
-    {"enum": [1, True, "a", None]},
-    {"const": {"a": [1]}},
-    {"type": "array", "items": {"type": "number", "multipleOf": 2}, "minItems": 1, "uniqueItems": True},
-    {"prefixItems": [{"type": "string"}], "items": {"type": "integer"}},
-    {"type": "object", "properties": {"a": {"type": "string"}, "b": {"anyOf": [{"type": "null"}, {"$ref": "#"}]}},
-     "required": ["a"], "additionalProperties": False},
-    {"additionalProperties": {"type": "integer"}, "minProperties": 1},
-    {"oneOf": [{"type": "integer"}, {"minimum": 2}], "not": {"const": 7}},
-    {"allOf": [{"maximum": 3}, {"type": "number"}]},
-]  # fmt: skip
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 8) | st.sampled_from([1.0, 1.5, "", "a", "b"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@given(st.sampled_from(SCHEMAS), VALUES)
-def test_values_are_judged_as_the_standard_says(schema: dict[str, Any], value: Any) -> None:
-    assert (not problems(value, schema, schema)) == jsonschema.Draft202012Validator(schema).is_valid(value)
 
 
 @pytest.mark.parametrize("kind", [Review, City, {"label": ["a", "b"]}, {"type": "array", "items": {"type": "integer"}}])

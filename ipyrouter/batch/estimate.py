@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from ipyrouter.config import Config
 from ipyrouter.pricing.prices import Pricing
-from ipyrouter.routing.pipeline import Pipeline, Prepared, input_tokens
+from ipyrouter.routing.pipeline import Pipeline, Prepared
+from ipyrouter.routing.planner import input_tokens
 from ipyrouter.text.amounts import count, dollars, seconds
 from ipyrouter.types import Candidate, Request, TierName
 

@@ -18,7 +18,7 @@ from ipyrouter.providers import Clients
 from ipyrouter.providers.allowances import Allowance, Kind
 from ipyrouter.providers.base import Call, Change, Fault
 from ipyrouter.providers.stream import Collector
-from ipyrouter.routing.pipeline import input_tokens
+from ipyrouter.routing.planner import input_tokens
 from ipyrouter.types import Candidate, Completion
 
 _FIRST_WINDOW = 16  # calls

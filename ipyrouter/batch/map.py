@@ -36,6 +36,7 @@ from ipyrouter.routing.planner import Planner
 from ipyrouter.routing.recorder import Recorder
 from ipyrouter.routing.requests import make_request
 from ipyrouter.routing.single_flight import SingleFlight
+from ipyrouter.routing.warmth import Warmth
 from ipyrouter.store.base import Run, Store
 from ipyrouter.text.amounts import dollars
 from ipyrouter.types import Classification, Prompt, Request, Session
@@ -243,6 +244,7 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
         config=config,
         classify=functools.lru_cache(_REMEMBERED)(parts.classify),
         planner=Planner(config, parts.clients.ready, parts.pricing),
+        warmth=Warmth(config, parts.pricing, parts.clock),
         flight=SingleFlight(config, parts.store),
         chain=Chain(config, limiter, parts.pricing, parts.breaker),
         breaker=parts.breaker,

@@ -15,7 +15,8 @@ from ipyrouter.batch.progress import Progress, Show
 from ipyrouter.batch.rows import ANSWERED, Row
 from ipyrouter.clock import Clock
 from ipyrouter.errors import RateLimitError, RouteError
-from ipyrouter.routing.pipeline import Pipeline, Prepared, input_tokens
+from ipyrouter.routing.pipeline import Pipeline, Prepared
+from ipyrouter.routing.planner import input_tokens
 from ipyrouter.routing.recorder import RequestRun
 from ipyrouter.store.base import RunStore
 from ipyrouter.types import Request, Session

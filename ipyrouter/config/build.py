@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from ipyrouter.config.catalogue import load_backend, services
+from ipyrouter.config.catalogue import load_backend, service_of, services
 from ipyrouter.config.model import Config, Deadlines, Price, Provider, RateLimits, Tier, tier_decides
 from ipyrouter.config.names import candidate_of
 from ipyrouter.config.rules import Table, rules
@@ -22,6 +24,7 @@ def build(
     origins: dict[str, str],
     project_warnings: Sequence[str] = (),
     ignored_files: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> Config:
     """Turn validated settings into a Config.
 
@@ -30,15 +33,15 @@ def build(
         origins: Where each came from, by its dotted key.
         project_warnings: What a project's file may not set.
         ignored_files: Files that were not read, each with the reason.
+        folder: Where the user's config.toml and .env lie.
 
     Raises:
         ConfigError: Settings do not go together.
     """
-    data = {**data, "providers": {name: _with_address(table) for name, table in data["providers"].items()}}
+    data = {**data, "providers": {name: _without_secrets(table) for name, table in data["providers"].items()}}
     warnings: list[str] = [*project_warnings]
-    providers = {name: _provider(name, table, origins, warnings) for name, table in data["providers"].items()}
-    for name in services():  # the well-known ones that are not configured
-        providers.setdefault(name, _provider(name, {}, origins, warnings))
+    tables = {**data["providers"], **{name: {} for name in services() if name not in data["providers"]}}
+    providers = {name: _provider(name, table, origins, warnings, folder) for name, table in tables.items()}
     prices = {name: _price(name, table, origins) for name, table in data["prices"].items()}
     limits: dict[str, Any] = data.get("limits", {})
     tiers: dict[TierName, Tier] = {name: _tier(name, data, providers, origins) for name in TIERS}
@@ -53,6 +56,7 @@ def build(
         warnings=tuple(warnings),
         project_warnings=tuple(project_warnings),
         ignored_files=tuple(ignored_files),
+        folder=folder,
     )
     if config.fast_below > config.power_above:
         raise ConfigError(
@@ -98,21 +102,31 @@ def _tier(
     return Tier(name, tuple(chain), table["max_output_tokens"], table["effort"], deadlines)
 
 
-def _with_address(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a provider's settings with an address that shows no password when it is printed or pickled."""
-    return {**table, "base_url": redact.Address("".join(table["base_url"]))} if table.get("base_url") else table
+def _without_secrets(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a provider's settings with an address, headers and a query that show no key when printed or pickled."""
+    hidden: dict[str, Any] = {}
+    if table.get("base_url"):
+        hidden["base_url"] = redact.Address("".join(table["base_url"]))
+    for name in ("headers", "query"):
+        if name in table:
+            hidden[name] = {key: redact.Private("".join(value)) for key, value in table[name].items()}
+    return {**table, **hidden}
 
 
-def _provider(name: str, table: dict[str, Any], origins: Mapping[str, str], warnings: list[str]) -> Provider:
+def _provider(
+    name: str, table: dict[str, Any], origins: Mapping[str, str], warnings: list[str], folder: Path | None
+) -> Provider:
     where = _source(origins, f"providers.{name}.{next(iter(table), 'sdk')}")
     label = redact.name(name)
-    service = services().get(name)
+    service = services().get(name) or service_of(name, table.get("sdk", ""))
     if "sdk" not in table and service is None:
         raise ConfigError(f"{where}: providers.{label} has no 'sdk'.", 'Add sdk = "openai" or sdk = "anthropic".')
     known: dict[str, Any] = {}
-    if service is not None and "base_url" not in table and table.get("sdk", service.sdk) == service.sdk:
+    fits = service is not None and table.get("sdk", service.sdk) == service.sdk
+    if service is not None and fits and ("base_url" not in table or service.own):
         known = {"sdk": service.sdk, "key": service.key, "limit": service.limit, "supports": service.supports}
-        if service.variable is None:
+        known["credentials"] = service.credentials
+        if service.variable is None and not service.gaps:
             known["base_url"] = service.address
     elif service is not None:
         known = {"sdk": service.sdk}  # a server of the user's own: what it supports and asks for is not known
@@ -123,7 +137,13 @@ def _provider(name: str, table: dict[str, Any], origins: Mapping[str, str], warn
             raise ConfigError(f"{where}: providers.{label} has no 'base_url'.", "Add the address of its API.")
     if base_url and urlsplit(base_url).scheme == "http" and not _loopback(urlsplit(base_url).hostname or ""):
         warnings.append(f"{where}: providers.{label}.base_url is http://: prompts and key travel unencrypted.")
-    return Provider(name=name, **{**known, **_values(Provider, table)})
+    for header in table.get("headers", ()):
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", header):
+            raise ConfigError(
+                f"{where}: providers.{label}.headers: {redact.excerpt(header)} cannot be the name of a header.",
+                "Write it with letters, digits and -.",
+            )
+    return Provider(name=name, folder=folder, **{**known, **_values(Provider, table)})
 
 
 def _own_address(sdk: str) -> str | None:

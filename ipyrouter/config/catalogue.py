@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ipyrouter.types import Input
 
+_GAP = re.compile(r"\{(\w+)\}")
 BACKENDS = "ipyrouter.backends"
 """The group of entry points under which packages register backends."""
 _FILE = Path(__file__).parents[1] / "providers" / "providers.toml"
@@ -34,15 +35,42 @@ class Service:
     sdk: str
     address: str
     limit: str
+    checked: str = ""
     key: str | None = None
     variable: str | None = None
+    path: str = ""
     prefixes: tuple[str, ...] = ()
     supports: tuple[str, ...] = ()
+    credentials: str = "key"
+    places: Mapping[str, list[str]] = field(default_factory=dict)
+    regions: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    own: bool = False
 
-    def has_host(self, host: str) -> bool:
-        """Tell whether a host is the service's; servers on this machine may be anybody's."""
-        own = urlsplit(self.address).hostname or ""
-        return own != "localhost" and (host == own or host.endswith(f".{own}"))
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What the address leaves open, such as "region"."""
+        return tuple(_GAP.findall(self.address))
+
+    @property
+    def here(self) -> bool:
+        """Whether it is a server on this machine, at its usual port."""
+        return urlsplit(self.address).hostname == "localhost"
+
+    def serves(self, address: str) -> bool:
+        """Tell whether an address is at the service's host; servers on this machine may be anybody's."""
+        try:
+            host = urlsplit(address).hostname or ""
+        except ValueError:
+            return False
+        return not self.here and any(_is_host(host, own) for own in (self.address, *self.regions.values()))
+
+
+def _is_host(host: str, address: str) -> bool:
+    """Tell whether a host is an address's, or below it; what the address leaves open may be anything."""
+    parts = _GAP.split(urlsplit(address).netloc)  # every second one is the name of a gap
+    own = "".join(re.escape(part) if place % 2 == 0 else r"[\w{}-]+" for place, part in enumerate(parts))
+    return re.fullmatch(rf"(?:.+\.)?{own}", host) is not None
 
 
 @functools.cache
@@ -60,11 +88,7 @@ def services() -> Mapping[str, Service]:
 @functools.lru_cache(256)
 def service_at(address: str) -> str | None:
     """Return the name of the service whose host an address names, None for any other or none. Asked at every call."""
-    try:
-        host = urlsplit(address).hostname or ""
-    except ValueError:
-        return None
-    return next((name for name, service in services().items() if service.has_host(host)), None)
+    return next((name for name, service in services().items() if service.serves(address)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +99,8 @@ class Model:
     thinking: str = ""
     off: str = ""
     structured: str = ""
+    cache_tokens: int = 1024
+    cache_minutes: int = 5
 
 
 @functools.cache
@@ -96,6 +122,15 @@ def model_of(name: str) -> Model:
         known for known in _models() if plain.startswith(known) and not plain[len(known) : len(known) + 1].isalnum()
     ]
     return _models()[max(fits, key=len)] if fits else Model()
+
+
+def service_of(name: str, sdk: str) -> Service | None:
+    """Return the service that an entry of this name and backend is, or is an account of, as of Azure or Bedrock."""
+    named = services().get(name)
+    if named is not None and named.sdk == sdk:
+        return named
+    accounts = (service for service in services().values() if service.own and service.name == service.sdk)
+    return next((service for service in accounts if service.sdk == sdk), None)
 
 
 def maker_of(model: str) -> str | None:

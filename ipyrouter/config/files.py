@@ -6,6 +6,7 @@ import functools
 import os
 import stat
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,11 +68,18 @@ def config_file(home: Path | None) -> Path:
     return platformdirs.user_config_path("ipyrouter") / "config.toml"
 
 
-def site_file() -> Path:
-    """Return the path of the config file for all users of this machine."""
+def site_files(environ: Mapping[str, str]) -> list[Path]:
+    """Return the paths of the config files for all users of this machine, the most important first.
+
+    Args:
+        environ: The environment; XDG_CONFIG_DIRS names several folders, as the XDG base directory specification says.
+    """
+    folders = [Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "").split(os.pathsep)]
+    if named := [folder / "ipyrouter" / "config.toml" for folder in folders if folder.is_absolute()]:
+        return named
     import platformdirs
 
-    return platformdirs.site_config_path("ipyrouter") / "config.toml"
+    return [platformdirs.site_config_path("ipyrouter") / "config.toml"]
 
 
 def data_folder(home: Path | None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def load(
     presets = defaults.pop("presets")
     notes = _Notes()
     user_file = files.config_file(home)
-    layers = [layer for layer in (_site_layer(notes), _user_layer(user_file)) if layer]
+    layers = [layer for layer in (*_site_layers(notes, environ), _user_layer(user_file)) if layer]
     own = _merge_all([defaults, *(layer.data for layer in layers)])
     own = _merge_all([presets[own["preset"]], own])
     if (project := _project_layer(folder, own, user_file, notes)) is not None:
@@ -92,7 +92,7 @@ def load(
     for layer in layers:
         merged = _merge(merged, layer.data)
         origins.update(dict.fromkeys(leaves(layer.data), layer.source))
-    return build(merged, origins, notes.project_warnings, notes.ignored_files)
+    return build(merged, origins, notes.project_warnings, notes.ignored_files, user_file.parent)
 
 
 def override(config: Config, settings: Mapping[str, Any], source: str) -> Config:
@@ -112,19 +112,20 @@ def override(config: Config, settings: Mapping[str, Any], source: str) -> Config
         {**config.origins, **dict.fromkeys(leaves(dict(settings)), source)},
         config.project_warnings,
         config.ignored_files,
+        config.folder,
     )
 
 
 # --- one layer each ---
 
 
-def _site_layer(notes: _Notes) -> Layer | None:
-    path = files.site_file()
-    try:
-        return _file_layer(path, files.read(path, "root or user"))
-    except files.Unusable as reason:
-        notes.ignored_files.append(f"{path} is ignored: {reason}.")
-        return None
+def _site_layers(notes: _Notes, environ: Mapping[str, str]) -> Iterator[Layer | None]:
+    """Yield the layers of the site's files, the least important first."""
+    for path in reversed(files.site_files(environ)):
+        try:
+            yield _file_layer(path, files.read(path, "root or user"))
+        except files.Unusable as reason:
+            notes.ignored_files.append(f"{path} is ignored: {reason}.")
 
 
 def _user_layer(path: Path) -> Layer | None:
@@ -189,7 +190,10 @@ def _allowed_part(project: Layer, own: dict[str, Any], user_file: Path, notes: _
     """Return the layer as far as it may hold beside the user's own settings, with a note on the rest."""
     path = Path(project.source)
     if _is_trusted(path, own):
-        return Layer(project.source, {key: value for key, value in project.data.items() if key != "trust"})
+        allowed, refused = _without_own(project.data, SCHEMA)
+        if refused:
+            notes.project_warnings.append(f"{path}: only your own file may set these. Ignored: {'; '.join(refused)}.")
+        return Layer(project.source, allowed)
     allowed, refused = _tighten(project.data, own, SCHEMA)
     if refused:
         notes.project_warnings.append(
@@ -197,6 +201,27 @@ def _allowed_part(project: Layer, own: dict[str, Any], user_file: Path, notes: _
             f"{_how_to_trust(path, user_file)}."
         )
     return Layer(project.source, allowed)
+
+
+def _without_own(data: dict[str, Any], schema: Schema, path: str = "") -> tuple[dict[str, Any], list[str]]:
+    """Return a trusted project's settings, and the names of those that count in the user's own file alone.
+
+    [trust] goes without a word.
+    """
+    allowed: dict[str, Any] = {}
+    refused: list[str] = []
+    for key, value in data.items():
+        dotted = f"{path}.{key}" if path else key
+        rule = rule_at(schema, key)
+        if isinstance(rule, dict):
+            inner, more = _without_own(value, rule, dotted)
+            allowed |= {key: inner} if inner else {}
+            refused += more
+        elif not rule.files_only:
+            allowed[key] = value
+        elif path != "trust":
+            refused.append(redact.name(dotted))
+    return allowed, refused
 
 
 def _how_to_trust(project: Path, user_file: Path) -> str:

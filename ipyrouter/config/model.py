@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from ipyrouter.config.catalogue import inputs_of, service_at, services
+from ipyrouter.config.catalogue import Service, inputs_of, service_at, service_of
 from ipyrouter.config.rules import (
     EMBEDDED,
     Backend,
@@ -20,6 +23,7 @@ from ipyrouter.config.rules import (
     Folders,
     Number,
     OneOf,
+    Private,
     String,
     Strings,
     Subset,
@@ -29,6 +33,7 @@ from ipyrouter.config.rules import (
     setting,
     table,
 )
+from ipyrouter.errors import ConfigError
 from ipyrouter.text import redact
 
 if TYPE_CHECKING:
@@ -50,13 +55,21 @@ _TIERS = "it chooses among your tiers"
 _HIGHER = "higher than your own"
 _STORE_REASON = "what is stored on your machine, and for how long, is your choice"
 _DISPLAY_REASON = "how answers are shown is your choice"
+_OTEL = "what leaves your process is your choice"
 
 _SECONDS = Number(above=0, most=10**6)
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_REFERENCE = re.compile(r"\$\{(\w+)\}")  # a variable named within a value
 
 
 def read_key(variable: str) -> str:
     """Return the key in an environment variable without what files leave around it: blanks, line ends, a BOM."""
     return os.environ.get(variable, "").strip(" \t\r\n\v\f\x00\u00a0\u200b\ufeff")
+
+
+def resolved(value: str) -> str:
+    """Return a value with those of the variables that it names."""
+    return _REFERENCE.sub(lambda found: read_key(found[1]), "".join(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +99,64 @@ class Provider:
             'what its models read, where that is not known: ["text", "image"]',
         ),
     )  # fmt: skip
+    credentials: str = field(
+        default="key",
+        metadata=setting(
+            OneOf("key", "entra", "aws", "google"), "never", _WHERE,
+            "what the calls are signed with: a key, or what Microsoft's, Amazon's or Google's own library finds",
+        ),
+    )  # fmt: skip
+    key_command: tuple[str, ...] = field(
+        default=(),
+        metadata=setting(
+            Strings(), "never", "it runs on your machine", "a command that prints the key: its words, for no shell",
+            files_only=True,
+        ),
+    )  # fmt: skip
+    headers: Mapping[str, str] = field(
+        default_factory=lambda: _NOTHING, hash=False,
+        metadata=setting(
+            Private(), "never", _WHERE, 'a header of every call; "${NAME}" in it is a variable\'s value', each="header"
+        ),
+    )  # fmt: skip
+    query: Mapping[str, str] = field(
+        default_factory=lambda: _NOTHING, hash=False,
+        metadata=setting(
+            Private(), "never", _WHERE, 'a parameter of every address; "${NAME}" in it is a variable\'s value',
+            each="parameter",
+        ),
+    )  # fmt: skip
+    api_version: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "Azure: the classic API's version, as 2024-10-21")
+    )
+    deployments: Mapping[str, str] = field(
+        default_factory=lambda: _NOTHING, hash=False,
+        metadata=setting(String(), "never", _WHERE, "Azure: the deployment of a model, where its name is another",
+                         each="model"),
+    )  # fmt: skip
+    region: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "Amazon and Google: where the model runs")
+    )
+    project: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "Google: the project that pays")
+    )
+    profile: str | None = field(
+        default=None, metadata=setting(String(), "never", _WHERE, "Amazon: the profile of your AWS config")
+    )
+    folder: Path | None = field(default=None, repr=False)
+    """Where the user's config.toml and .env lie."""
     limit: str = "max_tokens"
     """What the server calls the output limit."""
     supports: tuple[str, ...] = ()
     """What a well-known service takes: vision, json_schema, effort, prompt_caching, batch."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy: views of tables go as dictionaries."""
+        values = (getattr(self, item.name) for item in fields(self))
+        return Provider, tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values)
+
+    def _service(self) -> Service | None:
+        return service_of(self.name, self.sdk)
 
     @property
     def embedded(self) -> bool:
@@ -102,36 +169,130 @@ class Provider:
         return self.base_url is None
 
     def has_key(self) -> bool:
-        """Tell whether the key is there, or none is needed."""
-        return self.key is None or bool(read_key(self.key))
+        """Tell whether the key is there, or none is needed. A key_command counts as one; it is not run for this."""
+        if self.credentials != "key":
+            return True
+        if self.key is not None and read_key(self.key):
+            return True
+        return bool(self.key_command) or self._keys().has(self) or self.key is None
+
+    def lack(self) -> str:
+        """Return in words what is missing before this provider can be called; empty where nothing is."""
+        if not self.has_key():
+            return f"{self.key} is not set"
+        if gap := next(self._gaps(), None):
+            service = self._service()
+            variables = (service.places if service else {}).get(gap) or ([self.variable] if self.variable else [])
+            setting = gap if hasattr(self, gap) else "base_url"
+            return f"providers.{self.name}.{setting} {''.join(f'(or {v}) ' for v in variables[:1])}is not set"
+        return ""
+
+    def secret(self) -> str:
+        """Return the key from wherever it is kept, "none" where none is needed.
+
+        Raises ConfigError where a keyring or a key_command fails, or its output cannot be a key.
+        """
+        value = (read_key(self.key) if self.key else "") or self._keys().read(self)
+        if fault := self._fault_of(value):
+            raise ConfigError(f"{fault}.", "")
+        return value or "none"
 
     def key_fault(self) -> str | None:
-        """Return why the key cannot be sent, by the name of its variable; None for one that can."""
-        value = read_key(self.key) if self.key else ""
+        """Return why the key in the environment cannot be sent, by its variable; None for one that can."""
+        return self._fault_of(read_key(self.key) if self.key else "")
+
+    def _fault_of(self, value: str) -> str | None:
         if not value or (value.isascii() and value.isprintable()):
             return None
         what = "characters that are not ASCII" if not value.isascii() else "a line break or another control character"
-        return f"the value of {self.key} is not a key: it holds {what}. Set it to the key alone"
+        source = self.key if self.key and value == read_key(self.key) else f"the key of {self.name}"
+        return f"the value of {source} is not a key: it holds {what}. Set it to the key alone"
+
+    def _keys(self) -> Any:
+        from ipyrouter.config import keys  # not for `%load_ext`
+
+        return keys
 
     def secrets(self) -> list[str]:
-        """Return what no message may show: the key, and passwords and keys in the address."""
+        """Return what no message may show: the key, passwords and keys in the address, values of headers and query."""
         raw = os.environ.get(self.key, "") if self.key else ""
-        return [raw, read_key(self.key) if self.key else "", *redact.secrets_in(self.address())]
+        known = [raw, read_key(self.key) if self.key else "", *self._keys().known(self)]
+        for value in (*self.headers.values(), *self.query.values()):
+            known += [resolved(value), *(os.environ.get(name, "") for name in _REFERENCE.findall("".join(value)))]
+        return [*known, *redact.secrets_in(self.address())]
+
+    def extra(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the headers and the query of every call, with the values of the variables that they name.
+
+        Raises ConfigError for a variable that is not set, and for a value that a pickle has lost.
+        """
+        for kind, values in (("headers", self.headers), ("query", self.query)):
+            for name, value in values.items():
+                where = f"providers.{self.name}.{kind}.{redact.name(name)}"
+                if "".join(value) == redact.GONE:
+                    raise ConfigError(f"{where} has lost its value: pickles keep none.", 'Write "${NAME}" there.')
+                if missing := [v for v in _REFERENCE.findall("".join(value)) if not read_key(v)]:
+                    raise ConfigError(f"{where}: {missing[0]} is not set.", "Set that variable.")
+        return (
+            {name: resolved(value) for name, value in self.headers.items()},
+            {name: resolved(value) for name, value in self.query.items()},
+        )
 
     def address(self) -> str:
         """Return the base URL as the SDK would resolve it, for cache keys and reports."""
         if self.base_url is not None:
             return redact.Address("".join((self.base_url, ":", self.gguf))) if self.gguf else self.base_url
-        return redact.Address(self.moved_to() or services()[self.name].address)
+        return redact.Address(self.moved_to() or self._filled())
+
+    def endpoint(self) -> str | None:
+        """Return the address to give to the SDK, None where the SDK's own default is meant."""
+        service = self._service()
+        if own := self.base_url or self.moved_to():
+            return own
+        return self._filled() if service is not None and service.own else None
+
+    def _filled(self) -> str:
+        """Return the service's address with what it leaves open, as far as that is set."""
+        service = self._service()
+        if service is None:  # an entry without a service always has an address
+            return ""
+        if (region := self.place("region")) in service.regions:
+            return service.regions[region]
+        address = service.address
+        for gap in service.gaps:
+            address = address.replace(f"{{{gap}}}", self.place(gap) or f"{{{gap}}}")
+        return address
+
+    def _gaps(self) -> Iterator[str]:
+        """Yield what the address or the calls need and nobody has set."""
+        service = self._service()
+        if service is None:
+            return
+        open_places = service.gaps if self.base_url is None and self.moved_to() is None else ()
+        for gap in dict.fromkeys((*open_places, *service.needs)):
+            if not self.place(gap):
+                yield gap
+
+    def place(self, name: str) -> str:
+        """Return a setting such as "region", or what the variables of its service say; "" where neither is set."""
+        service = self._service()
+        variables = service.places.get(name, ()) if service is not None else ()
+        return getattr(self, name, None) or next(filter(None, map(read_key, variables)), "")
 
     def moved_to(self) -> str | None:
         """Return the address in the SDK's environment variable, which moves an official entry."""
-        return os.environ.get(self.variable) if self.variable else None
+        if not self.variable or not (address := os.environ.get(self.variable)):
+            return None
+        service = self._service()
+        path = service.path if service is not None else ""
+        whole = address if "://" in address or not path else f"https://{address}"
+        return whole if not path or path in whole else f"{whole.rstrip('/')}{path}"
 
     @property
     def variable(self) -> str | None:
         """The SDK's environment variable that moves the address, None for an entry with an address of its own."""
-        return services()[self.name].variable if self.official else None
+        service = self._service() if self.official else None
+        return service.variable if service is not None else None
 
     @property
     def service(self) -> str:
@@ -342,6 +503,14 @@ class Config:
             key="log.content", trait="log_content",
         )
     )  # fmt: skip
+    otel_enabled: bool = field(
+        metadata=setting(
+            Flag(), "never", _OTEL, "make OpenTelemetry spans with this process's own tracer", key="otel.enabled"
+        )
+    )
+    otel_content: bool = field(
+        metadata=setting(Flag(), "never", _OTEL, "put prompts and answers into the spans, too", key="otel.content")
+    )
     display_format: str = field(
         metadata=setting(
             OneOf("markdown", "text"),
@@ -398,12 +567,15 @@ class Config:
     """Those of the warnings that name what a project's file may not set."""
     ignored_files: tuple[str, ...] = ()
     """Files that were not read, each with the reason."""
+    folder: Path | None = None
+    """Where the user's config.toml and .env lie."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the settings; another process builds the config from them."""
         from ipyrouter.config.build import build
 
-        return build, (dict(self.data), dict(self.origins), self.project_warnings, self.ignored_files)
+        arguments = (dict(self.data), dict(self.origins), self.project_warnings, self.ignored_files, self.folder)
+        return build, arguments
 
     @property
     def values(self) -> dict[str, Any]:

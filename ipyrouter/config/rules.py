@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from ipyrouter.config.catalogue import backends, services
+from ipyrouter.text import redact
 
 EMBEDDED = "embedded"
 """The base_url that stands for the llama.cpp server inside this process."""
@@ -193,6 +194,20 @@ class Variable(Check):
         mixed = fits and len(value) > 12 and value.upper() != value and len(re.findall(r"\d", value)) >= 3
         named = "the name of an environment variable such as ACME_API_KEY, never the key itself"
         return None if fits and not mixed else named
+
+
+class Private(String):
+    """A string that may be a secret, so that it is shown nowhere; ``${NAME}`` in it stands for a variable's value."""
+
+    remedy: ClassVar[str] = 'A key belongs in a variable: "${NAME}" stands for its value.'
+
+    def fault(self, value: Any) -> str | None:
+        if not isinstance(value, str) or not value or not value.isprintable():
+            return "a string without control characters"
+        return None if value.isascii() else "a string of ASCII characters"
+
+    def read(self, value: Any) -> Any:
+        return redact.Private("".join(value))
 
 
 class Url(Check):

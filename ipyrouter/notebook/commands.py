@@ -146,6 +146,7 @@ def _compare(line: Line) -> pd.DataFrame:
 def _models(line: Line) -> pd.DataFrame:
     import pandas as pd
 
+    from ipyrouter.providers.discovery import local_servers
     from ipyrouter.routing.planner import today
 
     config, pricing = line.router.config, line.router.pricing
@@ -177,6 +178,8 @@ def _models(line: Line) -> pd.DataFrame:
     none_ready = config.chains_are_ours and not any(row["state"] == "ready" for row in rows)
     if none_ready and line.router.ready(LOCAL_MODEL):
         print(f"{NO_KEY}; {LOCAL_MODEL} answers in every tier.")
+    for server in local_servers(config.providers.values()):
+        print(line.router.hide(str(server)))
     frame = pd.DataFrame(rows).set_index(["tier", "place"])
     frame["context"] = frame["context"].astype("Int64")
     return frame

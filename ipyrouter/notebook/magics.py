@@ -96,6 +96,7 @@ class RouterMagics(Magics):
         settings = {
             "system": formats.system_prompt(system, fmt) if schema is None else system,
             "history": place.history,
+            "conversation": args.chat is not None,
             "tier": args.tier,
             "model": args.model,
             "max_output_tokens": args.max_tokens,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
 from ipyrouter.notebook.formats import Body, partial_body
+from ipyrouter.pricing.prices import saved_by_cache
 from ipyrouter.routing.planner import IN_WORDS
 from ipyrouter.store import rows
 from ipyrouter.text import sanitise
@@ -33,11 +34,16 @@ def badge_words(answer: Answer) -> list[str]:
     usage = answer.usage
     words = [f"{answer.provider}/{answer.model}", _cost_words(answer)]
     approximately = "about " if usage.estimated else ""
-    words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens")
+    thinking = f", {usage.reasoning_tokens:,} of them thinking" if usage.reasoning_tokens else ""
+    words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens{thinking}")
     words.append(seconds(answer.latency))
-    if usage.reasoning_tokens:
-        words.append(f"{usage.reasoning_tokens:,} tokens of thinking")
-    return words + _incidents(answer)
+    return [*words, *_saving(answer), *_incidents(answer)]
+
+
+def _saving(answer: Answer) -> list[str]:
+    """Return what the provider's own cache has saved, if it has."""
+    saved = sum((saved_by_cache(dict(one.cost.rates), one.usage) for one in answer.attempts), Decimal(0))
+    return [f"the provider's cache saved {dollars(saved)}"] if saved > 0 else []
 
 
 def _incidents(answer: Answer) -> list[str]:
@@ -84,6 +90,7 @@ def badge_sentence(answer: Answer) -> str:
         f"{answer.provider}/{answer.model} of the tier {answer.tier} answered in {seconds(answer.latency)}",
         cost if answer.cost is None else f"for {cost}",
         tokens,
+        *_saving(answer),
         *_incidents(answer),
     ]
     return sanitise.plain(", ".join(parts) + ".")

@@ -6,6 +6,7 @@ import datetime as dt
 import importlib.metadata
 import re
 import warnings
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,7 @@ _FIELDS = {
     "output": "output_mtok",
     "cached_input": "cache_read_mtok",
     "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
 }
 
 
@@ -290,13 +292,23 @@ def as_billed(candidate: Candidate, cost: Cost, billed: Decimal | None) -> tuple
     return Cost(billed, f"billed:{candidate}", cost.rates), note
 
 
+def saved_by_cache(rates: Mapping[str, Decimal], usage: Usage) -> Decimal:
+    """Return the dollars that a provider's own cache has spared a call: less than 0 where writing cost more."""
+    if not rates:
+        return Decimal(0)
+    without = replace(usage, cached_input_tokens=0, cache_write_tokens=0, cache_write_1h_tokens=0)
+    return at_rates(rates, without) - at_rates(rates, usage)
+
+
 def at_rates(rates: Mapping[str, Decimal], usage: Usage) -> Decimal:
     """Return the dollars of tokens at given rates; cached and written ones without a rate cost what fresh ones do."""
     fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    written = rates.get("cache_write", rates["input"])
     return (
         fresh * rates["input"]
         + usage.cached_input_tokens * rates.get("cached_input", rates["input"])
-        + usage.cache_write_tokens * rates.get("cache_write", rates["input"])
+        + (usage.cache_write_tokens - usage.cache_write_1h_tokens) * written
+        + usage.cache_write_1h_tokens * rates.get("cache_write_1h", written)
         + usage.output_tokens * rates["output"]
     ) / _MILLION
 
@@ -319,6 +331,7 @@ def _from_genai_prices(known: _Known, usage: Usage, conditions: Mapping[str, str
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cached_input_tokens or None,
         cache_write_tokens=usage.cache_write_tokens or None,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens or None,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # notices about price kinds that chat calls do not use
@@ -330,6 +343,7 @@ def _from_genai_prices(known: _Known, usage: Usage, conditions: Mapping[str, str
         (name, _rate(value, usage.input_tokens))
         for name, field in _FIELDS.items()
         if (value := getattr(priced.model_price, field, None)) is not None
+        and (name != "cache_write_1h" or usage.cache_write_1h_tokens)  # we ask for none: it bounds no call
     )
     kind = "".join(f" ({value})" for value in conditions.values())
     return Cost(priced.total_price, f"{known.provider.id}/{known.model.id}{kind}", rates)

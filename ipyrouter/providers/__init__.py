@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from ipyrouter.config import Config, Deadlines, Provider, read_key
+from ipyrouter.config import Config, Deadlines, Provider
 from ipyrouter.errors import IPyRouterError, UsageError
 from ipyrouter.providers import local
 from ipyrouter.providers.base import Backend, Call, Change, Fault, Parameter, Target, bare
@@ -44,7 +44,7 @@ class Clients:
     def ready(self, candidate: Candidate) -> bool:
         """Tell whether the candidate can be called: its key is there, or it needs none."""
         provider = self.config.providers[candidate.provider]
-        return local.available() if provider.embedded else provider.has_key()
+        return local.available() if provider.embedded else not provider.lack()
 
     def complete(
         self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector, *, stream: bool = True
@@ -64,14 +64,15 @@ class Clients:
         provider = self.config.providers[candidate.provider]
         if not stream:
             provider = replace(provider, stream=False)
-        if reason := provider.key_fault():
-            raise Fault("auth", reason)
         with self._lock:
             changes = dict(self._changes.get((candidate, provider.address()), {}))
         try:
             client = self._client(provider, candidate.model)
+            _check_login(client)
         except KeyboardInterrupt:
             fault = Fault("interrupted", "stopped by the user")
+        except Fault as error:
+            fault = error
         except IPyRouterError as error:
             fault = Fault("connect", str(error))
         except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
@@ -151,10 +152,9 @@ class Clients:
         from ipyrouter.providers.batches import watching
 
         provider = self.config.providers[candidate.provider]
-        if reason := provider.key_fault():
-            raise Fault("auth", reason)
         backend = self._client(provider, candidate.model)
         try:
+            _check_login(backend)
             with watching(backend, provider, call) as watch:
                 yield backend, watch
         except Fault as fault:
@@ -213,19 +213,32 @@ class Clients:
         if self._transport is None:
             self._transport = Transport()
 
+        backend = backend_of(provider.sdk)
+        login = None
+        if provider.credentials != "key":
+            from ipyrouter.providers.clouds import login_of
+
+            login = login_of(backend, provider)
+
         def secret() -> str:
             if endpoint is not None:
                 return endpoint.secret
-            return read_key(provider.key) if provider.key else "none"
+            return login() if login is not None else provider.secret()
 
-        backend = backend_of(provider.sdk)
-        base_url, query = _split(
-            f"{endpoint.url}{backend.version}" if endpoint else provider.base_url or provider.moved_to()
-        )
+        base_url, query = _split(f"{endpoint.url}{backend.version}" if endpoint else provider.endpoint())
         if redact.GONE in (urlsplit(base_url or "").username, *query.values()):
             raise UsageError("The address has lost its password or key, because pickles keep none.", _UNPICKLED)
         address = endpoint.url if endpoint else provider.address()
-        return backend(Target(address, base_url, secret, query), self._transport)
+        return backend(Target(address, base_url, secret, query, provider.extra, provider), self._transport)
+
+
+def _check_login(client: Backend) -> None:
+    """Raise Fault where the key, or a variable that a header names, cannot be read: no server has been asked yet."""
+    try:
+        client.target.extra()
+        client.target.secret()
+    except IPyRouterError as error:
+        raise Fault("auth", str(error).removesuffix(".")) from None
 
 
 def _split(address: str | None) -> tuple[str | None, dict[str, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import anthropic
 import httpx2
 
 from ipyrouter.config import Provider
 from ipyrouter.config.catalogue import model_of
+from ipyrouter.pricing import media, tokens
 from ipyrouter.providers.base import (
     PLACEHOLDER,
     Backend,
@@ -31,26 +32,37 @@ from ipyrouter.providers.structured import structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
+from ipyrouter.types import ImagePart, Message, PdfPart, Prompt, Usage
 
 _LEAST_BUDGET = 1024  # tokens: what the API takes at least
+_MARK = {"type": "ephemeral"}  # for five minutes, from each reading on
+_SYSTEM = -1  # the system prompt's place before the turns
+
+
+NO_SPANS: Any = {"traces": False, "propagation": False}
+"""What keeps the SDK from spans that nobody asked for: ours are in routing."""
 
 
 class AnthropicBackend(Backend):
     """Sends calls through the anthropic SDK."""
 
     limit_names = ("max_tokens",)
-    paths = ("/v1/messages", "/messages", "/v1")
-    most_in_batch = (100_000, 256_000_000)
+    paths: ClassVar[tuple[str, ...]] = ("/v1/messages", "/messages", "/v1")
+    most_in_batch: ClassVar[tuple[int, int]] = (100_000, 256_000_000)
 
     def __init__(self, target: Target, transport: Transport) -> None:
         super().__init__(target, transport)
-        self._sdk = anthropic.Anthropic(
+        self._sdk: Any = self.client()
+
+    def client(self) -> Any:
+        """Return the SDK's client for the target."""
+        return anthropic.Anthropic(
             api_key=PLACEHOLDER,
-            base_url=target.base_url,
-            default_query=dict(target.query),
+            base_url=self.target.base_url,
+            default_query=dict(self.target.query),
             max_retries=0,
-            http_client=transport.client(target.address),
+            open_telemetry=NO_SPANS,
+            http_client=self.transport.client(self.target.address),
         )
 
     def response_of(self, error: Exception) -> httpx2.Response | None:
@@ -63,7 +75,13 @@ class AnthropicBackend(Backend):
         call = form.call
         fold = bool(call.system) and "system" in changes
         turns = system_first(call) if fold else call.messages
-        messages = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
+        system = "" if fold else call.system or ""
+        marks = _marks(call, system, turns) if call.conversation and "prompt_caching" not in changes else set()
+        contents = [_content(turn.content) for turn in turns]
+        messages = [
+            {"role": turn.role, "content": _marked(content) if number in marks else content}
+            for number, (turn, content) in enumerate(zip(turns, contents, strict=True))
+        ]
         body: dict[str, Any] = {
             "model": call.model,
             "messages": messages,
@@ -71,8 +89,8 @@ class AnthropicBackend(Backend):
         }
         if fold:
             notes.append(system_note(call))
-        elif call.system:
-            body["system"] = call.system
+        elif system:
+            body["system"] = _marked(system) if _SYSTEM in marks else system
         if call.temperature is not None:
             # The version of the API that the SDK asks for knows no temperature; other makers' servers do.
             if "temperature" in changes or provider.official or "claude" in call.model.lower():
@@ -95,8 +113,12 @@ class AnthropicBackend(Backend):
         with create(**body, timeout=watch.timeout()) as answer:
             collector.allow(answer.http_response.headers)
             bill_of_litellm(answer.http_response.headers, collector)
-            for event in read(answer.http_response, watch.address, bounds(collector.call.max_output_tokens)):
+            for event in self.events(answer.http_response, watch, collector):
                 _take(event, collector)
+
+    def events(self, response: httpx2.Response, watch: Watch, collector: Collector) -> Iterator[Event]:
+        """Yield the JSON values of a response as they arrive."""
+        return read(response, watch.address, bounds(collector.call.max_output_tokens))
 
     def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
         """Submit a job to the batch API and return its id. Raises whatever the SDK raises."""
@@ -127,6 +149,29 @@ class AnthropicBackend(Backend):
     def take(self, event: Event, collector: Collector) -> None:
         """Hand a whole answer to the collector. Raises InBandError."""
         _take(event, collector)
+
+
+def _marks(call: Call, system: str, turns: tuple[Message, ...]) -> set[int]:
+    """Return after which turns of a conversation the server is to put what it has read into its cache.
+
+    It takes four marks: after the system prompt with what that says of a schema, after the first turn, which mostly has
+    the attachments, where the turn before this one ended, so that it is found again, and at the end. What is shorter
+    than the model caches is not marked.
+    """
+    least, read = model_of(call.model).cache_tokens, tokens.estimate(system)
+    marks = {_SYSTEM} if read >= least else set()
+    for number, turn in enumerate(turns):
+        read += tokens.estimate(turn.text) + media.estimate((turn,), call.model)
+        if read >= least and number in (0, len(turns) - 3, len(turns) - 1):
+            marks.add(number)
+    return marks
+
+
+def _marked(content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """Return content with a mark at its end; there is none on nothing."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content, "cache_control": _MARK}] if content.strip() else content
+    return [*content[:-1], {**content[-1], "cache_control": _MARK}]
 
 
 def _think(call: Call, changes: Changes, body: dict[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -227,6 +272,9 @@ def _take_block(block: Any, collector: Collector) -> None:
     if isinstance(block, dict):
         collector.think(block.get("thinking"))
         collector.add(block.get("text"))
+        kind = str(block.get("type"))
+        if kind not in ("text", "thinking") and not kind.endswith("_delta"):
+            collector.skip(kind)
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:
@@ -238,5 +286,6 @@ def _usage(counts: Mapping[str, Any]) -> Usage:
         output_tokens=count_of(counts, "output_tokens"),
         cached_input_tokens=cached,
         cache_write_tokens=stored,
+        cache_write_1h_tokens=count_of(counts.get("cache_creation"), "ephemeral_1h_input_tokens"),
         reasoning_tokens=count_of(counts.get("output_tokens_details"), "thinking_tokens"),
     )

@@ -59,6 +59,7 @@ Parameter = Literal[
     "thinking",
     "json_schema",
     "json_object",
+    "prompt_caching",
 ]
 """What of a call a server may refuse although the call could be answered without it."""
 
@@ -92,17 +93,20 @@ class Call:
     schema: Schema | None = None
     json: bool = False
     show_thinking: bool = False
+    conversation: bool = False  # later turns send it again; it changes no answer
 
     def key(self) -> bytes:
         """Return the SHA-256 of the canonical JSON of the call and of the key's version."""
-        fields = {name: getattr(self, name) for name in self.__slots__}  # asdict() is ten times slower
-        fields["messages"] = [(message.role, _content_key(message.content)) for message in self.messages]
+        fields = {
+            name: getattr(self, name) for name in self.__slots__ if name != "conversation"
+        }  # asdict() is ten times slower
+        fields["messages"] = [(message.role, content_key(message.content)) for message in self.messages]
         fields["schema"] = self.schema and [self.schema.name, self.schema.text]
         body = json.dumps({"version": _KEY_VERSION, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(body.encode()).digest()
 
 
-def _content_key(content: Prompt) -> Any:
+def content_key(content: Prompt) -> Any:
     """Return what tells a turn's content from another: its text, or its parts with the digests of what is no text."""
     if not content.needs:
         return content.text
@@ -228,13 +232,16 @@ class Target:
     """Where a backend sends its calls: the address for people and logs, and what the SDK is given.
 
     ``base_url`` is None where the SDK's own default holds, ``query`` goes with every request, ``secret`` returns the
-    key when a request leaves.
+    key when a request leaves, and ``extra`` the headers and the query that the config adds to it. ``provider`` has the
+    settings of an account: region, deployments, …
     """
 
     address: str
     base_url: str | None
     secret: Callable[[], str]
     query: Mapping[str, str] = field(default_factory=dict)
+    extra: Callable[[], tuple[Mapping[str, str], Mapping[str, str]]] = lambda: ({}, {})
+    provider: Provider | None = None
 
 
 class Backend(ABC):

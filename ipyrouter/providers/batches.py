@@ -48,7 +48,7 @@ class Result:
 def watching(backend: Backend, provider: Provider, call: Call) -> Iterator[Watch]:
     """Talk to a batch API inside the block under its own deadlines. Raises Fault for whatever goes wrong."""
     fault: Fault | None = None
-    with backend.transport.watch(_DEADLINES, backend.target.secret, _MOST_BYTES) as watch:
+    with backend.transport.watch(_DEADLINES, backend.target.secret, _MOST_BYTES, backend.target.extra) as watch:
         try:
             yield watch
         except (Fault, IPyRouterError):
@@ -64,7 +64,7 @@ def completion_of(backend: Backend, provider: Provider, result: Result, collecto
     collector.begin(lambda: None)
     collector.serve(**dict(BATCH))
     fault: Fault | None = None
-    with backend.transport.watch(_DEADLINES, backend.target.secret, _MOST_BYTES) as watch:
+    with backend.transport.watch(_DEADLINES, backend.target.secret, _MOST_BYTES, backend.target.extra) as watch:
         try:
             if result.error is not None:
                 raise InBandError(result.error)  # noqa: TRY301  a server's failure inside a response, as elsewhere

@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,6 +24,8 @@ import httpx2
 from ipyrouter.config import Deadlines
 
 T = TypeVar("T")
+Extra = Callable[[], tuple[Mapping[str, str], Mapping[str, str]]]
+"""Returns the headers and the query that a provider's settings add to each request."""
 Phase = Literal["connect", "first byte", "idle", "total"]
 
 _RECORD = 16 * 1024  # bytes: the longest record of TLS
@@ -42,10 +44,13 @@ class Watch:
     that the whole request has left: from then on it may be billed.
     """
 
-    def __init__(self, deadlines: Deadlines, secret: Callable[[], str], most_bytes: int) -> None:
+    def __init__(
+        self, deadlines: Deadlines, secret: Callable[[], str], most_bytes: int, extra: Extra = lambda: ({}, {})
+    ) -> None:
         now = time.monotonic()
         self.deadlines = deadlines
         self.secret = secret
+        self.extra = extra
         self.most_bytes = most_bytes
         self.url = ""
         self.expired: Phase | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -17,6 +18,7 @@ from ipyrouter.providers.base import (
     Call,
     Changes,
     Target,
+    content_key,
     data_url,
     effort_of,
     lowered,
@@ -33,27 +35,34 @@ from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
 from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
+_NOT_TEXT = ("audio", "images", "tool_calls", "function_call")
+"""What a message may hold beside its content that is not text; of OpenAI and OpenRouter."""
+
 
 class OpenAIBackend(Backend):
     """Sends calls through the openai SDK."""
 
     limit_names = ("max_completion_tokens", "max_tokens")
-    paths = ("/chat/completions", "/completions")
+    paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/completions")
     version = "/v1"
-    most_in_batch = (50_000, 200_000_000)
+    most_in_batch: ClassVar[tuple[int, int]] = (50_000, 200_000_000)
 
     def __init__(self, target: Target, transport: Transport) -> None:
         super().__init__(target, transport)
         host = urlsplit(target.address).hostname or ""
         self._openrouter = host == "openrouter.ai" or host.endswith(".openrouter.ai")
-        self._sdk = openai.OpenAI(
-            api_key=PLACEHOLDER,
-            base_url=target.base_url,
-            default_query=dict(target.query),
-            max_retries=0,
-            http_client=transport.client(target.address),
-        )
+        self._sdk = self.client()
         _ = self._sdk.chat.completions  # the SDK imports it now, and not in the time of the first call
+
+    def client(self) -> openai.OpenAI:
+        """Return the SDK's client for the target."""
+        return openai.OpenAI(
+            api_key=PLACEHOLDER,
+            base_url=self.target.base_url,
+            default_query=dict(self.target.query),
+            max_retries=0,
+            http_client=self.transport.client(self.target.address),
+        )
 
     def response_of(self, error: Exception) -> httpx2.Response | None:
         """Return the response behind an error of the SDK's, None where there is none."""
@@ -79,6 +88,8 @@ class OpenAIBackend(Backend):
             body["temperature"] = call.temperature
         if (effort := effort_of(call, changes, notes)) is not None:
             body["reasoning_effort"] = effort
+        if call.conversation and provider.official and provider.name == "openai" and "prompt_caching" not in changes:
+            body["prompt_cache_key"] = _cache_key(call)
         if form.means != "none":
             body["response_format"] = _response_format(form)
         if provider.stream and "stream" not in changes:
@@ -140,6 +151,12 @@ class OpenAIBackend(Backend):
     def take(self, event: Event, collector: Collector) -> None:
         """Hand a whole answer to the collector. Raises InBandError."""
         _take(event, collector, bills=False)
+
+
+def _cache_key(call: Call) -> str:
+    """Return a name for a conversation, the same at each of its turns: equal names go to the same machines."""
+    first = repr((call.system, content_key(call.messages[0].content)))
+    return hashlib.sha256(first.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _response_format(form: Structured) -> dict[str, Any]:
@@ -205,6 +222,8 @@ def _take_choice(choice: Any, collector: Collector) -> None:
         # Some servers send the same under both names: DeepSeek's and OpenRouter's.
         collector.think(message.get("reasoning_content") or message.get("reasoning"))
         collector.add(message.get("content"))
+        for name in filter(message.get, _NOT_TEXT):
+            collector.skip(name)
         if message.get("refusal"):
             collector.add(message["refusal"])
             collector.end("refusal")

@@ -12,6 +12,11 @@ _BUILT_IN = {
     "openai": ("ipyrouter.providers.openai", "OpenAIBackend", "openai"),
     "anthropic": ("ipyrouter.providers.anthropic", "AnthropicBackend", "anthropic"),
     "google": ("ipyrouter.providers.google", "GoogleBackend", "google-genai"),
+    "azure": ("ipyrouter.providers.clouds", "AzureBackend", "openai"),
+    "foundry": ("ipyrouter.providers.clouds", "FoundryBackend", "anthropic"),
+    "bedrock": ("ipyrouter.providers.clouds", "BedrockBackend", "anthropic"),
+    "bedrock-openai": ("ipyrouter.providers.clouds", "BedrockOpenAIBackend", "openai"),
+    "vertex": ("ipyrouter.providers.clouds", "VertexBackend", "anthropic"),
 }
 """By name: the module, its class, and the package that it needs. None is imported before its first call."""
 

@@ -18,7 +18,7 @@ def run(backend: Backend, body: dict[str, Any], sent: Sent, collector: Collector
     """Send a body under the deadlines and return what was collected. Raises Fault, whatever went wrong."""
     fault: Fault | None = None
     most = bounds(sent.call.max_output_tokens).total
-    with backend.transport.watch(deadlines, backend.target.secret, most) as watch:
+    with backend.transport.watch(deadlines, backend.target.secret, most, backend.target.extra) as watch:
         collector.on_begin = watch.answering
         collector.begin(watch.cancel)
         try:

@@ -84,7 +84,7 @@ class Collector:
         self._most = _MOST_CHARACTERS + _CHARACTERS_PER_TOKEN * call.max_output_tokens
         self._half = ""  # the first half of a character whose second half is in the next piece
         self.sent = False
-        self._unread: list[str] = []  # kinds of parts of the content that hold no text
+        self._unread: list[str] = []  # kinds of parts of the answer that hold no text
         self._counts: dict[str, Any] = {}
         self._broken_off = ""  # a finish reason that is none of a finished answer
         self.on_begin: Callable[[], None] = lambda: None
@@ -131,7 +131,11 @@ class Collector:
                 self.saw_content = True
                 self._write(text)
             else:
-                self._unread.append(kind)
+                self.skip(kind)
+
+    def skip(self, kind: Any) -> None:
+        """Take note of a part of the answer that cannot be shown; an answer that holds nothing else says so."""
+        self._unread.append(str(kind))
 
     def think(self, content: Any) -> None:
         """Take a piece of what the model thinks, which is not part of the answer."""
@@ -392,5 +396,8 @@ def _sound(usage: Usage, most_read: int, most_written: int) -> Usage:
         cached_input_tokens=cached,
         cache_write_tokens=count(usage.cache_write_tokens, read - cached),
         reasoning_tokens=count(usage.reasoning_tokens, written),
+        cache_write_1h_tokens=count(
+            usage.cache_write_1h_tokens, max(count(usage.cache_write_tokens, read - cached), 0)
+        ),
     )
     return replace(sound, estimated=usage.estimated or sound != replace(usage, estimated=False))

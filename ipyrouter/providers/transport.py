@@ -17,7 +17,7 @@ import httpx2
 from ipyrouter.config import Deadlines
 from ipyrouter.errors import ConfigError
 from ipyrouter.providers.base import PLACEHOLDER
-from ipyrouter.providers.network import Calls, DeadlineBackend, Watch, plain_address
+from ipyrouter.providers.network import Calls, DeadlineBackend, Extra, Watch, plain_address
 from ipyrouter.providers.wire import too_large
 
 _MOST_OF_AN_ERROR = 256 * 1024  # bytes
@@ -122,9 +122,11 @@ class Transport:
         return client
 
     @contextlib.contextmanager
-    def watch(self, deadlines: Deadlines, secret: Callable[[], str], most_bytes: int) -> Iterator[Watch]:
+    def watch(
+        self, deadlines: Deadlines, secret: Callable[[], str], most_bytes: int, extra: Extra = lambda: ({}, {})
+    ) -> Iterator[Watch]:
         """Watch over the call that this thread makes inside the block; its answer may have so many bytes, unpacked."""
-        watch = self._calls.watch = Watch(deadlines, secret, most_bytes)
+        watch = self._calls.watch = Watch(deadlines, secret, most_bytes, extra)
         try:
             yield watch
         finally:
@@ -137,12 +139,17 @@ class Transport:
 
     def _add_key(self, request: httpx2.Request) -> None:
         watch = self._calls.watch
-        if watch is not None:
-            request.extensions["trace"] = watch.trace
-            watch.url = str(request.url)
+        if watch is None:
+            return
+        headers, query = watch.extra()
+        if query:
+            request.url = request.url.copy_merge_params(dict(query))
+        request.extensions["trace"] = watch.trace
+        watch.url = str(request.url)
         for name, value in request.headers.items():  # each SDK has a header of its own for the key
-            if watch is not None and PLACEHOLDER in value:
+            if PLACEHOLDER in value:
                 request.headers[name] = value.replace(PLACEHOLDER, watch.secret())
+        request.headers.update(headers)
 
     def _guard(self, response: httpx2.Response) -> None:
         watch = self._calls.watch

@@ -290,6 +290,7 @@ _STREAM = _pattern(r"\bstream(ing|ed)?\b")
 _STREAM_OPTIONS = _pattern(r"stream_options|include_usage")
 _EFFORT = _pattern(r"\b(reasoning[._]?)?effort\b|reasoning is mandatory")
 _THINKING = _pattern(r"\bthinking\b|thinking_(budget|level|config)")
+_CACHING = _pattern("cache_control|prompt_cach")
 _JSON = _pattern(
     r"response_?(format|schema|json_schema|mime_?type)|output_(config|format)|json_?(schema|object|mode)|\bschema\b",
     r"structured output|guided|grammar",
@@ -321,7 +322,9 @@ def refused_parameter(status: int | None, words: Words, sent: Mapping[str, Any])
 
 
 def _refused_output(text: str, sent: Mapping[str, Any]) -> Change | None:
-    """Return whether it is the effort, the thinking or the form of the answer that the server refuses."""
+    """Return whether it is the effort, the thinking, the caching or the form of the answer that is refused."""
+    if _CACHING.search(text) and ("prompt_cache_key" in sent or "'cache_control'" in str(sent)):
+        return Change("prompt_caching")
     output = sent.get("output_config", {})
     effort = sent.get("reasoning_effort") or output.get("effort")
     if effort and _EFFORT.search(text):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ipyrouter.clock import Clock
-from ipyrouter.config import Config
+from ipyrouter.config import Config, keys
 from ipyrouter.providers.base import Fault, FaultKind
 from ipyrouter.routing.planner import Step
 from ipyrouter.text import amounts
@@ -167,8 +166,7 @@ class Breaker:
         return self._disabled[provider].key != self._key_mark(provider)
 
     def _key_mark(self, provider: str) -> int:
-        variable = self.config.providers[provider].key
-        return hash(os.environ.get(variable)) if variable else 0
+        return keys.mark(self.config.providers[provider])
 
 
 def concerns_key(fault: Fault) -> bool:

@@ -16,6 +16,7 @@ from ipyrouter.routing.breaker import Breaker, Bypass, Reason, concerns_key
 from ipyrouter.routing.budget import Budget, Refusal
 from ipyrouter.routing.planner import Step
 from ipyrouter.routing.recorder import RequestRun
+from ipyrouter.routing.spans import Spans
 from ipyrouter.types import Attempt, Candidate, Completion
 
 _RETRIED: frozenset[FaultKind] = frozenset({"rate_limit", "server", "connect", "malformed", "broken_stream"})
@@ -48,6 +49,7 @@ _DIFFERENTLY: dict[Parameter, str] = {
     "thinking": "without a word on thinking",
     "json_schema": "with the schema in words",
     "json_object": "without JSON mode",
+    "prompt_caching": "without a word on its cache",
 }
 
 
@@ -87,6 +89,7 @@ class Chain:
         self._clients = clients
         self._pricing = pricing
         self._breaker = breaker
+        self._spans = Spans(config)
 
     def run(self, steps: tuple[Step, ...], run: RequestRun, budget: Budget) -> ChainResult:
         """Try the steps until one completes. Sleeps only before the one retry, when nothing else is left.
@@ -136,18 +139,19 @@ class Chain:
             if isinstance(hold, Refusal):
                 return hold
             attempt = run.begin(step, functools.partial(self._pricing.context_window, step.candidate))
-            try:
-                with run.interrupts.waiting(attempt.collector.wake):
-                    completion = self._clients.complete(step.candidate, step.call, step.deadlines, attempt.collector)
-            except Fault as fault:
-                self._change(step, fault, changed)
-                hold.spent = attempt.failed(fault, self._reason(step, fault).error, self._pricing).cost.amount
-                if fault.kind == "interrupted":
-                    raise KeyboardInterrupt from None
-                return fault
-            run.note(*step.notes)
-            hold.spent = attempt.completed(completion, self._pricing).cost.amount
-            return completion
+            with self._spans.call(attempt, run):
+                try:
+                    with run.interrupts.waiting(attempt.collector.wake):
+                        done = self._clients.complete(step.candidate, step.call, step.deadlines, attempt.collector)
+                except Fault as fault:
+                    self._change(step, fault, changed)
+                    hold.spent = attempt.failed(fault, self._reason(step, fault).error, self._pricing).cost.amount
+                    if fault.kind == "interrupted":
+                        raise KeyboardInterrupt from None
+                    return fault
+                run.note(*step.notes)
+                hold.spent = attempt.completed(done, self._pricing).cost.amount
+                return done
 
     def _change(self, step: Step, fault: Fault, changed: set[tuple[Candidate, Parameter]]) -> None:
         """Remember what the server refuses, so that it is sent differently: once for each parameter of a request."""

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 from ipyrouter.config import Config
 from ipyrouter.errors import BudgetError, SchemaError, UsageError
-from ipyrouter.pricing import media, tokens
 from ipyrouter.pricing.prices import Pricing
-from ipyrouter.providers.base import Call
 from ipyrouter.routing.breaker import Breaker
 from ipyrouter.routing.budget import Budget
 from ipyrouter.routing.chain import Chain, ChainResult, all_failed
-from ipyrouter.routing.planner import Plan, Planner, Step, TierPlan
+from ipyrouter.routing.planner import Plan, Planner, Step, TierPlan, input_tokens
 from ipyrouter.routing.recorder import Recorder, RequestRun
 from ipyrouter.routing.requests import encodable
 from ipyrouter.routing.single_flight import SingleFlight, escalated_key
+from ipyrouter.routing.spans import Spans
 from ipyrouter.routing.validation import all_reasoning, weakness
+from ipyrouter.routing.warmth import TYPICAL_ANSWER, Warmth
 from ipyrouter.store.base import CachedAnswer
 from ipyrouter.types import (
     TIERS,
@@ -42,7 +42,6 @@ _CORRECTION = "Answer again, with the corrected JSON alone. Your answer was"
 _LARGE = "This prompt is so large that it needs --yes."
 _NOBODY = "No model of this tier can be asked now: this would be an error."
 _FORBIDDEN = "A budget forbids this call"
-_TYPICAL = 300  # tokens of an answer of about half a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,13 @@ class Pipeline:
     config: Config
     classify: Callable[[str], Classification]
     planner: Planner
+    warmth: Warmth
     flight: SingleFlight
     chain: Chain
     breaker: Breaker
     budget: Budget
     recorder: Recorder
+    spans: Spans
     pricing: Pricing
     unseen: Callable[[tuple[str, ...]], list[str]]  # of some notices, those that this session has not seen
 
@@ -75,7 +76,7 @@ class Pipeline:
 
         Raises UsageError, NoModelError, BudgetError, RouteError, SchemaError, and Interrupted with what had arrived.
         """
-        with self.recorder.open(run):
+        with self.recorder.open(run), self.spans.request(run):
             self._make_encodable(run)
             run.classification = self.classify(run.request.prompt.text)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
@@ -86,7 +87,7 @@ class Pipeline:
             if hit is None:
                 if plan.missing is not None:
                     raise plan.missing
-                plan = self.planner.counted_by_price(run.request, plan)
+                plan = self.warmth.stay(run.request, self.planner.counted_by_price(run.request, plan))
                 run.note(*self.unseen(self.config.project_warnings))
                 self._ask_of(run, plan.first)
                 self._confirm(run.request, plan.first.steps[0])
@@ -119,6 +120,7 @@ class Pipeline:
         classification = self.classify(request.prompt.text)
         tier_name = request.tier or classification.tier
         plan = self.planner.counted_by_price(request, self.planner.plan(request, tier_name))
+        plan = self.warmth.stay(request, plan)
         hit = _usable(request, self.flight.look_up(request, plan.first, escalates=self._escalates(request)))
         if hit is None and plan.missing is not None and not plan.first.cacheable:
             raise plan.missing
@@ -137,9 +139,9 @@ class Pipeline:
             candidate=step.candidate,
             input_tokens=count,
             max_output_tokens=most,
-            cost_low=Decimal(0) if hit else self.pricing.at(step.candidate, count, 1),
-            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, most),
-            cost_typical=Decimal(0) if hit else self.pricing.at(step.candidate, count, min(_TYPICAL, most)),
+            cost_low=Decimal(0) if hit else self.warmth.cost(step, 1),
+            cost_high=Decimal(0) if hit else self.warmth.cost(replace(step, warm=0), most),
+            cost_typical=Decimal(0) if hit else self.warmth.cost(step, min(TYPICAL_ANSWER, most)),
             cached=hit is not None,
             key=provider.key,
             key_present=bool(tier.steps),
@@ -198,6 +200,7 @@ class Pipeline:
                 tier = self._downgrade(run, plan, tier, result)
                 continue
             run.note(*(f"fell back from {candidate}: {reason}" for candidate, reason in result.bypasses))
+            self.warmth.remember(run.request, result.step, result.completion.usage)
             completion, weak = self._judged(run, result.completion, result.step)
             if weak is None:
                 self._finish(run, plan, run.attempts[-1], results, cacheable=result.step)
@@ -278,8 +281,8 @@ class Pipeline:
         )
         keeps = run.request.cache != "off" and self.config.cache_enabled
         if cacheable is not None and answer.finish == "stop" and keeps:
-            own, first_asked = cacheable.call, plan.first.cacheable[0].call
-            run.cache_key = escalated_key(first_asked.key()) if escalated_from else own.key()
+            own, first_asked = cacheable.kept_as or cacheable.call.key(), plan.first.cacheable[0].call
+            run.cache_key = escalated_key(first_asked.key()) if escalated_from else own
 
     def _downgrade(self, run: RequestRun, plan: Plan, failed: TierPlan, result: ChainResult) -> TierPlan:
         """Return the cheaper tier to ask where a budget forbade this one; raise what the user must know otherwise."""
@@ -357,14 +360,6 @@ def _usable(request: Request, hit: CachedAnswer | None) -> CachedAnswer | None:
     except Mismatch:
         return None
     return hit
-
-
-def input_tokens(call: Call) -> int:
-    """Estimate the input tokens of a call, its pictures, documents and schema included."""
-    *history, prompt = call.messages
-    schema = call.schema.text if call.schema else ""
-    text = tokens.estimate_input(prompt.text, call.system, tuple(history), schema)
-    return text + media.estimate(call.messages, call.model)
 
 
 def _less_reasoning(completion: Completion, step: Step) -> str:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, Config, Deadlines, Tier
 from ipyrouter.config.catalogue import model_of
 from ipyrouter.errors import NoModelError, UsageError
+from ipyrouter.pricing import media, tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call
 from ipyrouter.providers.effort import most_within, nearest, patience, thinking_tokens
@@ -30,6 +31,8 @@ class Step:
     call: Call
     deadlines: Deadlines
     notes: tuple[str, ...] = ()
+    warm: int = 0  # input tokens that the provider's cache holds
+    kept_as: bytes | None = None  # the key that its answer is cached under; None: its call's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +235,14 @@ class Planner:
         return any(self._ready(candidate) for tier in self.config.tiers.values() for candidate in tier.chain)
 
 
+def input_tokens(call: Call) -> int:
+    """Estimate the input tokens of a call, its pictures, documents and schema included."""
+    *history, prompt = call.messages
+    schema = call.schema.text if call.schema else ""
+    text = tokens.estimate_input(prompt.text, call.system, tuple(history), schema)
+    return text + media.estimate(call.messages, call.model)
+
+
 def needs(request: Request) -> frozenset[Input]:
     """Return what a model must read besides text, of the prompt and of the turns before it."""
     return frozenset(kind for turn in _turns(request) for kind in turn.content.needs)
@@ -265,8 +276,10 @@ def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
         return NoModelError(message, f"Put another model into tiers.{tier}.chain, or name one with -m.")
     # Not with %env, which prints the key and saves it with the notebook.
     which = f"{variables[0]}" if len(variables) == 1 else f"one of them, such as {variables[0]},"
+    name = next(p.name for p in owners if p.key == variables[0])
     remedy = (
-        f"Set {which} in the environment that starts Jupyter, or here: import os, getpass;"
+        f"Run: ipyrouter key set {name}. Or set {which} in the environment that starts Jupyter, or here:"
+        " import os, getpass;"
         f' os.environ["{variables[0]}"] = getpass.getpass()'
     )
     if request.model is None and config.chains_are_ours:
@@ -280,7 +293,7 @@ def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
 def _lack(config: Config, candidate: Candidate) -> str:
     """Return what a candidate that cannot be called lacks."""
     provider = config.providers[candidate.provider]
-    return "xllamacpp is not installed" if provider.embedded else f"{provider.key} is not set"
+    return "xllamacpp is not installed" if provider.embedded else provider.lack()
 
 
 def _lacks(config: Config, chain: tuple[Candidate, ...]) -> list[str]:
@@ -342,6 +355,7 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
             schema=request.schema,
             json=request.json,
             show_thinking=request.show_thinking,
+            conversation=request.conversation or bool(request.history),
         )
         steps.append(Step(tier, candidate, call, deadlines, notes))
     return tuple(steps)

@@ -1,49 +1,34 @@
 """JSON Schema: the subset that providers enforce, and the check of a value against a schema that a user wrote.
 
-Facts from OpenAI's and Anthropic's pages on structured outputs, as of 2026-11.
+Facts from OpenAI's and Anthropic's pages on structured outputs, as of 2026-11. Only a request with a schema imports
+jsonschema, which every Jupyter has.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ipyrouter.text.redact import excerpt
-
 Json = dict[str, Any]
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "number": (int, float),
-    "integer": (int,),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
+_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 _RULES = (
     "format", "pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
-    "multipleOf", "minItems", "maxItems", "uniqueItems",
+    "multipleOf", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties",
 )  # fmt: skip
-_NUMBER, _COUNT = (int, float), (int,)
-_SHAPES: dict[str, tuple[type, ...]] = {
-    "type": (str, list), "enum": (list,), "const": (object,), "properties": (dict,), "required": (list,),
-    "additionalProperties": (dict, bool), "items": (dict, bool), "prefixItems": (list,), "anyOf": (list,),
-    "oneOf": (list,), "allOf": (list,), "not": (dict, bool), "$ref": (str,), "format": (str,), "pattern": (str,),
-    "minLength": _COUNT, "maxLength": _COUNT, "minItems": _COUNT, "maxItems": _COUNT, "uniqueItems": (bool,),
-    "minProperties": _COUNT, "maxProperties": _COUNT, "minimum": _NUMBER, "maximum": _NUMBER,
-    "exclusiveMinimum": _NUMBER, "exclusiveMaximum": _NUMBER, "multipleOf": _NUMBER,
-}  # fmt: skip
-"""The keywords that are checked, and what stands behind each."""
+"""What the subset has no keyword for, and a description can say."""
 _ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$schema", "$id",
      "$defs", "definitions", "discriminator", "contentMediaType", "contentEncoding"}
 )  # fmt: skip
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_TABLES = ("properties", "$defs", "definitions")
+_SUBSET = _ANNOTATIONS.union(
+    ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "oneOf"), _RULES
+)
+_DEFINITIONS = ("$defs", "definitions")
 _MOST_PROBLEMS = 3  # that are named; a model that corrects them corrects the others as well
 
 
@@ -64,41 +49,31 @@ def _all_dicts(values: list[Any]) -> bool:
     return all(isinstance(value, dict) for value in values)
 
 
-def unusable(schema: Any) -> str | None:
-    """Return in words the first thing in a schema that is not valid or cannot be checked, None where all can be."""
-    for node in _nodes(schema):
-        for name, part in node.items():
-            if name not in _SHAPES and name not in _ANNOTATIONS:
-                return f"the keyword {name!r}, which cannot be checked here"
-            if name in _SHAPES and (not isinstance(part, _SHAPES[name]) or (name in _LISTS and not part)):
-                return f"{name!r} with {excerpt(part)}"
-        kinds = node.get("type", [])
-        if wrong := [kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind not in _TYPES]:
-            return f"the type {wrong[0]!r}"
-        if "$ref" in node and _target(schema, node) is None:
-            return f"the reference {node['$ref']!r}, which leads nowhere"
-        try:
-            re.compile(node.get("pattern", ""))
-        except re.error as error:
-            return f"the pattern {node['pattern']!r}, which is not valid ({error})"
+def unusable(schema: Json) -> str | None:
+    """Return in words the first thing in a schema that is not valid, None where all is."""
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+        for node in _nodes(schema):
+            if "$ref" in node and _target(schema, node) is None:
+                return f"the reference {node['$ref']!r}, which leads nowhere"
+        problems(None, schema, schema)
+    except SchemaError as error:
+        return f"{_short(error.message)} at {error.json_path}"
+    except RecursionError:
+        return "a part that contains itself without an end"
     return None
 
 
-def _nodes(schema: Any) -> Iterator[Json]:
+def _nodes(schema: Json) -> Iterator[Json]:
     """Yield a schema and all schemas inside it."""
-    if not isinstance(schema, dict):
-        return
+    from referencing.jsonschema import DRAFT202012
+
     yield schema
-    for name in _TABLES:
-        table = schema.get(name)
-        for part in table.values() if isinstance(table, dict) else ():
-            yield from _nodes(part)
-    for name in _LISTS:
-        variants = schema.get(name)
-        for part in variants if isinstance(variants, list) else ():
-            yield from _nodes(part)
-    for name in ("items", "additionalProperties", "not"):
-        yield from _nodes(schema.get(name))
+    for inner in DRAFT202012.create_resource(schema).subresources():
+        if isinstance(inner.contents, dict):
+            yield from _nodes(inner.contents)
 
 
 def referent(root: Json, ref: Any) -> Any:
@@ -151,9 +126,8 @@ def strict(schema: Json, *, recursive: bool) -> Json | None:
     try:
         subset = _strict(root_of(schema), schema)
         definitions = {
-            name: _strict(part, schema) for table in ("$defs", "definitions")
-            for name, part in schema.get(table, {}).items()
-        }  # fmt: skip
+            name: _strict(part, schema) for table in _DEFINITIONS for name, part in schema.get(table, {}).items()
+        }
     except (_Unsayable, RecursionError):
         return None
     if subset.get("type") != "object" or (not recursive and _is_recursive(schema)):
@@ -170,7 +144,7 @@ def _strict(node: Any, root: Json) -> Json:
         return {"$ref": node["$ref"].replace("#/definitions/", "#/$defs/")}
     if len(node.get("allOf", ())) == 1:
         return _strict({**{name: part for name, part in node.items() if name != "allOf"}, **node["allOf"][0]}, root)
-    if any(name in node for name in ("allOf", "not", "prefixItems", "patternProperties")):
+    if node.keys() - _SUBSET:
         raise _Unsayable
     description = {"description": words} if (words := _description(node)) else {}
     variants = node.get("anyOf") or node.get("oneOf")
@@ -237,7 +211,7 @@ def _is_recursive(root: Json) -> bool:
     """Tell whether a definition leads back to itself."""
 
     def leads_to(node: Any, seen: frozenset[str]) -> bool:
-        for inner in _nodes({name: part for name, part in node.items() if name not in ("$defs", "definitions")}):
+        for inner in _nodes({name: part for name, part in node.items() if name not in _DEFINITIONS}):
             ref = inner.get("$ref")
             if ref is not None and (ref in seen or leads_to(referent(root, ref) or {}, seen | {ref})):
                 return True
@@ -280,109 +254,34 @@ def accepts_null(node: Any, root: Json) -> bool:
     return not problems(None, node, root)
 
 
-def problems(value: Any, node: Any, root: Json, place: str = "") -> list[str]:
+def problems(value: Any, node: Any, root: Json) -> list[str]:
     """Return in words what is wrong with a value, a few of all problems; an empty list where it fits the schema.
 
     The words do not quote the value: the log keeps them also where it keeps no content.
+
+    Args:
+        value: What JSON can hold.
+        node: A schema inside the root, or the root.
+        root: Where references lead.
     """
-    if isinstance(node, bool):
-        return [] if node else [f"{place or 'the answer'}: must not be there"]
-    faults = [f"{place or 'the answer'}: {words}" for words in _faults(value, node, root)]
-    if isinstance(value, dict) and not faults:
-        faults += _in_object(value, node, root, place)
-    if isinstance(value, list) and not faults:
-        first = node.get("prefixItems", [])
-        for number, item in enumerate(value):
-            part = first[number] if number < len(first) else node.get("items", True)
-            faults += problems(item, part, root, f"{place}[{number}]")
-            if len(faults) >= _MOST_PROBLEMS:
-                break
-    if "$ref" in node:
-        faults += problems(value, referent(root, node["$ref"]), root, place)
-    for variant in node.get("allOf", ()):
-        faults += problems(value, variant, root, place)
-    return faults[:_MOST_PROBLEMS]
+    from jsonschema import Draft202012Validator
+    from jsonschema_specifications import REGISTRY
+
+    # With this registry, a reference to an address is never fetched.
+    validator = Draft202012Validator(root, registry=REGISTRY).evolve(schema=node)
+    return list(map(_words_of, itertools.islice(validator.iter_errors(value), _MOST_PROBLEMS)))
 
 
-def _in_object(value: Json, node: Json, root: Json, place: str) -> Iterator[str]:
-    properties, others = node.get("properties", {}), node.get("additionalProperties", True)
-    for name in node.get("required", ()):
-        if name not in value:
-            yield f"{_below(place, name)}: is missing"
-    for name, part in value.items():
-        if name in properties:
-            yield from problems(part, properties[name], root, _below(place, name))
-        elif others is False:
-            yield f"{_below(place, name)}: is not a field of the schema"
-        else:
-            yield from problems(part, others, root, _below(place, name))
-
-
-def _below(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name
-
-
-def _faults(value: Any, node: Json, root: Json) -> Iterator[str]:
-    """Yield what a value by itself does against a schema, without what it holds."""
-    kinds = node.get("type")
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(_is(value, kind) for kind in kinds):
-        yield f"must be {' or '.join(kinds)}"
-        return
-    if "enum" in node and not any(_same(value, one) for one in node["enum"]):
-        yield f"must be one of {json.dumps(node['enum'], ensure_ascii=False)}"
-    if "const" in node and not _same(value, node["const"]):
-        yield f"must be {json.dumps(node['const'], ensure_ascii=False)}"
-    yield from _out_of_bounds(value, node)
-    for name, most in (("anyOf", len), ("oneOf", lambda _: 1)):
-        variants: list[Any] = node.get(name, [])
-        matches = sum(not problems(value, variant, root) for variant in variants)
-        if variants and not 1 <= matches <= most(variants):
-            yield f"fits {matches or 'none'} of its {len(variants)} forms"
-    if "not" in node and not problems(value, node["not"], root):
-        yield "must not be what it is"
-
-
-def _out_of_bounds(value: Any, node: Json) -> Iterator[str]:
-    if isinstance(value, str):
-        sizes = ("minLength", "maxLength", "characters")
-    elif isinstance(value, list):
-        sizes = ("minItems", "maxItems", "items")
+def _words_of(error: Any) -> str:
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+    if error.validator == "required":
+        words = error.message  # it names the schema's property alone
+    elif error.validator is None:
+        words = "holds what the schema forbids"
     else:
-        sizes = ("minProperties", "maxProperties", "properties")
-    if isinstance(value, str | list | dict):
-        least, most, what = sizes
-        if len(value) < node.get(least, 0):
-            yield f"has {len(value)} {what}, and needs at least {node[least]}"
-        if len(value) > node.get(most, len(value)):
-            yield f"has {len(value)} {what}, and may have at most {node[most]}"
-    if isinstance(value, list) and node.get("uniqueItems") and _repeats(value):
-        yield "holds the same item twice"
-    if isinstance(value, str) and "pattern" in node and not re.search(node["pattern"], value):
-        yield f"must match {node['pattern']!r}"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        rules = (
-            ("minimum", value >= node.get("minimum", value), "at least"),
-            ("maximum", value <= node.get("maximum", value), "at most"),
-            ("exclusiveMinimum", value > node.get("exclusiveMinimum", value - 1), "above"),
-            ("exclusiveMaximum", value < node.get("exclusiveMaximum", value + 1), "below"),
-            ("multipleOf", "multipleOf" not in node or value % node["multipleOf"] == 0, "a multiple of"),
-        )
-        yield from (f"must be {words} {node[name]}" for name, fits, words in rules if not fits)
+        words = f'does not fit "{error.validator}": {_short(json.dumps(error.validator_value, ensure_ascii=False))}'
+    return f"{place or 'the answer'}: {words}"
 
 
-def _is(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(kind, ()))
-
-
-def _same(value: Any, other: Any) -> bool:
-    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
-
-
-def _repeats(items: list[Any]) -> bool:
-    texts = [json.dumps(item, sort_keys=True) for item in items]
-    return len(set(texts)) < len(texts)
+def _short(words: str) -> str:
+    return textwrap.shorten(words, 160, placeholder=" …")

@@ -79,6 +79,7 @@ _FIELD = re.compile(
     r"""(?P<before>(?P<quote>["']?)(?<![\w.-])(?P<name>[A-Za-z_][\w.-]{0,80})(?P=quote)\s{0,3}[=:]\s{0,3})"""
     r"""(?P<value>[rbfu]{0,2}(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")|[^\s,()\[\]{}'"]+)"""
 )
+_REFERENCES = re.compile(r"(?:(?:Bearer|Basic) )?(?:\$\{\w+\})+")  # a value that names variables and holds nothing else
 _QUERY = re.compile(r"(?<=[?&])([\w.~%-]{1,80})=([^&#\s'\"<>]+)")
 
 
@@ -229,7 +230,7 @@ def excerpt(value: object) -> str:
         return "a very large number"
     if value is None or isinstance(value, bool | int | float):
         text = repr(value)
-        return text if len(text) <= 20 else f"a number of {len(text):,} digits"
+        return text if len(text) <= 20 else f"a number of {sum(map(str.isdigit, text))} digits"
     return f"a value of the type {type(value).__name__}"
 
 
@@ -276,16 +277,50 @@ class Address(str):
         return self.__reduce__()
 
 
+class Private(str):
+    """A value that is itself for whoever joins it, but is shown and pickled without its literal parts.
+
+    What names a variable, as in "Bearer ${GATEWAY_TOKEN}", is no secret and stays.
+    """
+
+    __slots__ = ()
+
+    def _shown(self) -> str:
+        value = "".join(self)
+        return value if _REFERENCES.fullmatch(value) else GONE
+
+    def __str__(self) -> str:
+        return self._shown()
+
+    def __repr__(self) -> str:
+        return repr(self._shown())
+
+    def __format__(self, spec: str) -> str:
+        return format(self._shown(), spec)
+
+    def __copy__(self) -> Private:
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Private:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Private, (self._shown(),)
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+
 def public(address: str) -> str:
     """Return an address without its password and the values of parameters that are secrets."""
     real = "".join(address)  # of an Address, the characters themselves
     scheme, there, rest = real.partition("://")
-    if not there:
-        return _without_queries(real)
+    if not there:  # a proxy's may be written without
+        scheme, rest = "", real
     authority, slash, path = rest.partition("/")
     if "@" in authority:
         authority = f"{GONE}@{authority.rpartition('@')[2]}"
-    return _without_queries(f"{scheme}://{authority}{slash}{path}")
+    return _without_queries(f"{scheme}{there}{authority}{slash}{path}")
 
 
 def _without_queries(text: str) -> str:
@@ -299,8 +334,9 @@ def _without_queries(text: str) -> str:
 
 def secrets_in(address: str) -> list[str]:
     """Return the password and the keys that stand in an address, decoded and as they are written."""
+    real = "".join(address)
     try:
-        parts = urlsplit("".join(address))
+        parts = urlsplit(real if "://" in real else f"//{real}")
         user, password = parts.username or "", parts.password or ""
     except ValueError:
         return []

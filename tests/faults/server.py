@@ -69,12 +69,15 @@ class Reply(NamedTuple):
 class FaultServer:
     """Serves until closed. ``requests`` holds (path, headers, body) of every request.
 
-    A "stream-held" answer stops half-way until ``release`` is set.
+    A "stream-held" answer stops half-way until ``release`` is set. ``check`` returns what is wrong with a path and a
+    body; ``complaints`` holds it.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.replies: dict[str, Reply | Callable[[dict[str, Any]], Reply]] = {}
+        self.check: Callable[[str, dict[str, Any]], list[str]] = lambda path, body: []
+        self.complaints: list[str] = []
         self.delay = 0.0
         self.release = threading.Event()
         self._closing = threading.Event()
@@ -127,6 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server_owner.requests.append((self.path, dict(self.headers.items()), body))
+        self.server_owner.complaints += self.server_owner.check(self.path, body)
         path = self.path.partition("?")[0]
         method = path.rpartition("/")[2].partition(":")[2]  # Google's stand in the address, with the model
         if method:

@@ -55,6 +55,15 @@ def test_nothing_to_continue(shell: Shell, requests: list[Any]) -> None:
     assert "begin one with --chat" in str(shell.run("%router reset gauss").error)
 
 
+def test_a_named_chat_asks_for_the_provider_s_cache(shell: Shell, requests: list[Any]) -> None:
+    long = "word " * 1000
+    shell.run(f"%%route -q --chat a -m a/ok\n{long}")
+    shell.run(f"%%route -q -m a/ok\nNot more than once: {long}")
+    first, alone = (request[2]["messages"][0]["content"] for request in requests)
+    assert first[0]["cache_control"] == {"type": "ephemeral"}
+    assert isinstance(alone, str)
+
+
 def test_a_turn_that_failed_is_no_part_of_the_chat(shell: Shell, requests: list[Any]) -> None:
     shell.run("%%route -q --chat a\nOne")
     assert shell.run("%%route -q --chat a -m o/status-500\nTwo").error is not None
