@@ -344,9 +344,8 @@ class Router:
         named = None if tier in ("each", "pilot") else tier
         job = make_job(data, prompt, variables, {"schema": schema, "tier": named, **options})
         parts = Parts(
-            self.config, self._clients, self.pricing, self._breaker, self.store, self._recorder, self.classify,
-            session or self.session, self._clock, self._unseen_notices,
-        )  # fmt: skip
+            self.config, self._clients, self.pricing, self.store, session or self.session, self._clock, self._pipeline
+        )
         again = functools.partial(
             self.map, data, prompt, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
             concurrency=concurrency, pilot=pilot, agreement=agreement, delivery=delivery, wait=wait,

@@ -28,18 +28,14 @@ from ipyrouter.config import Config
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers import Clients
-from ipyrouter.routing.breaker import Breaker
 from ipyrouter.routing.budget import Budget
 from ipyrouter.routing.chain import Chain
 from ipyrouter.routing.pipeline import Pipeline
-from ipyrouter.routing.planner import Planner
-from ipyrouter.routing.recorder import Recorder
 from ipyrouter.routing.requests import make_request
-from ipyrouter.routing.single_flight import SingleFlight
 from ipyrouter.routing.warmth import Warmth
 from ipyrouter.store.base import Run, Store
 from ipyrouter.text.amounts import dollars
-from ipyrouter.types import Classification, Prompt, Request, Session
+from ipyrouter.types import Prompt, Request, Session
 
 _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
 _Z = 1.96  # of a two-sided 95 % interval
@@ -55,13 +51,10 @@ class Parts:
     config: Config
     clients: Clients
     pricing: Pricing
-    breaker: Breaker
     store: Store
-    recorder: Recorder
-    classify: Callable[[str], Classification]
     session: Session
     clock: Clock
-    unseen: Callable[[tuple[str, ...]], list[str]]
+    pipeline: Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,18 +233,12 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
         raise UsageError(f"concurrency must lie between 1 and 1000, not {most!r}.", "Leave it out for the default.")
     limiter = Limiter(config, parts.clients, most)
     common = (config.budget, parts.pricing, parts.store, parts.clock, parts.session)
-    pipeline = Pipeline(
-        config=config,
-        classify=functools.lru_cache(_REMEMBERED)(parts.classify),
-        planner=Planner(config, parts.clients.ready, parts.pricing),
-        warmth=Warmth(config, parts.pricing, parts.clock),
-        flight=SingleFlight(config, parts.store),
-        chain=Chain(config, limiter, parts.pricing, parts.breaker),
-        breaker=parts.breaker,
+    pipeline = replace(
+        parts.pipeline,
+        classify=functools.lru_cache(_REMEMBERED)(parts.pipeline.classify),
+        warmth=Warmth(config, parts.pricing, parts.clock),  # a column's rows are no conversations to be remembered
+        chain=Chain(config, limiter, parts.pricing, parts.pipeline.breaker),
         budget=Budget(*common) if budget is None else RunBudget(*common, most=_dollars(budget)),
-        recorder=parts.recorder,
-        pricing=parts.pricing,
-        unseen=parts.unseen,
     )
     return Tools(pipeline, limiter, parts.store, parts.session, parts.clock, show, most)
 
