@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping
-    from typing import Unpack
+    from decimal import Decimal
+    from typing import Literal, Unpack
 
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
+    from ipyrouter.batch.estimate import Estimate
+    from ipyrouter.batch.frame import MapFrame
+    from ipyrouter.batch.map import Delivery
+    from ipyrouter.batch.progress import Show
     from ipyrouter.errors import IPyRouterError
     from ipyrouter.reporting.report import Report
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer, Classification, Message, Prompt, RouteOptions, Status, TierName
+    from ipyrouter.types import Answer, Classification, MapOptions, Message, Prompt, RouteOptions, Status, TierName
 
 __version__ = "0.1.0"  # the one place: the package's metadata are built from it
 
@@ -32,6 +38,7 @@ __all__ = [
     "daily_report",
     "default_router",
     "load_ipython_extension",
+    "map",
     "route",
     "unload_ipython_extension",
     "use_router",
@@ -184,6 +191,139 @@ async def aroute(
         SchemaError: No answer is what the schema asks for.
     """
     return await default_router().aroute(prompt, schema=schema, **options)
+
+
+@overload
+def map(  # noqa: A001  what it is
+    data: object,
+    prompt: str,
+    *,
+    dry_run: Literal[True],
+    schema: type[Any] | Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    tier: TierName | Literal["each", "pilot"] | None = None,
+    budget: Decimal | float | str | None = None,
+    yes: bool = False,
+    concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float = 0.95,
+    delivery: Delivery = "live",
+    wait: bool = True,
+    progress: Show | None = None,
+    **options: Unpack[MapOptions],
+) -> Estimate: ...
+
+
+@overload
+def map(  # noqa: A001
+    data: pd.DataFrame | pd.Series[Any] | list[Any] | tuple[Any, ...],
+    prompt: str,
+    *,
+    dry_run: Literal[False] = False,
+    schema: type[Any] | Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    tier: TierName | Literal["each", "pilot"] | None = None,
+    budget: Decimal | float | str | None = None,
+    yes: bool = False,
+    concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float = 0.95,
+    delivery: Delivery = "live",
+    wait: bool = True,
+    progress: Show | None = None,
+    **options: Unpack[MapOptions],
+) -> MapFrame: ...
+
+
+@overload
+def map(  # noqa: A001
+    data: object,
+    prompt: str,
+    *,
+    dry_run: Literal[False] = False,
+    schema: type[Any] | Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    tier: TierName | Literal["each", "pilot"] | None = None,
+    budget: Decimal | float | str | None = None,
+    yes: bool = False,
+    concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float = 0.95,
+    delivery: Delivery = "live",
+    wait: bool = True,
+    progress: Show | None = None,
+    **options: Unpack[MapOptions],
+) -> Any: ...
+
+
+def map(  # noqa: A001
+    data: object,
+    prompt: str,
+    *,
+    dry_run: bool = False,
+    schema: type[Any] | Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    tier: TierName | Literal["each", "pilot"] | None = None,
+    budget: Decimal | float | str | None = None,
+    yes: bool = False,
+    concurrency: int | None = None,
+    pilot: int | None = None,
+    agreement: float = 0.95,
+    delivery: Delivery = "live",
+    wait: bool = True,
+    progress: Show | None = None,
+    **options: Unpack[MapOptions],
+) -> Any:
+    """Ask the same prompt of every row of a column or table, many at once.
+
+    ``ipyrouter.map(reviews, "Is this review positive? {{text}}", schema={"positive": bool})``
+
+    Equal rows are one call. Answers are in cache and log before the next is counted: the same call again, after an
+    interrupt, a crash or with more rows, asks only what is missing or failed. Ctrl-C returns what is there.
+
+    Args:
+        data: A list or another iterable (of values, or of dicts), a Series or a DataFrame of pandas or polars, or a
+            table of pyarrow.
+        prompt: The prompt. ``{{name}}`` is a column, or else one of ``variables``; for data of one column, any name.
+        dry_run: Send nothing; return what the run would do and cost.
+        schema: As in :func:`route`; its fields are the columns of the result. Without one, the column is ``answer``.
+        variables: Values for names in the prompt that are the same for all rows.
+        tier: "each" (each row by the classifier; the default), "fast", "mid", "power", or "pilot": the cheapest tier
+            that agrees with the strongest on some of the rows; the figures are printed.
+        budget: Dollars that this run may spend, beside the budgets of the config.
+        yes: Confirm a run that is likely to cost more than ``batch.confirm_usd``.
+        concurrency: The most calls in flight to one model; how many there really are finds itself.
+        pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the rows
+            that are compared (default: 40).
+        agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
+        delivery: "live", or "batch": OpenAI's and Anthropic's batch APIs, which answer within a day for half the price.
+            The same call again, in any process, goes on with what was submitted.
+        wait: False returns at once what there is of a batch; Ctrl-C ends the wait, too.
+        progress: Is called about once a second with how far the run is; default: a line below the cell, or of the
+            terminal.
+        **options: As in :func:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
+            ``escalate``, ``allow_large``, ``effort`` and ``json``.
+
+    Returns:
+        A frame with the order and the index of the data, in their library (pandas for lists and iterables), a
+        :class:`ipyrouter.batch.frame.MapFrame` for pandas. Beside the answer's columns it has ``_status`` ("ok",
+        "weak", "refused", "partial", "error", "budget", "stopped", "missing", "not sent" or "in batch"), ``_error``,
+        ``_tier``, ``_model``, ``_cost`` (dollars; 0 for rows that equal an earlier one) and ``_cached``. What has no
+        answer is missing. For a dry run, an :class:`ipyrouter.batch.estimate.Estimate`.
+
+    Raises:
+        UsageError: Data, prompt or an option cannot be used, or the run needs ``yes=True``.
+        NoModelError: No model can be called.
+    """
+    if progress is None and "IPython" in sys.modules:
+        from ipyrouter.notebook import progress as displays
+
+        progress = displays.choose()
+    return default_router().map(
+        data, prompt, dry_run=dry_run, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
+        concurrency=concurrency, pilot=pilot, agreement=agreement, delivery=delivery, wait=wait,
+        progress=progress, **options,
+    )  # fmt: skip
 
 
 def cost_log(

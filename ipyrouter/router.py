@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import contextvars
 import datetime as dt
+import functools
 import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack, overload
 
@@ -41,6 +43,7 @@ from ipyrouter.types import (
     Delta,
     Effort,
     LogConditions,
+    MapOptions,
     Message,
     Preview,
     Prompt,
@@ -51,6 +54,8 @@ from ipyrouter.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ipyrouter.batch.map import Delivery
+    from ipyrouter.batch.progress import Show
     from ipyrouter.classifier.learn import Lesson
     from ipyrouter.reporting.report import Report
 
@@ -290,6 +295,112 @@ class Router:
             with contextlib.suppress(KeyboardInterrupt):
                 await answering
             raise
+
+    def map(
+        self,
+        data: Any,
+        prompt: str,
+        *,
+        schema: Any = None,
+        variables: Mapping[str, Any] | None = None,
+        tier: str | None = None,
+        budget: Decimal | float | str | None = None,
+        dry_run: bool = False,
+        yes: bool = False,
+        concurrency: int | None = None,
+        pilot: int | None = None,
+        agreement: float = 0.95,
+        delivery: Delivery = "live",
+        wait: bool = True,
+        progress: Show | None = None,
+        session: Session | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Any:
+        """Ask the same prompt of every row of a column or table, many at once. See :func:`ipyrouter.map`.
+
+        Args:
+            data: A list, a Series or DataFrame of pandas or polars, or a table of pyarrow.
+            prompt: The prompt, with ``{{column}}`` where a row's value goes.
+            schema: As in :meth:`route`; its fields are the result's columns.
+            variables: Values for other names in the prompt, the same for all rows.
+            tier: "each" (each row by the classifier; the default), "fast", "mid", "power", or "pilot": the cheapest
+                tier that agrees with the strongest on some of the rows.
+            budget: Dollars that this run may spend, beside the budgets of the config.
+            dry_run: Send nothing; return an Estimate.
+            yes: Confirm a run that is likely to cost more than ``batch.confirm_usd``.
+            concurrency: The most calls in flight to one model; default: ``batch.concurrency``.
+            pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the
+                rows that are compared (default: 40).
+            agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
+            delivery: "live", or "batch": OpenAI's and Anthropic's batch APIs, which answer within a day for half the
+                price. The same call again, in any process, goes on with what was submitted.
+            wait: False returns at once what there is of a batch; Ctrl-C ends the wait, too.
+            progress: Is called about once a second with how far the run is.
+            session: Whose requests these are, where it is not the router's own session.
+            **options: As in :meth:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
+                ``escalate``, ``allow_large``, ``effort`` and ``json``.
+
+        Returns:
+            A frame with the data's order and index, in the library of the data (lists: pandas); an Estimate for a dry
+            run.
+
+        Raises:
+            UsageError: Data, prompt or an option cannot be used, or the run needs ``yes=True``.
+            NoModelError: No model can be called.
+        """
+        from ipyrouter.batch.map import Parts, make_job, map_column
+        from ipyrouter.batch.progress import TerminalProgress
+
+        named = None if tier in ("each", "pilot") else tier
+        job = make_job(data, prompt, variables, {"schema": schema, "tier": named, **options})
+        parts = Parts(
+            self.config, self._clients, self.pricing, self.store, session or self.session, self._clock, self._pipeline
+        )
+        again = functools.partial(
+            self.map, data, prompt, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
+            concurrency=concurrency, pilot=pilot, agreement=agreement, delivery=delivery, wait=wait,
+            progress=progress, session=session, **options,
+        )  # fmt: skip
+        return map_column(
+            parts, job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency, pilot=pilot,
+            agreement=agreement if tier == "pilot" else None, delivery=delivery, wait=wait,
+            show=progress or TerminalProgress(), tell=print, again=again,
+        )  # fmt: skip
+
+    def runs(self) -> pd.DataFrame:
+        """Return the runs of :meth:`map` whose answers are kept.
+
+        Returns:
+            One row per run, the latest first: ``run`` (its id), ``status`` ("done", "incomplete", or "unfinished" where
+            it is under way or its process ended), ``prompt``, ``rows``, ``distinct``, ``done``, ``cached``, ``failed``,
+            ``cost`` in dollars of all its calls, ``created`` and ``updated`` (UTC).
+
+        Raises:
+            StoreError: The database was written by a newer version.
+        """
+        from ipyrouter.batch.frame import runs_frame
+
+        runs = self.store.runs()
+        return runs_frame([{**r.state, "run": r.id, "created": r.created, "updated": r.updated} for r in runs])
+
+    def drop_run(self, run: str) -> None:
+        """Let go of a run: its answers stay in the cache only for as long as others.
+
+        Args:
+            run: Its id, from :meth:`runs` or a result's ``run``.
+
+        Raises:
+            UsageError: There is no such run.
+        """
+        jobs = next((one.state.get("jobs") for one in self.store.runs() if one.id == run), None)
+        if jobs:
+            names = ", ".join(job["id"] for job in jobs)
+            raise UsageError(
+                f"The run {run!r} has a batch at its provider ({names}), whose answers you pay for.",
+                "Call map again to collect them, or cancel it at the provider and then call map.",
+            )
+        if not self.store.drop_run(run):
+            raise UsageError(f"There is no run {run!r}.", "router.runs() lists them.")
 
     def preview(
         self,

@@ -272,6 +272,20 @@ class RouteOptions(TypedDict, total=False):
     on_delta: Callable[[Delta], None] | None
 
 
+class MapOptions(TypedDict, total=False):
+    """The options of :func:`ipyrouter.map` that are those of :func:`ipyrouter.route`."""
+
+    system: str | None
+    model: str | None
+    max_output_tokens: int | None
+    temperature: float | None
+    cache: CacheMode
+    escalate: bool | None
+    allow_large: bool
+    effort: Effort | None
+    json: bool
+
+
 class LogConditions(TypedDict, total=False):
     """What :func:`ipyrouter.cost_log` and :meth:`ipyrouter.Router.log` can be restricted to."""
 

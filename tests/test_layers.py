@@ -15,7 +15,7 @@ FLOORS = (
     {"config"},
     {"pricing", "classifier", "providers", "store"},
     {"routing"},
-    {"reporting"},
+    {"reporting", "batch"},
     {"router"},
     {"ipyrouter", "cli"},
     {"notebook"},

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ipyrouter.config.catalogue import load_backend, service_of, services
-from ipyrouter.config.model import Config, Deadlines, Price, Provider, Tier, tier_decides
+from ipyrouter.config.model import Config, Deadlines, Price, Provider, RateLimits, Tier, tier_decides
 from ipyrouter.config.names import candidate_of
 from ipyrouter.config.rules import Table, rules
 from ipyrouter.errors import ConfigError, UsageError
@@ -43,11 +43,13 @@ def build(
     tables = {**data["providers"], **{name: {} for name in services() if name not in data["providers"]}}
     providers = {name: _provider(name, table, origins, warnings, folder) for name, table in tables.items()}
     prices = {name: _price(name, table, origins) for name, table in data["prices"].items()}
+    limits: dict[str, Any] = data.get("limits", {})
     tiers: dict[TierName, Tier] = {name: _tier(name, data, providers, origins) for name in TIERS}
     config = Config(
         **_values(Config, data),
         providers=MappingProxyType(providers),
         prices=MappingProxyType(prices),
+        limits=MappingProxyType({name: RateLimits(**_values(RateLimits, table)) for name, table in limits.items()}),
         tiers=MappingProxyType(tiers),
         data=MappingProxyType(data),
         origins=MappingProxyType(origins),

@@ -51,6 +51,7 @@ _WHERE = "it decides where keys and prompts are sent"
 _WORK = "a project knows which models do its work, within your budgets"
 _PATIENCE = "it goes with the chains: how long their models may take"
 _PRICES = "budgets and the log would count other prices than yours"
+_ACCOUNT = "the limits are those of your account"
 _TIERS = "it chooses among your tiers"
 _HIGHER = "higher than your own"
 _STORE_REASON = "what is stored on your machine, and for how long, is your choice"
@@ -375,6 +376,28 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What an account's service takes a minute; None where that is not set."""
+
+    requests_per_minute: int | None = field(
+        default=None, metadata=setting(Whole(), "never", _ACCOUNT, "requests a minute that a run keeps to")
+    )
+    tokens_per_minute: int | None = field(
+        default=None, metadata=setting(Whole(), "never", _ACCOUNT, "tokens a minute that a run keeps to")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How a prompt over a column goes out."""
+
+    confirm_usd: Decimal = field(
+        metadata=setting(Dollars(), "lower", _HIGHER, "dollars of a run's likely cost above which it needs yes=True")
+    )
+    concurrency: int = field(metadata=setting(Whole(), "free", _WORK, "the most calls in flight to one model"))
+
+
+@dataclass(frozen=True, slots=True)
 class Signals:
     """The article's keyword signals."""
 
@@ -519,6 +542,8 @@ class Config:
     """Those of every tier that sets none of its own; a call's are its tier's."""
     providers: Mapping[str, Provider] = field(metadata=table(Provider, "name"))
     prices: Mapping[str, Price] = field(metadata=table(Price, "provider/model"))
+    limits: Mapping[str, RateLimits] = field(metadata=table(RateLimits, "provider/model"))
+    batch: Batch = field(metadata=table(Batch))
     signals: Signals = field(metadata=table(Signals))
     aliases: Mapping[str, str] = field(
         metadata=setting(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ipyrouter.notebook.panel.panel import Panel
     from ipyrouter.notebook.prompt.chats import Chats
     from ipyrouter.notebook.prompt.pieces import Piece
+    from ipyrouter.notebook.prompt.variables import Scope
     from ipyrouter.router import Router
     from ipyrouter.types import Answer, Prompt, Session
 
@@ -72,13 +73,19 @@ class RouterMagics(Magics):
         if args.help:
             print(options.route_help())
             return None
-        place = self.chats.place(name=args.chat, goes_on=args.continue_, cell=self._cell, run=self._run)
         scope = variables.scope(self.shell.user_ns)  # type: ignore[union-attr]
         if args.out in scope.local:
             raise UsageError(
                 f"-o {args.out}: this is a variable of the function {scope.function}, which a magic cannot set.",
                 f"Write {args.out} = %route …",
             )
+        if args.map:
+            return self._map(args, _prompt(args, cell), scope, bare=cell is None)
+        if args.tier in ("each", "pilot") or args.pilot or args.budget or args.delivery != "live":
+            raise UsageError(
+                "-t each, -t pilot, --pilot, --budget and --delivery go with --map.", "Name the rows: --map NAME."
+            )
+        place = self.chats.place(name=args.chat, goes_on=args.continue_, cell=self._cell, run=self._run)
         typed, system, pieces = self._compose(args, cell, scope.variables)
         prompt = self._attached(typed, pieces)
         router = self._router()
@@ -139,6 +146,20 @@ class RouterMagics(Magics):
     def chat_names(self) -> list[str]:
         """Return the names of the conversations."""
         return self._chats.names() if self._chats else []
+
+    def _map(self, args: RouteLine, prompt: str, scope: Scope, *, bare: bool) -> Any:
+        """Ask the prompt of every row, and return the frame where it is used or shown."""
+        from ipyrouter.notebook import columns
+
+        router = self._router()
+        result = columns.ask(args, prompt, scope.variables, router, self._session(router))
+        shell: Any = self.shell
+        if result is not None and args.out:
+            shell.push({args.out: result})
+            if not (bare or scope.function):  # the cell's value is not shown as well
+                shell.displayhook.update_user_ns(result)
+                return None
+        return result
 
     def _compose(
         self, args: RouteLine, cell: str | None, namespace: Mapping[str, Any]

@@ -9,7 +9,7 @@ import shlex
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ipyrouter.config import as_tier
 from ipyrouter.errors import UsageError, did_you_mean
@@ -22,6 +22,7 @@ _NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df,
 _DASHES = "‐‑‒–—―−﹘﹣－"
 _PLAIN_DASHES = str.maketrans(dict.fromkeys(_DASHES, "-"))
 _QUOTATION = re.compile(r"""\s*(?:“([^”]*)”|„([^“”]*)[“”]|‘([^’]*)’|«([^»]*)»)(?=\s|$)""")
+DELIVERIES = ("live", "batch")
 _QUOTES = "“”„‘’«»"
 
 
@@ -42,6 +43,22 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(f"{text!r} is not a valid number.", "Write it as 0.7.") from None
+
+
+def _tier(text: str) -> str:
+    return text if text in ("each", "pilot") else as_tier(text)
+
+
+def _delivery(text: str) -> str:
+    if text not in DELIVERIES:
+        raise UsageError(f"Unknown delivery {text!r}.", did_you_mean(text, DELIVERIES))
+    return text
+
+
+def _dollars(text: str) -> str:
+    if _number(text) < 0:
+        raise UsageError(f"{text!r} is not a valid number of dollars.", "Write it as 2.5.")
+    return text
 
 
 def _variable(text: str) -> str:
@@ -94,7 +111,7 @@ class Option:
 
 HELP = Option(("-h", "--help"), "show this help")
 ROUTE: tuple[Option, ...] = (
-    Option(("-t", "--tier"), "use this tier: fast, mid or power", "TIER", as_tier, TIERS),
+    Option(("-t", "--tier"), "use this tier: fast, mid or power (with --map also each or pilot)", "TIER", _tier, TIERS),
     Option(("-m", "--model"), "use this model: provider/model, or a name that tells its provider", "MODEL"),
     Option(("-s", "--system"), "the system prompt; quote it", "TEXT"),
     Option(("-o", "--out"), "put the answer into this variable", "NAME", _variable),
@@ -109,6 +126,16 @@ ROUTE: tuple[Option, ...] = (
     Option(("--cells",), "send these cells along with their text outputs: 3-5, or 1,3-5", "NUMBERS", many=True),
     Option(("--above",), "send the last N cells that ran along", "N", _count),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
+    Option(("--map",), "ask this of every row of a list, Series or frame: {{column}} in the prompt", "NAME"),
+    Option(("--pilot",), "ask only N rows, and say what all will cost; with -t pilot, compare N rows", "N", _count),
+    Option(
+        ("--delivery",),
+        "of a run over rows: live, or batch: half the price, within a day",
+        "HOW",
+        _delivery,
+        DELIVERIES,
+    ),
+    Option(("--budget",), "dollars that a run over rows may spend", "DOLLARS", _dollars),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
     Option(("--effort",), f"how much the model thinks: {', '.join(EFFORTS)}", "EFFORT", _effort, EFFORTS),
@@ -117,7 +144,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--no-cache",), "neither read nor write the cache"),
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
     Option(("--raw",), "insert no variables: {{name}} means itself"),
-    Option(("--yes",), "send a very large prompt without asking"),
+    Option(("--yes",), "send a very large prompt, or an expensive run, without asking"),
     Option(("-n", "--dry-run"), "send nothing; show to whom it would go, for how much, and all that would be sent"),
     Option(("-q", "--quiet"), "show nothing; the answer is in _ (and in -o NAME)"),
     HELP,
@@ -144,6 +171,9 @@ Plot revenue by month.
 %%route --schema Review -o review
 Is this a good or a bad review? {{text}}
 
+%%route --map reviews --schema Review -o labels
+Is this a good or a bad review? {{text}}
+
 %%route --with fig
 What stands out in this plot?
 
@@ -166,7 +196,7 @@ class ParsedLine:
 class RouteLine(ParsedLine):
     """A line of `%route` or `%%route`: a field for each option of ROUTE."""
 
-    tier: TierName | None = None
+    tier: TierName | Literal["each", "pilot"] | None = None
     model: str | None = None
     system: str | None = None
     out: str | None = None
@@ -181,6 +211,10 @@ class RouteLine(ParsedLine):
     cells: str | None = None
     above: int | None = None
     error: bool = False
+    map: str | None = None
+    pilot: int | None = None
+    delivery: Literal["live", "batch"] = "live"
+    budget: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     effort: Effort | None = None

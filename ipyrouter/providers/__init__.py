@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from ipyrouter.config import Config, Deadlines, Provider
@@ -17,6 +19,8 @@ from ipyrouter.text import redact
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:
+    from ipyrouter.providers.batches import JobStatus, Result
+    from ipyrouter.providers.network import Watch
     from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
 
@@ -43,7 +47,9 @@ class Clients:
         provider = self.config.providers[candidate.provider]
         return local.available() if provider.embedded else not provider.lack()
 
-    def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
+    def complete(
+        self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector, *, stream: bool = True
+    ) -> Completion:
         """Send the call to the candidate, without the parameters that its server has refused before.
 
         Args:
@@ -51,11 +57,14 @@ class Clients:
             call: The request, as the SDK-neutral values of one call.
             deadlines: In seconds.
             collector: Gets what arrives; it keeps it after a fault, too.
+            stream: Whether the answer may come in pieces; that is up to the provider's setting then.
 
         Raises:
             Fault: The call failed.
         """
         provider = self.config.providers[candidate.provider]
+        if not stream:
+            provider = replace(provider, stream=False)
         with self._lock:
             changes = dict(self._changes.get((candidate, provider.address()), {}))
         try:
@@ -70,7 +79,7 @@ class Clients:
         except Exception as error:  # noqa: BLE001  an unusable proxy, certificate file or address
             fault = Fault("connect", f"the client could not be set up: {error}")
         else:
-            if "stream" in changes:  # the first byte comes with the last
+            if "stream" in changes or not stream:  # the first byte comes with the last
                 deadlines = replace(deadlines, first_byte=deadlines.total)
             try:
                 done = client.complete(provider, call, deadlines, collector, changes)
@@ -78,10 +87,85 @@ class Clients:
                 return replace(done, thinking=self.hide(done.thinking) if done.thinking else "", notes=notes)
             except Fault as error:
                 fault = error
-        # Here, where all words of servers, SDKs and pip come through, keys are taken out of them.
+        raise self._hidden(fault)  # here all words of servers, SDKs and pip come through
+
+    # --- batch APIs ---
+
+    def most_in_batch(self, candidate: Candidate) -> tuple[int, int]:
+        """Return the requests and bytes that a job of the candidate's batch API takes; 0 where it has none."""
+        from ipyrouter.providers.registry import backend_of
+
+        provider = self.config.providers[candidate.provider]
+        if provider.embedded or (provider.supports and "batch" not in provider.supports):
+            return (0, 0)
+        return backend_of(provider.sdk).most_in_batch
+
+    def batch_body(self, candidate: Candidate, call: Call) -> dict[str, Any]:
+        """Return what a batch API gets for a call."""
+        provider = replace(self.config.providers[candidate.provider], stream=False)
+        with self._lock:
+            changes = dict(self._changes.get((candidate, provider.address()), {}))
+        return self._client(provider, candidate.model).body(provider, call, changes, [])
+
+    def submit(self, candidate: Candidate, requests: Sequence[tuple[str, dict[str, Any]]], call: Call) -> str:
+        """Submit a job and return its id; ``call`` is one of its calls.
+
+        Raises:
+            Fault: The provider did not take it.
+        """
+        with self._batch(candidate, call) as (backend, watch):
+            return backend.submit(requests, watch)
+
+    def poll(self, candidate: Candidate, job: str, call: Call) -> JobStatus:
+        """Return how far a job is.
+
+        Raises:
+            Fault: The provider did not say.
+        """
+        with self._batch(candidate, call) as (backend, watch):
+            return backend.poll(job, watch)
+
+    def results(self, candidate: Candidate, job: str, call: Call) -> list[Result]:
+        """Return all results of a job that has ended.
+
+        Raises:
+            Fault: They could not be read.
+        """
+        with self._batch(candidate, call) as (backend, watch):
+            return list(backend.results(job, watch))
+
+    def batch_completion(self, candidate: Candidate, result: Result, collector: Collector) -> Completion:
+        """Return the completion in a result.
+
+        Raises:
+            Fault: It is an error, or no answer.
+        """
+        from ipyrouter.providers.batches import completion_of
+
+        provider = self.config.providers[candidate.provider]
+        try:
+            return completion_of(self._client(provider, candidate.model), provider, result, collector)
+        except Fault as fault:
+            raise self._hidden(fault) from None
+
+    @contextlib.contextmanager
+    def _batch(self, candidate: Candidate, call: Call) -> Iterator[tuple[Backend, Watch]]:
+        from ipyrouter.providers.batches import watching
+
+        provider = self.config.providers[candidate.provider]
+        backend = self._client(provider, candidate.model)
+        try:
+            _check_login(backend)
+            with watching(backend, provider, call) as watch:
+                yield backend, watch
+        except Fault as fault:
+            raise self._hidden(fault) from None
+
+    def _hidden(self, fault: Fault) -> Fault:
+        """Return a fault without keys in its words."""
         fault.message = self.hide(fault.message)
         fault.args = (fault.message,)
-        raise bare(fault)
+        return bare(fault)
 
     def change(self, candidate: Candidate, change: Change) -> None:
         """Remember for the session what the candidate's server refuses."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import anthropic
@@ -24,6 +24,7 @@ from ipyrouter.providers.base import (
     system_note,
     temperature_note,
 )
+from ipyrouter.providers.batches import JobStatus, Result
 from ipyrouter.providers.effort import thinking_tokens
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
@@ -47,6 +48,7 @@ class AnthropicBackend(Backend):
 
     limit_names = ("max_tokens",)
     paths: ClassVar[tuple[str, ...]] = ("/v1/messages", "/messages", "/v1")
+    most_in_batch: ClassVar[tuple[int, int]] = (100_000, 256_000_000)
 
     def __init__(self, target: Target, transport: Transport) -> None:
         super().__init__(target, transport)
@@ -109,6 +111,7 @@ class AnthropicBackend(Backend):
         # The SDK passes over events without a name, and over a server that answers a stream's request with JSON.
         create = cast(Callable[..., Any], self._sdk.messages.with_streaming_response.create)
         with create(**body, timeout=watch.timeout()) as answer:
+            collector.allow(answer.http_response.headers)
             bill_of_litellm(answer.http_response.headers, collector)
             for event in self.events(answer.http_response, watch, collector):
                 _take(event, collector)
@@ -116,6 +119,36 @@ class AnthropicBackend(Backend):
     def events(self, response: httpx2.Response, watch: Watch, collector: Collector) -> Iterator[Event]:
         """Yield the JSON values of a response as they arrive."""
         return read(response, watch.address, bounds(collector.call.max_output_tokens))
+
+    def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
+        """Submit a job to the batch API and return its id. Raises whatever the SDK raises."""
+        lines: list[Any] = []
+        for name, body in requests:
+            params = {key: value for key, value in body.items() if key != "extra_body"} | body.get("extra_body", {})
+            lines.append({"custom_id": name, "params": params})
+        return self._sdk.messages.batches.create(requests=lines, timeout=watch.timeout()).id
+
+    def poll(self, job: str, watch: Watch) -> JobStatus:
+        """Return how far a job is. Raises whatever the SDK raises."""
+        batch = self._sdk.messages.batches.retrieve(job, timeout=watch.timeout())
+        return JobStatus("ended" if batch.processing_status == "ended" else "running")
+
+    def results(self, job: str, watch: Watch) -> Iterator[Result]:
+        """Yield the results of a job that has ended. Raises whatever the SDK raises."""
+        for line in self._sdk.messages.batches.results(job, timeout=watch.timeout()):
+            value = line.to_dict(mode="json")
+            result: Any = value["result"]
+            kind = result.get("type")
+            if kind == "succeeded":
+                yield Result(line.custom_id, result["message"])
+            else:
+                error = result.get("error") or {}
+                words = {"type": f"batch_{kind}", "message": f"the request was {kind} before it was answered"}
+                yield Result(line.custom_id, error=error.get("error") or words)
+
+    def take(self, event: Event, collector: Collector) -> None:
+        """Hand a whole answer to the collector. Raises InBandError."""
+        _take(event, collector)
 
 
 def _marks(call: Call, system: str, turns: tuple[Message, ...]) -> set[int]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -17,9 +17,11 @@ from ipyrouter.types import Completion, Message, Prompt, TextPart, Usage
 if TYPE_CHECKING:
     import httpx2
 
+    from ipyrouter.providers.batches import JobStatus, Result
     from ipyrouter.providers.network import Watch
     from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
+    from ipyrouter.providers.wire import Event
     from ipyrouter.schemas import Schema
 
 PLACEHOLDER = "the-transport-adds-the-key"
@@ -260,6 +262,9 @@ class Backend(ABC):
     version: ClassVar[str] = ""
     """How an address ends that the SDK adds the path to, such as "/v1"; "" where the SDK adds the version, too."""
 
+    most_in_batch: ClassVar[tuple[int, int]] = (0, 0)
+    """The requests and bytes that a job of its batch API takes at most; 0 where it has none."""
+
     def __init__(self, target: Target, transport: Transport) -> None:
         self.target = target
         self.transport = transport
@@ -301,6 +306,54 @@ class Backend(ABC):
         Returns:
             The response; None if there was none.
         """
+
+    def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
+        """Submit a job to the batch API and return its id.
+
+        Args:
+            requests: The id that each result comes back under, and what :meth:`body` returned.
+            watch: The deadlines.
+
+        Raises:
+            Exception: Whatever the SDK raises.
+        """
+        raise NotImplementedError
+
+    def poll(self, job: str, watch: Watch) -> JobStatus:
+        """Return how far a job is.
+
+        Args:
+            job: Its id.
+            watch: The deadlines.
+
+        Raises:
+            Exception: Whatever the SDK raises.
+        """
+        raise NotImplementedError
+
+    def results(self, job: str, watch: Watch) -> Iterator[Result]:
+        """Yield the results of a job that has ended, however it did: one that expired holds paid answers.
+
+        Args:
+            job: Its id.
+            watch: The deadlines.
+
+        Raises:
+            Exception: Whatever the SDK raises.
+        """
+        raise NotImplementedError
+
+    def take(self, event: Event, collector: Collector) -> None:
+        """Hand a whole answer to the collector, as :meth:`send` does.
+
+        Args:
+            event: The answer.
+            collector: Takes it.
+
+        Raises:
+            InBandError: It is an error.
+        """
+        raise NotImplementedError
 
     def sent(self, body: dict[str, Any]) -> Mapping[str, Any]:
         """Return the body under OpenAI's names, so that a server's refusal of a parameter is understood.

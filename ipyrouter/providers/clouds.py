@@ -35,6 +35,8 @@ def account(target: Target) -> Provider:
 class AzureBackend(OpenAIBackend):
     """Sends calls to Azure OpenAI: its v1 API, or with an api_version the classic one with deployments."""
 
+    most_in_batch: ClassVar[tuple[int, int]] = (0, 0)  # its batches work on files in its own storage
+
     limit_names = ("max_completion_tokens", "max_tokens")
     paths: ClassVar[tuple[str, ...]] = ("/chat/completions",)
     version = ""
@@ -69,6 +71,8 @@ class AzureBackend(OpenAIBackend):
 class FoundryBackend(AnthropicBackend):
     """Sends calls to Claude in Microsoft Foundry."""
 
+    most_in_batch: ClassVar[tuple[int, int]] = (0, 0)  # its batches work on files in its own storage
+
     scope = "https://ai.azure.com/.default"
 
     def client(self) -> Any:
@@ -89,6 +93,8 @@ class FoundryBackend(AnthropicBackend):
 
 class BedrockBackend(AnthropicBackend):
     """Sends calls to Claude on Amazon Bedrock, with a key or signed by Amazon's own library."""
+
+    most_in_batch: ClassVar[tuple[int, int]] = (0, 0)  # its batches work on files in its own storage
 
     paths: ClassVar[tuple[str, ...]] = ("/model",)
 
@@ -127,6 +133,8 @@ class BedrockBackend(AnthropicBackend):
 class BedrockOpenAIBackend(OpenAIBackend):
     """Sends calls to Bedrock's OpenAI-compatible addresses, with a key or signed by Amazon's own library."""
 
+    most_in_batch: ClassVar[tuple[int, int]] = (0, 0)  # its batches work on files in its own storage
+
     version = "/openai/v1"
 
     def client(self) -> openai.OpenAI:
@@ -154,6 +162,8 @@ class BedrockOpenAIBackend(OpenAIBackend):
 
 class VertexBackend(AnthropicBackend):
     """Sends calls to Claude on Google Cloud."""
+
+    most_in_batch: ClassVar[tuple[int, int]] = (0, 0)  # its batches work on files in its own storage
 
     paths: ClassVar[tuple[str, ...]] = ("/projects",)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from ipyrouter.providers.base import (
     system_note,
     temperature_note,
 )
+from ipyrouter.providers.batches import JobStatus, Result
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.structured import Structured, structured
@@ -43,6 +45,7 @@ class OpenAIBackend(Backend):
     limit_names = ("max_completion_tokens", "max_tokens")
     paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/completions")
     version = "/v1"
+    most_in_batch: ClassVar[tuple[int, int]] = (50_000, 200_000_000)
 
     def __init__(self, target: Target, transport: Transport) -> None:
         super().__init__(target, transport)
@@ -101,12 +104,53 @@ class OpenAIBackend(Backend):
         create = cast(Callable[..., Any], self._sdk.chat.completions.with_streaming_response.create)
         with create(**body, timeout=watch.timeout()) as answer:
             response: httpx2.Response = answer.http_response
+            collector.allow(response.headers)
             bills = bill_of_litellm(response.headers, collector) or self._openrouter
             for event in read(response, watch.address, bounds(collector.call.max_output_tokens)):
                 if event.done:
                     collector.ended = True
                     break
                 _take(event, collector, bills=bills)
+
+    def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
+        """Submit a job to the batch API and return its id. Raises whatever the SDK raises."""
+        lines = (
+            json.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body})
+            for name, body in requests
+        )
+        data = "\n".join(lines).encode()
+        timeout = watch.timeout()
+        file = self._sdk.files.create(file=("ipyrouter.jsonl", data), purpose="batch", timeout=timeout)
+        return self._sdk.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", timeout=timeout
+        ).id
+
+    def poll(self, job: str, watch: Watch) -> JobStatus:
+        """Return how far a job is. Raises whatever the SDK raises."""
+        batch = self._sdk.batches.retrieve(job, timeout=watch.timeout())
+        if batch.status in ("completed", "expired", "cancelled"):
+            return JobStatus("ended")
+        if batch.status != "failed":
+            return JobStatus("running")
+        errors = batch.errors.data if batch.errors and batch.errors.data else []
+        words = "; ".join(filter(None, (error.message for error in errors[:3])))
+        return JobStatus("failed", words or "the provider gives no reason")
+
+    def results(self, job: str, watch: Watch) -> Iterator[Result]:
+        """Yield the results of a job that has ended, of both of its files. Raises whatever the SDK raises."""
+        batch = self._sdk.batches.retrieve(job, timeout=watch.timeout())
+        for file in filter(None, (batch.output_file_id, batch.error_file_id)):
+            with self._sdk.files.with_streaming_response.content(file, timeout=watch.timeout()) as content:
+                for line in filter(str.strip, content.iter_lines()):
+                    value = json.loads(line)
+                    response = value.get("response") or {}
+                    body, failed = response.get("body"), response.get("status_code", 200) >= 400
+                    error = value.get("error") or (body if failed else None)
+                    yield Result(str(value.get("custom_id")), None if error else body, error)
+
+    def take(self, event: Event, collector: Collector) -> None:
+        """Hand a whole answer to the collector. Raises InBandError."""
+        _take(event, collector, bills=False)
 
 
 def _cache_key(call: Call) -> str:

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from ipyrouter.pricing import media, tokens
+from ipyrouter.providers.allowances import Allowance, allowances
 from ipyrouter.providers.base import Call, Fault, FaultKind
 from ipyrouter.providers.words import short
 from ipyrouter.text.thinking import Separator
@@ -99,6 +100,7 @@ class Collector:
         self.billed: Decimal | None = None
         self.notes: list[str] = []
         self._served: dict[str, str] = {}
+        self.allowances: tuple[Allowance, ...] = ()
 
     def begin(self, stop: Callable[[], None]) -> None:
         """Note that the call begins now; ``stop`` ends it from another thread."""
@@ -197,6 +199,10 @@ class Collector:
         for name, value in context.items():
             if isinstance(value, str) and value.lower() not in _STANDARD:
                 self._served[name] = value.lower()[:40]
+
+    def allow(self, headers: Mapping[str, str]) -> None:
+        """Take what the response's headers say of the account's limits."""
+        self.allowances = allowances(headers)
 
     @property
     def price_context(self) -> tuple[tuple[str, str], ...]:

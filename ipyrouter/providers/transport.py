@@ -97,7 +97,7 @@ class Transport:
             return self._clients[around, secure]
 
     def _build(self, *, around: bool, secure: bool) -> httpx2.Client:
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=60)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=60)
         try:
             client = httpx2.Client(
                 # A transport of one's own knows no proxies, but the environment's certificates.

@@ -87,7 +87,7 @@ class Budget:
         if not self.active:
             yield Hold()
             return
-        worst = self._worst_case(step, request, holdings.picodollars)
+        worst = self.worst_case(step, request, holdings.picodollars)
         reservation = worst if isinstance(worst, Refusal) else self._reserve(step, worst, holdings, interrupts, until)
         if isinstance(reservation, Refusal):
             yield reservation
@@ -100,11 +100,27 @@ class Budget:
                 holdings.reservations[reservation] = to_pico(hold.spent)
                 self._ledger.settle(reservation, holdings.reservations[reservation])
 
+    def reserve(self, worst: Decimal, owner: str, seconds: float) -> Refusal | None:
+        """Reserve dollars for a job at a provider that goes on without this process, or say which budget forbids it.
+
+        Args:
+            worst: What the job can cost at most.
+            owner: Who holds them (:func:`ipyrouter.store.owners.batch_owner`), until its release.
+            seconds: When they lapse.
+        """
+        if not self.active:
+            return None
+        reserved = self._ledger.reserve(to_pico(worst), self._spans(), self._session, owner, seconds)
+        if isinstance(reserved, base.Reservation):
+            return None
+        words = _unknown(reserved) if isinstance(reserved, Unavailable) else _shortage(reserved)
+        return Refusal(f"the batch could cost {dollars(worst)}, {words}", unknown=isinstance(reserved, Unavailable))
+
     def shortage(self, step: Step, request: Request) -> Refusal | None:
         """Return what a call would be refused for as things stand now; reads, writes nothing."""
         if not self.active:
             return None
-        worst = self._worst_case(step, request, held=0)
+        worst = self.worst_case(step, request, held=0)
         if isinstance(worst, Refusal):
             return worst
         for limit in self._spans():
@@ -126,7 +142,7 @@ class Budget:
             left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
         return left
 
-    def _worst_case(self, step: Step, request: Request, held: int) -> Decimal | Refusal:
+    def worst_case(self, step: Step, request: Request, held: int) -> Decimal | Refusal:
         """Return the dollars that a call may cost, or why it is forbidden whatever calls in flight give back.
 
         ``held`` is what its request holds already, in 1e-12 dollars.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -42,6 +42,16 @@ _CORRECTION = "Answer again, with the corrected JSON alone. Your answer was"
 _LARGE = "This prompt is so large that it needs --yes."
 _NOBODY = "No model of this tier can be asked now: this would be an error."
 _FORBIDDEN = "A budget forbids this call"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known of a request before anything is sent: ``hit`` is its answer where that is in the cache."""
+
+    request: Request
+    classification: Classification
+    plan: Plan
+    hit: CachedAnswer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,19 @@ class Pipeline:
             raise RuntimeError("a request ended without an answer or an error")
         return run.answer
 
+    def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
+        """Return the plan of each of many requests, and its answer where that is in the cache. Nothing is sent."""
+        plans = []
+        for request in map(encodable, requests):
+            classification = self.classify(request.prompt.text)
+            plans.append((request, classification, self.planner.plan(request, request.tier or classification.tier)))
+        looks = [(request, plan.first, self._escalates(request)) for request, _, plan in plans]
+        hits = self.flight.look_up_many(looks)
+        return [
+            Prepared(request, classification, plan, _usable(request, hit))
+            for (request, classification, plan), hit in zip(plans, hits, strict=True)
+        ]
+
     def preview(self, request: Request) -> Preview:
         """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or logged."""
         classification = self.classify(request.prompt.text)
@@ -106,7 +129,7 @@ class Pipeline:
         if hit is None and plan.missing is None:
             step, tier, warnings = self._next_step(request, plan)
             notes += [*warnings, *step.notes]
-        count = input_tokens(step)
+        count = input_tokens(step.call)
         if hit is None and count > self.config.confirm_tokens and not request.allow_large:
             notes.append(_LARGE)
         provider, most = self.config.providers[step.candidate.provider], step.call.max_output_tokens
@@ -149,7 +172,7 @@ class Pipeline:
         run.note(*self.unseen(tier.notes), *tier.standing)
 
     def _confirm(self, request: Request, step: Step) -> None:
-        count = input_tokens(step)
+        count = input_tokens(step.call)
         if request.allow_large or count <= self.config.confirm_tokens:
             return
         dollars = self.pricing.at(step.candidate, count, step.call.max_output_tokens)

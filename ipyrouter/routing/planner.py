@@ -235,12 +235,12 @@ class Planner:
         return any(self._ready(candidate) for tier in self.config.tiers.values() for candidate in tier.chain)
 
 
-def input_tokens(step: Step) -> int:
+def input_tokens(call: Call) -> int:
     """Estimate the input tokens of a call, its pictures, documents and schema included."""
-    *history, prompt = step.call.messages
-    schema = step.call.schema.text if step.call.schema else ""
-    text = tokens.estimate_input(prompt.text, step.call.system, tuple(history), schema)
-    return text + media.estimate(step.call.messages, step.call.model)
+    *history, prompt = call.messages
+    schema = call.schema.text if call.schema else ""
+    text = tokens.estimate_input(prompt.text, call.system, tuple(history), schema)
+    return text + media.estimate(call.messages, call.model)
 
 
 def needs(request: Request) -> frozenset[Input]:

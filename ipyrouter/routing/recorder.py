@@ -113,6 +113,7 @@ class RequestRun:
     session: Session
     clock: Clock
     on_delta: OnDelta | None = None
+    run_id: str = ""  # of the run over a column that it is part of
     interrupts: Interrupts = field(init=False)
     owner: str = field(default_factory=new_owner)
     holdings: Holdings = field(init=False)
@@ -269,6 +270,7 @@ class Recorder:
             system=run.request.system if content else None,
             session=run.session,
             owner=run.owner,
+            run=run.run_id,
         )
         self._store.record(record, run.cache_key, self.config.cache_max_mb, self.config.cache_ttl_days)
         self.last = run.answer

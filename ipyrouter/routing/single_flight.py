@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from ipyrouter.config import Config
 from ipyrouter.routing.interrupts import pauses
@@ -27,6 +28,11 @@ class SingleFlight:
         if not self._uses_cache(request):
             return None
         return self._cache.cached(_keys(plan, escalates=escalates), self.config.cache_ttl_days)
+
+    def look_up_many(self, requests: Sequence[tuple[Request, TierPlan, bool]]) -> list[CachedAnswer | None]:
+        """Return what :meth:`look_up` returns for many requests, each with its plan and whether it escalates."""
+        groups = [_keys(plan, escalates=up) if self._uses_cache(request) else [] for request, plan, up in requests]
+        return self._cache.cached_many(groups, self.config.cache_ttl_days)
 
     def join(self, run: RequestRun, plan: TierPlan, *, escalates: bool) -> CachedAnswer | None:
         """Claim the request, or wait once for the identical one in flight and return what it left in the cache.

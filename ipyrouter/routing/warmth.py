@@ -123,7 +123,7 @@ class Warmth:
 
         What the provider's cache does not hold is written to it where that happens by itself or is asked for.
         """
-        read = input_tokens(step)
+        read = input_tokens(step.call)
         held = min(step.warm, read)
         asked = step.call.sdk == "anthropic" and step.call.conversation
         reread = asked or self._by_itself(step.candidate)

@@ -1,4 +1,4 @@
-"""What the router asks of a store: three protocols and their rows. sqlite/ is the embedded one.
+"""What the router asks of a store: four protocols and their rows. sqlite/ is the embedded one.
 
 No method raises for a disk or a server that refuses: an answer is never lost for that. Warnings come from
 :meth:`Store.warnings`; a figure that cannot be read is :class:`Unavailable`.
@@ -7,7 +7,7 @@ No method raises for a disk or a server that refuses: an answer is never lost fo
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -65,6 +65,10 @@ class AnswerCache(Protocol):
             seconds: How long the claim holds: its owner is dead then.
             max_age_days: How old an answer may be.
         """
+        ...
+
+    def cached_many(self, groups: Sequence[Sequence[bytes]], max_age_days: float) -> list[CachedAnswer | None]:
+        """Return what :meth:`cached` returns for each of several groups of keys, in one step."""
         ...
 
     def release(self, owner: str) -> None:
@@ -162,7 +166,8 @@ class BudgetLedger(Protocol):
 class Record:
     """One request as it is logged: the answer (possibly partial) and its request.
 
-    All claims and reservations of ``owner`` end in the same transaction. ``prompt`` None keeps no content at all.
+    All claims and reservations of ``owner`` end in the same transaction. ``prompt`` None keeps no content at all. The
+    answer is kept in the cache for as long as the run of the id ``run`` is.
     """
 
     answer: Answer
@@ -171,6 +176,7 @@ class Record:
     system: str | None
     session: Session
     owner: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +410,39 @@ class RequestLog(LogWriter, LogReader, Protocol):
     """The log of requests and attempts."""
 
 
+# --- runs over a column ---
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A prompt over a column: its id, when it began and last went on (UTC), and its state, which is plain JSON."""
+
+    id: str
+    created: dt.datetime
+    updated: dt.datetime
+    state: Mapping[str, Any]
+
+
+class RunStore(Protocol):
+    """Runs, and the answers that stay in the cache for as long as their run is kept."""
+
+    def put_run(self, run: Run) -> None:
+        """Write a run, or replace the one of this id; its beginning stays what it was."""
+        ...
+
+    def runs(self) -> list[Run]:
+        """Return all runs, the latest first."""
+        ...
+
+    def pin(self, run_id: str, keys: Sequence[bytes]) -> None:
+        """Keep the cached answers of these keys, whatever their age and however full the cache is."""
+        ...
+
+    def drop_run(self, run_id: str) -> bool:
+        """Delete a run and let its answers age again; False where there is none of this id."""
+        ...
+
+
 # --- all of it ---
 
 
@@ -419,7 +458,7 @@ class Health:
     cached_bytes: int = 0
 
 
-class Store(AnswerCache, BudgetLedger, RequestLog, Protocol):
+class Store(AnswerCache, BudgetLedger, RequestLog, RunStore, Protocol):
     """Cache, budgets and log, whose transactions are one: a record writes to all three. Safe to use from any thread."""
 
     def health(self) -> Health:

@@ -11,10 +11,22 @@ import sys
 import uuid
 from pathlib import Path
 
+_BATCH = "batch/"
+
 
 def new_owner() -> str:
     """Return a name for what a request holds, which tells the machine and the process."""
     return f"{machine()}/{os.getpid()}/{uuid.uuid4().hex}"
+
+
+def batch_owner() -> str:
+    """Return a name for what a job at a provider holds, which ends with its time and not with this process."""
+    return f"{_BATCH}{uuid.uuid4().hex}"
+
+
+def outlives_its_process(owner: str) -> bool:
+    """Tell whether what an owner holds is there after its process has ended."""
+    return owner.startswith(_BATCH)
 
 
 def lapsed(owner: str, expires: int, lapses: float, *, now: int, monotonic: float) -> bool:

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 
-from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Store, Unavailable
+from ipyrouter.errors import StoreError
+from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Run, Store, Unavailable
 from ipyrouter.store.owners import new_owner
 from ipyrouter.types import Session, Usage
 from tests.store.conftest import DAY, NOON, SESSION, ManualClock, a_record
@@ -238,3 +239,56 @@ def test_many_threads_never_promise_more_than_there_is(store: Store) -> None:
         granted = list(pool.map(lambda _: reserve(store, "0.05", TODAY), range(64)))
     assert sum(isinstance(one, Reservation) for one in granted) == 20
     assert store.used(TODAY, SESSION) == DOLLAR
+
+
+# --- runs over columns ---
+
+
+def a_run(name: str = "run", at: dt.datetime = NOON, **state: object) -> Run:
+    return Run(name, at, at, state)
+
+
+def test_a_run_is_kept_until_it_is_dropped(store: Store) -> None:
+    store.put_run(a_run(rows=3))
+    store.put_run(a_run("later", NOON + dt.timedelta(hours=1), rows=5))
+    store.put_run(a_run(at=NOON + dt.timedelta(hours=2), rows=4))
+    first, second = store.runs()
+    assert (first.id, first.created, first.updated, first.state) == (
+        "run", NOON, NOON + dt.timedelta(hours=2), {"rows": 4},
+    )  # fmt: skip
+    assert second.id == "later"
+    assert store.drop_run("run")
+    assert not store.drop_run("run")
+    assert [run.id for run in store.runs()] == ["later"]
+
+
+def test_what_a_run_keeps_neither_ages_nor_is_evicted(store: Store, clock: ManualClock) -> None:
+    store.record(replace(a_record("kept"), run="run"), KEY, 500)
+    store.record(a_record("other"), OTHER, 500)
+    clock.pass_(40 * DAY)
+    put(store, "new", b"n" * 32, max_age_days=30)
+    assert [answer and answer.text for answer in store.cached_many([[KEY], [OTHER], [b"x" * 32, KEY]], 30)] == [
+        "text of kept", None, "text of kept",
+    ]  # fmt: skip
+    for number in range(5):
+        store.record(a_record(f"{number}"), bytes([number]) * 32, 0.0007)  # room for two
+    assert store.cached([KEY], 30) is not None
+    store.drop_run("run")
+    assert store.cached([KEY], 30) is None
+
+
+def test_an_answer_that_is_pinned_later_is_kept_too(store: Store, clock: ManualClock) -> None:
+    put(store)
+    store.pin("run", [KEY])
+    store.pin("run", [KEY])
+    clock.pass_(40 * DAY)
+    assert store.cached([KEY], 30) is not None
+
+
+def test_forgetting_takes_runs_along(store: Store) -> None:
+    store.put_run(a_run(prompt="secret"))
+    try:
+        store.forget(None, None, content=True)
+    except StoreError:  # a store whose disk refuses says so
+        return
+    assert store.runs() == []

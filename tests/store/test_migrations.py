@@ -213,3 +213,21 @@ def test_a_newer_version_is_refused(store: SQLiteStore, old: Path) -> None:
     assert "newer ipyrouter" in again.warnings()[0]
     again.close()
     assert (old / "ipyrouter.db").read_bytes() == before
+
+
+def test_a_file_of_version_2_gets_the_tables_of_runs(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "two")
+    store.record(a_record(), b"k" * 32, 500)
+    store.close()
+    with sqlite3.connect(tmp_path / "two" / "ipyrouter.db") as connection:  # as version 2 left it
+        connection.execute("DROP TABLE runs")
+        connection.execute("DROP TABLE run_rows")
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    again = SQLiteStore(tmp_path / "two")
+    again.pin("run", [b"k" * 32])
+    assert again.cached([b"k" * 32], 30) is not None
+    assert len(again.log(LogFilter()).values("answer_id")) == 1
+    assert again.runs() == []
+    assert again.warnings() == []
+    again.close()

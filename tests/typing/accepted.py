@@ -12,6 +12,8 @@ import pydantic
 
 import ipyrouter
 from ipyrouter import Answer, Classification, IPyRouterError, Message, Router
+from ipyrouter.batch.estimate import Estimate
+from ipyrouter.batch.frame import MapFrame
 from ipyrouter.errors import CallError, RouteError, SchemaError
 from ipyrouter.types import Prompt, TextPart
 
@@ -89,6 +91,12 @@ try:
     ipyrouter.route("x", schema=Review)
 except SchemaError as wrong:
     assert_type(wrong.text, str)
+
+labels = ipyrouter.map(["a", "b"], "Rate {{x}}", schema=Review, tier="each", budget=0.5, progress=lambda p: None)
+assert_type(labels, MapFrame)
+assert_type(labels.run, str)
+assert_type(ipyrouter.map(["a"], "Rate {{x}}", dry_run=True), Estimate)
+assert_type(ipyrouter.map(pd.DataFrame({"x": ["a"]}), "Rate {{x}}", system="Be kind.", model="o/m"), MapFrame)
 
 log: pd.DataFrame = ipyrouter.cost_log()
 ipyrouter.cost_log(since="2026-11-01", until=dt.date(2026, 12, 1), tier="fast", status="ok", content=False)

@@ -44,6 +44,10 @@ Router().preview("x", shcema=Review)  # wrong
 options: RouteOptions = {"tier": "fats"}  # wrong
 misspelt: RouteOptions = {"teir": "fast"}  # wrong
 
+ipyrouter.map(["a"], "Rate {{x}}", tire="fast")  # wrong
+ipyrouter.map(["a"], "Rate {{x}}", tier="fats")  # wrong
+ipyrouter.map(["a"])  # wrong
+
 ipyrouter.cost_log(sinc="2026-11-01")  # wrong
 ipyrouter.cost_log(since=20261101)  # wrong
 ipyrouter.cost_log(day="2026-11-01")  # wrong

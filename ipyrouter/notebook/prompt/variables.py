@@ -7,7 +7,6 @@ import builtins
 import inspect
 import re
 import sys
-import unicodedata
 import warnings
 from collections import ChainMap
 from collections.abc import Mapping
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipyrouter.errors import UsageError, did_you_mean
+from ipyrouter.text.templates import PLACE, name_in
 
 _IPYTHONS = ("In", "Out", "exit", "quit", "get_ipython", "open")
-_PLACE = re.compile(r"\{\{(?!\{)((?:(?!\{\{|\}\}).)+)\}\}", re.DOTALL)
 _LONGEST = 1000  # characters that are taken for an expression
 _BEGINS = re.compile(r"([^\W\d]\w*)(?:[.\[(]|![rsa]|:\S)")  # total:.2f and frame.head( are no Python, but are meant so
 _FSTRING = re.compile(r"[rR]?[fF][rR]?[\"']")
@@ -65,7 +64,7 @@ def insert(prompt: str, namespace: Mapping[str, Any]) -> str:
     """
 
     def value(match: re.Match[str]) -> str:
-        words = unicodedata.normalize("NFKC", match[1].strip())  # as Python reads a name
+        words = name_in(match)
         if not words.isidentifier():
             if _is_expression(words, namespace):
                 raise UsageError(
@@ -81,7 +80,7 @@ def insert(prompt: str, namespace: Mapping[str, Any]) -> str:
             )
         return _string(words, namespace[words])
 
-    return _PLACE.sub(value, prompt)
+    return PLACE.sub(value, prompt)
 
 
 def _string(name: str, value: Any) -> str:

@@ -13,9 +13,10 @@ from ipyrouter.store.sqlite.database import Database
 from ipyrouter.store.sqlite.ledger import Ledger
 from ipyrouter.store.sqlite.log import LogWriter
 from ipyrouter.store.sqlite.reader import LogReader
+from ipyrouter.store.sqlite.runs import Runs
 
 
-class SQLiteStore(Cache, Ledger, LogWriter, LogReader):
+class SQLiteStore(Cache, Ledger, LogWriter, LogReader, Runs):
     """Implements store.base.Store. Safe to use from several threads and processes at once, and after a fork."""
 
     def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:

@@ -18,7 +18,10 @@ from ipyrouter.text.amounts import from_pico
 from ipyrouter.types import TIERS, Answer, Finish, Usage
 
 _TOUCH = schema.DAY  # a hit is noted at most once a day: each time costs an entry of the index
+_MOST_MARKS = 500  # values in one statement
 _FINISHES = get_args(Finish)
+_PINNED = "EXISTS (SELECT 1 FROM run_rows WHERE run_rows.key = cache.key)"
+"""SQL that is true for an entry that a run keeps."""
 _COLUMNS = "key, created, provider, model, tier, text, usage, finish, cost_pico, escalated_from"
 
 
@@ -88,6 +91,20 @@ class Cache:
         hits = [one for one in results if not isinstance(one, Claim)]
         return _first(hits) if hits else None, next((one for one in results if isinstance(one, Claim)), None)
 
+    def cached_many(self, groups: Sequence[Sequence[bytes]], max_age_days: float) -> list[CachedAnswer | None]:
+        """Return the answer of the first of the keys of each group that has a sound one of no greater age."""
+        now, keys = microseconds(self._clock.now()), list({key for group in groups for key in group})
+
+        def look(sql: sqlite3.Connection) -> list[CachedAnswer]:
+            parts = (keys[start : start + _MOST_MARKS] for start in range(0, len(keys), _MOST_MARKS))
+            return [answer for part in parts for _, answer in _find(sql, part, max_age_days, now)]
+
+        try:
+            answers = {answer.key: answer for answer in self._database.read(look)}
+        except StoreError:
+            answers = {}
+        return [next((answers[key] for key in group if key in answers), None) for group in groups]
+
     def clear_cache(self) -> int:
         """Delete all cached completions and return how many there were."""
 
@@ -102,13 +119,15 @@ class Cache:
 def _find(sql: sqlite3.Connection, keys: Sequence[bytes], max_age_days: float, now: int) -> list[_Hit]:
     """Return the sound answers of the keys."""
     marks = ", ".join("?" * len(keys))
-    query = f"SELECT {_COLUMNS} FROM cache WHERE key IN ({marks})"
+    query = f"SELECT {_COLUMNS}, {_PINNED} FROM cache WHERE key IN ({marks})"
     age = max_age_days * schema.DAY
     hits = []
-    for key, created, *rest in sql.execute(query, tuple(keys)):
+    places = {key: place for place, key in enumerate(keys)}
+    for key, created, *rest, pinned in sql.execute(query, tuple(keys)):
         # One that a clock ahead has dated far into the future would never grow old.
-        if type(created) is int and abs(now - created) <= age and (answer := _answer(key, rest)) is not None:
-            hits.append((keys.index(key), answer))
+        fresh = type(created) is int and (abs(now - created) <= age or pinned)
+        if fresh and (answer := _answer(key, rest)) is not None:
+            hits.append((places[key], answer))
     return hits
 
 
@@ -154,7 +173,7 @@ def put(
     grown = size
     if max_age_days is not None:
         age = int(max_age_days * schema.DAY)
-        old = "DELETE FROM cache WHERE created < ? OR created > ? RETURNING size"
+        old = f"DELETE FROM cache WHERE (created < ? OR created > ?) AND NOT {_PINNED} RETURNING size"
         grown -= sum(_size(gone) for (gone,) in sql.execute(old, (now - age, now + age)).fetchall())
     replaced = sql.execute("DELETE FROM cache WHERE key = ? RETURNING size", (key,)).fetchall()
     grown -= sum(_size(gone) for (gone,) in replaced)
@@ -191,15 +210,16 @@ def _size(value: Any) -> int:
 
 def _evict(sql: sqlite3.Connection, max_bytes: int) -> None:
     """Delete the least recently used entries until a tenth of the room is free, and count what is left."""
-    sizes = sql.execute("SELECT key, size FROM cache ORDER BY used DESC").fetchall()
-    held = sum(_size(size) for _, size in sizes)
+    sizes = sql.execute(f"SELECT key, size, {_PINNED} AS pinned FROM cache ORDER BY pinned DESC, used DESC").fetchall()
+    held = sum(_size(size) for _, size, _ in sizes)
     if held > max_bytes:
         room, held = int(max_bytes * 0.9), 0
         doomed: list[tuple[bytes]] = []
-        for key, size in sizes:
-            if held + _size(size) <= room:
+        for key, size, pinned in sizes:
+            if pinned or held + _size(size) <= room:
                 held += _size(size)
             else:
                 doomed.append((key,))
         sql.executemany("DELETE FROM cache WHERE key = ?", doomed)
+        held = min(held, room)  # where runs keep more than there is room for, the next look comes after a tenth more
     sql.execute("INSERT OR REPLACE INTO counters (name, value, control) VALUES ('cache_bytes', ?1, ?1)", (held,))

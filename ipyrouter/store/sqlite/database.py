@@ -37,7 +37,15 @@ T = TypeVar("T")
 _BUSY = 10.0  # seconds to wait for writers of other processes
 _BUSY_DEGRADED = 0.1  # once that has failed, so that a user does not wait at every cell
 _DAMAGES = 3  # files that one step sets aside: a disk that damages each of them is refused
-_OVERFLOW_TABLES = ("answers", "attempts", "cache", "reservations", "claims")  # moved to the disk in this order
+_OVERFLOW_TABLES = (
+    "answers",
+    "attempts",
+    "cache",
+    "reservations",
+    "claims",
+    "runs",
+    "run_rows",
+)  # moved to the disk in this order
 TROUBLES = (sqlite3.Error, OSError, StoreError, UnicodeError, MemoryError)
 
 

@@ -16,12 +16,20 @@ def forget(sql: sqlite3.Connection, answer_id: str | None, before: int | None, *
     chosen, values = f" WHERE {' AND '.join(known)}" if known else "", list(known.values())
     (count,) = sql.execute(f"SELECT COUNT(*) FROM answers{chosen}", values).fetchone()
     _forget_cached(sql, chosen, values, before)
+    if answer_id is None:
+        _forget_runs(sql, before)
     if content:
         sql.execute(f"UPDATE attempts SET text = NULL WHERE answer_id IN (SELECT id FROM answers{chosen})", values)
         sql.execute(f"UPDATE answers SET prompt = NULL, system = NULL, text = NULL, reasons = '[]'{chosen}", values)
     else:
         sql.execute(f"DELETE FROM answers{chosen}", values)  # a trigger deletes their attempts first
     return int(count)
+
+
+def _forget_runs(sql: sqlite3.Connection, before: int | None) -> None:
+    """Delete the runs that last went on before a time, or all: they hold prompts."""
+    sql.execute("DELETE FROM runs WHERE updated < ?", (before,)) if before else sql.execute("DELETE FROM runs")
+    sql.execute("DELETE FROM run_rows WHERE run NOT IN (SELECT id FROM runs)")
 
 
 def _forget_cached(sql: sqlite3.Connection, chosen: str, values: list[Any], before: int | None) -> None:

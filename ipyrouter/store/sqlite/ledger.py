@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipyrouter.clock import Clock
 from ipyrouter.store import rows
 from ipyrouter.store.base import Limit, Record, Refusal, Reservation, Unavailable, microseconds
-from ipyrouter.store.owners import lapsed
+from ipyrouter.store.owners import lapsed, outlives_its_process
 from ipyrouter.store.sqlite import schema, spending
 from ipyrouter.store.sqlite.connections import NO_FILE
 from ipyrouter.store.sqlite.database import TROUBLES, Database
@@ -95,7 +95,7 @@ class Ledger:
 
     def release(self, owner: str) -> None:
         """Give back all claims and reservations of an owner."""
-        if owner in self._holders:
+        if owner in self._holders or outlives_its_process(owner):
             self._database.write(lambda sql: release(sql, owner))
             self._holders.discard(owner)
 

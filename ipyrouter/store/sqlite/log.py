@@ -10,7 +10,7 @@ from ipyrouter import interrupts
 from ipyrouter.clock import Clock
 from ipyrouter.store import rows
 from ipyrouter.store.base import Feedback, Record, microseconds
-from ipyrouter.store.sqlite import cache
+from ipyrouter.store.sqlite import cache, runs
 from ipyrouter.store.sqlite.database import Database
 from ipyrouter.store.sqlite.forget import forget
 from ipyrouter.store.sqlite.ledger import release
@@ -44,6 +44,8 @@ class LogWriter:
             sql.executemany(INSERT_ATTEMPT, attempts)
             if record.owner:
                 release(sql, record.owner)
+            if cache_key is not None and record.run:
+                runs.pin(sql, record.run, [cache_key])
             if cache_key is not None and record.outcome == "cached":
                 cache.touch(sql, cache_key, now)
             elif cache_key is not None:

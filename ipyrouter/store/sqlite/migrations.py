@@ -92,7 +92,16 @@ def _total(condition: str, value: str) -> str:
     return f"CAST(min(TOTAL(CASE WHEN {condition} THEN ({value}) END), {MOST_PICO}) AS INTEGER)"
 
 
-MIGRATIONS = (Migration(2, "sums, counters and owners", _sums_counters_and_owners),)
+def _runs(connection: sqlite3.Connection) -> None:
+    """Add the runs over columns."""
+    for statement in schema.runs():
+        connection.execute(statement)
+
+
+MIGRATIONS = (
+    Migration(2, "sums, counters and owners", _sums_counters_and_owners),
+    Migration(3, "runs over columns", _runs),
+)
 VERSION = MIGRATIONS[-1].version
 
 
@@ -124,7 +133,7 @@ def version_of(connection: sqlite3.Connection) -> int:
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "answers" not in names:
         return 0
-    return VERSION if "sums" in names else 1
+    return VERSION if "runs" in names else 2 if "sums" in names else 1
 
 
 def refuse_newer(version: int, path: Path) -> None:

@@ -187,6 +187,16 @@ def tables() -> Iterator[str]:
         " control INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"  # control: the sum of both
     )
     yield from ledger()
+    yield from runs()
+
+
+def runs() -> Iterator[str]:
+    """Yield the tables of the runs over columns, and of the cached answers that each of them keeps."""
+    yield (
+        "CREATE TABLE runs (id TEXT PRIMARY KEY, created INTEGER NOT NULL, updated INTEGER NOT NULL,"
+        " state TEXT NOT NULL) WITHOUT ROWID"
+    )
+    yield "CREATE TABLE run_rows (key BLOB NOT NULL, run TEXT NOT NULL, PRIMARY KEY (key, run)) WITHOUT ROWID"
 
 
 def ledger() -> Iterator[str]:

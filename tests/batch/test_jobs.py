@@ -1,0 +1,279 @@
+"""The providers' batch APIs, with the real SDKs: submit, survive a restart, collect, partial failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ipyrouter.clock import Clock
+from ipyrouter.errors import BudgetError, UsageError
+from ipyrouter.providers.anthropic import AnthropicBackend
+from ipyrouter.providers.openai import OpenAIBackend
+from ipyrouter.router import Router
+from tests.batch.batch_server import BatchServer
+from tests.faults.server import chat, claude_whole
+
+pytestmark = pytest.mark.wire
+
+
+def answer(body: dict[str, Any]) -> Any:
+    """Answer with the last word; "bad" is an error, "lost" gets no answer, "odd" fits no schema."""
+    word = body["messages"][-1]["content"].split()[-1]
+    if word == "bad":
+        return (400, "this request is not valid")
+    if word == "lost":
+        return None
+    text = (
+        json.dumps({"word": word}) if "response_format" in body or "format" in body.get("output_config", {}) else word
+    )
+    text = "{}" if word == "odd" else text
+    return claude_whole(text) if body["model"].startswith("claude") else chat(text)
+
+
+class Ending:
+    """A clock whose wait lets the server's jobs end."""
+
+    def __init__(self, server: BatchServer, clock: Clock, state: str = "completed") -> None:
+        self.server, self.state, self.waits = server, state, []
+        self.now, self.monotonic = clock.now, clock.monotonic
+
+    def wait(self, stop: Any, seconds: float) -> None:
+        self.waits.append(seconds)
+        if len(self.waits) == 3:
+            self.server.end(self.state)
+
+
+@pytest.fixture
+def batches() -> Iterator[BatchServer]:
+    server = BatchServer(answer)
+    yield server
+    server.close()
+
+
+MakeRouter = Callable[..., Router]
+
+
+@pytest.fixture
+def make(batches: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRouter]:
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{batches.url}/v1")
+    monkeypatch.setenv("A_KEY", "sk-ant-secret")
+    routers = []
+
+    def build(model: str = "o/gpt", *, clock: Any = None, **settings: Any) -> Router:
+        config = {
+            "providers": {
+                "o": {"sdk": "openai", "base_url": f"{batches.url}/v1"},
+                "a": {"sdk": "anthropic", "base_url": batches.url, "key": "A_KEY"},
+                "g": {"sdk": "google", "base_url": batches.url},
+            },
+            "tiers": {tier: {"chain": [model]} for tier in ("fast", "mid", "power")},
+            "prices": {model: {"input": 0, "output": 10}},
+            "routing": {"mode": "rules"},
+            **settings,
+        }
+        routers.append(Router(config, home=tmp_path / "home", clock=clock))
+        return routers[-1]
+
+    yield build
+    for router in routers:
+        router.close()
+
+
+MODELS = ["o/gpt", "a/claude-haiku-5-5"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_submit_survive_a_restart_and_collect(make: MakeRouter, batches: BatchServer, model: str) -> None:
+    first = make(model)
+    rows = ["a", "b", "bad", "lost", "a", None]
+    waiting = first.map(rows, "Repeat {{x}}", delivery="batch", wait=False)
+    assert list(waiting["_status"]) == ["in batch"] * 5 + ["missing"]
+    assert waiting["_error"][0].startswith("in the batch")
+    assert list(first.runs()["status"]) == ["in batch"]
+    assert len(first.log()) == 0
+    first.close()
+
+    second = make(model)  # another process
+    assert second.map(rows, "Repeat {{x}}", delivery="batch", wait=False)["_status"][0] == "in batch"
+    assert len(batches.lines) == 1  # nothing is submitted twice
+    (lines,) = batches.lines.values()
+    assert len(lines) == 4
+    assert all(len(line["custom_id"]) == 64 for line in lines)
+    batches.end("expired")
+    done = second.map(rows, "Repeat {{x}}", delivery="batch", wait=False)
+    assert list(done["_status"]) == ["ok", "ok", "error", "error", "ok", "missing"]
+    assert list(done["answer"])[:2] == ["a", "b"]
+    assert "this request is not valid" in done["_error"][2]
+    assert "expired" in done["_error"][3]
+    log = second.log()
+    assert list(log[log["status"] == "ok"]["cost"]) == [0.0003, 0.0003]
+    assert list(second.runs()["status"]) == ["incomplete"]
+
+    # Answers are in the cache, and what is missing goes into a second batch, or live.
+    again = second.map(rows, "Repeat {{x}}", delivery="batch", wait=False)
+    assert list(again["_cached"])[:2] == [True, True]
+    assert list(again["_status"])[2:4] == ["in batch", "in batch"]
+    assert [len(lines) for lines in batches.lines.values()] == [4, 2]
+    assert second.route("Repeat a").cached
+
+
+def test_anthropics_key_goes_out_and_is_stored_nowhere(make: MakeRouter, batches: BatchServer, tmp_path: Path) -> None:
+    make("a/claude-haiku-5-5").map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    (sent,) = batches.keys
+    assert sent.endswith("sk-ant-secret")
+    assert all(b"sk-ant-secret" not in path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_schema_is_enforced_and_validated(make: MakeRouter, batches: BatchServer, model: str) -> None:
+    router = make(model)
+    schema = {"word": str}
+    router.map(["a", "odd"], "Repeat {{x}}", schema=schema, delivery="batch", wait=False)
+    batches.end()
+    done = router.map(["a", "odd"], "Repeat {{x}}", schema=schema, delivery="batch", wait=False)
+    assert list(done["_status"]) == ["ok", "error"]
+    assert done["word"][0] == "a"
+    assert pd.isna(done["word"][1])
+    assert "not what the schema" in done["_error"][1]
+    assert float(router.log()["cost"].sum()) == pytest.approx(0.0006)  # the answer that does not fit is paid, too
+
+
+def test_waiting_asks_ever_less_often(make: MakeRouter, batches: BatchServer) -> None:
+    from ipyrouter.clock import SystemClock
+
+    clock = Ending(batches, SystemClock())
+    done = make(clock=clock).map(["a"], "Repeat {{x}}", delivery="batch")
+    assert list(done["_status"]) == ["ok"]
+    assert clock.waits == [30.0, 45.0, 67.5]
+
+
+def test_ctrl_c_ends_the_wait_and_not_the_batch(make: MakeRouter, batches: BatchServer) -> None:
+    from ipyrouter.clock import SystemClock
+
+    class Stop(Ending):
+        def wait(self, stop: Any, seconds: float) -> None:
+            raise KeyboardInterrupt
+
+    waiting = make(clock=Stop(batches, SystemClock())).map(["a"], "Repeat {{x}}", delivery="batch")
+    assert list(waiting["_status"]) == ["in batch"]
+    batches.end()
+    assert list(make().map(["a"], "Repeat {{x}}", delivery="batch")["_status"]) == ["ok"]
+
+
+def test_the_batch_price(make: MakeRouter, batches: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices of genai-prices have the half price; here its OpenAI provider is the loopback server's."""
+    from ipyrouter.pricing import prices
+
+    known = prices._look_up("https://api.openai.com/v1", "gpt-4.1-mini")
+    assert known is not None
+    monkeypatch.setattr(prices, "_look_up", lambda address, model: known)
+    router = make("o/gpt-4.1-mini", prices={})
+    batches.answer = lambda body: {**chat("ok"), "model": "gpt-4.1-mini"}
+    router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    batches.end()
+    router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    row = router.log().iloc[0]
+    full = (120 * Decimal("0.4") + 30 * Decimal("1.6")) / 1_000_000
+    assert row["cost"] == pytest.approx(float(full / 2))
+    assert "batch" in row["price_id"]
+
+
+def test_a_file_that_the_provider_rejects(make: MakeRouter, batches: BatchServer) -> None:
+    router = make()
+    router.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)
+    batches.end("failed")
+    done = router.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert set(done["_status"]) == {"error"}
+    assert done["_error"].str.contains("batch batch_0: invalid JSONL").all()
+    assert len(router.log()) == 0  # nothing was paid
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_batch_that_is_not_taken(make: MakeRouter, batches: BatchServer, model: str) -> None:
+    batches.refuse = (400, "no batches for you")
+    router = make(model, budget={"session": 1})
+    done = router.map(["a"], "Repeat {{x}}", delivery="batch")
+    assert list(done["_status"]) == ["error"]
+    assert "the batch was not taken: no batches for you" in done["_error"][0]
+    assert router.guard().left()["this session"] == 1
+
+
+def test_a_batch_that_is_gone(make: MakeRouter, batches: BatchServer) -> None:
+    router = make()
+    router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    batches.states.clear()
+    done = router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert "does not know the batch batch_0 any more" in done["_error"][0]
+    assert router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)["_status"][0] == "in batch"
+
+
+def test_parts_keep_to_the_providers_limits(
+    make: MakeRouter, batches: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenAIBackend, "most_in_batch", (3, 2_000))
+    rows = [*map(str, range(7)), "long " * 300, "longer " * 1000]
+    done = make().map(rows, "Repeat {{x}}", delivery="batch", wait=False)
+    assert [len(lines) for lines in batches.lines.values()] == [3, 3, 1, 1]
+    assert list(done["_status"]) == ["in batch"] * 8 + ["error"]
+    assert "a batch takes 2,000" in done["_error"][8]
+    assert OpenAIBackend.most_in_batch[0] == 3
+    assert AnthropicBackend.most_in_batch == (100_000, 256_000_000)
+
+
+def test_the_whole_worst_case_is_reserved_until_the_batch_is_over(make: MakeRouter, batches: BatchServer) -> None:
+    router = make(budget={"day": 0.1})
+    router.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False, max_output_tokens=4000)  # $0.08
+    router.close()
+    other = make(budget={"day": 0.1})
+    assert other.guard().left()["today"] == pytest.approx(Decimal("0.02"), abs=Decimal("0.001"))
+    refused = other.map(["c", "d"], "Repeat {{x}}", delivery="batch", wait=False, max_output_tokens=4000)
+    assert set(refused["_status"]) == {"budget"}
+    assert len(batches.lines) == 1
+    batches.end()
+    other.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False, max_output_tokens=4000)
+    assert other.guard().left()["today"] == Decimal("0.1") - Decimal("0.0006")
+
+
+def test_a_runs_budget(make: MakeRouter, batches: BatchServer) -> None:
+    with pytest.raises(BudgetError, match=r"Nothing was sent: the batch could cost \$0.08"):
+        make().map(["a", "b"], "Repeat {{x}}", delivery="batch", budget=0.05, max_output_tokens=4000)
+    assert batches.lines == {}
+
+
+def test_collecting_twice_records_nothing_twice(make: MakeRouter, batches: BatchServer) -> None:
+    router = make()
+    router.map(["a", "bad"], "Repeat {{x}}", delivery="batch", wait=False)
+    (run,) = router.store.runs()
+    batches.end()
+    router.map(["a", "bad"], "Repeat {{x}}", delivery="batch", wait=False)
+    rows = len(router.log())
+    router.store.put_run(run)  # as where the process died before the job was closed
+    router.map(["a", "bad"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert len(router.log()) == rows
+
+
+def test_a_run_with_a_batch_is_not_dropped(make: MakeRouter, batches: BatchServer) -> None:
+    router = make()
+    run = router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False).run
+    with pytest.raises(UsageError, match=r"has a batch at its provider \(batch_0\)"):
+        router.drop_run(run)
+
+
+def test_no_batch_api(make: MakeRouter, batches: BatchServer) -> None:
+    done = make("g/gemini").map(["a"], "Repeat {{x}}", delivery="batch")
+    assert "g/gemini has no batch API" in done["_error"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"delivery": "bach"}, "Did you mean 'batch'"), ({"delivery": "batch", "pilot": 3}, "A pilot is live")],
+)
+def test_what_cannot_be(make: MakeRouter, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make().map(["a"], "Repeat {{x}}", **options)
