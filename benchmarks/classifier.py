@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.timing import fresh, percentile
 from ipyrouter import config
 from ipyrouter.classifier import model, rules
-from ipyrouter.classifier.learn import fit
+from ipyrouter.classifier.learn import Outcome, fit
 from ipyrouter.types import TIERS
 from training import data
 from training.augment import typos
@@ -90,9 +90,9 @@ def main() -> None:
         print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
         schooling = school(folder)
         for name in data.PAIRS:
-            outcomes, without = data.outcomes(name, folder), _difficulty(_model_of(train(schooling, leave_out=[name])))
-            _gaps(name, outcomes, without)
-            _learned(outcomes, without)
+            outcomes, left_out = data.outcomes(name, folder), _model_of(train(schooling, leave_out=[name]))
+            _gaps(name, outcomes, _difficulty(left_out))
+            _learned(outcomes, left_out)
     groups: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "authors": {f"author {author}": ("author", (author,)) for author in data.JUDGES},
         "languages": {group: ("language", languages) for group, languages in data.LANGUAGES.items()},
@@ -230,16 +230,16 @@ def _gaps(name: str, part: data.Outcomes, ours: Difficulty) -> None:
     print(f"  ipyrouter less length      {apart:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
-def _learned(part: data.Outcomes, difficulty: Difficulty) -> None:
+def _learned(part: data.Outcomes, network: model.Model) -> None:
     """Teach the left-out file's first half as outcomes of fast and power, judge on the other half."""
     first, second = np.arange(0, len(part.prompts), 2), np.arange(1, len(part.prompts), 2)
-    rows = [(part.prompts[i], "fast", part.weak[i]) for i in first]
-    rows += [(part.prompts[i], "power", part.strong[i]) for i in first]
+    rows = [Outcome(part.prompts[i], "fast", part.weak[i]) for i in first]
+    rows += [Outcome(part.prompts[i], "power", part.strong[i]) for i in first]
     started = time.perf_counter()
-    lesson = fit(rows, difficulty)
+    lesson = fit(rows, network)
     elapsed = time.perf_counter() - started
-    before = np.array([difficulty(part.prompts[i]) for i in second])
-    after = np.array([lesson.adjust(part.prompts[i], value) for i, value in zip(second, before, strict=True)])
+    before = np.array([_difficulty(network)(part.prompts[i]) for i in second])
+    after = np.array([lesson.adjust(part.prompts[i], value, network) for i, value in zip(second, before, strict=True)])
     weak, strong = part.weak[second], part.strong[second]
     print(
         f"  after learn on half        {data.apgr(after, weak, strong):.3f}, "

@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ POWER_ABOVE: float = default("routing.power_above")
 # Multiply-adds of one product. OpenBLAS splits a matrix product above 262,144 of them, and one with a vector above
 # 9,216, among threads (interface/gemm.c, gemv.c), which on a busy machine wait for each other longer than they compute.
 _SERIAL_MATRIX, _SERIAL_VECTOR = 250_000, 9_000
+
+_MANY = 256  # prompts that are read at once, where there are many
 
 _NO_REASON = {"that", "this", "with", "from", "into", "have", "they", "them", "than", "then", "your", "will"}
 
@@ -83,6 +85,8 @@ class Reading:
     length: float
     choices: bool  # it is a multiple-choice question
     pushes: tuple[tuple[str, float], ...]  # of each word, towards stronger tiers
+    hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False, repr=False)
+    """The values of the hidden layer, which prompts of a like meaning share."""
 
     @property
     def exam(self) -> float:
@@ -107,6 +111,64 @@ class Model:
         self.read = functools.lru_cache(maxsize=16)(self._read)  # a cell that is run again is the same prompt
         self._split = functools.lru_cache(maxsize=50_000)(functools.partial(split, known=self._known))
 
+    @property
+    def hidden_size(self) -> int:
+        """The number of hidden values."""
+        return len(self._inner_bias)
+
+    def read_many(self, prompts: Sequence[str]) -> list[Reading]:
+        """Return what the network makes of many prompts, but not by which words. Several times as fast as one by one.
+
+        Args:
+            prompts: The prompts.
+
+        Returns:
+            A reading each, without ``pushes``.
+        """
+        return [
+            reading for start in range(0, len(prompts), _MANY) for reading in self._some(prompts[start : start + _MANY])
+        ]
+
+    def _some(self, prompts: Sequence[str]) -> Iterator[Reading]:
+        stripped = [prompt.strip() for prompt in prompts]
+        requests = [request_of(prompt) for prompt in stripped]
+        pieces = [
+            [number for word in words_of(request.text) for number in self._split(word)] or [0] for request in requests
+        ]
+        # Prompts share most of their pieces: each is multiplied once.
+        known, places = np.unique(np.concatenate(pieces), return_inverse=True)
+        vectors = self._table[known] * self._scale
+        moved = serial_product(vectors, self._window)
+        end = 0
+        for prompt, request, some in zip(stripped, requests, pieces, strict=True):
+            start, end = end, end + len(some)
+            here = places[start:end]
+            windows = self._windows(moved[here])
+            hidden = self._hidden(vectors[here].sum(axis=0), windows.sum(axis=0), request, len(some))
+            yield self._reading(prompt, hidden, ())
+
+    def _windows(self, moved: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the windows of a prompt: each is a piece and its two neighbours, moved to three places and added."""
+        size = len(self._window_bias)
+        windows = moved[:, size : 2 * size] + self._window_bias
+        windows[1:] += moved[:-1, :size]
+        windows[:-1] += moved[1:, 2 * size :]
+        relu: NDArray[np.float32] = np.maximum(windows, 0)
+        return relu
+
+    def _hidden(
+        self, vectors: NDArray[np.float32], windows: NDArray[np.float32], request: RequestText, pieces: int
+    ) -> NDArray[np.float32]:
+        """Return the hidden layer of the sums of a prompt's vectors and windows."""
+        pooled = np.concatenate((vectors, windows)) * np.float32(0.5 / math.sqrt(pieces))
+        entered = np.concatenate((pooled, np.array(figures_of(request, pieces), dtype=np.float32)))
+        hidden: NDArray[np.float32] = np.maximum(serial_product(self._inner, entered) + self._inner_bias, 0)
+        return hidden
+
+    def _reading(self, prompt: str, hidden: NDArray[np.float32], pushes: tuple[tuple[str, float], ...]) -> Reading:
+        heads = self._outer @ hidden + self._outer_bias
+        return Reading(tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), pushes, hidden)
+
     def _read(self, prompt: str) -> Reading:
         """Return what the network makes of a prompt."""
         prompt = prompt.strip()
@@ -115,24 +177,14 @@ class Model:
         split_words = [self._split(word) for word in words]
         pieces = [number for numbers in split_words for number in numbers] or [0]
         vectors = self._table[pieces] * self._scale
-        # Each window is a piece and its two neighbours: one product for all three places, then moved and added.
-        moved = serial_product(vectors, self._window)
-        size = len(self._window_bias)
-        windows = moved[:, size : 2 * size] + self._window_bias
-        windows[1:] += moved[:-1, :size]
-        windows[:-1] += moved[1:, 2 * size :]
-        np.maximum(windows, 0, out=windows)
-        summed = np.concatenate((vectors.sum(axis=0), windows.sum(axis=0)))
-        pooled = summed * np.float32(0.5 / math.sqrt(len(pieces)))
-        entered = np.concatenate((pooled, np.array(figures_of(request, len(pieces)), dtype=np.float32)))
-        hidden = np.maximum(serial_product(self._inner, entered) + self._inner_bias, 0)
-        heads = self._outer @ hidden + self._outer_bias
+        windows = self._windows(serial_product(vectors, self._window))
+        hidden = self._hidden(vectors.sum(axis=0), windows.sum(axis=0), request, len(pieces))
         # How the first two heads change with each piece: their slope, times what the piece brings.
-        slope = serial_product(self._inner[:, : len(summed)].T, (self._outer[0] + self._outer[1]) * (hidden > 0))
         own = vectors.shape[1]
+        summed = own + windows.shape[1]
+        slope = serial_product(self._inner[:, :summed].T, (self._outer[0] + self._outer[1]) * (hidden > 0))
         by_piece = serial_product(vectors, slope[:own]) + serial_product(windows, slope[own:])
-        pushes = self._pushes(words, split_words, by_piece.tolist())
-        return Reading(tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), pushes)
+        return self._reading(prompt, hidden, self._pushes(words, split_words, by_piece.tolist()))
 
     def _pushes(
         self, words: list[str], split_words: list[tuple[int, ...]], by_piece: list[float]
