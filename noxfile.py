@@ -36,6 +36,8 @@ BESIDE_MODULES = {  # what else the wheel holds
     "ipyrouter/py.typed",
     "ipyrouter/config/defaults.toml",
     "ipyrouter/classifier/weights.npz",
+    "ipyrouter/providers/input.toml",
+    "ipyrouter/providers/models.toml",
     "ipyrouter/providers/providers.toml",
 }
 MEGABYTE = 1 << 20
@@ -78,6 +80,14 @@ def tests(session: nox.Session) -> None:
     """Run the fast tests, or those that the arguments say: `nox -s tests-3.11 -- -m kernel`."""
     install(session)
     session.run("pytest", *(session.posargs or ["-m", "unit or wire"]))
+
+
+@nox.session
+def attachments(session: nox.Session) -> None:
+    """Test what `--with` and `--file` make of libraries that not everybody has."""
+    install(session)
+    session.install("geopandas", "kaleido", "plotly", "pypdf", "seaborn", "xarray")
+    session.run("pytest", "-n0", "tests/attachments", *session.posargs)
 
 
 @nox.session

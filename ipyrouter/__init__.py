@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Mapping
     from typing import Unpack
 
     import pandas as pd
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ipyrouter.errors import IPyRouterError
     from ipyrouter.reporting.report import Report
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer, Classification, Message, RouteOptions, Status, TierName
+    from ipyrouter.types import Answer, Classification, Message, Prompt, RouteOptions, Status, TierName
 
 __version__ = "0.1.0"  # the one place: the package's metadata are built from it
 
@@ -43,6 +44,7 @@ _HOMES = {
     "Message": "ipyrouter.types",
     "Router": "ipyrouter.router",
 }
+_T = TypeVar("_T")
 _default: list[Router] = []  # at most one: the router of the functions below and of the magics
 
 
@@ -103,29 +105,63 @@ def classify(prompt: str) -> Classification:
     return default_router().classify(prompt)
 
 
-def route(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
+@overload
+def route(prompt: str | Prompt, *, schema: None = None, **options: Unpack[RouteOptions]) -> Answer[None]: ...
+
+
+@overload
+def route(prompt: str | Prompt, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
+
+
+@overload
+def route(prompt: str | Prompt, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]) -> Answer[Any]: ...
+
+
+def route(
+    prompt: str | Prompt, *, schema: type[Any] | Mapping[str, Any] | None = None, **options: Unpack[RouteOptions]
+) -> Answer[Any]:
     """Answer a prompt with the cheapest tier that can, by the default router.
 
     Args:
         prompt: What to ask; it is sent as it is.
+        schema: What the answer's ``data`` must be: a pydantic model, a dataclass, a TypedDict, a dict such as
+            ``{"label": ["a", "b"], "score": float}``, or a JSON Schema.
         **options: As in :meth:`Router.route`: ``system``, ``history``, ``tier`` ("fast", "mid" or "power"), ``model``
             ("provider/model"), ``max_output_tokens``, ``temperature``, ``cache`` ("use", "refresh" or "off"),
-            ``escalate``, ``allow_large``, ``session`` and ``on_delta``.
+            ``escalate``, ``allow_large``, ``effort`` ("none", "low", "medium", "high", "xhigh" or "max"), ``json``,
+            ``show_thinking``, ``session`` and ``on_delta``.
 
     Returns:
-        The answer, after it and its costs were recorded.
+        The answer, after it and its costs were recorded; its ``data`` is an object of the schema.
 
     Raises:
         UsageError: An option's value is not valid.
         NoModelError: No model of the tier can be called.
         BudgetError: The request could cost more than a budget leaves.
         RouteError: Every candidate failed; its ``fault`` is an AuthError, a RateLimitError, …
+        SchemaError: No answer is what the schema asks for.
         Interrupted: Ctrl-C; it holds the partial answer.
     """
-    return default_router().route(prompt, **options)
+    return default_router().route(prompt, schema=schema, **options)
 
 
-async def aroute(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
+@overload
+async def aroute(prompt: str | Prompt, *, schema: None = None, **options: Unpack[RouteOptions]) -> Answer[None]: ...
+
+
+@overload
+async def aroute(prompt: str | Prompt, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
+
+
+@overload
+async def aroute(
+    prompt: str | Prompt, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]
+) -> Answer[Any]: ...
+
+
+async def aroute(
+    prompt: str | Prompt, *, schema: type[Any] | Mapping[str, Any] | None = None, **options: Unpack[RouteOptions]
+) -> Answer[Any]:
     """Answer a prompt as :func:`route` does, without blocking the event loop.
 
     In a notebook: ``answer = await ipyrouter.aroute("…")``; many at once with :func:`asyncio.gather`. Up to 64 requests
@@ -134,6 +170,7 @@ async def aroute(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
 
     Args:
         prompt: What to ask.
+        schema: As in :func:`route`.
         **options: As in :func:`route`; ``on_delta`` is called on the event loop.
 
     Returns:
@@ -144,8 +181,9 @@ async def aroute(prompt: str, **options: Unpack[RouteOptions]) -> Answer:
         NoModelError: No model of the tier can be called.
         BudgetError: The request could cost more than a budget leaves.
         RouteError: Every candidate failed.
+        SchemaError: No answer is what the schema asks for.
     """
-    return await default_router().aroute(prompt, **options)
+    return await default_router().aroute(prompt, schema=schema, **options)
 
 
 def cost_log(

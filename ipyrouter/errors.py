@@ -9,6 +9,7 @@
     ├── BudgetError               the request could cost more than a budget leaves
     ├── LocalModelError           the model inside this process cannot be fetched or started
     ├── StoreError                the database cannot be used
+    ├── SchemaError               no model's answer is what the schema asks for: ``text``, ``attempts``
     ├── RouteError                every candidate failed: ``attempts``, and ``fault``, the most actionable one
     └── CallError                 one call failed: ``attempt.fault``
         ├── AuthError             401: the key is wrong
@@ -169,6 +170,15 @@ class RouteError(IPyRouterError):
 
     def __str__(self) -> str:
         return "\n  ".join(filter(None, (self.message, self.remedy)))
+
+
+class SchemaError(IPyRouterError):
+    """No model gave what the schema asks for. ``text`` is the last answer, ``attempts`` are all; both are logged."""
+
+    def __init__(self, message: str, remedy: str = "", text: str = "", attempts: tuple[Attempt, ...] = ()) -> None:
+        super().__init__(message, remedy)
+        self.text = text
+        self.attempts = attempts
 
 
 class Interrupted(KeyboardInterrupt):

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, Unpack
+from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack, overload
 
 from ipyrouter import classifier
 from ipyrouter import config as configuration
@@ -36,9 +36,11 @@ from ipyrouter.types import (
     Candidate,
     Classification,
     Delta,
+    Effort,
     LogConditions,
     Message,
     Preview,
+    Prompt,
     RouteOptions,
     Session,
 )
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from ipyrouter.classifier.learn import Lesson
     from ipyrouter.reporting.report import Report
 
+_T = TypeVar("_T")
 _MOST_AT_ONCE = 64  # requests of aroute that are under way together; more of them wait
 
 
@@ -135,9 +138,22 @@ class Router:
         lesson = self.lessons.current
         return classifier.classify(prompt, self.config, lesson.adjust if lesson else None)
 
+    @overload
+    def route(
+        self, prompt: str | Prompt, *, schema: None = None, **options: Unpack[RouteOptions]
+    ) -> Answer[None]: ...  # without a schema there is no data
+
+    @overload
+    def route(self, prompt: str | Prompt, *, schema: type[_T], **options: Unpack[RouteOptions]) -> Answer[_T]: ...
+
+    @overload
+    def route(
+        self, prompt: str | Prompt, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]
+    ) -> Answer[Any]: ...
+
     def route(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         system: str | None = None,
         history: Sequence[Message | Mapping[str, str]] = (),
@@ -148,16 +164,20 @@ class Router:
         cache: str = "use",
         escalate: bool | None = None,
         allow_large: bool = False,
+        effort: Effort | None = None,
+        json: bool = False,
+        show_thinking: bool = False,
         session: Session | None = None,
         on_delta: OnDelta | None = None,
+        schema: Any = None,
         **unknown: Never,
-    ) -> Answer:
+    ) -> Answer[Any]:
         """Answer a prompt with the cheapest tier that can.
 
         Answer and log row are written before this returns.
 
         Args:
-            prompt: The prompt, sent as it is.
+            prompt: What is asked, sent as it is: a string, or a Prompt with pictures and documents.
             system: The system prompt.
             history: Earlier turns of the conversation, as Messages or as the SDKs' dicts.
             tier: Overrides the classifier: "fast", "mid" or "power".
@@ -168,8 +188,14 @@ class Router:
             cache: "use", "refresh" (call again and replace the entry) or "off".
             escalate: False keeps a weak answer instead of asking the next tier up.
             allow_large: Confirms a very large prompt.
+            effort: How much the model is to think: "none", "low", "medium", "high", "xhigh" or "max"; what the model
+                takes is nearest counts. Default: the tier's.
+            json: Asks for JSON of any shape, by the provider's JSON mode where it has one; the prompt must say JSON.
+            show_thinking: Asks for a summary of what the model thinks, where the provider has one.
             session: Whose request this is, where it is not the router's own session.
             on_delta: Gets the text as it arrives, after an empty Delta for each model that is asked.
+            schema: What the answer's ``data`` must be: a pydantic model, a dataclass, a TypedDict, a dict of fields and
+                their types, or a JSON Schema.
             **unknown: Any other argument is an error that suggests the nearest valid one.
 
         Returns:
@@ -180,15 +206,32 @@ class Router:
             NoModelError: No candidate can be called.
             BudgetError: The request could cost more than a budget leaves.
             RouteError: All candidates failed.
+            SchemaError: No answer is what the schema asks for.
             Interrupted: Ctrl-C; its ``answer`` holds what had arrived.
         """
         request = make_request(
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
-            temperature=temperature, cache=cache, escalate=escalate, allow_large=allow_large, **unknown,
+            temperature=temperature, cache=cache, escalate=escalate, allow_large=allow_large, effort=effort, json=json,
+            show_thinking=show_thinking, schema=schema, **unknown,
         )  # fmt: skip
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 
-    async def aroute(self, prompt: str, **options: Unpack[RouteOptions]) -> Answer:
+    @overload
+    async def aroute(
+        self, prompt: str | Prompt, *, schema: None = None, **options: Unpack[RouteOptions]
+    ) -> Answer[None]: ...  # without a schema there is no data
+
+    @overload
+    async def aroute(
+        self, prompt: str | Prompt, *, schema: type[_T], **options: Unpack[RouteOptions]
+    ) -> Answer[_T]: ...
+
+    @overload
+    async def aroute(
+        self, prompt: str | Prompt, *, schema: Mapping[str, Any], **options: Unpack[RouteOptions]
+    ) -> Answer[Any]: ...
+
+    async def aroute(self, prompt: str | Prompt, *, schema: Any = None, **options: Unpack[RouteOptions]) -> Answer[Any]:
         """Answer a prompt without blocking the event loop.
 
         Up to 64 requests run at once, under the same deadlines, budgets and log. Cancelling the task ends the call at
@@ -196,6 +239,7 @@ class Router:
 
         Args:
             prompt: The prompt, sent as it is.
+            schema: As in :meth:`route`.
             **options: As in :meth:`route`; ``on_delta`` is called on the event loop.
 
         Returns:
@@ -206,6 +250,7 @@ class Router:
             NoModelError: No candidate can be called.
             BudgetError: The request could cost more than a budget leaves.
             RouteError: All candidates failed.
+            SchemaError: No answer is what the schema asks for.
         """
         session, on_delta = options.pop("session", None), options.pop("on_delta", None)
         loop = asyncio.get_running_loop()
@@ -214,7 +259,7 @@ class Router:
             if on_delta is not None:
                 loop.call_soon_threadsafe(on_delta, delta)
 
-        request = make_request(prompt, **options)
+        request = make_request(prompt, schema=schema, **options)
         run = RequestRun(request, session or self.session, self._clock, relay if on_delta else None)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="ipyrouter-aroute")
@@ -228,11 +273,18 @@ class Router:
                 await answering
             raise
 
-    def preview(self, prompt: str, **options: Unpack[RouteOptions]) -> Preview:
+    def preview(
+        self,
+        prompt: str | Prompt,
+        *,
+        schema: type[Any] | Mapping[str, Any] | None = None,
+        **options: Unpack[RouteOptions],
+    ) -> Preview:
         """Return what :meth:`route` would do with the same arguments. Nothing is sent or logged.
 
         Args:
             prompt: The prompt.
+            schema: As in :meth:`route`.
             **options: As in :meth:`route`.
 
         Returns:
@@ -244,7 +296,7 @@ class Router:
         """
         for name in ("session", "on_delta"):  # of a run, which this is not
             options.pop(name, None)  # type: ignore[misc]  # a literal name is required
-        return self._pipeline.preview(make_request(prompt, **options))
+        return self._pipeline.preview(make_request(prompt, schema=schema, **options))
 
     # --- looking back ---
 

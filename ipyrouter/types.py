@@ -6,19 +6,34 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, get_args
 
 from ipyrouter.errors import CallError, error_of
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from ipyrouter.schemas import Schema
+
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:  # the default, which counts for type checkers alone, needs Python 3.13
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
+
 TierName = Literal["fast", "mid", "power"]
 CacheMode = Literal["use", "refresh", "off"]
+Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
 Role = Literal["user", "assistant"]
 Finish = Literal["stop", "length", "refusal", "tool_calls", "interrupted", "partial"]
+Input = Literal["image", "pdf"]
 Status = Literal["ok", "cached", "weak", "refused", "error", "partial", "interrupted"]
 
 TIERS: tuple[TierName, ...] = get_args(TierName)
 """Cheapest first: a tier's index is its rank."""
 STATUSES: tuple[Status, ...] = get_args(Status)
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+"""How much a model may think before it answers, least first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +43,59 @@ class TextPart:
     text: str
 
 
-Part = TextPart
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A picture in a prompt.
+
+    Attributes:
+        text: What it is, in a line that goes out before it and is classified and logged in its place.
+        words: What it shows, for models that cannot see.
+        data: The file's bytes.
+        media_type: "image/png", "image/jpeg", "image/gif" or "image/webp".
+        width: In pixels.
+        height: In pixels.
+    """
+
+    text: str
+    words: str
+    data: bytes = field(repr=False)
+    media_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class PdfPart:
+    """A PDF document in a prompt.
+
+    Attributes:
+        text: What it is, in a line that goes out before it and is classified and logged in its place.
+        words: Its text, for models that read no PDFs; "" where that is not known.
+        data: The file's bytes.
+        name: The file's name.
+        pages: How many pages it has, as far as that can be told.
+    """
+
+    text: str
+    words: str
+    data: bytes = field(repr=False)
+    name: str
+    pages: int
+
+
+Part = TextPart | ImagePart | PdfPart
 """What a prompt is made of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What one turn holds, in the order in which a model reads it."""
+    """What one turn holds, in the order in which a model reads it.
+
+    ``notes`` say what was left out of it, a sentence each; they are shown with the answer and sent to nobody.
+    """
 
     parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, text: str) -> Prompt:
@@ -47,6 +106,17 @@ class Prompt:
     def text(self) -> str:
         """All text of the prompt: what is classified, validated and logged."""
         return "\n\n".join(part.text for part in self.parts)
+
+    @property
+    def needs(self) -> frozenset[Input]:
+        """What a model must read besides text: "image", "pdf"."""
+        kinds: dict[type[Part], Input] = {ImagePart: "image", PdfPart: "pdf"}
+        return frozenset(kinds[type(part)] for part in self.parts if type(part) in kinds)
+
+    def in_words(self) -> Prompt:
+        """Return the prompt with the words for its pictures and documents in their place."""
+        parts = (part if isinstance(part, TextPart) else TextPart(part.words) for part in self.parts)
+        return Prompt(tuple(parts), self.notes)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -101,6 +171,7 @@ class Request:
     """What a user asks, before any decision is taken.
 
     ``allow_large`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
+    ``json`` asks for JSON of any shape, ``schema`` for one shape; ``show_thinking`` for a summary of the thinking.
     """
 
     prompt: Prompt
@@ -113,6 +184,10 @@ class Request:
     cache: CacheMode = "use"
     escalate: bool | None = None
     allow_large: bool = False
+    effort: Effort | None = None
+    schema: Schema | None = None
+    json: bool = False
+    show_thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +260,9 @@ class RouteOptions(TypedDict, total=False):
     cache: CacheMode
     escalate: bool | None
     allow_large: bool
+    effort: Effort | None
+    json: bool
+    show_thinking: bool
     session: Session | None
     on_delta: Callable[[Delta], None] | None
 
@@ -208,7 +286,8 @@ class Completion:
 
     ``thinking`` is what the model wrote on its way to ``text``, where the provider shows it; ``first_token`` the
     seconds until the first of either. ``billed`` is the provider's own figure in dollars, where it is known to bill by
-    it. ``notes`` say what was sent differently because the server refuses it.
+    it. ``notes`` say what was sent differently because the server refuses it. ``price_context`` holds what else than
+    the standard price the server says that it served the call at, under genai-prices' names.
     """
 
     text: str
@@ -220,6 +299,7 @@ class Completion:
     thinking: str = ""
     billed: Decimal | None = None
     notes: tuple[str, ...] = ()
+    price_context: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +359,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Generic[T_co]):
     """A routed answer.
 
     Attributes:
@@ -305,6 +385,7 @@ class Answer:
         created: When it was recorded, in UTC.
         fallback_reason: Why the model in ``fallback_from`` did not answer.
         thinking: What the model wrote before the text, where the provider shows it; a cached answer has none.
+        data: The answer as the object that ``schema`` asked for; None without one.
     """
 
     id: str
@@ -327,6 +408,7 @@ class Answer:
     created: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     fallback_reason: str | None = None
     thinking: str = ""
+    data: T_co = None  # type: ignore[assignment]  # without a schema it is None by its type, too
 
     @property
     def content(self) -> str:
@@ -372,11 +454,16 @@ class Preview:
         input_tokens: An estimate.
         max_output_tokens: The limit on the answer.
         cost_low: Dollars for the shortest answer; None where no price is known.
+        cost_typical: Dollars for an answer of 300 tokens, about half a page, without thinking; None where no price is
+            known.
         cost_high: Dollars for the longest answer; None where no price is known.
         cached: True if the answer is in the cache.
         key: The variable that holds the key; None where none is needed.
         key_present: True if the model can be called.
         notes: What the router would change or leave out, and what is in the way, a sentence each.
+        obstacle: The note on what would make it an error; "" where nothing would.
+        effort: How much the model would be asked to think, in its own words; None where nothing is said of it.
+        schema: The name of the schema that the answer must fit; "" where there is none.
     """
 
     classification: Classification
@@ -390,6 +477,10 @@ class Preview:
     key: str | None
     key_present: bool
     notes: tuple[str, ...] = ()
+    cost_typical: Decimal | None = None
+    obstacle: str = ""
+    effort: str | None = None
+    schema: str = ""
 
 
 def total(costs: list[Decimal | None]) -> Decimal | None:

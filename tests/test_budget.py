@@ -28,6 +28,7 @@ from ipyrouter.store.owners import machine, new_owner
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import Candidate, Session, Usage
 from tests.faults.server import TEXT, FaultServer
+from tests.store.test_faults import locked
 
 MakeRouter = Callable[..., Router]
 # One call of the fixture costs $0.00041; its worst case is 100 output tokens at $10 a million, and the prompt.
@@ -426,3 +427,41 @@ def test_a_dead_owners_claim_lapses(make_router: MakeRouter) -> None:
     store.release(elsewhere)
     assert claim(elsewhere, -1) == elsewhere
     assert claim(mine) == mine
+
+
+# --- what a budget says ---
+
+
+def test_a_budget_of_which_nothing_is_known_sends_nothing_and_says_why(
+    make_router: MakeRouter, home: Path, requests: list[Any]
+) -> None:
+    """Another program holds the database, and this process has read nothing of it."""
+    before = make_router()
+    before.route("Explain closures")
+    before.close()
+    router = make_router(budget={"day": 0.05, "action": "block"})
+    with locked(router.store, home):
+        words = (
+            "could cost $0.041, and it is unknown what is left of the budget of $0.050 for today: database is locked"
+        )
+        with pytest.raises(BudgetError) as refused:
+            router.route("Explain monads")
+        assert words in str(refused.value)
+        assert any(words in note for note in router.preview("Explain monads").notes)
+        assert router.guard().left() == {"today": None}
+    assert len(requests) == 1
+    assert router.route("Explain monads").text == TEXT
+    assert router.guard().left() == {"today": Decimal("0.05") - spent(router)}
+
+
+@pytest.mark.parametrize("span", ["call", "session", "day", "month"])
+def test_a_call_may_use_up_its_budget_to_the_last_picodollar(make_router: MakeRouter, span: str) -> None:
+    worst = make_router().pricing.bound(Candidate("o", "ok"), len("Explain closures") + 8, 100)
+    assert worst is not None
+    short = make_router(budget={span: float(worst - Decimal("1E-12")), "action": "block"})
+    with pytest.raises(BudgetError):
+        short.route("Explain closures", **LIMITED)
+    assert any("A budget forbids this call" in note for note in short.preview("Explain closures", **LIMITED).notes)
+    enough = make_router(budget={span: float(worst), "action": "block"})
+    assert not any("forbids" in note for note in enough.preview("Explain closures", **LIMITED).notes)
+    assert enough.route("Explain closures", **LIMITED).text == TEXT

@@ -21,7 +21,7 @@ from tests.faults.server import TEXT, FaultServer
 
 HOSTED = [name for name, service in services().items() if service.key]
 HERE = [name for name, service in services().items() if not service.key]
-SUPPORTS = {"vision", "json_schema", "effort", "prompt_caching", "batch"}
+SUPPORTS = {"vision", "json_schema", "json_object", "effort", "prompt_caching", "batch"}
 
 
 @pytest.mark.parametrize("name", services())

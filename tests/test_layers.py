@@ -11,7 +11,7 @@ ROOT = Path(ipyrouter.__file__).parent
 
 # From the ground up. A module may import its own floor and those below, deferred imports included.
 FLOORS = (
-    {"text", "errors", "types", "clock", "interrupts"},
+    {"text", "errors", "types", "clock", "interrupts", "schemas"},
     {"config"},
     {"pricing", "classifier", "providers", "store"},
     {"routing"},

@@ -310,3 +310,71 @@ def test_age() -> None:
 
 def test_seconds() -> None:
     assert [seconds(s) for s in (0.0004, 0.32, 1.24, 75)] == ["0.4 ms", "320 ms", "1.2 s", "75 s"]
+
+
+HAIKU = Candidate("anthropic", "claude-haiku-5-5")
+OWN = {"prices": {"acme/small": {"input": 1, "output": 4, "cached_input": 0.5, "cache_write": 2}}}
+ACME = {"providers": {"acme": {"sdk": "openai", "base_url": "https://acme.example/v1"}}}
+SMALL = Candidate("acme", "small")
+
+
+def test_a_bound_takes_every_input_token_at_the_most_expensive_rate() -> None:
+    """By hand: cache writes are the most expensive way in, and cost $0.125 a million at short contexts."""
+    assert pricing().bound(HAIKU, 1000, 100) == (1000 * Decimal("0.125") + 100 * Decimal("0.5")) / 10**6
+    assert pricing(**OWN, **ACME).bound(SMALL, 1000, 100) == Decimal(1000 * 2 + 100 * 4) / 10**6
+    expensive = {"prices": {"acme/small": {"input": 3, "output": 50, "cached_input": 0.5}}}
+    assert pricing(**expensive, **ACME).bound(SMALL, 1000, 0) == Decimal(3000) / 10**6
+
+
+def test_a_bound_is_at_the_rates_of_its_length() -> None:
+    long = pricing().bound(HAIKU, 200_000, 0)
+    rates = dict(pricing().cost(HAIKU, Usage(200_000, 0)).rates)
+    assert long == 200_000 * max(rates[kind] for kind in ("input", "cached_input", "cache_write")) / 1_000_000
+    assert long > pricing().bound(HAIKU, 100_000, 0) * 2
+
+
+def test_a_bound_of_an_unknown_price_is_unknown() -> None:
+    assert pricing(**ACME).bound(SMALL, 1, 1) is None
+    moody = pricing()
+    assert moody.bound(HAIKU, 1, 1) is not None
+    assert moody.cost(HAIKU, Usage(1, 1), "someone-else-s-model").amount is None
+    assert moody.bound(HAIKU, 1, 1) is None
+    assert moody.unknown(HAIKU) == (
+        "anthropic/claude-haiku-5-5 was answered by 'someone-else-s-model', for which no price is known"
+    )
+    assert moody.unknown(Candidate("anthropic", "claude-opus-5-5")) == ""
+
+
+def test_a_price_of_the_config_ends_what_is_unknown() -> None:
+    own = pricing(prices={"anthropic/claude-haiku-5-5": {"input": 1, "output": 2}})
+    assert own.cost(HAIKU, Usage(1, 1), "someone-else-s-model").amount == Decimal(3) / 10**6
+    assert own.unknown(HAIKU) == ""
+    assert pricing(**ACME).unknown(SMALL) == "no price is known for acme/small"
+
+
+def test_thresholds_are_where_rates_change() -> None:
+    assert pricing().thresholds(HAIKU) == (100_000,)
+    below, above = (dict(pricing().cost(HAIKU, Usage(count, 1)).rates) for count in (100_000, 100_001))
+    assert below["input"] < above["input"]
+    assert pricing().thresholds(Candidate("anthropic", "claude-opus-5-5")) == ()
+    assert pricing(**ACME).thresholds(SMALL) == ()
+    own = pricing(prices={"anthropic/claude-haiku-5-5": {"input": 1, "output": 2}})
+    assert own.thresholds(HAIKU) == ()  # the config's price has none
+
+
+def test_rates_are_those_of_a_short_context_by_kind() -> None:
+    expected = {"input": "0.1", "output": "0.5", "cached_input": "0.01", "cache_write": "0.125"}
+    assert pricing().rates(HAIKU) == {kind: Decimal(rate) for kind, rate in expected.items()}
+    assert pricing(**ACME).rates(SMALL) == {}
+
+
+def test_fresh_tokens_are_priced_by_direction() -> None:
+    assert pricing().at(HAIKU, 1000, 0) == Decimal("0.0001")
+    assert pricing().at(HAIKU, 0, 1000) == Decimal("0.0005")
+
+
+@pytest.mark.parametrize("key", ["acme/small", "small"])
+def test_a_price_says_where_it_comes_from(key: str) -> None:
+    assert pricing(prices={key: {"input": 1, "output": 2}}, **ACME).source(SMALL) == "config"
+    assert pricing(**ACME).source(SMALL) == "unknown"
+    assert pricing().source(HAIKU).startswith("genai-prices ")

@@ -428,6 +428,17 @@ def test_the_toy_says_that_it_is_one(tier: str) -> None:
     router.close()
 
 
+@pytest.mark.kernel
+def test_the_toy_keeps_to_a_schema() -> None:
+    """llama.cpp's server enforces what it is sent, for real."""
+    router = Router()
+    form = {"label": ["good", "bad"], "stars": int}
+    answer = router.route("Is this a good review? I love it.", model="local/smollm2", schema=form)
+    assert answer.data["label"] in ("good", "bad")
+    assert [attempt.status for attempt in answer.attempts] == ["ok"]
+    router.close()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -62,9 +62,16 @@ def test_an_answer_that_is_all_thinking() -> None:
     thought = Completion("", Usage(1, 1024), "stop", "m", thinking="two and two")
     assert weakness(Request(Prompt.of("Hi")), thought, "mid") == "empty answer: the model only thought"
     cut = replace(thought, finish="length")
-    assert (
-        weakness(Request(Prompt.of("Hi")), cut, "mid") == "empty answer: thinking took all of the 1,024 output tokens"
-    )
+    said = "empty answer: all 1,024 tokens went into reasoning"
+    assert weakness(Request(Prompt.of("Hi")), cut, "mid") == said
+    hidden = replace(cut, thinking="", usage=Usage(1, 1024, reasoning_tokens=1024))  # OpenAI shows none
+    assert weakness(Request(Prompt.of("Hi")), hidden, "mid") == said
+
+
+def test_json_that_was_asked_for_by_an_option() -> None:
+    asked = Request(Prompt.of("The cities of France"), json=True)
+    assert weakness(asked, Completion("Paris and Lyon", Usage(1, 1), "stop", "m"), "mid") is not None
+    assert weakness(asked, Completion('["Paris"]', Usage(1, 1), "stop", "m"), "mid") is None
 
 
 def test_cut_off() -> None:

@@ -92,7 +92,8 @@ def _tier(
                 f"{origins[f'tiers.{name}.chain']}: tiers.{name}.chain: {error.message}", error.remedy
             ) from None
     own = {key: value for key, value in table.get("deadlines", {}).items() if tier_decides(origins, name, key)}
-    return Tier(name, tuple(chain), table["max_output_tokens"], Deadlines(**{**data["deadlines"], **own}))
+    deadlines = Deadlines(**{**data["deadlines"], **own})
+    return Tier(name, tuple(chain), table["max_output_tokens"], table["effort"], deadlines)
 
 
 def _with_address(table: dict[str, Any]) -> dict[str, Any]:

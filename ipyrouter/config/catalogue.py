@@ -1,9 +1,10 @@
-"""The well-known services, and which backends there are: read when first needed."""
+"""The well-known services and models, and which backends there are: read when first needed."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,9 +17,13 @@ from ipyrouter.text import redact
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from ipyrouter.types import Input
+
 BACKENDS = "ipyrouter.backends"
 """The group of entry points under which packages register backends."""
 _FILE = Path(__file__).parents[1] / "providers" / "providers.toml"
+_MODELS = _FILE.with_name("models.toml")
+_INPUT = _FILE.with_name("input.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +67,65 @@ def service_at(address: str) -> str | None:
     return next((name for name, service in services().items() if service.has_host(host)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a model takes: see models.toml. ``efforts`` is None where that is not known."""
+
+    efforts: tuple[str, ...] | None = None
+    thinking: str = ""
+    off: str = ""
+    structured: str = ""
+
+
+@functools.cache
+def _models() -> Mapping[str, Model]:
+    import tomllib  # not for `%load_ext`
+
+    models = {}
+    for name, table in tomllib.loads(_MODELS.read_text("utf-8")).items():
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        models[name.replace(".", "-")] = Model(**values)
+    return models
+
+
+@functools.cache
+def model_of(name: str) -> Model:
+    """Return what is known of a model, by its name at any service: "gpt-6-luna", "us.anthropic.claude-opus-5-5-v1"."""
+    plain = re.sub(r"^(.*/)?(.*\.(?=claude))?", "", name.lower()).replace(".", "-")
+    fits = [
+        known for known in _models() if plain.startswith(known) and not plain[len(known) : len(known) + 1].isalnum()
+    ]
+    return _models()[max(fits, key=len)] if fits else Model()
+
+
 def maker_of(model: str) -> str | None:
     """Return the service whose models' names begin like this one, if there is one."""
     return next((name for name, service in services().items() if model.startswith(service.prefixes)), None)
+
+
+@functools.cache
+def _inputs() -> Mapping[str, Mapping[str, Sequence[Input]]]:
+    import tomllib  # not for `%load_ext`
+
+    tables: dict[str, dict[str, list[Input]]] = tomllib.loads(_INPUT.read_text("utf-8"))
+    return tables
+
+
+def inputs_of(service: str, model: str) -> frozenset[Input]:
+    """Return what a model reads besides text, by what is known of its service, else of its maker; nothing if unknown.
+
+    Args:
+        service: Who serves the model.
+        model: Its name there.
+    """
+    bare = model.lower().rpartition("/")[2]
+    bare = bare[bare.find("claude") :] if "claude" in bare else bare  # us.anthropic.claude-…
+    for owner, name in ((service, model.lower()), (maker_of(bare), bare)):
+        known = _inputs().get(owner or "", {})
+        fits = [begin for begin in known if name.startswith(begin)]
+        if fits:
+            return frozenset(known[max(fits, key=len)])
+    return frozenset()
 
 
 def registered() -> Iterable[EntryPoint]:

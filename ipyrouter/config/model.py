@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from ipyrouter.config.catalogue import service_at, services
+from ipyrouter.config.catalogue import inputs_of, service_at, services
 from ipyrouter.config.rules import (
     EMBEDDED,
     Backend,
@@ -22,6 +22,7 @@ from ipyrouter.config.rules import (
     OneOf,
     String,
     Strings,
+    Subset,
     Url,
     Variable,
     Whole,
@@ -31,7 +32,7 @@ from ipyrouter.config.rules import (
 from ipyrouter.text import redact
 
 if TYPE_CHECKING:
-    from ipyrouter.types import Candidate, TierName
+    from ipyrouter.types import Candidate, Effort, Input, TierName
 
 TOY = "toy model (SmolLM2-135M)"
 NO_KEY = f"{TOY}: no key is set"
@@ -77,6 +78,13 @@ class Provider:
     gguf: str | None = field(
         default=None, metadata=setting(String(), "never", _WHERE, "the file of the embedded server's model")
     )
+    input: tuple[Literal["text"] | Input, ...] = field(
+        default=(),
+        metadata=setting(
+            Subset("text", "image", "pdf"), "never", _WHERE,
+            'what its models read, where that is not known: ["text", "image"]',
+        ),
+    )  # fmt: skip
     limit: str = "max_tokens"
     """What the server calls the output limit."""
     supports: tuple[str, ...] = ()
@@ -158,7 +166,17 @@ class Tier:
     chain: tuple[Candidate, ...] = field(
         metadata=setting(Strings(), "free", _WORK, "the models to try, in order: provider/model, or a known name")
     )
-    max_output_tokens: int = field(metadata=setting(Whole(), "free", _WORK, "tokens of the longest answer"))
+    max_output_tokens: int = field(
+        metadata=setting(Whole(), "free", _WORK, "tokens of the longest answer, without the thinking before it")
+    )
+    effort: Effort = field(
+        metadata=setting(
+            OneOf("none", "low", "medium", "high", "xhigh", "max"),
+            "free",
+            _WORK,
+            "how much its models think; a model's nearest counts",
+        )
+    )
     deadlines: Deadlines = field(metadata=table(Deadlines))
 
 
@@ -388,6 +406,13 @@ class Config:
         """Return a model's entry: "service/model", or the bare name, which the user alone writes and which wins."""
         service = self.providers[candidate.provider].service
         return table.get(candidate.model, table.get(f"{service}/{candidate.model}"))
+
+    def inputs(self, candidate: Candidate) -> frozenset[Input]:
+        """Return what a candidate reads besides text, as far as that is known or set."""
+        provider = self.providers[candidate.provider]
+        if provider.input:
+            return frozenset(kind for kind in provider.input if kind != "text")
+        return frozenset() if provider.embedded else inputs_of(provider.service, candidate.model)
 
     def deadline_setting(self, tier: TierName, deadline: str) -> str:
         """Return the setting that a tier's deadline ("connect", "first_byte", "idle" or "total") comes from."""

@@ -156,6 +156,17 @@ class Strings(Check):
         return tuple(value)
 
 
+class Subset(Strings):
+    """Some of a few words."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+
+    def fault(self, value: Any) -> str | None:
+        whole = not super().fault(value) and set(value) <= set(self.known)
+        return None if whole else f"a list of some of {', '.join(map(repr, self.known))}"
+
+
 class Folders(Strings):
     """A list of absolute paths, which may be empty."""
 

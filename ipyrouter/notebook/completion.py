@@ -105,6 +105,7 @@ def _values(option: Option, vocabulary: Vocabulary) -> Iterable[str]:
         "chat": vocabulary.chats,
         "with_": vocabulary.variables,
         "out": vocabulary.variables,
+        "schema": vocabulary.variables,
     }
     source = sources.get(option.dest)
     return source() if source else ()

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ipyrouter.notebook import rendering
@@ -257,6 +258,8 @@ class TerminalDisplay:
         if self._attempt == 0:
             self._write(sanitise.plain(body.text))
         self._end_line()
+        if thinking := rendering.thinking_text(body):
+            self._write(f"{thinking}\n")
         self._write(rendering.badge_text(answer) + "\n")
         for note in rendering.notes_of(answer, body):
             self._write(sanitise.plain(note) + "\n")
@@ -303,7 +306,7 @@ class ConsoleDisplay(TerminalDisplay):
         bundle = rendering.answer_bundle(answer, body)
         if self._attempt:
             self._end_line()
-            bundle["text/plain"] = rendering.answer_bundle(answer, Body("", notes=body.notes))["text/plain"]
+            bundle["text/plain"] = rendering.answer_bundle(answer, replace(body, text=""))["text/plain"]
         WholeDisplay("")._show(bundle, rendering.metadata(answer))
 
     def _rewrites(self) -> bool:

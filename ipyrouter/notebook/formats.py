@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ipyrouter.errors import UsageError
-from ipyrouter.text.blocks import find_code, find_html, find_json
+from ipyrouter.text.blocks import LIST, find_code, find_html, find_json
 from ipyrouter.text.sanitise import plain
 from ipyrouter.types import Answer
 
@@ -30,11 +30,12 @@ _INSTRUCTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The text below the badge: Markdown, or a code block of ``language`` ("": no language)."""
+    """The text below the badge: Markdown, or a code block of ``language`` ("": no language); ``thinking`` is folded."""
 
     text: str
     language: str | None = None
     notes: tuple[str, ...] = ()
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,24 @@ def partial_body(text: str, fmt: str) -> Body:
     return Body(text, "" if fmt in ("text", "json", "html") else None)
 
 
-def present(answer: Answer, fmt: str) -> Presentation:
-    """Return the answer in a format. Where it does not fit, the whole text is shown and ``error`` says why."""
+def with_thinking(body: Body, answer: Answer) -> Body:
+    """Return what is shown, with the thinking or a note that there is none to show."""
+    if answer.thinking.strip():
+        return replace(body, thinking=answer.thinking)
+    why = "it was not kept with the cached answer" if answer.cached else "its provider showed none"
+    return replace(body, notes=(*body.notes, f"There is no thinking of {answer.provider}/{answer.model}: {why}."))
+
+
+def present(answer: Answer, fmt: str, *, with_schema: bool = False) -> Presentation:
+    """Return the answer in a format. Where it does not fit, the whole text is shown and ``error`` says why.
+
+    Args:
+        answer: What was answered.
+        fmt: One of FORMATS.
+        with_schema: The answer's ``data`` is the value, whatever is shown.
+    """
+    if with_schema:
+        return Presentation(present(answer, fmt).body, answer.data)
     text = answer.text
     try:
         if fmt == "code":
@@ -68,6 +85,8 @@ def present(answer: Answer, fmt: str) -> Presentation:
             return Presentation(Body(code, "python"), answer, cell=code)
         if fmt == "json":
             value = find_json(text)
+            if isinstance(value, dict) and value.keys() == {LIST}:  # as JSON mode, which knows objects only, is asked
+                value = value[LIST]
             return Presentation(Body(_indent(value), "json"), value)
     except ValueError as error:
         return Presentation(

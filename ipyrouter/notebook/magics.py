@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from ipyrouter.notebook import completion, input_transforms
+from ipyrouter.notebook.outputs import Outputs
 from ipyrouter.notebook.settings import IPyRouter
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from ipyrouter.notebook.formats import Presentation
     from ipyrouter.notebook.options import RouteLine
     from ipyrouter.notebook.panel.panel import Panel
-    from ipyrouter.notebook.prompt.attachments import Piece
     from ipyrouter.notebook.prompt.chats import Chats
+    from ipyrouter.notebook.prompt.pieces import Piece
     from ipyrouter.router import Router
-    from ipyrouter.types import Answer, Session
+    from ipyrouter.types import Answer, Prompt, Session
 
 _ANSWER = "ipyrouter.types.Answer"
 
@@ -45,6 +46,7 @@ class RouterMagics(Magics):
         super().__init__(shell)
         self._last_answer: str | None = None  # the answer that this cell has shown already
         self._cell: str | None = None  # the id of the cell that is running, where the front end tells it
+        self._in_history = False  # whether the cell that runs is the last of the history
         self._run = 0  # how many cells have run
         self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
         self._chats: Chats | None = None
@@ -52,6 +54,8 @@ class RouterMagics(Magics):
         self._own_router: Router | None = None
         self.settings = IPyRouter(parent=shell)
         self.matcher: Any = None  # what completion.install gave
+        publisher = shell.display_pub
+        self.outputs = Outputs(publisher) if hasattr(publisher, "register_hook") else None
         self.panels: dict[str, Panel] = {}  # by the cell that shows each
         self.unguard: Callable[[], None] = lambda: None  # what ends the guard of the cell that loads
 
@@ -75,11 +79,15 @@ class RouterMagics(Magics):
                 f"-o {args.out}: this is a variable of the function {scope.function}, which a magic cannot set.",
                 f"Write {args.out} = %route …",
             )
-        prompt, system, pieces = self._compose(args, cell, scope.variables)
+        typed, system, pieces = self._compose(args, cell, scope.variables)
+        prompt = self._attached(typed, pieces)
         router = self._router()
-        fmt = args.format or router.config.display_format
+        schema = variables.schema(args.schema, scope.variables) if args.schema else None
+        if schema is not None and args.format in ("code", "html"):
+            raise UsageError(f"--schema makes JSON, which -f {args.format} cannot show.", "Leave one of the two out.")
+        fmt = args.format or ("json" if schema is not None else router.config.display_format)
         settings = {
-            "system": formats.system_prompt(system, fmt),
+            "system": formats.system_prompt(system, fmt) if schema is None else system,
             "history": place.history,
             "tier": args.tier,
             "model": args.model,
@@ -88,9 +96,13 @@ class RouterMagics(Magics):
             "cache": "off" if args.no_cache else "refresh" if args.refresh else "use",
             "escalate": False if args.no_escalate else None,
             "allow_large": args.yes,
+            "effort": args.effort,
+            "schema": schema,
+            "json": fmt == "json" and schema is None,
+            "show_thinking": args.show_thinking,
         }
         if args.dry_run:
-            self._preview(router, prompt, settings, pieces)
+            self._preview(router, prompt, settings, pieces, typed)
             return None
         answer, result = self._ask(router, prompt, settings, fmt, quiet=args.quiet, bare=cell is None)
         if answer.text.strip():
@@ -130,18 +142,33 @@ class RouterMagics(Magics):
     def _compose(
         self, args: RouteLine, cell: str | None, namespace: Mapping[str, Any]
     ) -> tuple[str, str | None, list[Piece]]:
-        """Return prompt and system prompt, variables inserted, and what is sent along at the prompt's end."""
-        from ipyrouter.notebook.prompt import attachments, variables
+        """Return prompt and system prompt, variables inserted, and what is sent along below the prompt."""
+        from ipyrouter.notebook.prompt import variables
 
         prompt, system = _prompt(args, cell), args.system
         if not args.raw:
             prompt = variables.insert(prompt, namespace)
             system = variables.insert(system, namespace) if system else None
-        pieces = attachments.variables(args.with_, namespace) if args.with_ else []
-        if args.error:
-            error, source = self._failure or (attachments.last_error(), None)
-            pieces += attachments.failure(error, source)
-        return (attachments.attach(prompt, pieces) if pieces else prompt), system, pieces
+        return prompt, system, self._pieces(args, namespace)
+
+    def _pieces(self, args: RouteLine, namespace: Mapping[str, Any]) -> list[Piece]:
+        """Return what is sent along below the prompt."""
+        asks = (args.with_, args.file, args.cells, args.above, args.error, args.rows, args.columns)
+        if not any(asks):
+            return []
+        from ipyrouter.notebook.prompt import gather
+
+        history = self.shell.history_manager  # type: ignore[union-attr]
+        shown = self.outputs.cells if self.outputs else {}
+        return gather.pieces(args, namespace, history, shown, self._failure, within=self._in_history)
+
+    @staticmethod
+    def _attached(typed: str, pieces: list[Piece]) -> str | Prompt:
+        if not pieces:
+            return typed
+        from ipyrouter.notebook.prompt.pieces import attach
+
+        return attach(typed, pieces)
 
     def _router(self) -> Router:
         import ipyrouter
@@ -160,14 +187,15 @@ class RouterMagics(Magics):
         return replace(router.session, notebook=PureWindowsPath(str(name)).name if name else None)
 
     def _ask(
-        self, router: Router, prompt: str, settings: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
+        self, router: Router, prompt: str | Prompt, settings: dict[str, Any], fmt: str, *, quiet: bool, bare: bool
     ) -> tuple[Answer, Presentation]:
         """Ask and show; ``bare``: in a line, whose value IPython itself may show."""
-        from ipyrouter.errors import Interrupted, RouteError
-        from ipyrouter.notebook.formats import Body, partial_body, present
+        from ipyrouter.errors import Interrupted, RouteError, SchemaError
+        from ipyrouter.notebook.formats import partial_body, present, with_thinking
         from ipyrouter.routing.requests import make_request
 
-        make_request(prompt, **settings)  # what is wrong already needs no display
+        request = make_request(prompt, **settings)  # what is wrong already needs no display
+        settings = {**settings, "schema": request.schema}
         if settings["model"]:
             router.config.candidate(settings["model"])
         bodiless = bare and fmt == "json"  # the object is the line's value, and not shown here as well
@@ -177,14 +205,16 @@ class RouterMagics(Magics):
         except Interrupted as stopped:
             display.finish(stopped.answer, partial_body(stopped.answer.text, fmt))
             raise
-        except RouteError as error:
+        except (RouteError, SchemaError) as error:
             display.fail(len(error.attempts))
             raise
         except BaseException:
             display.fail(0)
             raise
-        result = self._once(present(answer, fmt))
-        display.finish(answer, Body("") if bodiless and not result.error else result.body)
+        result = self._once(present(answer, fmt, with_schema=request.schema is not None))
+        if request.show_thinking:
+            result = replace(result, body=with_thinking(result.body, answer))
+        display.finish(answer, replace(result.body, text="") if bodiless and not result.error else result.body)
         self._last_answer = answer.id
         return answer, result
 
@@ -235,13 +265,15 @@ class RouterMagics(Magics):
             return display.Quiet()
         return display.choose(self.shell, fmt, stream=router.config.display_stream)  # type: ignore[arg-type]
 
-    def _preview(self, router: Router, prompt: str, settings: dict[str, Any], pieces: list[Piece]) -> None:
+    def _preview(
+        self, router: Router, prompt: str | Prompt, settings: dict[str, Any], pieces: list[Piece], typed: str
+    ) -> None:
         from IPython.display import display
 
         from ipyrouter.notebook import rendering
 
         turns = len(settings["history"]) // 2
-        bundle = rendering.preview_bundle(router.preview(prompt, **settings), pieces, turns, settings["system"])
+        bundle = rendering.preview_bundle(router.preview(prompt, **settings), pieces, turns, settings["system"], typed)
         if hasattr(self.shell, "kernel"):
             display(bundle, raw=True)  # type: ignore[no-untyped-call]
         else:
@@ -297,6 +329,7 @@ class RouterMagics(Magics):
             if name != "IPyRouter":
                 print(f"There is no {name}, and nothing is set. Did you mean IPyRouter?", file=sys.stderr)
         self._cell = getattr(info, "cell_id", None)
+        self._in_history = bool(info.store_history)
         self._run += 1
 
     def end_cell(self, result: ExecutionResult) -> None:
@@ -304,6 +337,8 @@ class RouterMagics(Magics):
         from ipyrouter.errors import Interrupted, IPyRouterError
 
         self._last_answer = self._cell = None
+        if self.outputs is not None:
+            self.outputs.end_cell(result.execution_count)
         error = result.error_in_exec or result.error_before_exec
         if error is not None and not isinstance(error, IPyRouterError | Interrupted):
             self._failure = error, result.info.raw_cell if result.info else ""
@@ -360,6 +395,8 @@ def unload(shell: InteractiveShell) -> None:
     shell.display_formatter.ipython_display_formatter.pop(_ANSWER, None)  # type: ignore[union-attr]
     shell.events.unregister("pre_run_cell", magics.begin_cell)
     shell.events.unregister("post_run_cell", magics.end_cell)
+    if magics.outputs is not None:
+        magics.outputs.stop()
     shell.configurables.remove(magics.settings)
     completion.remove(shell, magics.matcher)
     magics.close_panels()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ipyrouter.config import as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.notebook.formats import FORMATS
-from ipyrouter.types import TIERS, Status, TierName
+from ipyrouter.types import EFFORTS, TIERS, Effort, Status, TierName
 
 _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
 _NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df, d
@@ -28,6 +28,12 @@ _QUOTES = "“”„‘’«»"
 def _positive(text: str) -> int:
     if not text.isdecimal() or len(text) > 9 or int(text) == 0:
         raise UsageError(f"{text!r} is not a valid number of tokens.", "Write a whole number above 0.")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6 or int(text) == 0:
+        raise UsageError(f"{text!r} is not a valid number.", "Write a whole number above 0.")
     return int(text)
 
 
@@ -50,6 +56,12 @@ def _format(text: str) -> str:
     return text
 
 
+def _effort(text: str) -> str:
+    if text not in EFFORTS:
+        raise UsageError(f"Unknown effort {text!r}.", did_you_mean(text, EFFORTS))
+    return text
+
+
 def _name(text: str) -> str:
     if not text.strip():
         raise UsageError("A conversation needs a name.", "Write --chat NAME, or --continue for the latest one.")
@@ -66,6 +78,7 @@ class Option:
     convert: Callable[[str], Any] = str
     choices: tuple[str, ...] = ()
     many: bool = False  # names with commas between them; given again, they add up
+    repeats: bool = False  # given again, the values add up
 
     @property
     def dest(self) -> str:
@@ -86,18 +99,26 @@ ROUTE: tuple[Option, ...] = (
     Option(("-s", "--system"), "the system prompt; quote it", "TEXT"),
     Option(("-o", "--out"), "put the answer into this variable", "NAME", _variable),
     Option(("-f", "--format"), f"how to show it: {', '.join(FORMATS)}", "FORMAT", _format, tuple(FORMATS)),
+    Option(("--schema",), "answer with an object of this class of yours, or of this dict's form", "NAME"),
     Option(("-c", "--continue"), "go on from the previous answer"),
     Option(("--chat",), "go on in the conversation of this name; the first prompt begins it", "NAME", _name),
     Option(("--with",), "send these variables along, bounded: tables, functions, figures, values", "NAMES", many=True),
+    Option(("--rows",), "so many rows of each table that is sent along (default: 5)", "N", _count),
+    Option(("--columns",), "these columns of each table that is sent along", "NAMES", many=True),
+    Option(("--file",), "send this file along, bounded: text, code, table, picture or PDF", "PATH", repeats=True),
+    Option(("--cells",), "send these cells along with their text outputs: 3-5, or 1,3-5", "NUMBERS", many=True),
+    Option(("--above",), "send the last N cells that ran along", "N", _count),
     Option(("--error",), "send the last traceback along, without keys and home paths"),
     Option(("--max-tokens",), "at most so many output tokens", "N", _positive),
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
+    Option(("--effort",), f"how much the model thinks: {', '.join(EFFORTS)}", "EFFORT", _effort, EFFORTS),
+    Option(("--show-thinking",), "show a summary of what the model thinks, folded, where its provider has one"),
     Option(("--refresh",), "call again and replace the cached answer"),
     Option(("--no-cache",), "neither read nor write the cache"),
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
     Option(("--raw",), "insert no variables: {{name}} means itself"),
     Option(("--yes",), "send a very large prompt without asking"),
-    Option(("-n", "--dry-run"), "send nothing; show tier, reasons, model, cost range, cache and key"),
+    Option(("-n", "--dry-run"), "send nothing; show to whom it would go, for how much, and all that would be sent"),
     Option(("-q", "--quiet"), "show nothing; the answer is in _ (and in -o NAME)"),
     HELP,
 )
@@ -107,7 +128,7 @@ USAGE = "%%route [options], the prompt below    %route [options] PROMPT"
 _ABOUT = """Send a prompt to the cheapest model that can answer it.
 
 The prompt goes out as it is typed, but for {{name}}, which inserts a variable. `_` holds the Answer; with
---format json, the Python object."""
+--schema and with --format json, the Python object."""
 EXAMPLES = """%%route
 What is the difference between a list and a tuple?
 
@@ -119,6 +140,12 @@ Say it in one sentence.
 
 %%route --with sales --format code
 Plot revenue by month.
+
+%%route --schema Review -o review
+Is this a good or a bad review? {{text}}
+
+%%route --with fig
+What stands out in this plot?
 
 %%route --error
 What went wrong, and how do I fix it?
@@ -144,12 +171,20 @@ class RouteLine(ParsedLine):
     system: str | None = None
     out: str | None = None
     format: str | None = None
+    schema: str | None = None
     continue_: bool = False
     chat: str | None = None
     with_: str | None = None
+    rows: int | None = None
+    columns: str | None = None
+    file: tuple[str, ...] = ()
+    cells: str | None = None
+    above: int | None = None
     error: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
+    effort: Effort | None = None
+    show_thinking: bool = False
     refresh: bool = False
     no_cache: bool = False
     no_escalate: bool = False
@@ -249,6 +284,8 @@ def _read(line: str, options: Sequence[Option]) -> tuple[dict[str, Any], str]:
         position = match.end() - len(attached) if equals else match.end()
         text, position = _value(line, position, name, option)
         value = option.convert(text)
+        if option.repeats:
+            value = (*values.get(option.dest, ()), value)
         values[option.dest] = f"{values[option.dest]},{value}" if option.many and option.dest in values else value
     return values, line[position:].strip()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, TOY
 from ipyrouter.notebook.formats import Body, partial_body
+from ipyrouter.routing.planner import IN_WORDS
 from ipyrouter.store import rows
 from ipyrouter.text import sanitise
 from ipyrouter.text.amounts import at_least, count, dollars, seconds
@@ -16,13 +17,14 @@ from ipyrouter.text.tables import cell
 from ipyrouter.types import Answer, Candidate, Preview, TierName
 
 if TYPE_CHECKING:
-    from ipyrouter.notebook.prompt.attachments import Piece
+    from ipyrouter.notebook.prompt.pieces import Piece
 
 # White on each of them can be read in any theme (4.5:1 and more), and front ends without styles show the bare word.
 COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
 _ERROR = "#c62828"
 _CHIP = "color:#fff; padding:0 0.6em; margin-right:0.3em; border-radius:0.8em; background-color:"
 _QUIET = f'{sanitise.NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
+_MOST_PROMPT = 6000  # characters of a prompt that a dry run shows
 Bundle = dict[str, str]
 
 
@@ -31,7 +33,8 @@ def badge_words(answer: Answer) -> list[str]:
     usage = answer.usage
     words = [f"{answer.provider}/{answer.model}", _cost_words(answer)]
     approximately = "about " if usage.estimated else ""
-    words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens")
+    thinking = f", {usage.reasoning_tokens:,} of them thinking" if usage.reasoning_tokens else ""
+    words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens{thinking}")
     words.append(seconds(answer.latency))
     return words + _incidents(answer)
 
@@ -48,6 +51,7 @@ def _incidents(answer: Answer) -> list[str]:
         "cached" if answer.cached else "",
         _toy(answer),
         _fallback(answer),
+        next((note.partition(":")[0] for note in answer.notes if note.startswith(IN_WORDS)), ""),
         f"escalated from {answer.escalated_from}" if answer.escalated_from else "",
         words_of.get(answer.finish, ""),
     ]
@@ -73,6 +77,8 @@ def badge_sentence(answer: Answer) -> str:
     """Return the badge as a sentence, for those who listen to it."""
     cost = _cost_words(answer).replace(" · ", ", ")
     tokens = f"{answer.usage.input_tokens:,} tokens in and {answer.usage.output_tokens:,} out"
+    if answer.usage.reasoning_tokens:
+        tokens += f", {answer.usage.reasoning_tokens:,} of them thinking"
     parts = [
         f"{answer.provider}/{answer.model} of the tier {answer.tier} answered in {seconds(answer.latency)}",
         cost if answer.cost is None else f"for {cost}",
@@ -158,11 +164,18 @@ def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
 def _bundle(badge: str, badge_plain: str, body: Body, notes: tuple[str, ...]) -> Bundle:
     # The badge comes first: nothing that a model writes can swallow what stands before it.
     parts = [badge, notes_markdown(notes)] if notes else [badge]
+    if body.thinking:
+        parts += ["<details><summary>Thinking</summary>", sanitise.markdown(body.thinking), "</details>"]
     if body.text:
         verbatim = body.language is not None
         parts.append(sanitise.code(body.text, body.language or "") if verbatim else sanitise.markdown(body.text))
-    plain = [badge_plain, *(sanitise.plain(note) for note in notes), sanitise.plain(body.text)]
+    plain = [badge_plain, *(sanitise.plain(note) for note in notes), thinking_text(body), sanitise.plain(body.text)]
     return {"text/markdown": "\n\n".join(parts), "text/plain": "\n".join(filter(None, plain))}
+
+
+def thinking_text(body: Body) -> str:
+    """Return the thinking as plain text, indented under a line that says what it is; "" where none is to be shown."""
+    return "Thinking:\n" + textwrap.indent(sanitise.plain(body.thinking), "  ") if body.thinking else ""
 
 
 def metadata(answer: Answer) -> dict[str, Any]:
@@ -193,8 +206,42 @@ def _number(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize(), "f")
 
 
-def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0, system: str | None = None) -> Bundle:
-    """Return a dry run: a table of what would be done, and all that would be sent along with the prompt."""
+def verdict(preview: Preview) -> str:
+    """Return in a line what a request would come to."""
+    whom = preview.candidate
+    if preview.cached:
+        return f"Would come from the cache, as {whom} answered, for $0."
+    if not preview.key_present:
+        missing = f"{preview.key} is not set" if preview.key else "its model is not installed"
+        return f"Would be an error: {whom} cannot be called, because {missing}."
+    if preview.obstacle:
+        return f"Would be an error. {preview.obstacle}"
+    effort = f", effort {preview.effort}" if preview.effort else ""
+    schema = f", schema {preview.schema}" if preview.schema else ""
+    head = f"Would go to {whom}{effort}{schema}"
+    if preview.cost_typical is None or preview.cost_high is None:
+        return f"{head}, at an unknown price."
+    if not preview.cost_high:
+        return f"{head}, for $0."
+    about = dollars(preview.cost_typical)
+    if preview.effort not in (None, "none"):
+        about += " plus thinking"
+    return f"{head}, about {about}, at most {dollars(preview.cost_high)}."
+
+
+def _in_full(prompt: str) -> str:
+    """Return a prompt as it goes out, in a code block; of a very long one both ends."""
+    half = _MOST_PROMPT // 2
+    if len(prompt) > _MOST_PROMPT:
+        prompt = f"{prompt[:half]}\n… {len(prompt) - 2 * half:,} characters not shown …\n{prompt[-half:]}"
+    mark = sanitise.fence_for(prompt)
+    return f"{mark}\n{prompt}\n{mark}"
+
+
+def preview_bundle(
+    preview: Preview, pieces: Sequence[Piece] = (), turns: int = 0, system: str | None = None, prompt: str = ""
+) -> Bundle:
+    """Return a dry run: its verdict, a table of what would be done, and all that would be sent."""
     classification = preview.classification
     if preview.cost_low is None or preview.cost_high is None:
         cost = "price unknown"
@@ -215,9 +262,11 @@ def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 
         ),
         ("reasons", "; ".join(classification.reasons)),
         ("model", str(preview.candidate)),
+        *([("effort", preview.effort)] if preview.effort else []),
+        *([("schema", preview.schema)] if preview.schema else []),
         *([("system", system)] if system else []),
         *([("history", count(turns, "earlier turn"))] if turns else []),
-        *(("sent along", f"{piece.title}, {len(piece.body):,} characters") for piece in pieces),
+        *(("sent along", f"{piece.title}, {piece.size}") for piece in pieces),
         ("input", f"about {preview.input_tokens:,} tokens"),
         ("output", f"at most {preview.max_output_tokens:,} tokens"),
         ("cost", cost),
@@ -225,10 +274,11 @@ def preview_bundle(preview: Preview, pieces: Sequence[Piece] = (), turns: int = 
         ("key", key),
         *(("note", note) for note in preview.notes),
     ]
-    bundle = table_bundle("Dry run: nothing was sent", rows)
+    bundle = table_bundle(f"Dry run: nothing was sent. {verdict(preview)}", rows)
+    sent = [*([_in_full(prompt)] if prompt else []), *map(str, pieces)]
     return {
-        "text/markdown": "\n\n".join([bundle["text/markdown"], *(sanitise.markdown(str(piece)) for piece in pieces)]),
-        "text/plain": "\n\n".join([bundle["text/plain"], *(sanitise.plain(str(piece)) for piece in pieces)]),
+        "text/markdown": "\n\n".join([bundle["text/markdown"], *map(sanitise.markdown, sent)]),
+        "text/plain": "\n\n".join([bundle["text/plain"], *map(sanitise.plain, sent)]),
     }
 
 

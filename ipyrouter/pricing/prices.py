@@ -13,7 +13,7 @@ from ipyrouter.text.amounts import dollars
 from ipyrouter.types import Candidate, Cost, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ipyrouter.config import Config, Price
 
@@ -27,11 +27,33 @@ _FIELDS = {
 }
 
 
+Context = tuple[tuple[str, str], ...]
+"""What else than the standard price a call was served at, under genai-prices' names: (("service_tier", "flex"),)."""
+
+
 class _Known(NamedTuple):
     """A model of genai-prices with its provider."""
 
     provider: Any
     model: Any
+
+    def conditions(self, context: Context) -> dict[str, str] | None:
+        """Return of what a call was served at that which has prices at this provider.
+
+        None where this model has none: a price that is not known is not the standard one.
+        """
+        own = _variants([self.model] if any(self.model is model for model in self.provider.models) else [])
+        priced = [
+            condition for condition in context if condition in own or condition in _variants(self.provider.models)
+        ]
+        return dict(priced) if own.issuperset(priced) else None
+
+
+def _variants(models: Iterable[Any]) -> set[tuple[str, str]]:
+    """Return the conditions under which any of the models has another price than the standard one."""
+    return {
+        condition for model in models for variant in model.price_variants or () for condition in variant.when.items()
+    }
 
 
 class Pricing:
@@ -41,14 +63,18 @@ class Pricing:
         self.config = config
         self._known: dict[tuple[str, str], _Known | None] = {}  # by address and model
         self._strangers: dict[Candidate, str] = {}  # models without a price that answered in a candidate's place
+        self._contexts: dict[Candidate, Context] = {}  # at what other than the standard price a candidate was served
 
     def configure(self, config: Config) -> None:
         """Price for another config from now on."""
         self.config = config
         self._known.clear()
         self._strangers.clear()
+        self._contexts.clear()
 
-    def cost(self, candidate: Candidate, usage: Usage, response_model: str | None = None) -> Cost:
+    def cost(
+        self, candidate: Candidate, usage: Usage, response_model: str | None = None, context: Context = ()
+    ) -> Cost:
         """Return what a call cost in dollars, with the matched price id and rates; amount None if no price is known.
 
         A price of the config wins. Else the model that the response names is the one that is billed. A name that no
@@ -59,6 +85,7 @@ class Pricing:
             candidate: Whom the call was sent to.
             usage: The tokens to price.
             response_model: The model that the response names; None prices the candidate itself.
+            context: What else than the standard price the response says that the call was served at.
 
         Returns:
             The cost, with amount None and no rates where no price is known.
@@ -74,7 +101,11 @@ class Pricing:
         if known is None:
             self._strangers[candidate] = name
             return Cost(None)
-        return _from_genai_prices(known, usage)
+        if (conditions := known.conditions(context)) is None:
+            return Cost(None)
+        if conditions:
+            self._contexts[candidate] = context
+        return _from_genai_prices(known, usage, conditions)
 
     def unknown(self, candidate: Candidate) -> str:
         """Return in words why no price is known for the calls of a candidate; empty where one is."""
@@ -89,6 +120,9 @@ class Pricing:
     def bound(self, candidate: Candidate, input_tokens: int, output_tokens: int) -> Decimal | None:
         """Return the most dollars that a call can cost: every input token at the most expensive of the input rates.
 
+        A candidate that was once served at another price than the standard one, for a project may have that for its
+        own, is bounded by the higher of the two.
+
         Args:
             candidate: A provider and a model.
             input_tokens: At most so many.
@@ -97,11 +131,14 @@ class Pricing:
         Returns:
             Dollars; None where no price is known, or another model has answered for the candidate at an unknown price.
         """
-        rates = dict(self.cost(candidate, Usage(input_tokens, output_tokens)).rates)
-        if not rates or self.unknown(candidate):
-            return None
-        highest = max(rate for kind, rate in rates.items() if kind != "output")
-        return (input_tokens * highest + output_tokens * rates["output"]) / _MILLION
+        usage, bounds = Usage(input_tokens, output_tokens), []
+        for context in {(), self._contexts.get(candidate, ())}:
+            rates = dict(self.cost(candidate, usage, context=context).rates)
+            if not rates or self.unknown(candidate):
+                return None
+            highest = max(rate for kind, rate in rates.items() if kind != "output")
+            bounds.append((input_tokens * highest + output_tokens * rates["output"]) / _MILLION)
+        return max(bounds)
 
     def thresholds(self, candidate: Candidate) -> tuple[int, ...]:
         """Return the input tokens above which other rates hold, ascending; empty where the same rates always hold."""
@@ -274,7 +311,7 @@ def _from_override(price: Price, usage: Usage, price_id: str) -> Cost:
     return Cost(at_rates(rates, usage), price_id, tuple(rates.items()))
 
 
-def _from_genai_prices(known: _Known, usage: Usage) -> Cost:
+def _from_genai_prices(known: _Known, usage: Usage, conditions: Mapping[str, str]) -> Cost:
     from genai_prices import Usage as PricedUsage
 
     tokens = PricedUsage(
@@ -286,7 +323,7 @@ def _from_genai_prices(known: _Known, usage: Usage) -> Cost:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # notices about price kinds that chat calls do not use
         try:
-            priced = known.model.calc_price(tokens, known.provider)
+            priced = known.model.calc_price(tokens, known.provider, price_context=conditions)
         except (ValueError, LookupError):
             return Cost(None)
     rates = tuple(
@@ -294,7 +331,8 @@ def _from_genai_prices(known: _Known, usage: Usage) -> Cost:
         for name, field in _FIELDS.items()
         if (value := getattr(priced.model_price, field, None)) is not None
     )
-    return Cost(priced.total_price, f"{known.provider.id}/{known.model.id}", rates)
+    kind = "".join(f" ({value})" for value in conditions.values())
+    return Cost(priced.total_price, f"{known.provider.id}/{known.model.id}{kind}", rates)
 
 
 def _rate(price: Any, input_tokens: int) -> Decimal:

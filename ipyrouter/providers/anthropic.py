@@ -9,13 +9,30 @@ import anthropic
 import httpx2
 
 from ipyrouter.config import Provider
-from ipyrouter.providers.base import PLACEHOLDER, Backend, Call, Changes, Target, lowered, system_note, temperature_note
+from ipyrouter.config.catalogue import model_of
+from ipyrouter.providers.base import (
+    PLACEHOLDER,
+    Backend,
+    Call,
+    Changes,
+    Target,
+    base64_of,
+    effort_of,
+    lowered,
+    system_first,
+    system_note,
+    temperature_note,
+)
+from ipyrouter.providers.effort import thinking_tokens
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
+from ipyrouter.providers.structured import structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Usage
+from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
+
+_LEAST_BUDGET = 1024  # tokens: what the API takes at least
 
 
 class AnthropicBackend(Backend):
@@ -40,14 +57,17 @@ class AnthropicBackend(Backend):
 
     def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
         """Return what to send, without what the server refuses; note what is left out."""
-        messages = [{"role": message.role, "content": message.text} for message in call.messages]
+        form = structured(provider, call, changes, recursive=False, json_mode=False)
+        call = form.call
+        fold = bool(call.system) and "system" in changes
+        turns = system_first(call) if fold else call.messages
+        messages = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
         body: dict[str, Any] = {
             "model": call.model,
             "messages": messages,
             "max_tokens": lowered(call, changes, notes),
         }
-        if call.system and "system" in changes:
-            messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+        if fold:
             notes.append(system_note(call))
         elif call.system:
             body["system"] = call.system
@@ -57,6 +77,11 @@ class AnthropicBackend(Backend):
                 notes.append(temperature_note(call))
             else:
                 body["extra_body"] = {"temperature": call.temperature}
+        output = _think(call, changes, body, notes)
+        if form.means == "json_schema":
+            output["format"] = {"type": "json_schema", "schema": form.schema}
+        if output:
+            body["output_config"] = output
         if provider.stream and "stream" not in changes:
             body["stream"] = True
         return body
@@ -69,6 +94,45 @@ class AnthropicBackend(Backend):
             bill_of_litellm(answer.http_response.headers, collector)
             for event in read(answer.http_response, watch.address, bounds(collector.call.max_output_tokens)):
                 _take(event, collector)
+
+
+def _think(call: Call, changes: Changes, body: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Put into the body whether the model is to think, and return the output_config that says how much."""
+    if call.effort is None:
+        return {}
+    model = model_of(call.model)
+    effort = effort_of(call, changes, notes)
+    thinking: dict[str, Any] = {"type": "adaptive"}
+    if call.effort == "none":
+        thinking = {"type": model.off or "disabled"}
+    elif model.thinking == "budget":
+        budget, limit = thinking_tokens(call.effort), body["max_tokens"]
+        budget = budget if budget < limit else limit // 2
+        if budget < _LEAST_BUDGET:
+            notes.append(f"{call.model} was not asked to think: {limit:,} output tokens leave no room for it.")
+        thinking = {"type": "enabled", "budget_tokens": budget} if budget >= _LEAST_BUDGET else {"type": model.off}
+    if call.show_thinking and thinking["type"] in ("adaptive", "enabled"):
+        thinking["display"] = "summarized"
+    if "thinking" not in changes:
+        body["thinking"] = thinking
+    return {} if effort in (None, "none") or model.thinking == "budget" else {"effort": effort}
+
+
+def _content(content: Prompt) -> str | list[dict[str, Any]]:
+    """Return a turn's content: a string, or blocks where it holds more than text."""
+    if not content.needs:
+        return content.text
+    blocks: list[dict[str, Any]] = []
+    for part in content.parts:
+        if part.text.strip():  # the API refuses an empty block
+            blocks.append({"type": "text", "text": part.text})
+        if isinstance(part, ImagePart):
+            source = {"type": "base64", "media_type": part.media_type, "data": base64_of(part.data)}
+            blocks.append({"type": "image", "source": source})
+        elif isinstance(part, PdfPart):
+            source = {"type": "base64", "media_type": "application/pdf", "data": base64_of(part.data)}
+            blocks.append({"type": "document", "source": source, "title": part.name})
+    return blocks
 
 
 def _take(event: Event, collector: Collector) -> None:
@@ -111,6 +175,11 @@ def _take_message(message: Any, collector: Collector) -> None:
         return
     collector.name(message.get("model"))
     collector.count(message.get("usage"), _usage)
+    usage = message.get("usage")
+    if isinstance(usage, Mapping):
+        tier = usage.get("service_tier")
+        name = "processing" if tier == "batch" else "service_tier"
+        collector.serve(**{name: tier}, speed=usage.get("speed"))
     content = message.get("content")
     if isinstance(content, list):
         for block in content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ipyrouter.config import Deadlines, Provider
-from ipyrouter.types import Completion, Message, Usage
+from ipyrouter.providers.effort import nearest
+from ipyrouter.types import Completion, Message, Prompt, TextPart, Usage
 
 if TYPE_CHECKING:
     import httpx2
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from ipyrouter.providers.network import Watch
     from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
+    from ipyrouter.schemas import Schema
 
 PLACEHOLDER = "the-transport-adds-the-key"
 """What SDK clients hold instead of a key; the real one is put in when a request leaves, and kept in no object."""
 
-_KEY_VERSION = 1
+_KEY_VERSION = 2
 
 FaultKind = Literal[
     "bad_request",
@@ -43,7 +46,18 @@ FaultKind = Literal[
 ]
 
 
-Parameter = Literal["temperature", "limit", "limit_name", "system", "stream", "stream_options"]
+Parameter = Literal[
+    "temperature",
+    "limit",
+    "limit_name",
+    "system",
+    "stream",
+    "stream_options",
+    "effort",
+    "thinking",
+    "json_schema",
+    "json_object",
+]
 """What of a call a server may refuse although the call could be answered without it."""
 
 Changes = Mapping[Parameter, int | str | None]
@@ -72,13 +86,47 @@ class Call:
     messages: tuple[Message, ...]
     max_output_tokens: int
     temperature: float | None
+    effort: str | None = None  # in the model's own words; None: the request says nothing of it
+    schema: Schema | None = None
+    json: bool = False
+    show_thinking: bool = False
 
     def key(self) -> bytes:
         """Return the SHA-256 of the canonical JSON of the call and of the key's version."""
         fields = {name: getattr(self, name) for name in self.__slots__}  # asdict() is ten times slower
-        fields["messages"] = [(message.role, message.text) for message in self.messages]
+        fields["messages"] = [(message.role, _content_key(message.content)) for message in self.messages]
+        fields["schema"] = self.schema and [self.schema.name, self.schema.text]
         body = json.dumps({"version": _KEY_VERSION, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(body.encode()).digest()
+
+
+def _content_key(content: Prompt) -> Any:
+    """Return what tells a turn's content from another: its text, or its parts with the digests of what is no text."""
+    if not content.needs:
+        return content.text
+    parts: list[Any] = []
+    for part in content.parts:
+        parts.append(part.text)
+        if not isinstance(part, TextPart):
+            parts.append([type(part).__name__, hashlib.sha256(part.data).hexdigest()])
+    return parts
+
+
+def base64_of(data: bytes) -> str:
+    """Return bytes as JSON carries them."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    """Return a file as an address that holds it."""
+    return f"data:{media_type};base64,{base64_of(data)}"
+
+
+def system_first(call: Call) -> tuple[Message, ...]:
+    """Return the messages with the system prompt before the first one's content."""
+    first, *rest = call.messages
+    content = Prompt((TextPart(call.system or ""), *first.content.parts), first.content.notes)
+    return (Message(first.role, content), *rest)
 
 
 def lowered(call: Call, changes: Changes, notes: list[str]) -> int:
@@ -95,6 +143,18 @@ def lowered(call: Call, changes: Changes, notes: list[str]) -> int:
 def temperature_note(call: Call) -> str:
     """Return the note on a temperature that was not sent."""
     return f"The temperature was left out: {call.model} does not take one."
+
+
+def effort_of(call: Call, changes: Changes, notes: list[str]) -> str | None:
+    """Return the effort to send, None for none; note where a server takes others than the call's, or none."""
+    if call.effort is None or "effort" not in changes:
+        return call.effort
+    accepts = changes["effort"]
+    effort = nearest(call.effort, accepts.split(",") if isinstance(accepts, str) else ())
+    if effort != call.effort:
+        outcome = f"became {effort}" if effort is not None else "was left out"
+        notes.append(f"The effort {call.effort} {outcome}: {call.model} does not take it.")
+    return effort
 
 
 def system_note(call: Call) -> str:
@@ -115,13 +175,14 @@ class Fault(Exception):  # noqa: N818  a fault is what a server did
     """A call that failed. What it spent, and what text had arrived, come along.
 
     ``retry_after`` is in seconds. ``usage`` is None where nothing can have been spent. ``latency`` is the seconds from
-    the call's beginning to the fault, 0 where no call was begun. ``final`` marks a request that every candidate would
-    refuse, ``only_model`` a refusal that says nothing about the provider's other models. ``change`` is what to send
-    differently so that the same candidate may answer, ``deadline`` the one that passed, and ``hint`` what a user can do
-    about it.
+    the call's beginning to the fault, 0 where no call was begun. ``price_context`` is that of a completion.
+    ``final`` marks a request that every candidate would refuse, ``only_model`` a refusal that says nothing about the
+    provider's other models. ``change`` is what to send differently so that the same candidate may answer, ``deadline``
+    the one that passed, and ``hint`` what a user can do about it.
     """
 
     latency = 0.0
+    price_context: tuple[tuple[str, str], ...] = ()
 
     def __init__(
         self,

@@ -10,22 +10,27 @@ import httpx2
 from google import genai
 
 from ipyrouter.config import Provider
+from ipyrouter.config.catalogue import model_of
 from ipyrouter.providers.base import (
     PLACEHOLDER,
     Backend,
     Call,
     Changes,
     Target,
+    effort_of,
     lowered,
+    system_first,
     system_note,
     temperature_note,
 )
+from ipyrouter.providers.effort import thinking_tokens
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, count_of
+from ipyrouter.providers.structured import structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Usage
+from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
 _ROLES = {"user": "user", "assistant": "model"}
 
@@ -55,10 +60,12 @@ class GoogleBackend(Backend):
 
     def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
         """Return what to send, without what the server refuses; note what is left out."""
-        texts = [message.text for message in call.messages]
+        form = structured(provider, call, changes, recursive=False, json_mode=True)
+        call = form.call
+        fold = bool(call.system) and "system" in changes
+        turns = system_first(call) if fold else call.messages
         config: dict[str, Any] = {"max_output_tokens": lowered(call, changes, notes)}
-        if call.system and "system" in changes:
-            texts[0] = f"{call.system}\n\n{texts[0]}"
+        if fold:
             notes.append(system_note(call))
         elif call.system:
             config["system_instruction"] = call.system
@@ -66,10 +73,13 @@ class GoogleBackend(Backend):
             notes.append(temperature_note(call))
         elif call.temperature is not None:
             config["temperature"] = call.temperature
-        contents = [
-            {"role": _ROLES[message.role], "parts": [{"text": text}]}
-            for message, text in zip(call.messages, texts, strict=True)
-        ]
+        if form.means != "none":
+            config["response_mime_type"] = "application/json"
+        if form.schema is not None:
+            config["response_json_schema"] = form.schema
+        if (thinking := _thinking(call, effort_of(call, changes, notes))) and "thinking" not in changes:
+            config["thinking_config"] = thinking
+        contents = [{"role": _ROLES[turn.role], "parts": _parts(turn.content)} for turn in turns]
         stream = provider.stream and "stream" not in changes
         return {"model": call.model, "contents": contents, "config": config, "stream": stream}
 
@@ -77,7 +87,10 @@ class GoogleBackend(Backend):
         """Return the body under OpenAI's names."""
         config = dict(body["config"])
         system = {"system": config.pop("system_instruction")} if "system_instruction" in config else {}
-        return {**config, **system, **({"stream": True} if body["stream"] else {})}
+        thinking = {"thinking": config.pop("thinking_config")} if "thinking_config" in config else {}
+        kind = "json_schema" if "response_json_schema" in config else "json_object"
+        form = {"response_format": {"type": kind}} if "response_mime_type" in config else {}
+        return {**config, **system, **thinking, **form, **({"stream": True} if body["stream"] else {})}
 
     def send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
         """Send the body and hand the answer to the collector. Raises whatever the SDK raises."""
@@ -98,6 +111,20 @@ class GoogleBackend(Backend):
                 return answered.response
             raise
         raise RuntimeError("the SDK sent no request")
+
+
+def _parts(content: Prompt) -> list[dict[str, Any]]:
+    """Return a turn's parts."""
+    if not content.needs:
+        return [{"text": content.text}]
+    parts: list[dict[str, Any]] = []
+    for part in content.parts:
+        parts.append({"text": part.text})
+        if isinstance(part, ImagePart):
+            parts.append({"inline_data": {"mime_type": part.media_type, "data": part.data}})
+        elif isinstance(part, PdfPart):
+            parts.append({"inline_data": {"mime_type": "application/pdf", "data": part.data}})
+    return parts
 
 
 class _Answered(Exception):  # noqa: N818  it is how an answer leaves the SDK
@@ -123,6 +150,17 @@ class _Sender(httpx2.Client):
     def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
         """Send a request. Raises _Answered with the response."""
         raise _Answered(self._client.send(request, stream=True))
+
+
+def _thinking(call: Call, effort: str | None) -> dict[str, Any]:
+    """Return how much the model is to think: by a level, or by a budget of tokens where the model knows no levels."""
+    thinking: dict[str, Any] = {"include_thoughts": True} if call.show_thinking else {}
+    if effort is not None:
+        by_level = model_of(call.model).thinking == "level"
+        thinking |= (
+            {"thinking_level": effort} if by_level else {"thinking_budget": min(thinking_tokens(effort), 24_576)}
+        )
+    return thinking
 
 
 def _take(piece: Any, event: Event, collector: Collector) -> None:

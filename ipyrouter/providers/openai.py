@@ -10,13 +10,26 @@ import httpx2
 import openai
 
 from ipyrouter.config import Provider
-from ipyrouter.providers.base import PLACEHOLDER, Backend, Call, Changes, Target, lowered, system_note, temperature_note
+from ipyrouter.providers.base import (
+    PLACEHOLDER,
+    Backend,
+    Call,
+    Changes,
+    Target,
+    data_url,
+    effort_of,
+    lowered,
+    system_first,
+    system_note,
+    temperature_note,
+)
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
+from ipyrouter.providers.structured import Structured, structured
 from ipyrouter.providers.transport import Transport
 from ipyrouter.providers.wire import Event, InBandError, bounds, read
 from ipyrouter.providers.words import read_words
-from ipyrouter.types import Usage
+from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
 
 class OpenAIBackend(Backend):
@@ -45,9 +58,12 @@ class OpenAIBackend(Backend):
 
     def body(self, provider: Provider, call: Call, changes: Changes, notes: list[str]) -> dict[str, Any]:
         """Return what to send, without what the server refuses; note what is left out."""
-        messages = [{"role": message.role, "content": message.text} for message in call.messages]
-        if call.system and "system" in changes:
-            messages[0]["content"] = f"{call.system}\n\n{messages[0]['content']}"
+        form = structured(provider, call, changes, recursive=True, json_mode=True)
+        call = form.call
+        fold = bool(call.system) and "system" in changes
+        turns = system_first(call) if fold else call.messages
+        messages: list[dict[str, Any]] = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
+        if fold:
             notes.append(system_note(call))
         elif call.system:
             messages.insert(0, {"role": "system", "content": call.system})
@@ -58,6 +74,10 @@ class OpenAIBackend(Backend):
             notes.append(temperature_note(call))
         elif call.temperature is not None:
             body["temperature"] = call.temperature
+        if (effort := effort_of(call, changes, notes)) is not None:
+            body["reasoning_effort"] = effort
+        if form.means != "none":
+            body["response_format"] = _response_format(form)
         if provider.stream and "stream" not in changes:
             body["stream"] = True
             if "stream_options" not in changes:
@@ -78,6 +98,28 @@ class OpenAIBackend(Backend):
                 _take(event, collector, bills=bills)
 
 
+def _response_format(form: Structured) -> dict[str, Any]:
+    if form.call.schema is None or form.schema is None:
+        return {"type": "json_object"}
+    schema = {"name": form.call.schema.name, "strict": True, "schema": form.schema}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _content(content: Prompt) -> str | list[dict[str, Any]]:
+    """Return a turn's content: a string, or parts where it holds more than text."""
+    if not content.needs:
+        return content.text
+    parts: list[dict[str, Any]] = []
+    for part in content.parts:
+        parts.append({"type": "text", "text": part.text})
+        if isinstance(part, ImagePart):
+            parts.append({"type": "image_url", "image_url": {"url": data_url(part.media_type, part.data)}})
+        elif isinstance(part, PdfPart):
+            data = data_url("application/pdf", part.data)
+            parts.append({"type": "file", "file": {"filename": part.name, "file_data": data}})
+    return parts
+
+
 def _take(event: Event, collector: Collector, *, bills: bool) -> None:
     """Take a chunk of a stream or a whole answer: they differ in little more than a name."""
     piece = event.value
@@ -93,6 +135,7 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
         if bills and "cost" in usage:
             collector.bill(_cost(usage))
     collector.name(piece.get("model"))
+    collector.serve(service_tier=piece.get("service_tier"))
     for choice in _first_choice(choices, collector):
         _take_choice(choice, collector)
     if event.whole:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from ipyrouter.pricing import tokens
+from ipyrouter.pricing import media, tokens
 from ipyrouter.providers.base import Call, Fault, FaultKind
 from ipyrouter.providers.words import short
 from ipyrouter.text.thinking import Separator
@@ -48,6 +48,8 @@ _FINISH: dict[str, Finish] = {
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
 }  # fmt: skip
 """What providers call the end of an answer. Any other word is not the end of a whole one: error, abort, timeout, …"""
+
+_STANDARD = ("", "auto", "default", "standard", "on_demand")  # OpenAI; Anthropic; Groq
 
 _NOT_YET = ("", "null", "none")  # DashScope sends "null" with every chunk but the last
 
@@ -96,6 +98,7 @@ class Collector:
         self.saw_content = False
         self.billed: Decimal | None = None
         self.notes: list[str] = []
+        self._served: dict[str, str] = {}
 
     def begin(self, stop: Callable[[], None]) -> None:
         """Note that the call begins now; ``stop`` ends it from another thread."""
@@ -185,6 +188,17 @@ class Collector:
         """Take what the provider says that it bills; what is not an amount of money is ignored."""
         self.billed = _amount(dollars)
 
+    def serve(self, **context: Any) -> None:
+        """Take at what other than the standard price the call is served, under genai-prices' names."""
+        for name, value in context.items():
+            if isinstance(value, str) and value.lower() not in _STANDARD:
+                self._served[name] = value.lower()[:40]
+
+    @property
+    def price_context(self) -> tuple[tuple[str, str], ...]:
+        """What else than the standard price the call is served at."""
+        return tuple(sorted(self._served.items()))
+
     @property
     def text(self) -> str:
         """The answer so far, without the thinking in it."""
@@ -205,14 +219,17 @@ class Collector:
         if not self.accepted:
             return None
         *history, prompt = self.call.messages
-        request = (prompt.text, self.call.system, tuple(history))
+        schema = self.call.schema.text if self.call.schema else ""
+        request = (prompt.text, self.call.system, tuple(history), schema)
         answer = self.text + self.thinking
         written = max(tokens.estimate(answer), self.at_least)
-        most_read = max(self._window() or _WIDEST_WINDOW, tokens.bound_input(*request))
+        seen = media.bound(self.call.messages, self.call.model)
+        most_read = max(self._window() or _WIDEST_WINDOW, tokens.bound_input(*request) + seen)
         most_written = max(self.call.max_output_tokens, tokens.bound_input(answer)) + _UNCOUNTED
         usage = _sound(self.usage or Usage(), most_read, most_written)
         if usage.input_tokens == 0:  # not reported: no request has none
-            usage = replace(usage, input_tokens=tokens.estimate_input(*request), estimated=True)
+            read = tokens.estimate_input(*request) + media.estimate(self.call.messages, self.call.model)
+            usage = replace(usage, input_tokens=read, estimated=True)
         if self.finish is None or usage.output_tokens * _LONGEST_TOKEN < len(answer):
             written = max(written, usage.output_tokens)
             usage = replace(usage, output_tokens=written, estimated=usage.estimated or written > usage.output_tokens)
@@ -227,7 +244,7 @@ class Collector:
         self._separator.finish()
         self.accepted = self.accepted or (self.sent and fault.kind in _MAY_BE_BILLED)
         fault.text, fault.usage, fault.first_token = self.text, self.spent(), self.first_token
-        fault.latency = self.latency
+        fault.latency, fault.price_context = self.latency, self.price_context
         return fault
 
     def whole(self) -> Completion | None:
@@ -264,6 +281,7 @@ class Collector:
             thinking=self.thinking,
             billed=self.billed,
             notes=tuple(self.notes),
+            price_context=self.price_context,
         )
 
 

@@ -15,6 +15,7 @@ from html import unescape
 from typing import Any
 
 from ipyrouter.providers.base import Change, FaultKind
+from ipyrouter.providers.effort import LEVELS
 
 _LONGEST = 300  # characters of a server's message that are kept
 _MOST_READ = 10_000  # characters of it that are looked at
@@ -268,6 +269,7 @@ def is_of_address(status: int | None, words: Words, model: str) -> bool:
 _NOT_TAKEN = _pattern(
     r"unsupported|not support|n't support|not (be )?(permitted|allowed|accepted|recogni|valid|enabled|implemented)",
     r"not available|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|extra_forbidden|instead|incompatible",
+    r"unavailable|mandatory",
 )
 _TOO_LARGE = _pattern(
     r"too (large|high|big|many)|at most|range|exceed|greater|less than|lower|<=?|>=?|must be|should be|maximum|limit"
@@ -286,6 +288,13 @@ _SYSTEM = _pattern(
 )
 _STREAM = _pattern(r"\bstream(ing|ed)?\b")
 _STREAM_OPTIONS = _pattern(r"stream_options|include_usage")
+_EFFORT = _pattern(r"\b(reasoning[._]?)?effort\b|reasoning is mandatory")
+_THINKING = _pattern(r"\bthinking\b|thinking_(budget|level|config)")
+_JSON = _pattern(
+    r"response_?(format|schema|json_schema|mime_?type)|output_(config|format)|json_?(schema|object|mode)|\bschema\b",
+    r"structured output|guided|grammar",
+)
+_LEVELS = re.compile(r"(?:supported values|must be|should be|one of|expected)\b(.*)", re.IGNORECASE | re.DOTALL)
 _LEAST = 16  # tokens: a smaller number in a message about a limit is not the limit
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
@@ -304,11 +313,27 @@ def refused_parameter(status: int | None, words: Words, sent: Mapping[str, Any])
     messages = sent.get("messages") or [{}]
     if ("system" in sent or messages[0].get("role") == "system") and _SYSTEM.search(text):
         return Change("system")
+    if (change := _refused_output(text, sent)) is not None:
+        return change
     if "stream_options" in sent and _STREAM_OPTIONS.search(text):
         return Change("stream_options")
-    if sent.get("stream") and _STREAM.search(text):
-        return Change("stream")
-    return None
+    return Change("stream") if sent.get("stream") and _STREAM.search(text) else None
+
+
+def _refused_output(text: str, sent: Mapping[str, Any]) -> Change | None:
+    """Return whether it is the effort, the thinking or the form of the answer that the server refuses."""
+    output = sent.get("output_config", {})
+    effort = sent.get("reasoning_effort") or output.get("effort")
+    if effort and _EFFORT.search(text):
+        match = _LEVELS.search(text)
+        words = re.findall(r"[a-z]+", match[1].lower()) if match else []
+        return Change("effort", ",".join(level for level in LEVELS if level in words and level != effort) or None)
+    if "thinking" in sent and _THINKING.search(text):
+        return Change("thinking")
+    form = sent.get("response_format") or output.get("format")
+    if form and _JSON.search(text):
+        return Change("json_object" if form["type"] == "json_object" else "json_schema")
+    return Change("effort") if output and "output_config" in text else None
 
 
 def _refused_limit(text: str, sent: Mapping[str, Any]) -> Change | None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from ipyrouter.clock import Clock
 from ipyrouter.config import Budget as Limits
-from ipyrouter.pricing import tokens
+from ipyrouter.pricing import media, tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.interrupts import Interrupts, pauses
 from ipyrouter.routing.planner import Step
@@ -130,7 +130,10 @@ class Budget:
 
         ``held`` is what its request holds already, in 1e-12 dollars.
         """
-        longest = tokens.bound_input(request.prompt.text, request.system, request.history)
+        *history, prompt = step.call.messages  # a correction's holds more than the request
+        schema = request.schema.text if request.schema else ""
+        longest = tokens.bound_input(prompt.text, request.system, tuple(history), schema)
+        longest += media.bound(step.call.messages, step.call.model)
         worst = self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
         if worst is None:
             return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)

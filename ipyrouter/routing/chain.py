@@ -44,6 +44,10 @@ _DIFFERENTLY: dict[Parameter, str] = {
     "system": "with the system prompt before the first message",
     "stream": "for a whole answer instead of a stream",
     "stream_options": "without stream_options",
+    "effort": "with another effort or none",
+    "thinking": "without a word on thinking",
+    "json_schema": "with the schema in words",
+    "json_object": "without JSON mode",
 }
 
 
@@ -141,6 +145,7 @@ class Chain:
                 if fault.kind == "interrupted":
                     raise KeyboardInterrupt from None
                 return fault
+            run.note(*step.notes)
             hold.spent = attempt.completed(completion, self._pricing).cost.amount
             return completion
 

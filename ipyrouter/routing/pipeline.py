@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from ipyrouter.config import Config
-from ipyrouter.errors import BudgetError, UsageError
-from ipyrouter.pricing import tokens
+from ipyrouter.errors import BudgetError, SchemaError, UsageError
+from ipyrouter.pricing import media, tokens
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.breaker import Breaker
 from ipyrouter.routing.budget import Budget
@@ -17,8 +19,29 @@ from ipyrouter.routing.planner import Plan, Planner, Step, TierPlan
 from ipyrouter.routing.recorder import Recorder, RequestRun
 from ipyrouter.routing.requests import encodable
 from ipyrouter.routing.single_flight import SingleFlight, escalated_key
-from ipyrouter.routing.validation import weakness
-from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Preview, Request, TierName
+from ipyrouter.routing.validation import all_reasoning, weakness
+from ipyrouter.store.base import CachedAnswer
+from ipyrouter.types import (
+    TIERS,
+    Answer,
+    Attempt,
+    Candidate,
+    Classification,
+    Completion,
+    Message,
+    Preview,
+    Request,
+    TierName,
+)
+
+if TYPE_CHECKING:
+    from ipyrouter.schemas import Schema
+
+_CORRECTION = "Answer again, with the corrected JSON alone. Your answer was"
+_LARGE = "This prompt is so large that it needs --yes."
+_NOBODY = "No model of this tier can be asked now: this would be an error."
+_FORBIDDEN = "A budget forbids this call"
+_TYPICAL = 300  # tokens of an answer of about half a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +62,16 @@ class Pipeline:
     def run(self, run: RequestRun) -> Answer:
         """Answer a request.
 
-        Raises UsageError, NoModelError, BudgetError, RouteError, and Interrupted with what had arrived.
+        Raises UsageError, NoModelError, BudgetError, RouteError, SchemaError, and Interrupted with what had arrived.
         """
         with self.recorder.open(run):
             self._make_encodable(run)
             run.classification = self.classify(run.request.prompt.text)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
+            run.note(*run.request.prompt.notes)
             plan = self.planner.plan(run.request, run.request.tier or run.classification.tier)
             escalates = self._escalates(run.request)
-            hit = self.flight.look_up(run.request, plan.first, escalates=escalates)
+            hit = _usable(run.request, self.flight.look_up(run.request, plan.first, escalates=escalates))
             if hit is None:
                 if plan.missing is not None:
                     raise plan.missing
@@ -55,7 +79,7 @@ class Pipeline:
                 run.note(*self.unseen(self.config.project_warnings))
                 self._ask_of(run, plan.first)
                 self._confirm(run.request, plan.first.steps[0])
-                hit = self.flight.join(run, plan.first, escalates=escalates)
+                hit = _usable(run.request, self.flight.join(run, plan.first, escalates=escalates))
             if hit is not None:
                 if Candidate(hit.provider, hit.model) in {step.candidate for step in plan.first.steps}:
                     run.note(*plan.first.standing)
@@ -71,30 +95,34 @@ class Pipeline:
         classification = self.classify(request.prompt.text)
         tier_name = request.tier or classification.tier
         plan = self.planner.counted_by_price(request, self.planner.plan(request, tier_name))
-        hit = self.flight.look_up(request, plan.first, escalates=self._escalates(request))
+        hit = _usable(request, self.flight.look_up(request, plan.first, escalates=self._escalates(request)))
         if hit is None and plan.missing is not None and not plan.first.cacheable:
             raise plan.missing
-        notes = [*plan.first.notes, *plan.first.standing]
+        notes = [*request.prompt.notes, *plan.first.notes, *plan.first.standing]
         step, tier = (plan.first.steps or plan.first.cacheable)[0], plan.first
         if hit is None and plan.missing is None:
             step, tier, warnings = self._next_step(request, plan)
-            notes += warnings
-        count = tokens.estimate_input(request.prompt.text, request.system, request.history)
+            notes += [*warnings, *step.notes]
+        count = _input_tokens(step)
         if hit is None and count > self.config.confirm_tokens and not request.allow_large:
-            notes.append("This prompt is so large that it needs --yes.")
-        provider = self.config.providers[step.candidate.provider]
+            notes.append(_LARGE)
+        provider, most = self.config.providers[step.candidate.provider], step.call.max_output_tokens
         return Preview(
             classification=classification,
             tier=step.tier,
             candidate=step.candidate,
             input_tokens=count,
-            max_output_tokens=step.call.max_output_tokens,
+            max_output_tokens=most,
             cost_low=Decimal(0) if hit else self.pricing.at(step.candidate, count, 1),
-            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, step.call.max_output_tokens),
+            cost_high=Decimal(0) if hit else self.pricing.at(step.candidate, count, most),
+            cost_typical=Decimal(0) if hit else self.pricing.at(step.candidate, count, min(_TYPICAL, most)),
             cached=hit is not None,
             key=provider.key,
             key_present=bool(tier.steps),
             notes=tuple(dict.fromkeys(notes)),
+            obstacle=next((note for note in notes if note.startswith((_FORBIDDEN, _NOBODY, _LARGE))), ""),
+            effort=step.call.effort,
+            schema=request.schema.name if request.schema else "",
         )
 
     # --- before a call ---
@@ -118,7 +146,7 @@ class Pipeline:
         run.note(*self.unseen(tier.notes), *tier.standing)
 
     def _confirm(self, request: Request, step: Step) -> None:
-        count = tokens.estimate_input(request.prompt.text, request.system, request.history)
+        count = _input_tokens(step)
         if request.allow_large or count <= self.config.confirm_tokens:
             return
         dollars = self.pricing.at(step.candidate, count, step.call.max_output_tokens)
@@ -137,28 +165,65 @@ class Pipeline:
             result = results[tier.tier] = self.chain.run(tier.steps, run, self.budget)
             if result.completion is None or result.step is None:
                 weak = next((attempt for attempt in reversed(run.attempts) if attempt.status == "weak"), None)
-                if weak is None and (half := self._half(run)) is not None:
+                if weak is None and run.request.schema is None and (half := self._half(run)) is not None:
                     self._finish(run, plan, half, results)
                     return
                 if weak is not None:
-                    run.note(f"The weak answer is kept: {_why_unreached(tier.tier, result)}.")
-                    self._finish(run, plan, weak, results)
+                    self._end_weak(run, plan, weak, results, _why_unreached(tier.tier, result))
                     return
                 tier = self._downgrade(run, plan, tier, result)
                 continue
             run.note(*(f"fell back from {candidate}: {reason}" for candidate, reason in result.bypasses))
-            reason = weakness(run.request, result.completion, tier.tier)
-            if reason is None:
+            completion, weak = self._judged(run, result.completion, result.step)
+            if weak is None:
                 self._finish(run, plan, run.attempts[-1], results, cacheable=result.step)
                 return
-            weak = run.mark_weak(reason)
-            above = plan.above(tier.tier, result.step.candidate) if escalates else None
+            own_limit = completion.finish == "length" and run.request.max_output_tokens is not None
+            if all_reasoning(completion):
+                run.note(_less_reasoning(completion, result.step))
+            goes_on = escalates and not own_limit and not all_reasoning(completion)
+            above = plan.above(tier.tier, result.step.candidate) if goes_on else None
             if above is None:
-                self._finish(run, plan, weak, results)
+                self._end_weak(run, plan, weak, results)
                 return
+            reason = weak.error if run.request.schema is None else "not what the schema asks for"
             run.note(f"The {tier.tier} answer was weak ({reason}); asked {above.tier}.")
             self._ask_of(run, above)
             tier = above
+
+    def _judged(self, run: RequestRun, completion: Completion, step: Step) -> tuple[Completion, Attempt | None]:
+        """Return the answer, and its attempt where it is weak; one that does not fit a schema is corrected once.
+
+        Raises SchemaError for a refusal: there is no data in it.
+        """
+        schema = run.request.schema
+        reason = weakness(run.request, completion, step.tier)
+        weak = None if reason is None else run.mark_weak(reason)
+        if schema is None:
+            return completion, weak
+        if weak is not None and not run.has_correction and completion.finish == "stop" and completion.text.strip():
+            run.has_correction = True
+            turns = (Message("assistant", completion.text), Message("user", f"{_CORRECTION} {reason}."))
+            again = replace(step, call=replace(step.call, messages=(*step.call.messages, *turns)))
+            result = self.chain.run((again,), run, self.budget)
+            if result.completion is not None:
+                run.note(f"The first answer did not fit the schema {schema.name}; its correction was asked for.")
+                completion = result.completion
+                reason = weakness(run.request, completion, step.tier)
+                weak = None if reason is None else run.mark_weak(reason)
+        if completion.finish == "refusal":
+            raise _no_data(run, schema, run.attempts[-1])
+        return completion, weak
+
+    def _end_weak(
+        self, run: RequestRun, plan: Plan, weak: Attempt, results: dict[TierName, ChainResult], why: str = ""
+    ) -> None:
+        """Answer with a weak attempt, as nothing better can be had; raise SchemaError where it holds no data."""
+        if run.request.schema is not None:
+            raise _no_data(run, run.request.schema, weak, why)
+        if why:
+            run.note(f"The weak answer is kept: {why}.")
+        self._finish(run, plan, weak, results)
 
     @staticmethod
     def _half(run: RequestRun) -> Attempt | None:
@@ -248,13 +313,62 @@ class Pipeline:
             if not refused:
                 blocked = self.breaker.bypasses(tier.steps, None)
                 notes += [f"{candidate} is not asked: {reason}" for candidate, reason in blocked]
-                return tier.steps[0], tier, [*notes, "No model of this tier can be asked now: this would be an error."]
+                return tier.steps[0], tier, [*notes, _NOBODY]
             cheaper = plan.below(tier.tier) if self.config.budget.action == "downgrade" else None
             if cheaper is None:
-                return tier.steps[0], tier, [*notes, f"A budget forbids this call: {refused[0]}."]
+                return tier.steps[0], tier, [*notes, f"{_FORBIDDEN}: {refused[0]}."]
             notes.append(f"{refused[0]}; {cheaper.tier} would be asked instead of {tier.tier}.")
             tier = cheaper
         raise RuntimeError("a plan has a first tier")
+
+
+def _usable(request: Request, hit: CachedAnswer | None) -> CachedAnswer | None:
+    """Return a cached answer, None for one that does not fit the schema any more: its class may have changed."""
+    if hit is None or request.schema is None:
+        return hit
+    from ipyrouter.schemas import Mismatch
+
+    try:
+        request.schema.read(hit.text)
+    except Mismatch:
+        return None
+    return hit
+
+
+def _input_tokens(step: Step) -> int:
+    """Estimate the input tokens of a call, its pictures, documents and schema included."""
+    *history, prompt = step.call.messages
+    schema = step.call.schema.text if step.call.schema else ""
+    text = tokens.estimate_input(prompt.text, step.call.system, tuple(history), schema)
+    return text + media.estimate(step.call.messages, step.call.model)
+
+
+def _less_reasoning(completion: Completion, step: Step) -> str:
+    """Return what to do about an answer all of whose tokens went into reasoning: paying another one is no remedy."""
+    less = "" if step.call.effort in ("none", "minimal", "low") else "try --effort low, or "
+    count = f"{completion.usage.output_tokens:,}"
+    return f"All {count} tokens went into reasoning; {less}allow more with --max-tokens."
+
+
+def _no_data(run: RequestRun, schema: Schema, last: Attempt, why: str = "") -> SchemaError:
+    """Return the error of a request whose last answer holds no data; the answer is logged."""
+    if last.status == "refused":
+        quote = f': "{textwrap.shorten(last.text, 120)}"' if last.text.strip() else "."
+        message = f"{last.candidate} refused to answer, so there is no {schema.name}{quote}"
+        remedy = "Word the prompt differently, or name another model with -m."
+    elif not last.text.strip():
+        message = f"{last.candidate} gave no answer, so there is no {schema.name}."
+        remedy = next((note for note in run.notes if "went into reasoning" in note), "Name another model with -m.")
+    elif last.finish == "length":
+        message = f"The answer of {last.candidate} was {last.error}, so there is no {schema.name}."
+        remedy = "Allow more with --max-tokens."
+    else:
+        message = f"The answer of {last.candidate} is {last.error}."
+        remedy = (
+            "Describe the fields, ask for less in the schema, or name another model with -m; the log has the answer."
+        )
+    message += f" No other model answered: {why}." if why else ""
+    return SchemaError(message, remedy, last.text, run.attempts)
 
 
 def _why_unreached(tier: TierName, result: ChainResult) -> str:

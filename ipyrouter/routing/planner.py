@@ -9,21 +9,27 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ipyrouter.config import LOCAL_MODEL, NO_KEY, Config, Deadlines, Tier
-from ipyrouter.errors import NoModelError
+from ipyrouter.config.catalogue import model_of
+from ipyrouter.errors import NoModelError, UsageError
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call
+from ipyrouter.providers.effort import most_within, nearest, patience, thinking_tokens
 from ipyrouter.providers.local import INSTALL
-from ipyrouter.types import TIERS, Candidate, Message, Request, TierName
+from ipyrouter.types import TIERS, Candidate, Input, Message, PdfPart, Request, TierName
+
+IN_WORDS = "described in words"
+"""How the note on pictures and documents begins that no model could read: badge and note say so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One candidate of a tier with the complete call it would get."""
+    """One candidate of a tier with the complete call it would get; ``notes`` are for its answer."""
 
     tier: TierName
     candidate: Candidate
     call: Call
     deadlines: Deadlines
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +93,46 @@ class Planner:
 
         Raises UsageError for a model that is not known.
         """
+        plan = self._plan(request, tier)
+        if plan.first.steps or not needs(request):
+            return plan
+        # Nobody that can be called reads it. Whoever can be called gets it in words.
+        words = self._plan(in_words(request), tier)
+        if not words.first.steps:
+            return plan
+        return self._describe(request, words)
+
+    def _plan(self, request: Request, tier: TierName) -> Plan:
         if request.model is not None:
             named = self._plan_model(request, tier)
             return Plan(named, None, None if named.steps else no_model(self.config, request, named.tier))
         of_tier = functools.cache(lambda name: self._tier(request, name))
-        first = self._nearest(of_tier, tier)
+        first = self._nearest(request, of_tier, tier)
         return Plan(first, of_tier, None if first.steps else no_model(self.config, request, tier))
 
-    def _nearest(self, of_tier: Callable[[TierName], TierPlan], tier: TierName) -> TierPlan:
+    def _describe(self, request: Request, plan: Plan) -> Plan:
+        """Return the plan of a request in words with a note that says so. Raises UsageError where there are none."""
+        first = plan.first.steps[0].candidate
+        whom = f"{first} does not read" if request.model else "no model that can be called reads"
+        remedy = f'Name one that does with -m, or set input = ["text", {_listed(needs(request), quote=True)}] in'
+        remedy += f" [providers.{first.provider}] of your config if its models do."
+        parts = [part for turn in _turns(request) for part in turn.content.parts]
+        if any(isinstance(part, PdfPart) and not part.words for part in parts):
+            hint = "Or install pypdf, which takes the text out of them: pip install pypdf."
+            raise UsageError(f"Nothing was sent: {whom} {_listed(needs(request))}.", f"{remedy} {hint}")
+        note = f"{IN_WORDS}: {whom} {_listed(needs(request))}. {remedy}"
+
+        def with_note(tier: TierPlan) -> TierPlan:
+            return replace(tier, standing=(*tier.standing, note))
+
+        others = plan.of_tier
+        tiers = None if others is None else lambda name: with_note(others(name))
+        return replace(plan, first=with_note(plan.first), of_tier=tiers)
+
+    def _reads(self, request: Request, candidate: Candidate) -> bool:
+        return needs(request) <= self.config.inputs(candidate)
+
+    def _nearest(self, request: Request, of_tier: Callable[[TierName], TierPlan], tier: TierName) -> TierPlan:
         """Return the tier's plan, or that of the nearest tier that can be called: stronger ones first."""
         first, rank = of_tier(tier), TIERS.index(tier)
         for name in (tier, *TIERS[rank + 1 :], *reversed(TIERS[:rank])):
@@ -103,7 +141,9 @@ class Planner:
                 continue
             if name == tier:
                 return plan
-            why = "; ".join(_lacks(self.config, self.config.tiers[tier].chain))
+            chain = self.config.tiers[tier].chain
+            blind = [f"{c} does not read {_listed(needs(request))}" for c in chain if not self._reads(request, c)]
+            why = "; ".join([*_lacks(self.config, chain), *blind])
             note = f"No model of the tier {tier} can be called ({why}); {name} answers instead."
             return replace(plan, cacheable=(*first.cacheable, *plan.cacheable), standing=(*plan.standing, note))
         return first
@@ -123,7 +163,8 @@ class Planner:
         day = config.retired_on(named)
         retired = day is not None and day <= today()
         note = f"{named} was retired on {day}; you named it, so it is asked."
-        return TierPlan(tier, steps if self._ready(named) else (), steps, (note,) if retired else ())
+        takes = self._ready(named) and self._reads(request, named)
+        return TierPlan(tier, steps if takes else (), steps, (note,) if retired else ())
 
     def counted_by_price(self, request: Request, plan: Plan) -> Plan:
         """Return the plan with a named model that no chain holds counted under the tier that costs about as much.
@@ -171,7 +212,13 @@ class Planner:
             notes = (*notes, *key_notes[: chain.index(ready[0])])
         elif config.chains_are_ours and self._ready(LOCAL_MODEL) and not self._any_ready():
             ready, standing = (LOCAL_MODEL,), (NO_KEY,)
-        cacheable = tuple(dict.fromkeys((*chain, *ready)))
+        kinds = _listed(needs(request))
+        blind = [candidate for candidate in ready if not self._reads(request, candidate)]
+        ready = tuple(candidate for candidate in ready if candidate not in blind)
+        if ready:
+            before = [c for c in blind if c in chain and chain.index(c) < chain.index(ready[0])]
+            standing += tuple(f"{candidate} passed over: it does not read {kinds}." for candidate in before)
+        cacheable = tuple(c for c in dict.fromkeys((*chain, *ready)) if self._reads(request, c))
         return TierPlan(
             tier,
             _steps(config, request, tier, ready),
@@ -183,6 +230,26 @@ class Planner:
 
     def _any_ready(self) -> bool:
         return any(self._ready(candidate) for tier in self.config.tiers.values() for candidate in tier.chain)
+
+
+def needs(request: Request) -> frozenset[Input]:
+    """Return what a model must read besides text, of the prompt and of the turns before it."""
+    return frozenset(kind for turn in _turns(request) for kind in turn.content.needs)
+
+
+def in_words(request: Request) -> Request:
+    """Return the request with words in the place of pictures and documents, those of earlier turns included."""
+    history = tuple(Message(turn.role, turn.content.in_words()) for turn in request.history)
+    return replace(request, prompt=request.prompt.in_words(), history=history)
+
+
+def _turns(request: Request) -> tuple[Message, ...]:
+    return (*request.history, Message("user", request.prompt))
+
+
+def _listed(kinds: frozenset[Input], *, quote: bool = False) -> str:
+    names = {"image": "pictures", "pdf": "PDF files"}
+    return (", " if quote else " and ").join(f'"{kind}"' if quote else names[kind] for kind in sorted(kinds))
 
 
 def no_model(config: Config, request: Request, tier: TierName) -> NoModelError:
@@ -256,7 +323,8 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
     steps = []
     for candidate in candidates:
         provider = config.providers[candidate.provider]
-        deadlines = settings.deadlines
+        effort, notes = _effort(config, request, tier, candidate)
+        deadlines = _patient(config, tier, effort)
         if provider.embedded:  # this machine computes: being slow is not a sign of a fault
             deadlines = replace(deadlines, first_byte=deadlines.total, idle=deadlines.total)
         elif not provider.stream:  # the first byte comes with the last
@@ -267,9 +335,49 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
             base_url=provider.address(),
             model=candidate.model,
             system=request.system,
-            messages=(*request.history, Message("user", request.prompt)),
-            max_output_tokens=request.max_output_tokens or settings.max_output_tokens,
+            messages=_turns(request),
+            max_output_tokens=request.max_output_tokens or settings.max_output_tokens + thinking_tokens(effort),
             temperature=request.temperature,
+            effort=effort,
+            schema=request.schema,
+            json=request.json,
+            show_thinking=request.show_thinking,
         )
-        steps.append(Step(tier, candidate, call, deadlines))
+        steps.append(Step(tier, candidate, call, deadlines, notes))
     return tuple(steps)
+
+
+def _effort(
+    config: Config, request: Request, tier: TierName, candidate: Candidate
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return how much a candidate is asked to think, None to say nothing of it, and a note where a wish was changed."""
+    level: str = request.effort or config.tiers[tier].effort
+    is_wish = request.effort is not None or _is_set(config, f"tiers.{tier}.effort")
+    efforts = model_of(candidate.model).efforts
+    if efforts is None:  # a preset's effort is no reason to try out what a stranger takes
+        return (level if is_wish else None), ()
+    if request.max_output_tokens is not None and not is_wish:
+        level = most_within(level, request.max_output_tokens // 2)  # the other half is the answer's
+    effort = nearest(level, efforts)
+    if request.effort is None or effort == level or (effort is None and level == "none"):
+        return effort, ()
+    if effort is None:
+        return None, (f"The effort {level} was left out: {candidate} takes none.",)
+    why = "it always thinks" if level == "none" else "the nearest that it takes"
+    return effort, (f"The effort {level} became {effort} for {candidate}: {why}.",)
+
+
+def _patient(config: Config, tier: TierName, effort: str | None) -> Deadlines:
+    """Return a tier's deadlines, with the time that the thinking takes where the user has set none."""
+    deadlines = config.tiers[tier].deadlines
+    first_byte, total = patience(effort)
+    if not _is_set(config, f"tiers.{tier}.deadlines.first_byte", "deadlines.first_byte"):
+        deadlines = replace(deadlines, first_byte=max(deadlines.first_byte, first_byte))
+    if not _is_set(config, f"tiers.{tier}.deadlines.total", "deadlines.total"):
+        deadlines = replace(deadlines, total=max(deadlines.total, total))
+    return deadlines
+
+
+def _is_set(config: Config, *settings: str) -> bool:
+    """Tell whether the user has set any of some settings."""
+    return any(config.origins.get(setting, "default") != "default" for setting in settings)

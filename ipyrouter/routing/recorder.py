@@ -59,7 +59,7 @@ class OpenAttempt:
 
     def completed(self, completion: Completion, pricing: Pricing) -> Attempt:
         """End the attempt with an answer; note what the user should know of it."""
-        cost = pricing.cost(self.step.candidate, completion.usage, completion.model)
+        cost = pricing.cost(self.step.candidate, completion.usage, completion.model, completion.price_context)
         cost, difference = as_billed(self.step.candidate, cost, completion.billed)
         self._run.note(*completion.notes, *([difference] if difference else []))
         return self.close(
@@ -82,7 +82,9 @@ class OpenAttempt:
         return self.close(
             status=status,
             usage=fault.usage or Usage(),
-            cost=pricing.cost(self.step.candidate, fault.usage) if fault.usage else Cost(Decimal(0)),
+            cost=pricing.cost(self.step.candidate, fault.usage, context=fault.price_context)
+            if fault.usage
+            else Cost(Decimal(0)),
             latency=fault.latency,
             first_token=fault.first_token,
             finish=finish,
@@ -121,6 +123,7 @@ class RequestRun:
     answer: Answer | None = None
     outcome: Outcome = "ok"
     cache_key: bytes | None = None
+    has_correction: bool = False  # an answer that did not fit the schema was sent back once
 
     def __post_init__(self) -> None:
         # The time comes first, so that the database appends instead of writing all over its pages.
@@ -177,9 +180,18 @@ class RequestRun:
             first_token=last.first_token,
             thinking=last.thinking,
             notes=tuple(self.notes),
+            data=self._data(last),
             **fields,
         )
         return self.answer
+
+    def _data(self, last: Attempt) -> Any:
+        """Return what the schema makes of an answer; None for one that is no answer, as where the user stopped it."""
+        if self.request.schema is None or last.status not in ("ok", "cached"):
+            return None
+        with contextlib.suppress(ValueError, IPyRouterError):
+            return self.request.schema.read(last.text)
+        return None
 
     def finish_cached(self, hit: CachedAnswer) -> Answer:
         """Answer with what was in the cache."""
@@ -251,7 +263,7 @@ class Recorder:
         run.answer = replace(run.answer, notes=tuple(map(self._hide, run.answer.notes)))
         content = self.config.log_content
         record = Record(
-            run.answer,
+            run.answer if content else _without_content(run.answer),
             run.outcome,
             prompt=run.request.prompt.text if content else None,
             system=run.request.system if content else None,
@@ -291,6 +303,17 @@ class Recorder:
                 notes.append(self._hide(f"A listener raised {type(error).__name__}: {error}; it is not called again."))
         if notes:
             run.answer = self.last = replace(run.answer, notes=(*run.answer.notes, *notes))
+
+
+def _without_content(answer: Answer) -> Answer:
+    """Return an answer whose weak attempts do not say what in them was weak: that names what an answer holds."""
+
+    def brief(attempt: Attempt) -> Attempt:
+        if attempt.status != "weak" or attempt.error is None:
+            return attempt
+        return replace(attempt, error=attempt.error.partition(": ")[0])
+
+    return replace(answer, attempts=tuple(map(brief, answer.attempts)))
 
 
 class _Recording:

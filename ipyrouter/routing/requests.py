@@ -5,12 +5,15 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from ipyrouter import config as configuration
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.text import redact
-from ipyrouter.types import CacheMode, Message, Prompt, Request, Role, TextPart
+from ipyrouter.types import EFFORTS, CacheMode, Effort, Message, Part, Prompt, Request, Role, TextPart
+
+if TYPE_CHECKING:
+    from ipyrouter.schemas import Schema
 
 _CACHE_MODES = get_args(CacheMode)
 _OPTIONS = tuple(name for name in Request.__slots__ if name != "prompt")
@@ -22,15 +25,21 @@ _SPELLINGS = {
     "yes": "allow_large",  # as the magic's option
     "instructions": "system",
     "system_prompt": "system",
+    "reasoning_effort": "effort",
+    "thinking": "show_thinking",
+    "response_format": "schema",
+    "output_schema": "schema",
 }
 
 
 def make_request(
-    prompt: str,
+    prompt: str | Prompt,
     *,
     history: Sequence[Message | Mapping[str, str]] = (),
     tier: str | None = None,
     cache: str = "use",
+    effort: Effort | None = None,
+    schema: Any = None,
     **rest: Any,
 ) -> Request:
     """Check what was asked for.
@@ -42,8 +51,10 @@ def make_request(
         meant = _SPELLINGS.get(unknown)
         hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, _OPTIONS)
         raise UsageError(f"route() has no argument {unknown!r}.", hint)
-    check_string(prompt)
-    if not prompt.strip():
+    if not isinstance(prompt, Prompt):
+        check_string(prompt)
+        prompt = Prompt.of(prompt)
+    if not prompt.text.strip():
         raise UsageError("The prompt is empty.", "Write what you want to know below the %%route line.")
     if cache not in _CACHE_MODES:
         raise UsageError(f"Unknown cache mode {redact.excerpt(cache)}.", f"Known: {', '.join(_CACHE_MODES)}.")
@@ -57,7 +68,25 @@ def make_request(
     if temperature is not None and not 0 <= temperature <= 2:
         raise UsageError(f"temperature must lie between 0 and 2, not {temperature:g}.", "Most models know 0 to 1.")
     named = configuration.as_tier(tier) if tier is not None else None
-    return Request(Prompt.of(prompt), history=_turns(history), tier=named, cache=cast(CacheMode, cache), **rest)
+    if effort is not None and effort not in EFFORTS:
+        raise UsageError(f"Unknown effort {redact.excerpt(effort)}.", did_you_mean(str(effort), EFFORTS))
+    return Request(
+        prompt,
+        history=_turns(history),
+        tier=named,
+        cache=cast(CacheMode, cache),
+        effort=effort,
+        schema=_schema(schema),
+        **rest,
+    )
+
+
+def _schema(kind: Any) -> Schema | None:
+    if kind is None:
+        return None
+    from ipyrouter.schemas import Schema, schema_of  # pydantic, for those alone who ask for it
+
+    return kind if isinstance(kind, Schema) else schema_of(kind)
 
 
 def check_string(prompt: object) -> None:
@@ -99,8 +128,13 @@ def encodable(request: Request) -> Request:
     def whole(text: str) -> str:
         return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
+    def clean_part(part: Part) -> Part:
+        if isinstance(part, TextPart):
+            return TextPart(whole(part.text))
+        return replace(part, text=whole(part.text), words=whole(part.words))
+
     def clean(prompt: Prompt) -> Prompt:
-        return Prompt(tuple(TextPart(whole(part.text)) for part in prompt.parts))
+        return Prompt(tuple(map(clean_part, prompt.parts)), prompt.notes)
 
     return replace(
         request,

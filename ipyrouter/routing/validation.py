@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from ipyrouter.text.blocks import PYTHON, code_blocks, find_json, syntax_error
 from ipyrouter.types import Completion, Request, TierName
+
+if TYPE_CHECKING:
+    from ipyrouter.schemas import Schema
 
 _SHORT_ANSWER = 50  # characters
 _LONG_PROMPT = 30  # words
@@ -33,6 +37,8 @@ def weakness(request: Request, completion: Completion, tier: TierName) -> str | 
     """Return why the answer is weak, or None. A refusal is an outcome of its own and never weak."""
     if completion.finish == "refusal":
         return None
+    if request.schema is not None:
+        return _not_in_schema(request.schema, completion)
     text, prompt = completion.text.strip(), request.prompt.text
     if not text:
         return _empty(completion)
@@ -42,19 +48,37 @@ def weakness(request: Request, completion: Completion, tier: TierName) -> str | 
     length, words = len(text), len(prompt.split())
     if tier == "fast" and length < _SHORT_ANSWER and words > _LONG_PROMPT:
         return f"{length} characters for a prompt of {words} words"
-    if _WANTS_JSON.search(prompt) and not _ASKS_HOW.search(prompt):
+    if request.json or (_WANTS_JSON.search(prompt) and not _ASKS_HOW.search(prompt)):
         return None if _holds_json(text) else "not the JSON that was asked for"
     if _WANTS_CODE.search(prompt):
         return _broken_python(text)
     return None
 
 
-def _empty(completion: Completion) -> str:
-    if not completion.thinking:
-        return "empty answer"
+def all_reasoning(completion: Completion) -> bool:
+    """Tell whether the answer is empty because thinking took all tokens: another model's would go the same way."""
+    thought = bool(completion.thinking) or completion.usage.reasoning_tokens > 0
+    return completion.finish == "length" and not completion.text.strip() and thought
+
+
+def _not_in_schema(schema: Schema, completion: Completion) -> str | None:
+    from ipyrouter.schemas import Mismatch
+
+    if not completion.text.strip():
+        return _empty(completion)
     if completion.finish == "length":
-        return f"empty answer: thinking took all of the {completion.usage.output_tokens:,} output tokens"
-    return "empty answer: the model only thought"
+        return "cut off at the token limit"
+    try:
+        schema.read(completion.text)
+    except Mismatch as wrong:
+        return f"not what the schema {schema.name} asks for: {wrong}"
+    return None
+
+
+def _empty(completion: Completion) -> str:
+    if all_reasoning(completion):
+        return f"empty answer: all {completion.usage.output_tokens:,} tokens went into reasoning"
+    return "empty answer: the model only thought" if completion.thinking else "empty answer"
 
 
 def _holds_json(text: str) -> bool:

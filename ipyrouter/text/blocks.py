@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 from ipyrouter.text.thinking import split_thinking
 
+LIST = "list"
+"""The property in which JSON mode, which knows objects only, puts a list."""
 PYTHON = ("python", "py", "python3")
 _SHELL = ("bash", "sh", "shell", "zsh")
 _LANGUAGE = re.compile(r"[\w+-]*")

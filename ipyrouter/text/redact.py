@@ -229,7 +229,7 @@ def excerpt(value: object) -> str:
         return "a very large number"
     if value is None or isinstance(value, bool | int | float):
         text = repr(value)
-        return text if len(text) <= 20 else f"a number of {len(text):,} digits"
+        return text if len(text) <= 20 else f"a number of {sum(map(str.isdigit, text))} digits"
     return f"a value of the type {type(value).__name__}"
 
 
@@ -280,12 +280,12 @@ def public(address: str) -> str:
     """Return an address without its password and the values of parameters that are secrets."""
     real = "".join(address)  # of an Address, the characters themselves
     scheme, there, rest = real.partition("://")
-    if not there:
-        return _without_queries(real)
+    if not there:  # a proxy's may be written without
+        scheme, rest = "", real
     authority, slash, path = rest.partition("/")
     if "@" in authority:
         authority = f"{GONE}@{authority.rpartition('@')[2]}"
-    return _without_queries(f"{scheme}://{authority}{slash}{path}")
+    return _without_queries(f"{scheme}{there}{authority}{slash}{path}")
 
 
 def _without_queries(text: str) -> str:
@@ -299,8 +299,9 @@ def _without_queries(text: str) -> str:
 
 def secrets_in(address: str) -> list[str]:
     """Return the password and the keys that stand in an address, decoded and as they are written."""
+    real = "".join(address)
     try:
-        parts = urlsplit("".join(address))
+        parts = urlsplit(real if "://" in real else f"//{real}")
         user, password = parts.username or "", parts.password or ""
     except ValueError:
         return []

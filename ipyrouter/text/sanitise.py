@@ -148,8 +148,10 @@ def _tasks(state: StateCore) -> None:
 def _maths_inline(state: StateInline, silent: bool) -> bool:
     """Read a formula within a paragraph."""
     match = _MATHS.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "$\\" else None
-    source = None if match is None else formula(match[match.lastindex or 0])
-    if match is None or source is None:
+    if match is None or (match["square"] is not None and state.linkLevel):
+        return False  # in a link, escaped brackets are brackets
+    source = formula(match[match.lastindex or 0])
+    if source is None:
         return False
     if not silent:
         mark = "$$" if match.lastgroup in ("display", "square") else "$"

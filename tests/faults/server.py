@@ -1,7 +1,8 @@
 """A loopback server that speaks OpenAI's, Anthropic's and Google's protocols and misbehaves on demand.
 
 The model's name says what happens: "ok", "status-503", "hang", "stream-reset" … (see BEHAVIOURS). It answers whatever
-it is asked with TEXT ("echo" with the last message itself), and counts tokens as its own figures USAGE.
+it is asked with TEXT ("echo" with the last message itself, "ok" in the form of a schema), and counts tokens as its own
+figures USAGE.
 
 A model with an entry in ``replies`` is answered by it instead; chat(), chunk() and sse() make bodies of such replies.
 """
@@ -134,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.streaming = bool(body.get("stream")) or method == "streamGenerateContent"
         name = body["model"].split("@")[0]
         behaviour = "ok" if name in PLAIN else name
-        text = body["messages"][-1]["content"] if behaviour == "echo" else _text(behaviour)
+        text = body["messages"][-1]["content"] if behaviour == "echo" else _text(behaviour, _schema_in(body))
         protocol = _Google if method else _Anthropic if path.endswith("/messages") else _OpenAI
         self.protocol: Any = protocol(text)
         if self.server_owner.delay:
@@ -322,8 +323,32 @@ def gemini(*texts: Any, finish: Any = "STOP", usage: Any = None, **more: Any) ->
     return chunks
 
 
-def _text(behaviour: str) -> str:
+def _text(behaviour: str, schema: Any) -> str:
+    if behaviour == "ok" and schema is not None:
+        return json.dumps(_sample(schema, schema))
     return {"halves": HALVES, "short": "No.", "empty": "", "refusal": "I cannot help with that."}.get(behaviour, TEXT)
+
+
+def _schema_in(body: dict[str, Any]) -> Any:
+    """Return the schema that a request is sent with, None for none."""
+    openai = body.get("response_format", {}).get("json_schema", {}).get("schema")
+    anthropic = body.get("output_config", {}).get("format", {}).get("schema")
+    return openai or anthropic or body.get("generationConfig", {}).get("responseJsonSchema")
+
+
+def _sample(node: dict[str, Any], root: dict[str, Any]) -> Any:
+    """Return a value of a schema in the strict subset: of several the first."""
+    if "$ref" in node:
+        return _sample(root["$defs"][node["$ref"].rpartition("/")[2]], root)
+    if "anyOf" in node:
+        return _sample(node["anyOf"][0], root)
+    if "enum" in node:
+        return node["enum"][0]
+    if node["type"] == "object":
+        return {name: _sample(held, root) for name, held in node["properties"].items()}
+    if node["type"] == "array":
+        return [_sample(node["items"], root)]
+    return {"string": "text", "number": 0.5, "integer": 1, "boolean": True, "null": None}[node["type"]]
 
 
 def _pieces(text: str) -> list[str]:

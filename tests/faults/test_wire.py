@@ -321,6 +321,14 @@ def test_the_thinking_tokens_of_a_whole_message(ask: Ask) -> None:
     assert counts(ask(claude_whole(TEXT, usage=usage), "a", stream=False)) == (9, 16, 0, 0, 12, False)
 
 
+@STREAMS
+def test_what_claude_writes_to_its_cache_is_counted_as_such(ask: Ask, stream: bool) -> None:
+    """Writing costs more than reading, and neither is among the input tokens that Anthropic counts."""
+    usage = {"input_tokens": 9, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 3, "output_tokens": 16}
+    body = claude(TEXT, start=usage, usage={"output_tokens": 16}) if stream else claude_whole(TEXT, usage=usage)
+    assert counts(ask(body, "a", stream=stream)) == (17, 16, 5, 3, 0, False)
+
+
 # --- the provider's own bill ---
 
 RECKONED = Decimal("0.00042")  # IN at $1 and OUT at $10 a million
@@ -467,7 +475,7 @@ def test_thinking_is_streamed_past_the_display(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("finish", "reason"),
     [("stop", "empty answer: the model only thought"),
-     ("length", f"empty answer: thinking took all of the {OUT} output tokens")],
+     ("length", f"empty answer: all {OUT} tokens went into reasoning")],
 )  # fmt: skip
 @pytest.mark.parametrize("content", ["<think>two and two", [THOUGHT]])
 @STREAMS

@@ -14,7 +14,7 @@ from ipyrouter.config import LOCAL_MODEL, NO_KEY
 from ipyrouter.notebook import rendering
 from ipyrouter.notebook.display import TerminalDisplay
 from ipyrouter.notebook.formats import Body, present
-from ipyrouter.text.sanitise import markdown, plain
+from ipyrouter.text.sanitise import MATHS_OFF, code, fence_for, inert, markdown, plain
 from ipyrouter.types import Answer, Classification, Usage
 
 BASE = Answer(
@@ -77,6 +77,13 @@ def test_a_screen_reader_gets_a_sentence() -> None:
         "fell back from a/b."
     )
     assert "price unknown" in rendering.badge_sentence(dataclasses.replace(BASE, cost=None))
+
+
+def test_the_badge_says_how_much_was_thought() -> None:
+    thought = dataclasses.replace(BASE, usage=dataclasses.replace(BASE.usage, output_tokens=600, reasoning_tokens=450))
+    assert "600 out tokens, 450 of them thinking · 1.2 s" in rendering.badge_text(thought)
+    assert "600 out, 450 of them thinking" in rendering.badge_sentence(thought)
+    assert "thinking" not in rendering.badge_text(BASE)
 
 
 def test_one_bundle_of_markdown_and_text_badge_first() -> None:
@@ -183,3 +190,423 @@ def test_no_text_grows_beyond_bounds(text: str) -> None:
 
 def test_plain_keeps_newlines_and_tabs() -> None:
     assert plain("a\tb\r\nc\rd\x07") == "a\tb\nc\nd"
+
+
+OFF = f'<span class="{MATHS_OFF}">'
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (
+            "a  \nb\nc\\\nd",
+            "a<br>b c<br>d",
+        ),
+        (
+            "***both*** **a `b` c** *x **y** z* ~~s~~ **a**b *a**b*",
+            "<em>**both**</em> **a `b` c** <em>x **y** z</em> <del>s</del> **a**b *a&#42;&#42;b*",
+        ),
+        (
+            "**(x)**y and *`c`*",
+            "&#42;&#42;(x)&#42;&#42;y and <em>`c`</em>",
+        ),
+        (
+            "# One\n\nTwo `x`\n===\n\nThree\n---\n\n#### Four",
+            "# One\n\n# Two `x`\n\n## Three\n\n#### Four",
+        ),
+        (
+            "1986. was",
+            "1986. was",
+        ),
+        (
+            "- ",
+            "<ul>\n\n<li></li>\n\n</ul>",
+        ),
+        (
+            "\\- no\n\n\\+ nor\n\n: x\n\n12) y\n\n=",
+            "&#45; no\n\n&#43; nor\n\n&#58; x\n\n12) y\n\n&#61;",
+        ),
+        (
+            "3. g\n4. h\n\n   i",
+            "3. g\n\n4. h\n\n   i",
+        ),
+        (
+            "- a\n- b\n  - c\n    1. d\n    2. e\n- f",
+            "- a\n- b\n  - c\n    1. d\n    2. e\n- f",
+        ),
+        (
+            "- a\n\n  - b\n\n    2. c",
+            "<ul>\n\n<li>\n\na\n\n<ul>\n\n<li>\n\nb\n\n2. c\n\n</li>\n\n</ul>\n\n</li>\n\n</ul>",
+        ),
+        (
+            "* loose\n\n* items\n\n  two\n\n  > q",
+            "* loose\n\n* items\n\n  two\n\n  > q",
+        ),
+        (
+            "- a\n  2. b",
+            "- a 2. b",
+        ),
+        (
+            "> a\n> b\n>\n> - c\n> - d\n>\n>   e",
+            "> a b\n>\n> - c\n>\n> - d\n>\n>   e",
+        ),
+        (
+            "> a\n>\n> ```py\n> x\n> ```",
+            "<blockquote>\n\na\n\n```py\nx\n```\n\n</blockquote>",
+        ),
+        (
+            "- a\n  - b\n    - c\n      - d\n        - e",
+            "<ul>\n\n<li>a\n\n- b\n  - c\n    - d\n      - e\n\n</li>\n\n</ul>",
+        ),
+        (
+            "> > > > a",
+            "> > > > a",
+        ),
+        (
+            "> > > > > a",
+            "<blockquote>\n\n> > > > a\n\n</blockquote>",
+        ),
+        (
+            "5. x\n\n   ```py\n   y\n   ```\n6. z",
+            '<ol start="5">\n\n<li>\n\nx\n\n```py\ny\n```\n\n</li>\n\n<li>\n\nz\n\n</li>\n\n</ol>',
+        ),
+        (
+            "- ```\n  a\n  ```\n- b",
+            "<ul>\n\n<li>\n\n```\na\n```\n\n</li>\n\n<li>b</li>\n\n</ul>",
+        ),
+        (
+            "- a\n\n  ```\n  b\n  ```\n\n  c",
+            "<ul>\n\n<li>\n\na\n\n```\nb\n```\n\nc\n\n</li>\n\n</ul>",
+        ),
+        (
+            "1. a\n   # h\n   ***",
+            "<ol>\n\n<li>a\n\n# h\n\n***\n\n</li>\n\n</ol>",
+        ),
+        (
+            "| a | b | c | d |\n|:--|:-:|--:|---|\n| 1 | `x\\|y` | **y** | $\\|x\\| \\| y$ |",
+            (
+                "| a | b | c | d |\n| :--- | :---: | ---: | --- |\n| 1 | <code>x&#124;y</code> | **y** "
+                "| $\\vert x\\vert  \\vert  y$ |"
+            ),
+        ),
+        (
+            "a\n\n---\n\nb",
+            "a\n\n***\n\nb",
+        ),
+        (
+            "    indented\n    code",
+            "```\nindented\ncode\n```",
+        ),
+        (
+            "```nonsense\nx\n```",
+            "```\nx\n```",
+        ),
+        (
+            "``` python title=x\nx\n```",
+            "```python\nx\n```",
+        ),
+        (
+            "```\n\\begin{a} & <b>\nc\n```",
+            "<pre><code>&#92;begin&#123;a&#125; &amp; &lt;b&gt;&#10;c</code></pre>",
+        ),
+        (
+            "```python\nre.compile('\\\\(a') # @@0@@\n```",
+            "<pre><code class=\"language-python\">re.compile('&#92;&#92;(a') &#35; &#64;&#64;0&#64;&#64;</code></pre>",
+        ),
+        (
+            "~~~\n```\n````\n~~~",
+            "`````\n```\n````\n`````",
+        ),
+        (
+            (
+                '[x](https://a.b/?c=d&e=f "t") [**b**](http://x.y) [](https://e.f) [r][1] '
+                "[q](https://x.y/%zz%20(a)c)\n\n[1]: mailto:a@b.c"
+            ),
+            (
+                "[x](https://a.b/?c=d&amp;e=f) [**b**](http://x.y) [https:/&#47;e.f](https://e.f) "
+                "[r](mailto:a@b.c) [q](https://x.y/%25zz%20%28a%29c)"
+            ),
+        ),
+        (
+            "[a \\[b\\]](https://x.y)",
+            "[a &#91;b&#93;](https://x.y)",
+        ),
+        (
+            "[x](javascript:a) [y](ftp://z) [z](#top) [](file:///x)",
+            "&#91;x&#93;(javascript:a) &#91;y&#93;(ftp:/&#47;z) &#91;z&#93;(&#35;top) &#91;&#93;(file:/&#47;&#47;x)",
+        ),
+        (
+            "![cat *a*](https://x.y/z.png) ![](https://x.y) [![c](https://p.q/r.png)](https://x.y) ![l](data:x)",
+            "[cat &#42;a&#42;](https://x.y/z.png) [image](https://x.y) [c](https://x.y) &#33;&#91;l&#93;(data:x)",
+        ),
+        (
+            (
+                "[a https://n.o b](https://x.y) https://x.y/a_(b). (https://y.z). https://x.y/(a)) "
+                "https://x.y?! www.x.y //z https://x.y/`a`"
+            ),
+            (
+                "[a https:/&#47;n.o b](https://x.y) "
+                "[https:/&#47;x.y/a&#95;(b)](https://x.y/a_%28b%29)&#46; "
+                "([https:/&#47;y.z](https://y.z)). [https:/&#47;x.y/(a)](https://x.y/%28a%29)) "
+                "[https:/&#47;x.y](https://x.y)?&#33; www&#46;x.y /&#47;z "
+                "[https:/&#47;x.y/](https://x.y/)`a`"
+            ),
+        ),
+        (
+            "H<sub>2</sub>O x<SUP>a*b</SUP> <kbd>C</kbd><br>a<BR/>b<br />c <sub>open",
+            "H<sub>2</sub>O x<sup>a&#42;b</sup> <kbd>C</kbd><br>a<br>b<br>c &lt;sub&gt;open",
+        ),
+        (
+            "<br>\n<br> a <br>",
+            "a",
+        ),
+        (
+            "- [ ] open\n- [x] done\n- [X] too\n- [ ]no\n- a [ ] b\n\n[ ] none",
+            "- ☐ open\n- ☑ done\n- ☑ too\n- &#91; &#93;no\n- a &#91; &#93; b\n\n&#91; &#93; none",
+        ),
+        (
+            "from $5 to $10, \\$x\\\\ y",
+            "from <span OFF>&#36;</span>5 to <span OFF>&#36;</span>10, <span OFF>&#36;</span>x<span OFF>&#92;</span> y",
+        ),
+        (
+            "$a$$b$ and $x$, \\(y\\) \\[z\\] $$w$$",
+            "$a$ $b$ and $x$, $y$ $$z$$ $$w$$",
+        ),
+        (
+            "cost $x$ $\\href{a}{b}$ \\(c",
+            (
+                "cost $x$ <span OFF>&#36;</span><span "
+                "OFF>&#92;</span>href&#123;a&#125;&#123;b&#125;<span OFF>&#36;</span> (c"
+            ),
+        ),
+        (
+            "$$\na\n= b\n$$",
+            "$$a = b$$",
+        ),
+        (
+            "\\[\na\n\\]",
+            "$$a$$",
+        ),
+        (
+            "\\begin{align}\na &= b\n\\end{align}",
+            "$$\\begin{align} a & = b \\end{align}$$",
+        ),
+        (
+            "text\n$$\na\n$$\nmore",
+            "text\n\n$$a$$\n\nmore",
+        ),
+        (
+            "$$\na\n\nb\n$$",
+            "<span OFF>&#36;&#36;</span> a\n\nb <span OFF>&#36;&#36;</span>",
+        ),
+        (
+            "$$ a $$ b",
+            "$$a$$ b",
+        ),
+        (
+            "- x\n  $$\n  a\n  $$\n- y",
+            "- x\n  $$a$$\n- y",
+        ),
+        (
+            "> $$\n> a\n> $$\nlazy",
+            "> $$a$$\n\nlazy",
+        ),
+        (
+            "- $$\n  a\n $$",
+            "- $$a$$",
+        ),
+        (
+            "$$\n$$ a",
+            "<span OFF>&#36;&#36;</span> <span OFF>&#36;&#36;</span> a",
+        ),
+        (
+            "\\[\na \\[\nb\n\\]",
+            "&#91; a $$b$$",
+        ),
+        (
+            "\\[\na \\\\[2pt]\nb\n\\]",
+            "$$a \\\\ b$$",
+        ),
+        (
+            "    $$\n    a\n    $$",
+            "```\n$$\na\n$$\n```",
+        ),
+        (
+            "a \\begin{align} b",
+            "<p>a <span OFF>&#92;</span>begin&#123;align&#125; b</p>",
+        ),
+        (
+            "$$a$$\n$$b$$",
+            "$$a$$\n\n$$b$$",
+        ),
+        (
+            "$$\n\\href{x}{y}\n$$",
+            (
+                "<span OFF>&#36;&#36;</span> <span OFF>&#92;</span>href&#123;x&#125;&#123;y&#125; "
+                "<span OFF>&#36;&#36;</span>"
+            ),
+        ),
+        (
+            "\\begin{align}\na\n\\[\nb\\end{align}",
+            "<p><span OFF>&#92;</span>begin&#123;align&#125; a &#91; b<span OFF>&#92;</span>end&#123;align&#125;</p>",
+        ),
+        (
+            "`a` `b|c` `` d`e `` `<b>` ` f ` `x``y`",
+            "`a` <code>b&#124;c</code> <code>d&#96;e</code> <code>&lt;b&gt;</code> `f` <code>x&#96;&#96;y</code>",
+        ),
+        (
+            "``a```b`",
+            "&#96;&#96;a&#96;&#96;&#96;b&#96;",
+        ),
+        (
+            "\\`x`y`",
+            "&#96;x`y`",
+        ),
+        (
+            "&lt;b&gt; &copy; &#x202e;c &#8296;d &amp;lt; &nbsp;e",
+            "&lt;b&gt; © c d &amp;lt; &#160;e",
+        ),
+        (
+            "a*b _c_ {d} [e] #f |g !h ~i @j ^k\xa0l",
+            "a&#42;b *c* &#123;d&#125; &#91;e&#93; &#35;f &#124;g &#33;h &#126;i &#64;j &#94;k&#160;l",
+        ),
+        (
+            "w.w www.a.b //a WWW.b a//b",
+            "w&#46;w www&#46;a.b /&#47;a WWW&#46;b a/&#47;b",
+        ),
+        (
+            "\\/\\/a ww\\.b http:\\//c",
+            "&#47;&#47;a ww&#46;b http:&#47;&#47;c",
+        ),
+        (
+            "**a $x$ b** [l $y$](https://x.y)",
+            "**a $x$ b** [l $y$](https://x.y)",
+        ),
+        (
+            "$\n$",
+            "<span OFF>&#36;</span> <span OFF>&#36;</span>",
+        ),
+        (
+            "**a\\*b** *a*\\**b*",
+            "**a&#42;b** *a*&#42;*b*",
+        ),
+        (
+            "**a**\\***b**",
+            "**a**&#42;**b**",
+        ),
+        (
+            "*a****b***",
+            "*a*<em>**b**</em>",
+        ),
+        (
+            "[^1]\n\n[^1]: note",
+            "&#91;&#94;1&#93;(note)",
+        ),
+        (
+            "[x]: https://a.b\n\n[x] [y]",
+            "[x](https://a.b) &#91;y&#93;",
+        ),
+        (
+            "x\n: def",
+            "x : def",
+        ),
+        (
+            "a<b@c.d> <https://x.y/`> <mailto:a@b.c>",
+            "a[b&#64;c.d](mailto:b@c.d) [https:/&#47;x.y/&#96;](https://x.y/%60) [mailto:a&#64;b.c](mailto:a@b.c)",
+        ),
+        (
+            "1. a\n\n\n2. b",
+            "1. a\n\n2. b",
+        ),
+        (
+            "1) a\n2) b",
+            "1) a\n2) b",
+        ),
+        (
+            "+ a\n+ b",
+            "+ a\n+ b",
+        ),
+        (
+            "10. a\n    b\n\n    c\n11. d",
+            "10. a b\n\n    c\n\n11. d",
+        ),
+        (
+            "- > a\n  > b\n- # h",
+            "<ul>\n\n<li>\n\n> a b\n\n</li>\n\n<li>\n\n# h\n\n</li>\n\n</ul>",
+        ),
+        (
+            "0. zero",
+            "0. zero",
+        ),
+        (
+            "> 2. a\n> 3. b",
+            "<blockquote>\n\n2. a\n3. b\n\n</blockquote>",
+        ),
+        (
+            "- a\n\n  2. b\n\n     ```\n     c\n     ```",
+            '<ul>\n\n<li>\n\na\n\n<ol start="2">\n\n<li>\n\nb\n\n```\nc\n```\n\n</li>\n\n</ol>\n\n</li>\n\n</ul>',
+        ),
+        (
+            "- \n- a",
+            "<ul>\n\n<li></li>\n\n<li>a</li>\n\n</ul>",
+        ),
+        (
+            "-\n  ```\n  x\n  ```",
+            "<ul>\n\n<li>\n\n```\nx\n```\n\n</li>\n\n</ul>",
+        ),
+        (
+            "setext `a`\nb\n---",
+            "## setext `a` b",
+        ),
+        (
+            "| a |\n|---|\n| |",
+            "| a |\n| --- |\n|  |",
+        ),
+        (
+            "- | a |\n  |---|\n  | 1 |",
+            "<ul>\n\n<li>\n\n| a |\n| --- |\n| 1 |\n\n</li>\n\n</ul>",
+        ),
+        (
+            "******a******",
+            "<strong><strong>**a**</strong></strong>",
+        ),
+        (
+            "a  \x1b[31mb\x1b[0m\r\nc",
+            "a  b c",
+        ),
+    ],
+)
+def test_each_kind_of_markdown_is_written_in_the_one_way_that_all_readers_share(text: str, written: str) -> None:
+    assert markdown(text) == written.replace("<span OFF>", OFF)
+
+
+@pytest.mark.parametrize(("deep", "begins"), [(17, "<blockquote>\n\n<blockquote>"), (18, "```\n> >")])
+def test_what_is_too_deep_is_shown_as_it_came(deep: int, begins: str) -> None:
+    assert markdown("> " * deep + "a").startswith(begins)
+
+
+@pytest.mark.parametrize(("length", "written"), [(100_000, "{}"), (100_001, "```\n{}\n```")])
+def test_what_is_too_long_is_shown_as_it_came(length: int, written: str) -> None:
+    assert markdown("a" * length) == written.format("a" * length)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "written"),
+    [
+        ("a\n\n", "", "```\na\n```"),
+        ("\n a", "PY t", "```py\n\n a\n```"),
+        ("x", "mermaid", "```\nx\n```"),
+        ("x", " { py", "```\nx\n```"),
+        ("``` `````", "", "``````\n``` `````\n``````"),
+        ("@@1@@", "Latex", '<pre><code class="language-latex">&#64;&#64;1&#64;&#64;</code></pre>'),
+        ("\\begin{a}\n", "", "<pre><code>&#92;begin&#123;a&#125;</code></pre>"),
+        ("@@1@@", "nonsense", "<pre><code>&#64;&#64;1&#64;&#64;</code></pre>"),
+    ],
+)
+def test_code_is_written_so_that_every_character_means_itself(text: str, language: str, written: str) -> None:
+    assert code(text, language) == written
+
+
+def test_inert_text_is_one_line() -> None:
+    assert inert(" a\n b|<c> $x$ www.d\x1b[1m") == "a b&#124;&lt;c&gt; &#36;x&#36; www&#46;d"
+    assert [fence_for(text) for text in ("a", "`", "```", "`` `````")] == ["```", "```", "````", "``````"]

@@ -25,7 +25,8 @@ def answer(writer: Writer) -> str:
         usage=Usage(1, 2), cached=False, latency=1, finish="stop", notes=(writer.name(),),
         classification=Classification("fast", 0.1, 0.9, ()),
     )  # fmt: skip
-    return rendering.answer_bundle(finished, Body(finished.text))["text/markdown"]
+    thinking = writer.text() if writer.number(2) else ""
+    return rendering.answer_bundle(finished, Body(finished.text, thinking=thinking))["text/markdown"]
 
 
 def partial(writer: Writer) -> str:

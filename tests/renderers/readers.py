@@ -75,6 +75,7 @@ def readers(jupyterlab: JupyterLab) -> dict[str, Callable[[str], str]]:
 
 _NAMES = """
 p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code table thead tbody tr th td strong em del br hr sub sup kbd a span div
+details summary
 """
 ELEMENTS = frozenset(_NAMES.split())
 _QUIET = "font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pydantic
+
 import ipyrouter
 from ipyrouter import Message, Router
 from ipyrouter.types import RouteOptions
+
+
+class Review(pydantic.BaseModel):
+    score: float
+
 
 ipyrouter.route("x", teir="fast")  # wrong
 ipyrouter.route("x", tier="fats")  # wrong
@@ -23,6 +30,16 @@ Router().preview("x", tier="fats")  # wrong
 Router().log(sinc="2026-11-01")  # wrong
 ipyrouter.route(None)  # wrong
 ipyrouter.route()  # wrong
+
+ipyrouter.route("x", effort="lots")  # wrong
+ipyrouter.route("x", json="yes")  # wrong
+ipyrouter.route("x", schema="Review")  # wrong
+ipyrouter.route("x", schema=["a", "b"])  # wrong
+print(ipyrouter.route("x").data.score)  # wrong
+print(ipyrouter.route("x", schema=Review).data.scroe)  # wrong
+number: int = ipyrouter.route("x", schema=Review).data  # wrong
+Router().route("x", schema=Review, effort="lots")  # wrong
+Router().preview("x", shcema=Review)  # wrong
 
 options: RouteOptions = {"tier": "fats"}  # wrong
 misspelt: RouteOptions = {"teir": "fast"}  # wrong

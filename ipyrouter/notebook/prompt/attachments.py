@@ -6,10 +6,8 @@ Each piece is a code block, so that the classifier takes it for what it is: past
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import inspect
-import io
 import itertools
 import math
 import os
@@ -20,63 +18,81 @@ import textwrap
 import traceback
 import types
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ipyrouter.errors import IPyRouterError, UsageError
+from ipyrouter.notebook.prompt import documents, pictures
+from ipyrouter.notebook.prompt.documents import Document
+from ipyrouter.notebook.prompt.pictures import Picture
+from ipyrouter.notebook.prompt.pieces import Piece
+from ipyrouter.notebook.prompt.tables import REMOVED, Choice, Table, table_of
 from ipyrouter.notebook.prompt.variables import nearest
 from ipyrouter.text import redact
-from ipyrouter.text.sanitise import fence_for
 
 _MOST = 6000  # characters of one piece
 _LONGEST = 1_000_000  # characters that are searched for keys before they are cut to that
 _TITLE = 200
-_ROWS = 5  # of a table
-_COLUMNS = 40
-_REMOVED = "[removed]"
+_LONGEST_CELL = 500
 _ITEMS = 50  # of a list or dict
 _FRAMES = 20  # innermost frames of a traceback
+
+_OUT = re.compile(r"Out\[(\d{1,6})\]")
+EVERYTHING = Choice()
+NO_OUTPUTS: Mapping[int, Any] = types.MappingProxyType({})
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One thing handed over: what it is, in a few words, and its text."""
+def variables(
+    names: str, namespace: Mapping[str, Any], choice: Choice = EVERYTHING, outputs: Mapping[int, Any] = NO_OUTPUTS
+) -> list[Piece]:
+    """Return a piece for each of the names, separated by commas.
 
-    title: str
-    body: str
-    language: str = ""
+    Args:
+        names: Variables, `Out[n]`, and paths of pictures and PDF files.
+        namespace: The variables.
+        choice: Which rows and columns of tables.
+        outputs: What IPython's history holds of each cell's outputs, by the cell's number.
 
-    def __str__(self) -> str:
-        # The title stands inside the block, too: outside, its words would count as the user's own.
-        text = f"{'# ' if self.language else ''}{self.title}:\n{self.body}"
-        mark = fence_for(text)
-        return f"{mark}{self.language}\n{text}\n{mark}"
-
-
-def attach(prompt: str, pieces: list[Piece]) -> str:
-    """Return the prompt with the pieces below it."""
-    return "\n\n".join([prompt, *map(str, pieces)])
-
-
-def variables(names: str, namespace: Mapping[str, Any]) -> list[Piece]:
-    """Return a piece for each of the names, separated by commas. Raises UsageError for one that is not defined."""
+    Raises:
+        UsageError: For a name that is not defined, or a value that cannot be described.
+    """
     pieces = []
     for name in filter(None, (part.strip() for part in names.split(","))):
-        if name not in namespace:
-            hint = nearest(name, namespace) or "Define it first."
-            raise UsageError(f"--with: there is no variable {name!r}.", hint)
         try:
-            pieces.append(_piece(name, namespace[name]))
+            value = _value(name, namespace, outputs)
+            pieces.append(_piece(name, value, choice))
+        except IPyRouterError:
+            raise
         except Exception as error:  # noqa: BLE001  a stranger's class may raise anything when it is looked at
             raise UsageError(
                 f"--with: {name!r} cannot be described: looking at it raised {type(error).__name__}.",
                 "Send a string or a table made of it.",
             ) from None
     return pieces
+
+
+def _value(name: str, namespace: Mapping[str, Any], outputs: Mapping[int, Any]) -> Any:
+    """Return what a name of `--with` means. Raises UsageError for one that is not defined."""
+    if name in namespace:
+        return namespace[name]
+    if (output := _OUT.fullmatch(name)) is not None:
+        number = int(output[1])
+        shown = pictures.in_outputs(outputs.get(number, ()))
+        values = namespace.get("Out", {})
+        if shown is None and number not in values:
+            raise UsageError(f"--with: cell [{number}] has put out no value and no picture.", "Give it a name instead.")
+        value = values.get(number)
+        return shown if shown is not None and pictures.picture_of(value) is None else value
+    path = pictures.picture_path(name) or documents.document_path(name)
+    if path is not None:
+        return path
+    if Path(name).suffix and Path(name).is_file():
+        raise UsageError(f"--with: there is no variable {name!r}.", f"It is a file: send it with --file {name}.")
+    hint = nearest(name, namespace) or "Define it first."
+    raise UsageError(f"--with: there is no variable {name!r}.", hint)
 
 
 def failure(error: BaseException | None, source: str | None) -> list[Piece]:
@@ -87,9 +103,9 @@ def failure(error: BaseException | None, source: str | None) -> list[Piece]:
         lines = traceback.format_exception_only(error)
     else:
         lines = traceback.format_exception(type(error), error, _own_frames(error), limit=-_FRAMES)
-    pieces = [Piece("The traceback", _limit(without_secrets(_cut("".join(lines).rstrip())), keep_end=True))]
+    pieces = [Piece("The traceback", bounded(without_secrets(_cut("".join(lines).rstrip())), keep_end=True))]
     if source:
-        pieces.insert(0, Piece("The cell that failed", _limit(without_secrets(source.rstrip())), "python"))
+        pieces.insert(0, Piece("The cell that failed", bounded(without_secrets(source.rstrip())), "python"))
     return pieces
 
 
@@ -137,22 +153,19 @@ def _own_frames(error: BaseException) -> Any:
     return frames or error.__traceback__
 
 
-def _piece(name: str, value: Any) -> Piece:
-    module = type(value).__module__.partition(".")[0]
-    if module == "pandas" and hasattr(value, "dtypes"):
-        title, body, language = _table(value)
-    elif (module == "polars" and hasattr(value, "rows")) or (module == "pyarrow" and hasattr(value, "num_rows")):
-        title, body, language = _columnar(module, value)
-    elif module == "polars" and hasattr(value, "collect_schema"):  # a LazyFrame, of which no row is computed
-        title, body, language = f"polars {type(value).__name__}", str(dict(value.collect_schema())), ""
-    elif hasattr(value, "dtype") and redact.secret_name(getattr(value, "name", None)):  # an Index, a polars Series
-        title, body, language = f"{type(value).__name__} {value.name!r}, {value.dtype}", _REMOVED, ""
+def _piece(name: str, value: Any, choice: Choice) -> Piece:
+    if (picture := value if isinstance(value, Picture) else pictures.picture_of(value)) is not None:
+        return of_picture(name, picture)
+    if (path := documents.document_path(value)) is not None:
+        return of_document(documents.read(path, _MOST), _MOST)
+    if (table := table_of(value, choice, cell)) is not None:
+        return of_table(name, table, choice.most)
+    if hasattr(value, "dtype") and redact.secret_name(getattr(value, "name", None)):  # an Index
+        title, body, language = f"{type(value).__name__} {value.name!r}, {value.dtype}", REMOVED, ""
     elif isinstance(value, ModuleType):
         title, body, language = "module", (value.__doc__ or value.__name__).strip(), ""
     elif inspect.isroutine(value) or isinstance(value, type):
         title, body, language = _source(value)
-    elif module == "matplotlib" and hasattr(value, "get_axes"):
-        title, body, language = "matplotlib figure", _figure(value), ""
     elif hasattr(value, "shape") and hasattr(value, "dtype"):
         title = f"{type(value).__name__}, shape {tuple(value.shape)}, {value.dtype}"
         body, language = _array(value), ""
@@ -160,91 +173,62 @@ def _piece(name: str, value: Any) -> Piece:
         title, body, language = f"text of {len(value):,} characters", value, ""
     else:
         title, body, language = type(value).__name__, _repr(value), ""
-    title = without_secrets(" ".join(title[:_TITLE].split())).replace("`", "'")
-    return Piece(f"`{name}` ({title})", _limit(without_secrets(_cut(body))), language)
+    body = without_secrets(_cut(body))
+    cut = f"{_MOST:,} of {len(body):,} characters" if len(body) > _MOST else ""
+    if isinstance(value, list | tuple | dict | set | frozenset | collections.deque) and len(value) > _ITEMS:
+        cut = f"the first {_ITEMS} of {len(value):,} items"
+    return Piece(_titled(name, title), bounded(body), language, note=f"`{name}`: {cut} sent." if cut else "")
 
 
-def _table(value: Any) -> tuple[str, str, str]:
-    frame = value if hasattr(value, "columns") else value.to_frame()
-    rows, columns = frame.shape
-    part = frame.iloc[:, :_COLUMNS]
-    missing = part.isna().sum()
-    head = _mask(part.head(_ROWS))
-    lines = [
-        f"{column}: {dtype}" + (f", {missing.iloc[i]:,} missing" if missing.iloc[i] else "")
-        for i, (column, dtype) in enumerate(zip(head.columns, part.dtypes, strict=True))
-    ]
-    if columns > _COLUMNS:
-        lines.append(f"… and {columns - _COLUMNS:,} more columns")
-    what = "DataFrame" if hasattr(value, "columns") else "Series"
-    return (
-        f"pandas {what}, {rows:,} rows × {columns:,} columns",
-        "\n".join([*lines, "", redact.fields(head.to_csv().rstrip())]),
-        "",
-    )
+def _titled(name: str, what: str) -> str:
+    title = without_secrets(" ".join(what[:_TITLE].split())).replace("`", "'")
+    return f"`{without_secrets(name)}` ({title})"
 
 
-def _mask(head: Any) -> Any:
-    """Return the first rows without the values of columns, rows and index levels whose names are those of secrets."""
-    import pandas as pd
-
-    hidden = _secret_labels(head.columns)
-    rows = _secret_labels(head.index)
-    masked = head.astype(object)
-    for place in range(masked.shape[1]):
-        column = masked.iloc[:, place]
-        cells = [_REMOVED if hidden[place] or rows[row] else _cell(value) for row, value in enumerate(column.to_list())]
-        masked.isetitem(place, pd.Series(cells, index=masked.index, dtype=object))
-    for axis in ("index", "columns"):
-        labels = getattr(masked, axis)
-        secret = [redact.secret_name(level) for level in labels.names]
-        if any(secret):
-            levels = [
-                [_REMOVED] * len(labels) if hide else labels.get_level_values(place)
-                for place, hide in enumerate(secret)
-            ]
-            several = len(levels) > 1
-            index = pd.MultiIndex.from_arrays(levels, names=labels.names) if several else pd.Index(levels[0])
-            setattr(masked, axis, index.set_names(labels.names))
-    return masked
+def of_picture(name: str, picture: Picture) -> Piece:
+    """Return the piece for a picture; one that could not be drawn goes out in words."""
+    title, words = _titled(name, picture.kind), bounded(without_secrets(_cut(picture.words)))
+    note = f"`{name}` {picture.note}." if picture.note else ""
+    return Piece(title, words, picture=picture if picture.data else None, note=note)
 
 
-def _secret_labels(labels: Any) -> list[bool]:
-    """Tell for each label, at any level of it, whether it is the name of a secret."""
-    return [any(map(redact.secret_name, label if isinstance(label, tuple) else (label,))) for label in labels]
+def of_document(document: Document, most: int) -> Piece:
+    """Return the piece for a PDF file: its text, or the file where that is not known."""
+    text = without_secrets(_cut(document.text))
+    title = _titled(document.name, f"PDF file, {document.pages:,} page{'s' if document.pages != 1 else ''}")
+    if not text:
+        return Piece(title, "", document=document)
+    cut = []
+    if document.pages_read < document.pages:
+        cut.append(f"{document.pages_read:,} of {document.pages:,} pages")
+    if len(text) > most:
+        cut.append(f"{most:,} of their {len(text):,} characters")
+    note = f"`{document.name}`: {' and '.join(cut)} sent." if cut else ""
+    return Piece(title, bounded(text, most), note=note)
 
 
-def _cell(value: Any) -> Any:
+def of_table(name: str, table: Table, most: int) -> Piece:
+    """Return the piece for a table of at most so many characters."""
+    body = without_secrets(_cut(table.body))
+    cut = [table.cut, f"{most:,} of {len(body):,} characters sent" if len(body) > most else ""]
+    words = ", ".join(filter(None, cut))
+    note = f"`{name}`: {words}." if words else ""
+    return Piece(_titled(name, table.title), bounded(body, most), note=note)
+
+
+def cell(value: Any) -> Any:
+    """Return a value of a table as it is written: what is no string or number as a bounded repr."""
+    if isinstance(value, str) and len(value) > _LONGEST_CELL:
+        return f"{without_secrets(_cut(value))[:_LONGEST_CELL]}…"
     return _repr(value) if isinstance(value, list | tuple | dict | set) or _has_fields(value) else value
-
-
-def _columnar(module: str, value: Any) -> tuple[str, str, str]:
-    """Describe a polars or pyarrow table as pandas' are: names and types, then the first rows."""
-    if module == "polars":
-        names, types, rows = value.columns, value.dtypes, value.height
-        head = value.head(_ROWS).rows()
-    else:
-        names, types, rows = value.schema.names, value.schema.types, value.num_rows
-        head = list(zip(*(column.to_pylist() for column in value.slice(0, _ROWS).columns), strict=True))
-    lines = [f"{name}: {kind}" for name, kind in zip(names[:_COLUMNS], types, strict=False)]
-    if len(names) > _COLUMNS:
-        lines.append(f"… and {len(names) - _COLUMNS:,} more columns, up to {names[-1]}")
-    hidden = [redact.secret_name(name) for name in names[:_COLUMNS]]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names[:_COLUMNS])
-    for row in head:
-        writer.writerow(_REMOVED if hide else _cell(cell) for cell, hide in zip(row, hidden, strict=False))
-    what = f"{module} {type(value).__name__}, {rows:,} rows × {len(names):,} columns"
-    return what, "\n".join([*lines, "", redact.fields(text.getvalue().rstrip())]), ""
 
 
 def _array(array: Any) -> str:
     """Return an array's repr, a structured one's without its secret fields."""
     names = getattr(array.dtype, "names", None) or ()
     hidden = [name for name in names if redact.secret_name(name)]
-    visible = array[[name for name in names if name not in hidden]] if hidden else array
-    return "\n".join([redact.fields(_cut(repr(visible))), *(f"{name}: {_REMOVED}" for name in hidden)])
+    shown = array[[name for name in names if name not in hidden]] if hidden else array
+    return "\n".join([redact.fields(_cut(repr(shown))), *(f"{name}: {REMOVED}" for name in hidden)])
 
 
 def _source(value: Any) -> tuple[str, str, str]:
@@ -253,19 +237,6 @@ def _source(value: Any) -> tuple[str, str, str]:
         return kind, textwrap.dedent(inspect.getsource(value)).rstrip(), "python"
     except (OSError, TypeError):  # built in, or typed where no source is kept
         return f"{kind}, no source", f"{value!r}\n{inspect.getdoc(value) or ''}".rstrip(), ""
-
-
-def _figure(figure: Any) -> str:
-    lines = []
-    for number, axes in enumerate(figure.get_axes(), 1):
-        lines.append(f"axes {number}: title {axes.get_title()!r}, x {axes.get_xlabel()!r}, y {axes.get_ylabel()!r}")
-        lines.append(f"  x from {axes.get_xlim()[0]:g} to {axes.get_xlim()[1]:g}, y from {axes.get_ylim()[0]:g}")
-        lines[-1] += f" to {axes.get_ylim()[1]:g}; {axes.get_xscale()} by {axes.get_yscale()}"
-        lines += [f"  line {line.get_label()!r}: {len(line.get_xdata()):,} points" for line in axes.get_lines()]
-        for kind in ("patches", "collections", "images"):
-            if artists := getattr(axes, kind):
-                lines.append(f"  {len(artists):,} {kind}")
-    return "\n".join(lines) or "no axes"
 
 
 def _repr(value: Any) -> str:
@@ -313,7 +284,7 @@ class _Short(reprlib.Repr):
     def repr_tuple(self, x: Any, level: int) -> str:
         """Return a tuple; the text in a pair with the name of a secret, as of a dict's items, is one."""
         if len(x) == 2 and redact.secret_name(x[0]) and isinstance(x[1], str | bytes):
-            return f"({x[0]!r}, {_REMOVED})"
+            return f"({x[0]!r}, {REMOVED})"
         return super().repr_tuple(x, level)
 
     def repr_str(self, x: str, level: int) -> str:
@@ -334,8 +305,8 @@ class _Short(reprlib.Repr):
         pieces = []
         for key, value in itertools.islice(items, self.maxdict):
             name = key if between == "=" else self.repr1(key, level - 1)
-            text = _REMOVED if redact.secret_name(key) and value is not None else self.repr1(value, level - 1)
-            pieces.append(f"{name}{between}{text}")
+            shown = REMOVED if redact.secret_name(key) and value is not None else self.repr1(value, level - 1)
+            pieces.append(f"{name}{between}{shown}")
         return ", ".join([*pieces, *([self.fillvalue] if count > self.maxdict else [])])
 
 
@@ -362,10 +333,10 @@ def _cut(text: str) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
 
 
-def _limit(text: str, *, keep_end: bool = False) -> str:
+def bounded(text: str, most: int = _MOST, *, keep_end: bool = False) -> str:
     """Cut a long text in the middle, or with ``keep_end`` at its beginning."""
-    if len(text) <= _MOST:
+    if len(text) <= most:
         return text
-    head = _MOST // 6 if keep_end else _MOST * 2 // 3
-    omission = f"\n… {len(text) - _MOST:,} characters left out …\n"
-    return text[:head] + omission + text[len(text) - (_MOST - head) :]
+    head = most // 6 if keep_end else most * 2 // 3
+    left_out = f"\n… {len(text) - most:,} characters left out …\n"
+    return text[:head] + left_out + text[len(text) - (most - head) :]

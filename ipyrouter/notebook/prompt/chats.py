@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.types import Message
+from ipyrouter.types import Message, Prompt
 
 _UNNAMED = ""
 
@@ -14,7 +14,7 @@ _UNNAMED = ""
 class Turn:
     """A question and its answer, the id of the cell that asked, where the front end tells it, and in which run."""
 
-    question: str
+    question: str | Prompt
     answer: str
     cell: str | None = None
     run: int = 0

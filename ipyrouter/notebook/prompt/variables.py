@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import re
 import sys
@@ -117,3 +118,21 @@ def nearest(name: str, namespace: Mapping[str, Any]) -> str:
     own = [known for known in names if not known.startswith("_") and known not in _IPYTHONS]
     hint = did_you_mean(name, own)
     return hint if hint.startswith("Did") else ""
+
+
+def schema(name: str, namespace: Mapping[str, Any]) -> Any:
+    """Return the class or the dict that ``--schema`` names.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    first, *attributes = name.split(".")
+    value = namespace.get(first, getattr(builtins, first, None))
+    for attribute in attributes:
+        value = getattr(value, attribute, None)
+    if value is None:
+        kinds = [known for known, kind in namespace.items() if isinstance(kind, type | dict) and known[:1] != "_"]
+        near = did_you_mean(name, kinds)
+        remedy = near if near.startswith("Did") else "Define a class or a dict of that name in a cell above."
+        raise UsageError(f"--schema {name}: there is no such name here.", remedy)
+    return value

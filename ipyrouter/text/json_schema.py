@@ -1,0 +1,287 @@
+"""JSON Schema: the subset that providers enforce, and the check of a value against a schema that a user wrote.
+
+Facts from OpenAI's and Anthropic's pages on structured outputs, as of 2026-11. Only a request with a schema imports
+jsonschema, which every Jupyter has.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+_RULES = (
+    "format", "pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "multipleOf", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties",
+)  # fmt: skip
+"""What the subset has no keyword for, and a description can say."""
+_ANNOTATIONS = frozenset(
+    {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$schema", "$id",
+     "$defs", "definitions", "discriminator", "contentMediaType", "contentEncoding"}
+)  # fmt: skip
+_SUBSET = _ANNOTATIONS.union(
+    ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "oneOf"), _RULES
+)
+_DEFINITIONS = ("$defs", "definitions")
+_MOST_PROBLEMS = 3  # that are named; a model that corrects them corrects the others as well
+
+
+def is_schema(value: Mapping[Any, Any]) -> bool:
+    """Tell whether a dict is a JSON Schema, and not fields with their types."""
+    kind, properties = value.get("type"), value.get("properties")
+    kinds = kind if isinstance(kind, list) and kind else [kind]
+    return (
+        all(isinstance(name, str) and name in _TYPES for name in kinds)
+        or any(name in value for name in ("$schema", "$ref", "$defs"))
+        or (isinstance(properties, dict) and all(isinstance(part, dict | bool) for part in properties.values()))
+        or any(isinstance(value.get(name), list) and _all_dicts(value[name]) for name in ("anyOf", "oneOf", "allOf"))
+        or (isinstance(value.get("enum"), list) and value.keys() <= {"enum", *_ANNOTATIONS})
+    )
+
+
+def _all_dicts(values: list[Any]) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
+def unusable(schema: Json) -> str | None:
+    """Return in words the first thing in a schema that is not valid, None where all is."""
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+        for node in _nodes(schema):
+            if "$ref" in node and _target(schema, node) is None:
+                return f"the reference {node['$ref']!r}, which leads nowhere"
+        problems(None, schema, schema)
+    except SchemaError as error:
+        return f"{_short(error.message)} at {error.json_path}"
+    except RecursionError:
+        return "a part that contains itself without an end"
+    return None
+
+
+def _nodes(schema: Json) -> Iterator[Json]:
+    """Yield a schema and all schemas inside it."""
+    from referencing.jsonschema import DRAFT202012
+
+    yield schema
+    for inner in DRAFT202012.create_resource(schema).subresources():
+        if isinstance(inner.contents, dict):
+            yield from _nodes(inner.contents)
+
+
+def referent(root: Json, ref: Any) -> Any:
+    """Return the schema that a reference within the root means, None where there is none."""
+    if not isinstance(ref, str) or not ref.startswith("#"):
+        return None
+    place: Any = root
+    for step in filter(None, ref[1:].split("/")):
+        name = step.replace("~1", "/").replace("~0", "~")
+        place = place.get(name) if isinstance(place, dict) else None
+    return place
+
+
+def root_of(schema: Json) -> Json:
+    """Return the schema that a schema with a reference at its root means, or the schema itself."""
+    return _target(schema, schema) or schema
+
+
+def _target(root: Json, node: Json) -> Json | None:
+    """Return the schema that a node means: itself, or what its references lead to; None where they lead nowhere."""
+    seen: list[Any] = []
+    while isinstance(node, dict) and "$ref" in node:
+        if node["$ref"] in seen:
+            return None
+        seen.append(node["$ref"])
+        node = referent(root, node["$ref"])
+    return node if isinstance(node, dict) else None
+
+
+# --- what providers enforce ---
+
+
+class _Unsayable(Exception):  # noqa: N818  an answer, not an error
+    """The subset has no words for a schema."""
+
+
+def strict(schema: Json, *, recursive: bool) -> Json | None:
+    """Return the schema in the subset that providers enforce: closed objects, every property required.
+
+    What the subset cannot say of a value (bounds, patterns) goes into its description; an optional property may be
+    null. Both are checked when the answer is there.
+
+    Args:
+        schema: A schema whose root is an object.
+        recursive: Whether the provider takes schemas that contain themselves.
+
+    Returns:
+        The schema for the provider, None where the subset cannot say it: open objects, tuples, any value.
+    """
+    try:
+        subset = _strict(root_of(schema), schema)
+        definitions = {
+            name: _strict(part, schema) for table in _DEFINITIONS for name, part in schema.get(table, {}).items()
+        }
+    except (_Unsayable, RecursionError):
+        return None
+    if subset.get("type") != "object" or (not recursive and _is_recursive(schema)):
+        return None
+    return {**subset, **({"$defs": definitions} if definitions else {})}
+
+
+def _strict(node: Any, root: Json) -> Json:
+    if not isinstance(node, dict):
+        raise _Unsayable
+    if "$ref" in node:
+        if referent(root, node["$ref"]) is None or node["$ref"] == "#":
+            raise _Unsayable
+        return {"$ref": node["$ref"].replace("#/definitions/", "#/$defs/")}
+    if len(node.get("allOf", ())) == 1:
+        return _strict({**{name: part for name, part in node.items() if name != "allOf"}, **node["allOf"][0]}, root)
+    if node.keys() - _SUBSET:
+        raise _Unsayable
+    description = {"description": words} if (words := _description(node)) else {}
+    variants = node.get("anyOf") or node.get("oneOf")
+    if variants:
+        return {"anyOf": [_strict(variant, root) for variant in variants], **description}
+    values = [node["const"]] if "const" in node else node.get("enum")
+    if values is not None:
+        return {"enum": list(values), **({"type": node["type"]} if "type" in node else {}), **description}
+    if isinstance(node.get("type"), list):
+        plain = {name: part for name, part in node.items() if name != "description"}
+        return {"anyOf": [_strict({**plain, "type": one}, root) for one in node["type"]], **description}
+    return {**_plain(node, root), **description}
+
+
+def _plain(node: Json, root: Json) -> Json:
+    """Return the subset's form of a schema of one type."""
+    kind = node.get("type")
+    if kind == "object":
+        return _object(node, root)
+    if kind == "array":
+        return {"type": kind, "items": _strict(node.get("items"), root)}
+    if kind not in _TYPES:
+        raise _Unsayable
+    return {"type": kind, **({"format": node["format"]} if node.get("format") in _FORMATS else {})}
+
+
+def _object(node: Json, root: Json) -> Json:
+    properties = node.get("properties") or {}
+    # An object of named properties may be closed where the schema does not say; one of any properties may not.
+    if node.get("additionalProperties", not properties) is not False:
+        raise _Unsayable
+    required = node.get("required", ())
+    parts = {name: _strict(part, root) for name, part in properties.items()}
+    return {
+        "type": "object",
+        "properties": {
+            name: part if name in required or accepts_null(properties[name], root) else _nullable(part)
+            for name, part in parts.items()
+        },
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _nullable(node: Json) -> Json:
+    null = {"type": "null"}
+    if "anyOf" in node:
+        return {**node, "anyOf": [*node["anyOf"], null]}
+    description = {"description": node["description"]} if "description" in node else {}
+    return {"anyOf": [{name: part for name, part in node.items() if name != "description"}, null], **description}
+
+
+def _description(node: Json) -> str:
+    """Return the description, with what else the schema asks for that the subset has no words for."""
+    rules = [
+        f"{name}: {json.dumps(node[name], ensure_ascii=False)}"
+        for name in _RULES
+        if name in node and (name != "format" or node[name] not in _FORMATS)
+    ]
+    return " ".join(filter(None, (node.get("description", ""), f"({', '.join(rules)})" if rules else "")))
+
+
+def _is_recursive(root: Json) -> bool:
+    """Tell whether a definition leads back to itself."""
+
+    def leads_to(node: Any, seen: frozenset[str]) -> bool:
+        for inner in _nodes({name: part for name, part in node.items() if name not in _DEFINITIONS}):
+            ref = inner.get("$ref")
+            if ref is not None and (ref in seen or leads_to(referent(root, ref) or {}, seen | {ref})):
+                return True
+        return False
+
+    return leads_to(root, frozenset())
+
+
+# --- is a value what the schema asks for? ---
+
+
+def without_nulls(value: Any, node: Any, root: Json) -> Any:
+    """Return a value without the nulls that stand for optional properties which are not there."""
+    if not isinstance(node, dict):
+        return value
+    if "$ref" in node:
+        return without_nulls(value, referent(root, node["$ref"]), root)
+    for name in ("anyOf", "oneOf", "allOf"):
+        for variant in node.get(name) or ():
+            value = without_nulls(value, variant, root)
+    if isinstance(value, list):
+        return [without_nulls(item, node.get("items"), root) for item in value]
+    properties = node.get("properties")
+    if not isinstance(value, dict) or not properties:
+        return value
+    required = node.get("required", ())
+    return {
+        name: without_nulls(part, properties.get(name), root)
+        for name, part in value.items()
+        if not (
+            part is None and name in properties and name not in required and not accepts_null(properties[name], root)
+        )
+    }
+
+
+def accepts_null(node: Any, root: Json) -> bool:
+    """Tell whether a schema takes null."""
+    if not isinstance(node, dict):
+        return node is not False
+    return not problems(None, node, root)
+
+
+def problems(value: Any, node: Any, root: Json) -> list[str]:
+    """Return in words what is wrong with a value, a few of all problems; an empty list where it fits the schema.
+
+    The words do not quote the value: the log keeps them also where it keeps no content.
+
+    Args:
+        value: What JSON can hold.
+        node: A schema inside the root, or the root.
+        root: Where references lead.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema_specifications import REGISTRY
+
+    # With this registry, a reference to an address is never fetched.
+    validator = Draft202012Validator(root, registry=REGISTRY).evolve(schema=node)
+    return list(map(_words_of, itertools.islice(validator.iter_errors(value), _MOST_PROBLEMS)))
+
+
+def _words_of(error: Any) -> str:
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+    if error.validator == "required":
+        words = error.message  # it names the schema's property alone
+    elif error.validator is None:
+        words = "holds what the schema forbids"
+    else:
+        words = f'does not fit "{error.validator}": {_short(json.dumps(error.validator_value, ensure_ascii=False))}'
+    return f"{place or 'the answer'}: {words}"
+
+
+def _short(words: str) -> str:
+    return textwrap.shorten(words, 160, placeholder=" …")

@@ -1,0 +1,107 @@
+"""Amounts, counts and durations as users read them, and estimates of tokens."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from ipyrouter.pricing import tokens
+from ipyrouter.text.amounts import age, at_least, count, dollars, from_pico, seconds, to_pico
+from ipyrouter.types import Message
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        (0.1, "$0.10"),
+        (1, "$1.00"),
+        (1.5, "$1.50"),
+        (Decimal(2), "$2.00"),
+        (Decimal("0.999"), "$1.00"),
+        (Decimal("-0.0421"), "−$0.042"),
+        (Decimal("-12.3"), "−$12.30"),
+        (Decimal("1.23E-12"), "$0.000000000001"),
+        (Decimal("5.6E-11"), "$0.000000000056"),
+        (Decimal("4E-13"), "less than $1E-12"),
+    ],
+)
+def test_dollars(amount: Decimal | float, words: str) -> None:
+    assert dollars(amount) == words
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown", "words"),
+    [
+        ("0.5", 0, "$0.50"),
+        ("0", 0, "$0"),
+        ("0.5", 1, "at least $0.50, 1 call unpriced"),
+        ("0", 1234, "unknown, 1,234 calls unpriced"),
+    ],
+)
+def test_a_sum_says_what_it_leaves_out(known: str, unknown: int, words: str) -> None:
+    assert at_least(Decimal(known), unknown) == words
+
+
+def test_a_count_takes_any_noun() -> None:
+    assert [count(number, "row") for number in (0, 1, 2, 1000)] == ["0 rows", "1 row", "2 rows", "1,000 rows"]
+    assert at_least(Decimal(1), 2, "answer") == "at least $1.00, 2 answers unpriced"
+
+
+@pytest.mark.parametrize(
+    ("amount", "pico"),
+    [("0", 0), ("1", 10**12), ("0.000000000001", 1), ("12.345678901234", 12_345_678_901_234), ("5E-13", 0),
+     ("15E-13", 2), ("25E-13", 2), ("26E-13", 3)],
+)  # fmt: skip
+def test_dollars_are_stored_as_whole_numbers_half_to_even(amount: str, pico: int) -> None:
+    assert to_pico(Decimal(amount)) == pico
+    assert abs(from_pico(pico) - Decimal(amount)) <= Decimal("5E-13")
+
+
+@pytest.mark.parametrize("pico", [0, 1, 10**12, 9 * 10**18])
+def test_what_is_stored_comes_back(pico: int) -> None:
+    assert to_pico(from_pico(pico)) == pico
+
+
+def test_durations_change_their_unit_where_they_should() -> None:
+    values = (0, 0.0099, 0.01, 0.9996, 1, 59.94, 60, 61.4, 3600)
+    words = ["0.0 ms", "9.9 ms", "10 ms", "1000 ms", "1.0 s", "59.9 s", "60 s", "61 s", "3,600 s"]
+    assert [seconds(value) for value in values] == words
+    values = (0, 59, 60, 119, 120, 3599, 3600, 7199.5, 7200, 86399, 86400, 172_799, 172_800)
+    words = [
+        "0 s",
+        "59 s",
+        "1 min",
+        "1 min",
+        "2 min",
+        "59 min",
+        "1 h",
+        "1 h",
+        "2 h",
+        "23 h",
+        "1 day",
+        "1 day",
+        "2 days",
+    ]
+    assert [age(value) for value in values] == words
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("é" * 4, 2), ("\ud800", 1)]
+)
+def test_a_string_is_estimated_by_its_bytes(text: str, number: int) -> None:
+    assert tokens.estimate(text) == number
+
+
+TURNS = (Message("user", "1234"), Message("assistant", "12345678"))
+
+
+def test_an_estimate_counts_every_part_of_a_request_once() -> None:
+    assert tokens.estimate_input("1234") == 1 + 8
+    assert tokens.estimate_input("1234", "12345678") == 1 + 2 + 2 * 8
+    assert tokens.estimate_input("1234", None, TURNS) == 1 + 1 + 2 + 3 * 8
+
+
+def test_a_bound_counts_a_token_a_byte() -> None:
+    assert tokens.bound_input("é234") == 5 + 8
+    assert tokens.bound_input("1234", "12345678", TURNS) == 4 + 8 + 4 + 8 + 4 * 8
