@@ -119,7 +119,7 @@ def _model_of(arrays: Mapping[str, Any]) -> model.Model:
 
 
 def _difficulty(trained: model.Model) -> Difficulty:
-    return lambda prompt: trained.difficulty(trained.read(prompt))[0]
+    return lambda prompt: trained.difficulty(trained.read(prompt))
 
 
 @functools.cache

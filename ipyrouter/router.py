@@ -167,6 +167,7 @@ class Router:
         effort: Effort | None = None,
         json: bool = False,
         show_thinking: bool = False,
+        previous_tier: str | None = None,
         session: Session | None = None,
         on_delta: OnDelta | None = None,
         schema: Any = None,
@@ -192,6 +193,8 @@ class Router:
                 takes is nearest counts. Default: the tier's.
             json: Asks for JSON of any shape, by the provider's JSON mode where it has one; the prompt must say JSON.
             show_thinking: Asks for a summary of what the model thinks, where the provider has one.
+            previous_tier: The tier of the turn before, or of this prompt before a small edit. It stays where the
+                difficulty lies only a little beyond its boundary.
             session: Whose request this is, where it is not the router's own session.
             on_delta: Gets the text as it arrives, after an empty Delta for each model that is asked.
             schema: What the answer's ``data`` must be: a pydantic model, a dataclass, a TypedDict, a dict of fields and
@@ -212,7 +215,7 @@ class Router:
         request = make_request(
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
             temperature=temperature, cache=cache, escalate=escalate, allow_large=allow_large, effort=effort, json=json,
-            show_thinking=show_thinking, schema=schema, **unknown,
+            show_thinking=show_thinking, previous_tier=previous_tier, schema=schema, **unknown,
         )  # fmt: skip
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 

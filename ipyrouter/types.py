@@ -172,6 +172,7 @@ class Request:
 
     ``allow_large`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
     ``json`` asks for JSON of any shape, ``schema`` for one shape; ``show_thinking`` for a summary of the thinking.
+    ``previous_tier`` is that of the turn before, or of this prompt before a small edit: near a boundary it stays.
     """
 
     prompt: Prompt
@@ -188,6 +189,7 @@ class Request:
     schema: Schema | None = None
     json: bool = False
     show_thinking: bool = False
+    previous_tier: TierName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +199,16 @@ class Classification:
     Attributes:
         tier: "fast", "mid" or "power".
         difficulty: 0 to 1; the higher, the more a strong model is needed.
-        confidence: 0 to 1.
+        confidence: 0 to 1: how often the tier is right where the classifier is as sure as here.
         reasons: What the classifier noticed, in words.
+        runner_up: The tier that it could be as well; None where the classifier is sure.
     """
 
     tier: TierName
     difficulty: float
     confidence: float
     reasons: tuple[str, ...]
+    runner_up: TierName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +267,7 @@ class RouteOptions(TypedDict, total=False):
     effort: Effort | None
     json: bool
     show_thinking: bool
+    previous_tier: TierName | None
     session: Session | None
     on_delta: Callable[[Delta], None] | None
 

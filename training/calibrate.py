@@ -30,7 +30,7 @@ def main() -> None:
         candidate = router.config.tiers[tier].chain[0]
         rates[tier] = router.pricing.at(candidate, _TOKENS, _TOKENS) or 0
     shipped = model.shipped()
-    values = [shipped.difficulty(shipped.read(prompt))[0] for prompt in prompts]
+    values = [shipped.difficulty(shipped.read(prompt)) for prompt in prompts]
     print(f"{len(prompts)} prompts\nfast_below power_above   fast    mid  power   cost of all-power")
     for fast_below, power_above in _DIALS:
         tiers = [model.tier_of(value, fast_below, power_above) for value in values]

@@ -185,7 +185,7 @@ def fit(outcomes: Iterable[Outcome], network: model.Model) -> Lesson:
     if all(some == means[0] for some in means):
         raise UsageError("All outcomes are alike, so there is nothing to tell apart.", "Add some of the other kind.")
     readings = network.read_many(prompts)
-    shipped = [network.difficulty(reading)[0] for reading in readings]
+    shipped = [network.difficulty(reading) for reading in readings]
     levels = np.array([level_of(*each) for each in zip(means, shipped, strict=True)])
     texts = [shorten(prompt) for prompt in prompts]
     words = [words_of(text) for text in texts]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ipyrouter.classifier.pieces import BEGINNING, split, words_of
-from ipyrouter.classifier.request import RequestText, has_choices, request_of
+from ipyrouter.classifier.request import RequestText, bare, has_choices, request_of
 from ipyrouter.config import default
 from ipyrouter.types import Classification, TierName
 
@@ -37,6 +37,9 @@ POWER_ABOVE: float = default("routing.power_above")
 _SERIAL_MATRIX, _SERIAL_VECTOR = 250_000, 9_000
 
 _MANY = 256  # prompts that are read at once, where there are many
+
+_FAR = 0.3  # from a boundary: beyond it nothing gets surer
+_UNSURE = 0.65  # a confidence below this names the tier beyond the nearest boundary
 
 _NO_REASON = {"that", "this", "with", "from", "into", "have", "they", "them", "than", "then", "your", "will"}
 
@@ -108,6 +111,8 @@ class Model:
         self._window, self._window_bias = arrays["window"], arrays["window_bias"]
         self._inner, self._inner_bias = arrays["inner"], arrays["inner_bias"]
         self._outer, self._outer_bias = arrays["outer"], arrays["outer_bias"]
+        kinds = arrays.get("kinds", np.zeros((0, len(self._inner_bias)), np.int8))
+        self._kinds = kinds.astype(np.float32) / 127  # of exam questions: vectors of length 1
         self.read = functools.lru_cache(maxsize=16)(self._read)  # a cell that is run again is the same prompt
         self._split = functools.lru_cache(maxsize=50_000)(functools.partial(split, known=self._known))
 
@@ -129,12 +134,14 @@ class Model:
             reading for start in range(0, len(prompts), _MANY) for reading in self._some(prompts[start : start + _MANY])
         ]
 
+    def pieces_of(self, words: Sequence[str]) -> list[int]:
+        """Return the numbers of the pieces of words; of nothing, that of the first piece."""
+        return [number for word in words for number in self._split(word)] or [0]
+
     def _some(self, prompts: Sequence[str]) -> Iterator[Reading]:
-        stripped = [prompt.strip() for prompt in prompts]
+        stripped = [bare(prompt.strip()) for prompt in prompts]
         requests = [request_of(prompt) for prompt in stripped]
-        pieces = [
-            [number for word in words_of(request.text) for number in self._split(word)] or [0] for request in requests
-        ]
+        pieces = [self.pieces_of(words_of(request.text)) for request in requests]
         # Prompts share most of their pieces: each is multiplied once.
         known, places = np.unique(np.concatenate(pieces), return_inverse=True)
         vectors = self._table[known] * self._scale
@@ -171,7 +178,7 @@ class Model:
 
     def _read(self, prompt: str) -> Reading:
         """Return what the network makes of a prompt."""
-        prompt = prompt.strip()
+        prompt = bare(prompt.strip())
         request = request_of(prompt)
         words = words_of(request.text)
         split_words = [self._split(word) for word in words]
@@ -201,11 +208,12 @@ class Model:
                 pushes.append((word, sum(values)))
         return tuple(pushes)
 
-    def difficulty(self, reading: Reading) -> tuple[float, float]:
-        """Return difficulty and confidence, both in [0, 1].
+    def difficulty(self, reading: Reading) -> float:
+        """Return the difficulty, in [0, 1].
 
         Requests are placed by the two tier heads so that FAST_BELOW and POWER_ABOVE are where those heads change their
-        mind; exam questions by the gain that a strong model brings; the fourth head says which of the two a prompt is.
+        mind; exam questions by their length and, if they are of a kind that is known, by the gain that a strong model
+        brings; the fourth head says which of the two a prompt is.
         """
         mid, power = _sigmoid(reading.heads[0]), _sigmoid(reading.heads[1])
         least, most = self.about["mid_at"], self.about["power_at"]
@@ -215,11 +223,30 @@ class Model:
             request = FAST_BELOW * 0.999 * mid / least
         else:
             request = FAST_BELOW + (POWER_ABOVE - FAST_BELOW) * ((mid - least) / (1 - least) + power / most) / 2
-        sure = max(1 - mid, power, min(mid, 1 - power))
         exam = reading.exam
-        gain = reading.heads[2] + self.about["length_weight"] * reading.length
+        gain = self._familiar(reading) * reading.heads[2] + self.about["length_weight"] * reading.length
         question = 0.5 + 0.45 * math.tanh((gain - self.about["gain_middle"]) / 2)
-        return (1 - exam) * request + exam * question, (1 - exam) * sure + exam * 0.5
+        return (1 - exam) * request + exam * question
+
+    def _familiar(self, reading: Reading) -> float:
+        """Return how far the kind of a question is known: 1 like most of the training questions, 0 like none."""
+        if not len(self._kinds):
+            return 1.0
+        length = math.sqrt(float(reading.hidden @ reading.hidden)) or 1.0
+        alike = float(serial_product(self._kinds, reading.hidden).max()) / length
+        strange, known = self.about["strange_at"], self.about["known_at"]
+        return min(max((alike - strange) / (known - strange), 0.0), 1.0)
+
+    def confidence(self, reading: Reading, difficulty: float, fast_below: float, power_above: float) -> float:
+        """Return how often the tier is right for readings like this, in [0, 1].
+
+        It was measured on requests that the network was not fitted to (training/confidence.py), by the distance of the
+        difficulty from the nearest boundary. Of exam questions no tier is known: half.
+        """
+        constant, slope = self.about.get("sure_at", 0.0), self.about.get("sure_slope", 8.0)
+        apart = min(abs(difficulty - fast_below), abs(difficulty - power_above))
+        sure = _sigmoid(constant + slope * min(apart, _FAR) / _FAR)
+        return (1 - reading.exam) * sure + reading.exam * 0.5
 
 
 @functools.cache
@@ -251,7 +278,7 @@ def classify(
     """
     model = shipped()
     reading = model.read(prompt)
-    difficulty, confidence = model.difficulty(reading)
+    difficulty = model.difficulty(reading)
     reasons: list[str] = []
     if adjust is not None:
         learned = adjust(prompt, difficulty)
@@ -259,7 +286,17 @@ def classify(
             reasons.append("your own outcomes say so")
         difficulty = learned
     tier = tier_of(difficulty, fast_below, power_above)
-    return Classification(tier, difficulty, confidence, (*reasons, *_reasons(reading, tier)))
+    confidence = model.confidence(reading, difficulty, fast_below, power_above)
+    runner_up = _beside(difficulty, fast_below, power_above) if confidence < _UNSURE else None
+    return Classification(tier, difficulty, confidence, (*reasons, *_reasons(reading, tier)), runner_up)
+
+
+def _beside(difficulty: float, fast_below: float, power_above: float) -> TierName | None:
+    """Return the tier beyond the nearest boundary."""
+    boundary = min((fast_below, power_above), key=lambda boundary: abs(difficulty - boundary))
+    tier, step = tier_of(difficulty, fast_below, power_above), 1e-9
+    beyond = (tier_of(boundary + side, fast_below, power_above) for side in (-step, step))
+    return next((name for name in beyond if name != tier), None)
 
 
 def _reasons(reading: Reading, tier: TierName) -> tuple[str, ...]:
