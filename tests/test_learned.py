@@ -81,6 +81,35 @@ def test_material_does_not_swamp_the_request() -> None:
             assert classify(f"{request}\n\n{material}", LOADED).tier == tier, material[:40]
 
 
+MATERIAL: dict[str, Callable[[int], str]] = {
+    "code": lambda lines: (
+        "```python\n" + "\n".join(f"left_{n} = frame_{n}.merge(rates)" for n in range(lines)) + "\n```"
+    ),
+    "traceback": lambda lines: (
+        "Traceback (most recent call last):\n"
+        + "\n".join(f'  File "a{n}.py", line {n + 3}, in f{n}\n    g{n}(x)' for n in range(lines // 2))
+        + '\nKeyError: "x"'
+    ),
+    "table": lambda lines: "\n".join(f"| {n} | name{n} | {n * 3.7:.2f} |" for n in range(lines)),
+    "document": lambda lines: "\n".join(f"> In clause {n} both parties agree on its conditions." for n in range(lines)),
+}
+
+
+@pytest.mark.parametrize("kind", MATERIAL)
+def test_contrast_pairs(kind: str) -> None:
+    """The same request with short and with long material: harder where the material must be understood."""
+    material = MATERIAL[kind]
+    for request in ("Why does this fail?", "Explain what this does", "Refactor this", "Review this", "Summarise this"):
+        short, long, longest = (
+            classify(f"{request}\n\n{material(lines)}", LOADED).difficulty for lines in (4, 80, 400)
+        )
+        assert short + 0.02 < long < longest, request
+        assert longest - short <= 0.25, request  # and no more than that
+    for request in ("rename column a to b", "what does df.shape return"):
+        tiers = {classify(f"{request}\n\n{material(lines)}", LOADED).tier for lines in (4, 80, 200)}
+        assert tiers == {"fast"}, request
+
+
 def test_kinds_of_material_are_recognised() -> None:
     prompt = (
         "Why does this fail?\n\n```python\nx = 1\ny = 2\n```\n"

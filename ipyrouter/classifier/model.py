@@ -44,6 +44,11 @@ _UNSURE = 0.65  # a confidence below this names the tier beyond the nearest boun
 _NO_REASON = {"that", "this", "with", "from", "into", "have", "they", "them", "than", "then", "your", "will"}
 
 
+_TAUGHT_LINES = 12  # of a kind of material
+_TAUGHT = (_TAUGHT_LINES, _TAUGHT_LINES, _TAUGHT_LINES, 1)  # of code, tracebacks, tables; quotes were few and short
+_LINE = (1.0, 0.5, 0.3, 0.7)  # what a line of code, traceback, table and quote counts
+
+
 def _sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-max(min(value, 60.0), -60.0)))
 
@@ -68,12 +73,25 @@ def serial_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDA
 
 
 def figures_of(request: RequestText, pieces: int) -> tuple[float, ...]:
-    """Return the network's other inputs: the number of pieces, and the lines of material by kind."""
+    """Return the network's other inputs: the number of pieces, and the lines of material by kind.
+
+    No more lines than the requests had that it was taught with: of longer material it would only guess.
+    """
     return (
         math.log(pieces) / 3,
         math.sqrt(pieces) / 5,
-        *(math.log1p(lines) / 2 for lines in (request.code, request.traceback, request.table, request.quote)),
+        *(math.log1p(min(pair)) / 2 for pair in zip(request.lines, _TAUGHT, strict=True)),
     )
+
+
+def lift_of(request: RequestText) -> float:
+    """Return by how much material that is longer than what the network was taught with makes a request harder.
+
+    A line of code counts more than one of a table, which repeats itself. It grows with the logarithm, to .2 at most: a
+    thousand lines make no fast request a power one.
+    """
+    beyond = sum(weight * max(lines - _TAUGHT_LINES, 0) for weight, lines in zip(_LINE, request.lines, strict=True))
+    return min(0.06 * math.log1p(beyond / _TAUGHT_LINES), 0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +105,7 @@ class Reading:
     heads: tuple[float, ...]
     length: float
     choices: bool  # it is a multiple-choice question
+    lift: float  # of the difficulty, by long material
     pushes: tuple[tuple[str, float], ...]  # of each word, towards stronger tiers
     hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False, repr=False)
     """The values of the hidden layer, which prompts of a like meaning share."""
@@ -152,7 +171,7 @@ class Model:
             here = places[start:end]
             windows = self._windows(moved[here])
             hidden = self._hidden(vectors[here].sum(axis=0), windows.sum(axis=0), request, len(some))
-            yield self._reading(prompt, hidden, ())
+            yield self._reading(prompt, request, hidden, ())
 
     def _windows(self, moved: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the windows of a prompt: each is a piece and its two neighbours, moved to three places and added."""
@@ -172,9 +191,13 @@ class Model:
         hidden: NDArray[np.float32] = np.maximum(serial_product(self._inner, entered) + self._inner_bias, 0)
         return hidden
 
-    def _reading(self, prompt: str, hidden: NDArray[np.float32], pushes: tuple[tuple[str, float], ...]) -> Reading:
+    def _reading(
+        self, prompt: str, request: RequestText, hidden: NDArray[np.float32], pushes: tuple[tuple[str, float], ...]
+    ) -> Reading:
         heads = self._outer @ hidden + self._outer_bias
-        return Reading(tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), pushes, hidden)
+        return Reading(
+            tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), lift_of(request), pushes, hidden
+        )
 
     def _read(self, prompt: str) -> Reading:
         """Return what the network makes of a prompt."""
@@ -191,7 +214,7 @@ class Model:
         summed = own + windows.shape[1]
         slope = serial_product(self._inner[:, :summed].T, (self._outer[0] + self._outer[1]) * (hidden > 0))
         by_piece = serial_product(vectors, slope[:own]) + serial_product(windows, slope[own:])
-        return self._reading(prompt, hidden, self._pushes(words, split_words, by_piece.tolist()))
+        return self._reading(prompt, request, hidden, self._pushes(words, split_words, by_piece.tolist()))
 
     def _pushes(
         self, words: list[str], split_words: list[tuple[int, ...]], by_piece: list[float]
@@ -223,6 +246,8 @@ class Model:
             request = FAST_BELOW * 0.999 * mid / least
         else:
             request = FAST_BELOW + (POWER_ABOVE - FAST_BELOW) * ((mid - least) / (1 - least) + power / most) / 2
+        # What is asked for by name (rename, list) is as easy in a long cell; what must be understood is not.
+        request = min(request + reading.lift * min(max((request - 0.15) / 0.2, 0.0), 1.0), 1.0)
         exam = reading.exam
         gain = self._familiar(reading) * reading.heads[2] + self.about["length_weight"] * reading.length
         question = 0.5 + 0.45 * math.tanh((gain - self.about["gain_middle"]) / 2)

@@ -57,6 +57,11 @@ class RequestText:
     table: int = 0
     quote: int = 0
 
+    @property
+    def lines(self) -> tuple[int, int, int, int]:
+        """The lines of code, tracebacks, tables and quotes."""
+        return self.code, self.traceback, self.table, self.quote
+
 
 def bare(prompt: str) -> str:
     """Return a prompt without greetings, polite preambles and thanks; all of it where nothing else would be left."""
