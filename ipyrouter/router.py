@@ -387,6 +387,23 @@ class Router:
 
         return compare.compare(self.store, self.config, self.pricing)
 
+    def calibrate(self) -> pd.DataFrame:
+        """Return what other settings of ``fast_below`` and ``power_above`` would do to the prompts of the log.
+
+        Returns:
+            A row for each setting, and for all power: the shares of the tiers, ``cost`` in dollars, ``of_power`` the
+            same as a share of all power, and ``quality``, the expected share of prompts whose tier is enough.
+            ``attrs["assumption"]`` names the assumptions.
+
+        Raises:
+            UsageError: The log holds no prompts.
+            StoreError: The database was written by a newer version.
+        """
+        from ipyrouter.reporting import calibrate
+
+        lesson = self.lessons.current
+        return calibrate.calibrate(self.store, self.config, self.pricing, lesson.adjust if lesson else None)
+
     def status(self) -> list[tuple[str, str, float | None]]:
         """Return the models and providers that are cooling down or off.
 

@@ -268,10 +268,13 @@ class Model:
         It was measured on requests that the network was not fitted to (training/confidence.py), by the distance of the
         difficulty from the nearest boundary. Of exam questions no tier is known: half.
         """
-        constant, slope = self.about.get("sure_at", 0.0), self.about.get("sure_slope", 8.0)
-        apart = min(abs(difficulty - fast_below), abs(difficulty - power_above))
-        sure = _sigmoid(constant + slope * min(apart, _FAR) / _FAR)
+        sure = self.sureness(min(abs(difficulty - fast_below), abs(difficulty - power_above)))
         return (1 - reading.exam) * sure + reading.exam * 0.5
+
+    def sureness(self, apart: float) -> float:
+        """Return how often a request at that distance from a boundary lies on the side where it belongs."""
+        constant, slope = self.about.get("sure_at", 0.0), self.about.get("sure_slope", 8.0)
+        return _sigmoid(constant + slope * min(apart, _FAR) / _FAR)
 
 
 @functools.cache
