@@ -28,8 +28,8 @@ from ipyrouter import config
 from ipyrouter.classifier import model, rules
 from ipyrouter.classifier.learn import Outcome, fit
 from ipyrouter.types import TIERS
-from training import data
-from training.augment import typos
+from training import confidence, data
+from training.perturb import KINDS
 
 _DRAWS = 300
 _LITELLM_TIERS = {"SIMPLE": 0, "MEDIUM": 1, "COMPLEX": 2, "REASONING": 2}
@@ -72,6 +72,8 @@ def main() -> None:
     for author in data.FINAL:
         _agreement(f"final test: author {author}, never seen", data.final(author), shipped, length)
     _stability(shipped, own.prompts)
+    _exam_stability(shipped, folder)
+    _calibration(own)
     print("everyday prompts (by eye):")
     for prompt in _EVERYDAY:
         print(f"  {shipped(prompt):.2f} {TIERS[_tier(shipped, prompt)]:<5} {prompt}")
@@ -186,13 +188,31 @@ def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier
         )
 
 
-def _stability(ours: Difficulty, prompts: list[str]) -> None:
-    """Print how often the tier stays under typos and under paraphrase, and how often it moves by two tiers."""
+def _exam_stability(ours: Difficulty, folder: Path) -> None:
+    for name in data.PAIRS:
+        print(f"{name}, the fifth held back:")
+        _stability(ours, data.outcomes(name, folder, held_back=True).prompts, paraphrased=False)
+
+
+def _calibration(own: data.Labelled) -> None:
+    """Print by how much the confidence is off."""
+    sure, right = confidence.measure(model.shipped(), own)
+    print("expected calibration error of the confidence:")
+    print(f"  held back, the half that it was not measured on: {confidence.error(sure[1::2], right[1::2]):.3f}")
+    for author in data.FINAL:
+        print(f"  author {author}: {confidence.error(*confidence.measure(model.shipped(), data.final(author))):.3f}")
+
+
+def _stability(ours: Difficulty, prompts: list[str], *, paraphrased: bool = True) -> None:
+    """Print how often the tier stays under changes that mean nothing, and how often it moves by two tiers."""
     kinds = {
-        "typos": [(prompt, typos(prompt, 1000 + number)) for number, prompt in enumerate(prompts)],
-        "paraphrase": data.paraphrases(),
-        "paraphrase, author z": data.paraphrases("z"),
+        **{
+            kind: [(prompt, change(prompt, 1000 + number)) for number, prompt in enumerate(prompts)]
+            for kind, change in KINDS.items()
+        },
     }
+    if paraphrased:
+        kinds |= {"paraphrase": data.paraphrases(), "paraphrase, author z": data.paraphrases("z")}
     for kind, pairs in kinds.items():
         moved = np.array([abs(_tier(ours, one) - _tier(ours, other)) for one, other in pairs])
         low, high = _interval(lambda pick, moved=moved: np.mean(moved[pick] == 0), len(moved))  # type: ignore[misc]
