@@ -26,10 +26,10 @@ import numpy as np
 from benchmarks.timing import fresh, percentile
 from ipyrouter import config
 from ipyrouter.classifier import model, rules
-from ipyrouter.classifier.learn import fit
+from ipyrouter.classifier.learn import Outcome, fit
 from ipyrouter.types import TIERS
-from training import data
-from training.augment import typos
+from training import confidence, data
+from training.perturb import KINDS
 
 _DRAWS = 300
 _LITELLM_TIERS = {"SIMPLE": 0, "MEDIUM": 1, "COMPLEX": 2, "REASONING": 2}
@@ -72,6 +72,8 @@ def main() -> None:
     for author in data.FINAL:
         _agreement(f"final test: author {author}, never seen", data.final(author), shipped, length)
     _stability(shipped, own.prompts)
+    _exam_stability(shipped, folder)
+    _calibration(own)
     print("everyday prompts (by eye):")
     for prompt in _EVERYDAY:
         print(f"  {shipped(prompt):.2f} {TIERS[_tier(shipped, prompt)]:<5} {prompt}")
@@ -90,9 +92,9 @@ def main() -> None:
         print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
         schooling = school(folder)
         for name in data.PAIRS:
-            outcomes, without = data.outcomes(name, folder), _difficulty(_model_of(train(schooling, leave_out=[name])))
-            _gaps(name, outcomes, without)
-            _learned(outcomes, without)
+            outcomes, left_out = data.outcomes(name, folder), _model_of(train(schooling, leave_out=[name]))
+            _gaps(name, outcomes, _difficulty(left_out))
+            _learned(outcomes, left_out)
     groups: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "authors": {f"author {author}": ("author", (author,)) for author in data.JUDGES},
         "languages": {group: ("language", languages) for group, languages in data.LANGUAGES.items()},
@@ -119,7 +121,7 @@ def _model_of(arrays: Mapping[str, Any]) -> model.Model:
 
 
 def _difficulty(trained: model.Model) -> Difficulty:
-    return lambda prompt: trained.difficulty(trained.read(prompt))[0]
+    return lambda prompt: trained.difficulty(trained.read(prompt))
 
 
 @functools.cache
@@ -186,13 +188,31 @@ def _agreement(title: str, part: data.Labelled, ours: Difficulty, length: ToTier
         )
 
 
-def _stability(ours: Difficulty, prompts: list[str]) -> None:
-    """Print how often the tier stays under typos and under paraphrase, and how often it moves by two tiers."""
+def _exam_stability(ours: Difficulty, folder: Path) -> None:
+    for name in data.PAIRS:
+        print(f"{name}, the fifth held back:")
+        _stability(ours, data.outcomes(name, folder, held_back=True).prompts, paraphrased=False)
+
+
+def _calibration(own: data.Labelled) -> None:
+    """Print by how much the confidence is off."""
+    sure, right = confidence.measure(model.shipped(), own)
+    print("expected calibration error of the confidence:")
+    print(f"  held back, the half that it was not measured on: {confidence.error(sure[1::2], right[1::2]):.3f}")
+    for author in data.FINAL:
+        print(f"  author {author}: {confidence.error(*confidence.measure(model.shipped(), data.final(author))):.3f}")
+
+
+def _stability(ours: Difficulty, prompts: list[str], *, paraphrased: bool = True) -> None:
+    """Print how often the tier stays under changes that mean nothing, and how often it moves by two tiers."""
     kinds = {
-        "typos": [(prompt, typos(prompt, 1000 + number)) for number, prompt in enumerate(prompts)],
-        "paraphrase": data.paraphrases(),
-        "paraphrase, author z": data.paraphrases("z"),
+        **{
+            kind: [(prompt, change(prompt, 1000 + number)) for number, prompt in enumerate(prompts)]
+            for kind, change in KINDS.items()
+        },
     }
+    if paraphrased:
+        kinds |= {"paraphrase": data.paraphrases(), "paraphrase, author z": data.paraphrases("z")}
     for kind, pairs in kinds.items():
         moved = np.array([abs(_tier(ours, one) - _tier(ours, other)) for one, other in pairs])
         low, high = _interval(lambda pick, moved=moved: np.mean(moved[pick] == 0), len(moved))  # type: ignore[misc]
@@ -230,16 +250,16 @@ def _gaps(name: str, part: data.Outcomes, ours: Difficulty) -> None:
     print(f"  ipyrouter less length      {apart:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
-def _learned(part: data.Outcomes, difficulty: Difficulty) -> None:
+def _learned(part: data.Outcomes, network: model.Model) -> None:
     """Teach the left-out file's first half as outcomes of fast and power, judge on the other half."""
     first, second = np.arange(0, len(part.prompts), 2), np.arange(1, len(part.prompts), 2)
-    rows = [(part.prompts[i], "fast", part.weak[i]) for i in first]
-    rows += [(part.prompts[i], "power", part.strong[i]) for i in first]
+    rows = [Outcome(part.prompts[i], "fast", part.weak[i]) for i in first]
+    rows += [Outcome(part.prompts[i], "power", part.strong[i]) for i in first]
     started = time.perf_counter()
-    lesson = fit(rows, difficulty)
+    lesson = fit(rows, network)
     elapsed = time.perf_counter() - started
-    before = np.array([difficulty(part.prompts[i]) for i in second])
-    after = np.array([lesson.adjust(part.prompts[i], value) for i, value in zip(second, before, strict=True)])
+    before = np.array([_difficulty(network)(part.prompts[i]) for i in second])
+    after = np.array([lesson.adjust(part.prompts[i], value, network) for i, value in zip(second, before, strict=True)])
     weak, strong = part.weak[second], part.strong[second]
     print(
         f"  after learn on half        {data.apgr(after, weak, strong):.3f}, "

@@ -136,7 +136,7 @@ def route(
         **options: As in :meth:`Router.route`: ``system``, ``history``, ``tier`` ("fast", "mid" or "power"), ``model``
             ("provider/model"), ``max_output_tokens``, ``temperature``, ``cache`` ("use", "refresh" or "off"),
             ``escalate``, ``allow_large``, ``effort`` ("none", "low", "medium", "high", "xhigh" or "max"), ``json``,
-            ``show_thinking``, ``conversation``, ``session`` and ``on_delta``.
+            ``show_thinking``, ``conversation``, ``previous_tier``, ``session`` and ``on_delta``.
 
     Returns:
         The answer, after it and its costs were recorded; its ``data`` is an object of the schema.

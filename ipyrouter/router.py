@@ -188,6 +188,7 @@ class Router:
         json: bool = False,
         show_thinking: bool = False,
         conversation: bool = False,
+        previous_tier: str | None = None,
         session: Session | None = None,
         on_delta: OnDelta | None = None,
         schema: Any = None,
@@ -215,6 +216,8 @@ class Router:
             show_thinking: Asks for a summary of what the model thinks, where the provider has one.
             conversation: Says that later turns will send this one again, so that it is worth a place in the provider's
                 cache; a prompt with a ``history`` needs no such word.
+            previous_tier: The tier of the turn before, or of this prompt before a small edit. It stays where the
+                difficulty lies only a little beyond its boundary.
             session: Whose request this is, where it is not the router's own session.
             on_delta: Gets the text as it arrives, after an empty Delta for each model that is asked.
             schema: What the answer's ``data`` must be: a pydantic model, a dataclass, a TypedDict, a dict of fields and
@@ -235,7 +238,8 @@ class Router:
         request = make_request(
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
             temperature=temperature, cache=cache, escalate=escalate, allow_large=allow_large, effort=effort, json=json,
-            show_thinking=show_thinking, conversation=conversation, schema=schema, **unknown,
+            show_thinking=show_thinking, conversation=conversation, previous_tier=previous_tier, schema=schema,
+            **unknown,
         )  # fmt: skip
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 
@@ -512,6 +516,23 @@ class Router:
         from ipyrouter.reporting import compare
 
         return compare.compare(self.store, self.config, self.pricing)
+
+    def calibrate(self) -> pd.DataFrame:
+        """Return what other settings of ``fast_below`` and ``power_above`` would do to the prompts of the log.
+
+        Returns:
+            A row for each setting, and for all power: the shares of the tiers, ``cost`` in dollars, ``of_power`` the
+            same as a share of all power, and ``quality``, the expected share of prompts whose tier is enough.
+            ``attrs["assumption"]`` names the assumptions.
+
+        Raises:
+            UsageError: The log holds no prompts.
+            StoreError: The database was written by a newer version.
+        """
+        from ipyrouter.reporting import calibrate
+
+        lesson = self.lessons.current
+        return calibrate.calibrate(self.store, self.config, self.pricing, lesson.adjust if lesson else None)
 
     def status(self) -> list[tuple[str, str, float | None]]:
         """Return the models and providers that are cooling down or off.

@@ -173,6 +173,7 @@ class Request:
     ``allow_large`` confirms a prompt that is so large that the router would otherwise refuse it with an estimate.
     ``json`` asks for JSON of any shape, ``schema`` for one shape; ``show_thinking`` for a summary of the thinking.
     ``conversation`` says that later turns will send this one again, as does a ``history``.
+    ``previous_tier`` is that of the turn before, or of this prompt before a small edit: near a boundary it stays.
     """
 
     prompt: Prompt
@@ -190,6 +191,7 @@ class Request:
     json: bool = False
     show_thinking: bool = False
     conversation: bool = False
+    previous_tier: TierName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +201,16 @@ class Classification:
     Attributes:
         tier: "fast", "mid" or "power".
         difficulty: 0 to 1; the higher, the more a strong model is needed.
-        confidence: 0 to 1.
+        confidence: 0 to 1: how often the tier is right where the classifier is as sure as here.
         reasons: What the classifier noticed, in words.
+        runner_up: The tier that it could be as well; None where the classifier is sure.
     """
 
     tier: TierName
     difficulty: float
     confidence: float
     reasons: tuple[str, ...]
+    runner_up: TierName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +272,7 @@ class RouteOptions(TypedDict, total=False):
     json: bool
     show_thinking: bool
     conversation: bool
+    previous_tier: TierName | None
     session: Session | None
     on_delta: Callable[[Delta], None] | None
 

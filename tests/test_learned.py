@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import locale
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +18,13 @@ from hypothesis import strategies as st
 
 import ipyrouter
 from ipyrouter import config
-from ipyrouter.classifier import classify, model, rules
+from ipyrouter.classifier import classify, learn, lessons, model, rules
 from ipyrouter.classifier.request import request_of
 from ipyrouter.errors import ConfigError, UsageError
 from ipyrouter.router import Router
 from ipyrouter.types import Classification
 from tests.notebook.conftest import Shell, shell  # noqa: F401  a fixture
+from training import data
 
 MakeRouter = Callable[..., Router]
 LOADED = config.load(environ={})
@@ -76,6 +79,35 @@ def test_material_does_not_swamp_the_request() -> None:
         assert classify(request, LOADED).tier == tier
         for material in (table, code, trace):
             assert classify(f"{request}\n\n{material}", LOADED).tier == tier, material[:40]
+
+
+MATERIAL: dict[str, Callable[[int], str]] = {
+    "code": lambda lines: (
+        "```python\n" + "\n".join(f"left_{n} = frame_{n}.merge(rates)" for n in range(lines)) + "\n```"
+    ),
+    "traceback": lambda lines: (
+        "Traceback (most recent call last):\n"
+        + "\n".join(f'  File "a{n}.py", line {n + 3}, in f{n}\n    g{n}(x)' for n in range(lines // 2))
+        + '\nKeyError: "x"'
+    ),
+    "table": lambda lines: "\n".join(f"| {n} | name{n} | {n * 3.7:.2f} |" for n in range(lines)),
+    "document": lambda lines: "\n".join(f"> In clause {n} both parties agree on its conditions." for n in range(lines)),
+}
+
+
+@pytest.mark.parametrize("kind", MATERIAL)
+def test_contrast_pairs(kind: str) -> None:
+    """The same request with short and with long material: harder where the material must be understood."""
+    material = MATERIAL[kind]
+    for request in ("Why does this fail?", "Explain what this does", "Refactor this", "Review this", "Summarise this"):
+        short, long, longest = (
+            classify(f"{request}\n\n{material(lines)}", LOADED).difficulty for lines in (4, 80, 400)
+        )
+        assert short + 0.02 < long < longest, request
+        assert longest - short <= 0.25, request  # and no more than that
+    for request in ("rename column a to b", "what does df.shape return"):
+        tiers = {classify(f"{request}\n\n{material(lines)}", LOADED).tier for lines in (4, 80, 200)}
+        assert tiers == {"fast"}, request
 
 
 def test_kinds_of_material_are_recognised() -> None:
@@ -241,10 +273,12 @@ def test_a_damaged_or_older_lesson_is_ignored(make_router: MakeRouter, home: Pat
 @pytest.mark.parametrize(
     "damage",
     [
-        {"weights": [0.5]}, {"weights": [float("nan")] * 4096}, {"weights": ["a"] * 4096}, {"weights": 5},
-        {"weights": "x" * 4096}, {"shape": []}, {"shape": [None] * 16}, {"shape": [1e300] * 16}, {"slope": "1"},
-        {"slope": None}, {"slope": float("inf")}, {"middle": [0]}, {"middle": True}, {"rows": "many"}, {"rows": -1},
-        {"before": float("nan")}, {"after": 7}, {"weights": [10**400] * 4096}, {"unknown": 1}, {"version": None},
+        {"linear": [0.5]}, {"linear": [float("nan")] * 150}, {"linear": ["a"] * 150}, {"linear": 5},
+        {"linear": "x" * 150}, {"linear": [1e300] * 150}, {"linear": [10**400] * 150}, {"gains": []}, {"gains": [1]},
+        {"gains": [None] * 60}, {"vectors": 5}, {"vectors": "AAAA"}, {"vectors": "ä"}, {"vectors": None},
+        {"bias": "1"}, {"bias": None}, {"bias": float("inf")}, {"near": [0]}, {"near": True}, {"rows": "many"},
+        {"rows": -1}, {"outcomes": 0}, {"before": float("nan")}, {"after": 7}, {"likeness": -2}, {"choice": 1},
+        {"topics": [1]}, {"topics": 3}, {"unknown": 1}, {"version": None},
     ],
 )  # fmt: skip
 def test_a_lesson_whose_values_are_damaged_gives_way_to_the_one_before(
@@ -278,6 +312,126 @@ def test_the_log_teaches(make_router: MakeRouter) -> None:
     assert lesson is not None
     assert lesson.rows == 30
     assert lesson.after > 0.5
+
+
+THINGS = ("closures", "joins", "plots", "dates")
+
+
+def judged(topic: str, rows: int = 28) -> list[learn.Outcome]:
+    """A user whose fast answers about one topic did not do, and whose others did."""
+    return [
+        learn.Outcome(f"How do I write {THINGS[n % 4]} for table {n}?", "fast", float(THINGS[n % 4] != topic))
+        for n in range(rows)
+    ]
+
+
+def test_twenty_rows_are_enough_and_the_user_reads_what_was_learned(
+    make_router: MakeRouter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = make_router(routing={"mode": "learned"})
+    joins, plots = (f"How do I write {thing} for table 99?" for thing in ("joins", "plots"))
+    assert router.classify(joins).tier == router.classify(plots).tier == "fast"
+    lesson = router.learn(pd.DataFrame(judged("joins")))
+    assert lesson is not None
+    assert lesson.rows == lesson.outcomes == 28
+    assert router.classify(joins).tier == "mid"
+    assert router.classify(plots).tier == "fast"
+    joins, plots = (f"How do I write {thing} for my two tables?" for thing in ("joins", "plots"))
+    assert router.classify(joins).difficulty > router.classify(plots).difficulty
+    out = capsys.readouterr().out
+    assert "Learned from 28 outcomes of 28 prompts" in out
+    assert "prompts with “joins” need mid" in out
+
+
+def test_a_lesson_speaks_of_what_it_has_seen_alone(make_router: MakeRouter) -> None:
+    router = make_router(routing={"mode": "learned"})
+    others = (
+        "Prove that the sample mean converges almost surely",
+        "Übersetze diesen Absatz ins Französische",
+        "Which gas do plants take in?\nA. Oxygen\nB. Carbon dioxide\nC. Nitrogen\nD. Helium\nAnswer:",
+    )
+    before = [router.classify(prompt) for prompt in others]
+    router.learn(pd.DataFrame(judged("joins")))
+    assert router.lessons.current is not None
+    assert [router.classify(prompt) for prompt in others] == before
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_teaches_nothing_worse_than_the_shipped_order(seed: int) -> None:
+    chance = random.Random(seed)
+    words = ["sort", "merge", "plot", "table", "column", "why", "explain", "rename", "join", "fast", "slow", "test"]
+    prompts = dict.fromkeys(" ".join(chance.choices(words, k=chance.randrange(3, 12))) for _ in range(120))
+    lesson = learn.fit([learn.Outcome(p, "fast", float(chance.random() < 0.5)) for p in prompts], model.shipped())
+    assert lesson.before <= lesson.after < 0.65
+
+
+def test_an_order_that_is_right_learns_the_level_alone() -> None:
+    """What the user calls too hard for fast is what the shipped weights rank highest, but call fast all the same."""
+    lesson = learn.fit(judged("closures"), model.shipped())
+    assert (lesson.choice, lesson.before, lesson.after) == ("the shipped order", 1, 1)
+    for thing, tier in (("closures", "mid"), ("joins", "fast"), ("dates", "fast")):
+        prompt = f"How do I write {thing} for table 99?"
+        level = lesson.adjust(prompt, classify(prompt, LOADED).difficulty)
+        assert model.tier_of(level, model.FAST_BELOW, model.POWER_ABOVE) == tier
+
+
+def test_longer_prompts_can_be_what_needs_more() -> None:
+    chance = random.Random(1)
+    words = [word for row in data.notebook(held_back=False).prompts[:40] for word in row.split()]
+    prompts = [" ".join(chance.choices(words, k=length)) for length in range(5, 85)]
+    lesson = learn.fit([learn.Outcome(p, "fast", float(len(p.split()) < 45)) for p in prompts], model.shipped())
+    assert lesson.gained
+    assert lesson.after > 0.95
+
+
+def test_new_outcomes_count_more_than_old_ones() -> None:
+    """The same user a year later: what was hard for the old models is not any more."""
+    now, year = time.time(), 365 * 86_400.0
+    old = [row._replace(when=now - year, prompt=f"{row.prompt} Then") for row in judged("joins", 40)]
+    new = [row._replace(when=now) for row in judged("plots", 40)]
+    lesson = learn.fit([*new, *old], model.shipped())
+    joins, plots = (f"How do I write {thing} for table 99?" for thing in ("joins", "plots"))
+    assert lesson.adjust(plots, 0.2) > 0.35
+    assert lesson.adjust(plots, 0.2) > lesson.adjust(joins, 0.2) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("means", "level"),
+    [
+        ({"fast": 1.0}, 0.175), ({"fast": 0.0}, 0.525), ({"mid": 1.0}, 0.3), ({"mid": 0.0}, 0.85),
+        ({"fast": 0.0, "mid": 1.0}, 0.525), ({"fast": 0.0, "mid": 0.0}, 0.85), ({"fast": 0.0, "power": 1.0}, 0.85),
+        ({"fast": 0.0, "mid": 0.0, "power": 1.0}, 0.85), ({"fast": 0.0, "power": 0.0}, 0.175),
+        ({"fast": 1.0, "power": 1.0}, 0.175), ({"fast": 1.0, "power": 0.0}, -0.5),
+    ],
+)  # fmt: skip
+def test_the_level_of_a_prompt_is_that_of_the_cheapest_tier_that_did(means: dict[str, float], level: float) -> None:
+    assert learn.level_of(means, shipped=0.3) == pytest.approx(level)
+
+
+def test_many_prompts_read_at_once_are_read_as_one_by_one() -> None:
+    prompts = [*data.notebook(held_back=True).prompts[:300], "", "ʘ", "\n\n"]
+    for prompt, reading in zip(prompts, model.shipped().read_many(prompts), strict=True):
+        alone = model.shipped().read(prompt)
+        assert reading.heads == pytest.approx(alone.heads, rel=1e-4, abs=1e-4)
+        assert (reading.length, reading.choices, reading.pushes) == (alone.length, alone.choices, ())
+
+
+def test_times_of_outcomes(make_router: MakeRouter) -> None:
+    frame = pd.DataFrame(judged("joins")).drop(columns="when")
+    assert lessons.from_frame(frame.assign(time="1970-01-02"))[0].when == 86_400
+    assert lessons.from_frame(frame.assign(time=None))[0].when is None
+    with pytest.raises(UsageError, match="'time' does not hold times"):
+        make_router().learn(frame.assign(time="yesterday or so"))
+
+
+def test_a_prompt_asked_again_with_other_spaces_is_the_same(make_router: MakeRouter) -> None:
+    router = make_router(fast=["o/ok"], mid=["a/ok"])
+    router.route("what about  Widgets", tier="fast")
+    router.route("What about widgets ", tier="mid")
+    ((prompt, tier, ok, when),) = lessons.from_log(router.store)
+    assert (prompt, tier, ok) == ("what about  Widgets", "fast", 0.0)
+    assert when is not None
+    assert abs(when - time.time()) < 86_400
 
 
 def test_feedback_from_the_notebook(shell: Shell) -> None:  # noqa: F811

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from ipyrouter.classifier import rules
 from ipyrouter.errors import UsageError
-from ipyrouter.types import TIERS, Classification
+from ipyrouter.types import TIERS, Classification, TierName
 
 if TYPE_CHECKING:
     from ipyrouter.config import Config
 
-__all__ = ["classify"]
+__all__ = ["classify", "steadied"]
+
+_MARGIN = 0.06  # of the difficulty: so far beyond a boundary the tier before stays
 
 Adjust = Callable[[str, float], float]
 
@@ -43,9 +45,38 @@ def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Class
     from ipyrouter.classifier import model
 
     estimate = model.classify(prompt, config.fast_below, config.power_above, adjust)
+    if config.unsure == "up" and (above := estimate.runner_up) and TIERS.index(above) > TIERS.index(estimate.tier):
+        reason = f"could be {estimate.tier} as well, and unsure is up"
+        estimate = replace(estimate, tier=above, runner_up=estimate.tier, reasons=(reason, *estimate.reasons))
     if signals is not None and signals.tier == estimate.tier:  # a reason that a user understands at once
         return replace(estimate, reasons=(*signals.reasons, *estimate.reasons))
     return estimate
+
+
+def steadied(classification: Classification, previous: TierName | None, config: Config) -> Classification:
+    """Return a classification with the tier before, where the difficulty lies only a little beyond its boundary.
+
+    Without this the tier would flap in a conversation, or where a cell is run again after a small edit.
+
+    Args:
+        classification: Of the prompt by itself.
+        previous: The tier of the turn before, or of the prompt before the edit.
+        config: Its thresholds.
+    """
+    if previous is None or previous == classification.tier:
+        return classification
+    from ipyrouter.classifier import model
+
+    if model.tier_of(classification.difficulty, config.fast_below, config.power_above) != classification.tier:
+        return classification  # something else than the difficulty has decided
+    down = TIERS.index(previous) < TIERS.index(classification.tier)
+    back = classification.difficulty + (-_MARGIN if down else _MARGIN)
+    if model.tier_of(back, config.fast_below, config.power_above) != previous:
+        return classification
+    reason = f"stays {previous}, as before: it is hardly {'more' if down else 'less'} difficult"
+    return replace(
+        classification, tier=previous, runner_up=classification.tier, reasons=(reason, *classification.reasons)
+    )
 
 
 def _own(verdict: object, config: Config) -> Classification:

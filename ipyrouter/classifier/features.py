@@ -1,25 +1,18 @@
-"""What a lesson sees of a prompt: its words and pairs of words, as hashes, and its shape."""
+"""What a lesson sees of a prompt besides the network's reading: the shape of all that was written and pasted."""
 
 from __future__ import annotations
 
 import math
 import re
-from zlib import crc32
 
-BUCKETS = 4096
 # A word, a number, one sign of a script without spaces, or punctuation.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]|[^\W\d_]+(?:['’][^\W\d_]+)?|\d+|[^\w\s]")
+SHAPE = 16  # figures
 
 
 def words_of(text: str) -> list[str]:
     """Return the words of a string in lower case; every number is "0"."""
     return ["0" if word.isdigit() else word for word in _WORD.findall(text.lower())]
-
-
-def buckets_of(words: list[str]) -> list[int]:
-    """Return the buckets of the distinct words and pairs of neighbours; the first word's neighbour is the beginning."""
-    pairs = (f"{before} {word}" for before, word in zip(["^", *words], words, strict=False))
-    return [crc32(text.encode("utf-8", "replace")) % BUCKETS for text in dict.fromkeys((*words, *pairs))]
 
 
 def shape_of(text: str, words: list[str]) -> tuple[float, ...]:

@@ -1,79 +1,122 @@
-"""The user's own outcomes, on top of the shipped weights: a small ridge regression over hashed words and the shape.
+"""The user's own outcomes, on top of the shipped weights.
 
-An outcome says whether a tier's answer to a prompt did. What is learned is how much a stronger tier gains; it moves the
-difficulty up or down. The whole prompt counts here, pasted code and tables too: what a user pastes is often what
-makes their requests hard. The shipped weights stay as they are, so that everything can be undone.
+An outcome says whether a tier's answer to a prompt did. What is learned is which difficulty a prompt turned out to
+have. Several small learners are fitted, and those are used that rank prompts which were held back better than the
+shipped order does, beyond noise (learners.py). The lesson speaks where a prompt is like those that it was learned from;
+elsewhere the shipped weights do. They stay as they are, so that everything can be undone.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
 import math
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from ipyrouter.classifier.features import BUCKETS, buckets_of, shape_of, words_of
+import numpy as np
+
+from ipyrouter.classifier import learners, model
+from ipyrouter.classifier.features import shape_of, words_of
 from ipyrouter.classifier.request import shorten
 from ipyrouter.errors import UsageError
 from ipyrouter.types import TIERS
 
-if TYPE_CHECKING:
-    import numpy as np
-
-_RIDGE = 10.0
-_VERSION = 3
+_VERSION = 4
 _LEAST_ROWS = 20
-_HOLD_BACK = 5  # every fifth prompt judges
+_HALF_LIFE = 90 * 86_400  # seconds: what an outcome weighs is halved in this time
 _LARGEST = 10_000_000  # bytes of a saved lesson
 _MOST = 1e6  # of a weight: more is damage
-_REACH = 0.35  # of the difficulty: how far a lesson moves it at the most, where the outcomes are sure
+_LEVELS = {"fast": 0.175, "mid": 0.525, "power": 0.85}  # the middle of each tier's difficulties
+_TOPIC = 3  # prompts that a word stands in before something is said of it
+_SURE = 2.5  # standard errors by which their levels differ from the mean
+_TRIED_TOPICS = 50
+Matrix = np.ndarray[Any, Any]
 
-Outcome = tuple[str, str, float]
-"""(prompt, tier, ok): ok is 1 where this tier's answer did, 0 where it did not, or a mean of several."""
 
+class Outcome(NamedTuple):
+    """Whether a tier's answer did: ``ok`` is 1, or 0, or a mean of several. ``when`` in seconds since 1970."""
 
-def _features(prompt: str) -> tuple[list[int], tuple[float, ...]]:
-    """Return the buckets of the words and pairs, and the shape, of all that was written and pasted."""
-    text = shorten(prompt)
-    words = words_of(text)
-    return buckets_of(words), shape_of(text, words)
+    prompt: str
+    tier: str
+    ok: float
+    when: float | None = None
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What was learned: a weight for each bucket and figure of the shape, and how it ranks held-back rows.
+    """What was learned, and how well it ranks prompts that were held back.
 
     ``before`` and ``after`` are the shares of pairs (one prompt that needed a stronger tier, one that did not) which
-    are ranked rightly: .5 is chance.
+    are ranked rightly: .5 is chance. ``after`` is nested: neither the learners nor the choice among them saw the pairs.
+
+    Attributes:
+        rows: Prompts.
+        outcomes: Outcomes, of which a prompt may have several.
+        before: By the shipped weights.
+        after: By what was learned.
+        choice: Which learners are used, in words.
+        topics: What was learned, in words: "prompts about “joins” need mid".
+        bias: Of the difficulty.
+        linear: Weights of shipped difficulty, logarithm of the length, heads, shape and hidden values.
+        near: Weight of the outcomes of the prompts that are alike.
+        vectors: The hidden values of prompts learned from (prompts, hidden), each of length 127, as int8 in base64.
+        gains: Of each of these prompts, what it needed more than the mean.
+        likeness: The cosine to the nearest of them from which on a prompt is trusted wholly.
     """
 
-    weights: tuple[float, ...]
-    shape: tuple[float, ...]
-    slope: float
-    middle: float
     rows: int
+    outcomes: int
     before: float
     after: float
+    choice: str
+    topics: tuple[str, ...]
+    bias: float
+    linear: tuple[float, ...]
+    near: float
+    vectors: str
+    gains: tuple[float, ...]
+    likeness: float
 
     @property
     def gained(self) -> bool:
-        """Tell whether the lesson ranks held-back prompts better than the shipped weights."""
-        return self.after > self.before
+        """Tell whether the lesson ranks held-back prompts better than the shipped weights, or as well but truer."""
+        return self.choice != ""
 
-    def push(self, prompt: str) -> float:
-        """Return the lesson's own estimate of the gain, but for a constant that ``middle`` holds."""
-        buckets, shape = _features(prompt)
-        total = sum(self.weights[bucket] for bucket in buckets) / math.sqrt(max(len(buckets), 1))
-        return total + sum(weight * figure for weight, figure in zip(self.shape, shape, strict=True))
+    def adjust(self, prompt: str, difficulty: float, network: model.Model | None = None) -> float:
+        """Return the difficulty as the outcomes have taught it, in [0, 1].
 
-    def adjust(self, prompt: str, difficulty: float) -> float:
-        """Return the difficulty as the outcomes have taught it, in [0, 1]."""
-        gain = self.slope * (difficulty - 0.5) + self.push(prompt) - self.middle
-        moved = difficulty + 2 * _REACH * max(min(2 * gain, 1.0), -1.0)
-        return float(min(max(moved, 0.0), 1.0))
+        Args:
+            prompt: The prompt.
+            difficulty: What the network makes of it.
+            network: What read it; default: the shipped one.
+        """
+        if not self.choice:
+            return difficulty
+        reading = (network or model.shipped()).read(prompt)
+        alike = model.serial_product(self._vectors, learners.normed(reading.hidden))
+        trust = min(1 + (float(alike.max()) - self.likeness) / learners.FADE, 1.0)
+        if trust <= 0:
+            return difficulty
+        text = shorten(prompt)
+        figures = _figures(text, words_of(text), reading, difficulty)
+        level = self.bias + sum(weight * figure for weight, figure in zip(self.linear, figures, strict=True))
+        level += self.near * float(learners.nearest(alike[None, :], self._gains)[0])
+        return difficulty + trust * (min(max(level, 0.0), 1.0) - difficulty)
+
+    @functools.cached_property
+    def _vectors(self) -> Matrix:
+        packed = np.frombuffer(base64.b64decode(self.vectors), dtype=np.int8)
+        return learners.normed(packed.reshape(len(self.gains), -1).astype(np.float32))
+
+    @functools.cached_property
+    def _gains(self) -> Matrix:
+        return np.array(self.gains, dtype=np.float32)
 
     def save(self, path: Path) -> None:
         """Write the lesson, privately and whole or not at all."""
@@ -93,7 +136,7 @@ def load(path: Path) -> Lesson | None:
         saved: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if saved.pop("version") != _VERSION:
             return None
-        lesson = Lesson(**{**saved, "weights": tuple(saved["weights"]), "shape": tuple(saved["shape"])})
+        lesson = Lesson(**{**saved, **{name: tuple(saved[name]) for name in ("topics", "linear", "gains")}})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return lesson if _is_sound(lesson) else None
@@ -101,118 +144,144 @@ def load(path: Path) -> Lesson | None:
 
 def _is_sound(lesson: Lesson) -> bool:
     """Tell whether a lesson can be used: whatever stood in the file was taken as it was."""
-    numbers = (*lesson.weights, *lesson.shape, lesson.slope, lesson.middle, lesson.before, lesson.after)
+    if not all(isinstance(text, str) for text in (lesson.choice, lesson.vectors, *lesson.topics)):
+        return False
+    try:
+        size = len(base64.b64decode(lesson.vectors, validate=True))
+    except ValueError:
+        return False
+    hidden = model.shipped().hidden_size
+    numbers = (lesson.bias, lesson.near, lesson.before, lesson.after, lesson.likeness, *lesson.linear, *lesson.gains)
     return (
-        len(lesson.weights) == BUCKETS
-        and len(lesson.shape) == len(shape_of("", []))
+        len(lesson.linear) == learners.FIGURES + hidden
+        and len(lesson.gains) > 0
+        and size == len(lesson.gains) * hidden
         and all(type(number) in (int, float) and abs(number) <= _MOST for number in numbers)  # NaN is not
-        and 0 <= lesson.before <= 1
-        and 0 <= lesson.after <= 1
-        and type(lesson.rows) is int
-        and lesson.rows > 0
+        and all(0 <= share <= 1 for share in (lesson.before, lesson.after, lesson.likeness))
+        and all(type(figure) is int and figure > 0 for figure in (lesson.rows, lesson.outcomes))
     )
 
 
-def fit(outcomes: Iterable[Outcome], difficulty: Callable[[str], float]) -> Lesson:
-    """Fit to outcomes on top of ``difficulty``, the shipped classifier.
+def fit(outcomes: Iterable[Outcome], network: model.Model) -> Lesson:
+    """Fit to outcomes on top of the network.
 
-    The target of a prompt is what a stronger tier gains: the power outcome less the weakest other one where both are
-    known, else 1 less the outcome of the tier that was asked. Every fifth prompt is held back to judge the lesson, and
-    the lesson that is returned is fitted to all.
+    The lesson is fitted to all outcomes; its ``after`` comes from others that were fitted to parts of them.
 
-    Raises UsageError for fewer than 20 prompts, for an unknown tier, or where all outcomes are alike.
+    Args:
+        outcomes: One or more for each prompt.
+        network: The shipped one.
+
+    Raises:
+        UsageError: There are fewer than 20 prompts, a tier is unknown, or all outcomes are alike.
     """
-    import numpy as np
-
-    prompts, gains = _targets(outcomes)
+    grouped = _by_prompt(outcomes)
+    prompts = list(grouped)
     if len(prompts) < _LEAST_ROWS:
         raise UsageError(
             f"There are outcomes of {len(prompts)} prompts; learning needs {_LEAST_ROWS}.",
             "Mark more answers with %router good and %router bad, or pass outcomes.",
         )
-    y = np.array(gains)
-    if np.ptp(y) == 0:
+    means = [_means(some) for some in grouped.values()]
+    if all(some == means[0] for some in means):
         raise UsageError("All outcomes are alike, so there is nothing to tell apart.", "Add some of the other kind.")
-    base = np.array([difficulty(prompt) for prompt in prompts])
-    x = _matrix(prompts)
-    holdout = np.arange(len(prompts)) % _HOLD_BACK == 0
-    trial = _solve(x[~holdout], base[~holdout], y[~holdout])
-    weights, slope, middle = _solve(x, base, y)
+    readings = network.read_many(prompts)
+    shipped = [network.difficulty(reading) for reading in readings]
+    levels = np.array([level_of(*each) for each in zip(means, shipped, strict=True)])
+    texts = [shorten(prompt) for prompt in prompts]
+    words = [words_of(text) for text in texts]
+    rows = learners.Rows(
+        np.array([_figures(*each) for each in zip(texts, words, readings, shipped, strict=True)]),
+        learners.normed(np.array([reading.hidden for reading in readings])),
+        levels,
+        _weights(list(grouped.values())),
+    )
+    taught = learners.teach(rows)
     return Lesson(
-        weights=tuple(np.round(weights[:BUCKETS], 6).tolist()),
-        shape=tuple(np.round(weights[BUCKETS:], 6).tolist()),
-        slope=round(slope, 6),
-        middle=round(middle, 6),
         rows=len(prompts),
-        before=_concordance(base[holdout], y[holdout]),
-        after=_concordance(_predict(trial, x[holdout], base[holdout]), y[holdout]),
+        outcomes=sum(map(len, grouped.values())),
+        before=round(taught.before, 6),
+        after=round(taught.after, 6),
+        choice=taught.choice,
+        topics=_topics(words, levels, taught.levels) if taught.choice else (),
+        bias=round(taught.bias, 6),
+        linear=tuple(np.round(taught.linear, 9).tolist()),
+        near=round(taught.near, 6),
+        vectors=base64.b64encode(np.rint(127 * taught.vectors).astype(np.int8).tobytes()).decode(),
+        gains=tuple(np.round(taught.gains, 6).tolist()),
+        likeness=round(taught.likeness, 6),
     )
 
 
-def _targets(outcomes: Iterable[Outcome]) -> tuple[list[str], list[float]]:
-    by_prompt: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for prompt, tier, ok in outcomes:
-        if tier not in TIERS:
-            raise UsageError(f"Unknown tier {tier!r} in the outcomes.", f"Known: {', '.join(TIERS)}.")
-        by_prompt[str(prompt)][tier].append(ok)
-    prompts, gains = [], []
-    for prompt, tiers in by_prompt.items():
-        means = {tier: sum(values) / len(values) for tier, values in tiers.items()}
-        lowest = min(means, key=TIERS.index)
-        highest = max(means, key=TIERS.index)
-        if lowest == highest == "power":
-            continue  # nothing is known of a cheaper tier
-        prompts.append(prompt)
-        gains.append((1.0 if lowest == highest else means[highest]) - means[lowest])
-    return prompts, gains
+def _by_prompt(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """Return the outcomes by their prompts, those with the newest outcomes last, without what tells nothing."""
+    grouped: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in (Outcome(*each) for each in outcomes):
+        if outcome.tier not in TIERS:
+            raise UsageError(f"Unknown tier {outcome.tier!r} in the outcomes.", f"Known: {', '.join(TIERS)}.")
+        grouped[str(outcome.prompt)].append(outcome)
+    # Of a prompt that the highest tier alone has answered, nothing is known of a cheaper one.
+    known = [(prompt, some) for prompt, some in grouped.items() if {outcome.tier for outcome in some} != {TIERS[-1]}]
+    return dict(sorted(known, key=lambda each: max(outcome.when or 0 for outcome in each[1])))
 
 
-def _matrix(prompts: list[str]) -> np.ndarray[Any, Any]:
-    """Return a row a prompt: the buckets' counts over the root of their number, then the shape."""
-    import numpy as np
-
-    counts, shapes = np.zeros((len(prompts), BUCKETS), dtype=np.float32), []
-    for row, prompt in enumerate(prompts):
-        buckets, shape = _features(prompt)
-        np.add.at(counts[row], buckets, 1 / max(len(buckets), 1) ** 0.5)
-        shapes.append(shape)
-    return np.hstack([counts, np.array(shapes, dtype=np.float32)])
+def _means(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Return the mean outcome of each tier that was tried, the cheapest first."""
+    tried = [tier for tier in TIERS if any(outcome.tier == tier for outcome in outcomes)]
+    of = {tier: [outcome.ok for outcome in outcomes if outcome.tier == tier] for tier in tried}
+    return {tier: sum(some) / len(some) for tier, some in of.items()}
 
 
-def _solve(x: Any, base: Any, y: Any) -> tuple[Any, float, float]:
-    """Return the ridge weights, the slope of the shipped difficulty and the centre, in closed form over the rows."""
-    import numpy as np
+def level_of(means: dict[str, float], shipped: float) -> float:
+    """Return the difficulty that a prompt turned out to have, by the mean outcomes of the tiers that were tried.
 
-    centred = base - 0.5
-    slope = float(np.polyfit(centred, y, 1)[0]) if np.ptp(centred) > 0 else 0.0
-    # The shipped order is weakened where the outcomes contradict it, never turned round, nor trusted beyond reason
-    # where all prompts look alike to it.
-    slope = min(max(slope, 0.0), 2.0)
-    rest = y - slope * centred
-    # The shape as a whole weighs about as much as the words: each figure in deviations, over the root of their number.
-    shape = x[:, BUCKETS:]
-    scale = np.ones(x.shape[1], dtype=np.float32)
-    scale[BUCKETS:] = 1 / ((shape.std(axis=0) + 0.05) * shape.shape[1] ** 0.5)
-    near = x * scale
-    near[:, BUCKETS:] -= near[:, BUCKETS:].mean(axis=0)
-    gram = (near @ near.T).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += _RIDGE
-    weights = scale * (near.T @ np.linalg.solve(gram, rest - rest.mean()))
-    shift = float(np.mean(slope * centred + x @ weights))
-    return weights, slope, shift
+    It is that of the cheapest tier that did. Where the highest that was tried did not, it is that of the next; where
+    that was the highest of all, a stronger one gains nothing. A stronger tier that did worse counts against itself.
+    """
+    (cheapest, best), *dearer = means.items()
+    lowest = _LEVELS[cheapest]
+    level = lowest if cheapest == TIERS[0] else min(shipped, lowest)  # a cheaper one may do as well
+    if dearer and dearer[-1][1] < best:
+        return level - (best - dearer[-1][1]) * (_LEVELS[dearer[-1][0]] - lowest)
+    start = level
+    for tier, ok in dearer:
+        level += max(ok - best, 0.0) * (_LEVELS[tier] - start)
+        best = max(best, ok)
+    highest = TIERS.index(list(means)[-1])
+    if highest + 1 < len(TIERS):
+        level += (1 - best) * (_LEVELS[TIERS[highest + 1]] - start)
+    return level
 
 
-def _predict(solved: tuple[Any, float, float], x: Any, base: Any) -> Any:
-    weights, slope, _ = solved
-    return slope * (base - 0.5) + x @ weights
+def _weights(grouped: Sequence[Sequence[Outcome]]) -> Matrix:
+    """Return what each prompt weighs: 1, and half as much for every half-life since its newest outcome."""
+    now = time.time()
+    newest = [max((o.when for o in some if o.when is not None), default=now) for some in grouped]
+    return np.array([math.exp2(-max(now - when, 0) / _HALF_LIFE) for when in newest])
 
 
-def _concordance(values: Any, gains: Any) -> float:
-    """Return the share of pairs with different gains that the values rank rightly; ties count half."""
-    import numpy as np
+def _figures(text: str, words: list[str], reading: model.Reading, difficulty: float) -> tuple[float, ...]:
+    """Return what the regressions see of a prompt. The whole of it counts, pasted code and tables too."""
+    return (difficulty, reading.length, *reading.heads, *shape_of(text, words), *reading.hidden.tolist())
 
-    differs = gains[:, None] > gains[None, :]
-    if not differs.any():
-        return 0.5
-    right = (values[:, None] > values[None, :]) + 0.5 * (values[:, None] == values[None, :])
-    return float(np.mean(right[differs]))
+
+def _topics(words: Sequence[Sequence[str]], levels: Matrix, taught: Matrix) -> tuple[str, ...]:
+    """Return in words what prompts with some word need, where outcomes and lesson agree that it is another tier."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, some in enumerate(words):
+        for word in set(some):
+            if len(word) > 3 or not word.isascii():
+                places[word].append(place)
+    apart = (levels - levels.mean()) / (levels.std() + 1e-9)
+    usual = _tier(float(np.median(taught)))
+    often = [(word, some) for word, some in places.items() if _TOPIC <= len(some) <= 0.6 * len(words)]
+    strength = [(float(apart[some].sum()) / len(some) ** 0.5, word) for word, some in often]
+    topics: dict[str, str] = {}
+    for sure, word in sorted(strength, key=lambda each: -abs(each[0]))[:_TRIED_TOPICS]:
+        tier = _tier(float(np.median(taught[places[word]])))
+        if abs(sure) > _SURE and tier != usual and (TIERS.index(tier) > TIERS.index(usual)) == (sure > 0):
+            topics.setdefault(tier, word)
+    return tuple(f"prompts with “{word}” need {tier}" for tier, word in topics.items())
+
+
+def _tier(level: float) -> str:
+    return model.tier_of(level, model.FAST_BELOW, model.POWER_ABOVE)

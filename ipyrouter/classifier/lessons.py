@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ipyrouter.classifier.learn import Lesson, Outcome
 
 _COLUMNS = ("prompt", "tier", "ok")
+_WHEN = "time"  # a column that outcomes may have: the newer ones count more
 
 
 class Lessons:
@@ -50,7 +51,11 @@ class Lessons:
                 f"Learned for this session only, because {self._folder} cannot be written ({error.strerror}): {scores}."
             )
         self.__dict__["current"] = lesson
-        return f"Learned from {lesson.rows:,} prompts: {scores}. Undo with learn(reset=True)."
+        learned = "; ".join([scores, *lesson.topics])
+        return (
+            f"Learned from {count(lesson.outcomes, 'outcome')} of {count(lesson.rows, 'prompt')}, by {lesson.choice}:"
+            f" {learned}. Undo with learn(reset=True)."
+        )
 
     def forget(self) -> str:
         """Delete all lessons and return what to tell the user."""
@@ -68,8 +73,7 @@ def teach(rows: list[Outcome]) -> Lesson:
     """Fit a lesson on top of the shipped model."""
     from ipyrouter.classifier import learn, model
 
-    shipped = model.shipped()
-    return learn.fit(rows, lambda prompt: shipped.difficulty(shipped.read(prompt))[0])
+    return learn.fit(rows, model.shipped())
 
 
 def from_frame(frame: pd.DataFrame) -> list[Outcome]:
@@ -84,8 +88,25 @@ def from_frame(frame: pd.DataFrame) -> list[Outcome]:
             raise UsageError(
                 f"The outcomes have no column {column!r}.", f"They need {', '.join(_COLUMNS)}. {near}".strip()
             )
-    rows = enumerate(frame[list(_COLUMNS)].itertuples(index=False))
-    return [(str(prompt), str(tier), _verdict(ok, place)) for place, (prompt, tier, ok) in rows]
+    from ipyrouter.classifier.learn import Outcome
+
+    times = _times(frame) if _WHEN in frame.columns else [None] * len(frame)
+    rows = enumerate(zip(frame[list(_COLUMNS)].itertuples(index=False), times, strict=True))
+    return [Outcome(str(row[0]), str(row[1]), _verdict(row[2], place), when) for place, (row, when) in rows]
+
+
+def _times(frame: pd.DataFrame) -> list[float | None]:
+    """Return the column of times in seconds since 1970; None where one is missing."""
+    import pandas as pd
+
+    try:
+        times = pd.to_datetime(frame[_WHEN], utc=True, format="ISO8601")
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"The outcomes' column {_WHEN!r} does not hold times: {error}.",
+            "Write them as 2026-11-29 or 2026-11-29T08:00Z, or drop the column.",
+        ) from None
+    return [None if pd.isna(when) else when.timestamp() for when in times]
 
 
 def _verdict(ok: Any, place: int) -> float:
@@ -103,20 +124,27 @@ def _verdict(ok: Any, place: int) -> float:
 
 
 def from_log(store: RequestLog) -> list[Outcome]:
-    """Return what the log tells: feedback, weak answers, and prompts asked again at a higher tier."""
+    """Return what the log tells: feedback, weak answers, and prompts asked again at a higher tier.
+
+    A prompt is the same where nothing but its spaces and capitals differ.
+    """
+    from ipyrouter.classifier.learn import Outcome
+
     log = store.log(LogFilter())
-    columns = (log.values(name) for name in ("prompt", "tier", "status", "feedback"))
+    columns = (log.values(name) for name in ("prompt", "tier", "status", "feedback", "time"))
     outcomes: list[Outcome] = []
-    ranks: dict[str, int] = {}
-    for prompt, tier, status, feedback in zip(*columns, strict=True):
+    asked: dict[str, tuple[str, int]] = {}  # the prompt as it was first written, and its highest tier so far
+    for prompt, tier, status, feedback, time in zip(*columns, strict=True):
         if prompt is None or tier not in TIERS or status not in ("ok", "weak", "cached"):
             continue
-        rank = TIERS.index(tier)
+        rank, when = TIERS.index(tier), time / 1e6  # of microseconds
+        first, before = asked.get(key := " ".join(prompt.lower().split()), (prompt, rank))
         if status == "weak":
-            outcomes.append((prompt, tier, 0.0))
+            outcomes.append(Outcome(first, tier, 0.0, when))
         elif feedback is not None:
-            outcomes.append((prompt, tier, 1.0 if feedback == "good" else 0.0))
-        if (before := ranks.get(prompt)) is not None and rank > before:
-            outcomes.append((prompt, TIERS[before], 0.0))  # a stronger tier was asked the same: the first did not do
-        ranks[prompt] = max(rank, ranks.get(prompt, rank))
+            outcomes.append(Outcome(first, tier, 1.0 if feedback == "good" else 0.0, when))
+        if rank > before:
+            # A stronger tier was asked the same: the first did not do.
+            outcomes.append(Outcome(first, TIERS[before], 0.0, when))
+        asked[key] = (first, max(rank, before))
     return outcomes

@@ -9,15 +9,15 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ipyrouter.classifier.pieces import BEGINNING, split, words_of
-from ipyrouter.classifier.request import RequestText, has_choices, request_of
+from ipyrouter.classifier.request import RequestText, bare, has_choices, request_of
 from ipyrouter.config import default
 from ipyrouter.types import Classification, TierName
 
@@ -36,7 +36,17 @@ POWER_ABOVE: float = default("routing.power_above")
 # 9,216, among threads (interface/gemm.c, gemv.c), which on a busy machine wait for each other longer than they compute.
 _SERIAL_MATRIX, _SERIAL_VECTOR = 250_000, 9_000
 
+_MANY = 256  # prompts that are read at once, where there are many
+
+_FAR = 0.3  # from a boundary: beyond it nothing gets surer
+_UNSURE = 0.65  # a confidence below this names the tier beyond the nearest boundary
+
 _NO_REASON = {"that", "this", "with", "from", "into", "have", "they", "them", "than", "then", "your", "will"}
+
+
+_TAUGHT_LINES = 12  # of a kind of material
+_TAUGHT = (_TAUGHT_LINES, _TAUGHT_LINES, _TAUGHT_LINES, 1)  # of code, tracebacks, tables; quotes were few and short
+_LINE = (1.0, 0.5, 0.3, 0.7)  # what a line of code, traceback, table and quote counts
 
 
 def _sigmoid(value: float) -> float:
@@ -63,12 +73,25 @@ def serial_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDA
 
 
 def figures_of(request: RequestText, pieces: int) -> tuple[float, ...]:
-    """Return the network's other inputs: the number of pieces, and the lines of material by kind."""
+    """Return the network's other inputs: the number of pieces, and the lines of material by kind.
+
+    No more lines than the requests had that it was taught with: of longer material it would only guess.
+    """
     return (
         math.log(pieces) / 3,
         math.sqrt(pieces) / 5,
-        *(math.log1p(lines) / 2 for lines in (request.code, request.traceback, request.table, request.quote)),
+        *(math.log1p(min(pair)) / 2 for pair in zip(request.lines, _TAUGHT, strict=True)),
     )
+
+
+def lift_of(request: RequestText) -> float:
+    """Return by how much material that is longer than what the network was taught with makes a request harder.
+
+    A line of code counts more than one of a table, which repeats itself. It grows with the logarithm, to .2 at most: a
+    thousand lines make no fast request a power one.
+    """
+    beyond = sum(weight * max(lines - _TAUGHT_LINES, 0) for weight, lines in zip(_LINE, request.lines, strict=True))
+    return min(0.06 * math.log1p(beyond / _TAUGHT_LINES), 0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +105,10 @@ class Reading:
     heads: tuple[float, ...]
     length: float
     choices: bool  # it is a multiple-choice question
+    lift: float  # of the difficulty, by long material
     pushes: tuple[tuple[str, float], ...]  # of each word, towards stronger tiers
+    hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False, repr=False)
+    """The values of the hidden layer, which prompts of a like meaning share."""
 
     @property
     def exam(self) -> float:
@@ -104,35 +130,91 @@ class Model:
         self._window, self._window_bias = arrays["window"], arrays["window_bias"]
         self._inner, self._inner_bias = arrays["inner"], arrays["inner_bias"]
         self._outer, self._outer_bias = arrays["outer"], arrays["outer_bias"]
+        kinds = arrays.get("kinds", np.zeros((0, len(self._inner_bias)), np.int8))
+        self._kinds = kinds.astype(np.float32) / 127  # of exam questions: vectors of length 1
         self.read = functools.lru_cache(maxsize=16)(self._read)  # a cell that is run again is the same prompt
         self._split = functools.lru_cache(maxsize=50_000)(functools.partial(split, known=self._known))
 
+    @property
+    def hidden_size(self) -> int:
+        """The number of hidden values."""
+        return len(self._inner_bias)
+
+    def read_many(self, prompts: Sequence[str]) -> list[Reading]:
+        """Return what the network makes of many prompts, but not by which words. Several times as fast as one by one.
+
+        Args:
+            prompts: The prompts.
+
+        Returns:
+            A reading each, without ``pushes``.
+        """
+        return [
+            reading for start in range(0, len(prompts), _MANY) for reading in self._some(prompts[start : start + _MANY])
+        ]
+
+    def pieces_of(self, words: Sequence[str]) -> list[int]:
+        """Return the numbers of the pieces of words; of nothing, that of the first piece."""
+        return [number for word in words for number in self._split(word)] or [0]
+
+    def _some(self, prompts: Sequence[str]) -> Iterator[Reading]:
+        stripped = [bare(prompt.strip()) for prompt in prompts]
+        requests = [request_of(prompt) for prompt in stripped]
+        pieces = [self.pieces_of(words_of(request.text)) for request in requests]
+        # Prompts share most of their pieces: each is multiplied once.
+        known, places = np.unique(np.concatenate(pieces), return_inverse=True)
+        vectors = self._table[known] * self._scale
+        moved = serial_product(vectors, self._window)
+        end = 0
+        for prompt, request, some in zip(stripped, requests, pieces, strict=True):
+            start, end = end, end + len(some)
+            here = places[start:end]
+            windows = self._windows(moved[here])
+            hidden = self._hidden(vectors[here].sum(axis=0), windows.sum(axis=0), request, len(some))
+            yield self._reading(prompt, request, hidden, ())
+
+    def _windows(self, moved: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the windows of a prompt: each is a piece and its two neighbours, moved to three places and added."""
+        size = len(self._window_bias)
+        windows = moved[:, size : 2 * size] + self._window_bias
+        windows[1:] += moved[:-1, :size]
+        windows[:-1] += moved[1:, 2 * size :]
+        relu: NDArray[np.float32] = np.maximum(windows, 0)
+        return relu
+
+    def _hidden(
+        self, vectors: NDArray[np.float32], windows: NDArray[np.float32], request: RequestText, pieces: int
+    ) -> NDArray[np.float32]:
+        """Return the hidden layer of the sums of a prompt's vectors and windows."""
+        pooled = np.concatenate((vectors, windows)) * np.float32(0.5 / math.sqrt(pieces))
+        entered = np.concatenate((pooled, np.array(figures_of(request, pieces), dtype=np.float32)))
+        hidden: NDArray[np.float32] = np.maximum(serial_product(self._inner, entered) + self._inner_bias, 0)
+        return hidden
+
+    def _reading(
+        self, prompt: str, request: RequestText, hidden: NDArray[np.float32], pushes: tuple[tuple[str, float], ...]
+    ) -> Reading:
+        heads = self._outer @ hidden + self._outer_bias
+        return Reading(
+            tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), lift_of(request), pushes, hidden
+        )
+
     def _read(self, prompt: str) -> Reading:
         """Return what the network makes of a prompt."""
-        prompt = prompt.strip()
+        prompt = bare(prompt.strip())
         request = request_of(prompt)
         words = words_of(request.text)
         split_words = [self._split(word) for word in words]
         pieces = [number for numbers in split_words for number in numbers] or [0]
         vectors = self._table[pieces] * self._scale
-        # Each window is a piece and its two neighbours: one product for all three places, then moved and added.
-        moved = serial_product(vectors, self._window)
-        size = len(self._window_bias)
-        windows = moved[:, size : 2 * size] + self._window_bias
-        windows[1:] += moved[:-1, :size]
-        windows[:-1] += moved[1:, 2 * size :]
-        np.maximum(windows, 0, out=windows)
-        summed = np.concatenate((vectors.sum(axis=0), windows.sum(axis=0)))
-        pooled = summed * np.float32(0.5 / math.sqrt(len(pieces)))
-        entered = np.concatenate((pooled, np.array(figures_of(request, len(pieces)), dtype=np.float32)))
-        hidden = np.maximum(serial_product(self._inner, entered) + self._inner_bias, 0)
-        heads = self._outer @ hidden + self._outer_bias
+        windows = self._windows(serial_product(vectors, self._window))
+        hidden = self._hidden(vectors.sum(axis=0), windows.sum(axis=0), request, len(pieces))
         # How the first two heads change with each piece: their slope, times what the piece brings.
-        slope = serial_product(self._inner[:, : len(summed)].T, (self._outer[0] + self._outer[1]) * (hidden > 0))
         own = vectors.shape[1]
+        summed = own + windows.shape[1]
+        slope = serial_product(self._inner[:, :summed].T, (self._outer[0] + self._outer[1]) * (hidden > 0))
         by_piece = serial_product(vectors, slope[:own]) + serial_product(windows, slope[own:])
-        pushes = self._pushes(words, split_words, by_piece.tolist())
-        return Reading(tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), pushes)
+        return self._reading(prompt, request, hidden, self._pushes(words, split_words, by_piece.tolist()))
 
     def _pushes(
         self, words: list[str], split_words: list[tuple[int, ...]], by_piece: list[float]
@@ -149,11 +231,12 @@ class Model:
                 pushes.append((word, sum(values)))
         return tuple(pushes)
 
-    def difficulty(self, reading: Reading) -> tuple[float, float]:
-        """Return difficulty and confidence, both in [0, 1].
+    def difficulty(self, reading: Reading) -> float:
+        """Return the difficulty, in [0, 1].
 
         Requests are placed by the two tier heads so that FAST_BELOW and POWER_ABOVE are where those heads change their
-        mind; exam questions by the gain that a strong model brings; the fourth head says which of the two a prompt is.
+        mind; exam questions by their length and, if they are of a kind that is known, by the gain that a strong model
+        brings; the fourth head says which of the two a prompt is.
         """
         mid, power = _sigmoid(reading.heads[0]), _sigmoid(reading.heads[1])
         least, most = self.about["mid_at"], self.about["power_at"]
@@ -163,11 +246,35 @@ class Model:
             request = FAST_BELOW * 0.999 * mid / least
         else:
             request = FAST_BELOW + (POWER_ABOVE - FAST_BELOW) * ((mid - least) / (1 - least) + power / most) / 2
-        sure = max(1 - mid, power, min(mid, 1 - power))
+        # What is asked for by name (rename, list) is as easy in a long cell; what must be understood is not.
+        request = min(request + reading.lift * min(max((request - 0.15) / 0.2, 0.0), 1.0), 1.0)
         exam = reading.exam
-        gain = reading.heads[2] + self.about["length_weight"] * reading.length
+        gain = self._familiar(reading) * reading.heads[2] + self.about["length_weight"] * reading.length
         question = 0.5 + 0.45 * math.tanh((gain - self.about["gain_middle"]) / 2)
-        return (1 - exam) * request + exam * question, (1 - exam) * sure + exam * 0.5
+        return (1 - exam) * request + exam * question
+
+    def _familiar(self, reading: Reading) -> float:
+        """Return how far the kind of a question is known: 1 like most of the training questions, 0 like none."""
+        if not len(self._kinds):
+            return 1.0
+        length = math.sqrt(float(reading.hidden @ reading.hidden)) or 1.0
+        alike = float(serial_product(self._kinds, reading.hidden).max()) / length
+        strange, known = self.about["strange_at"], self.about["known_at"]
+        return min(max((alike - strange) / (known - strange), 0.0), 1.0)
+
+    def confidence(self, reading: Reading, difficulty: float, fast_below: float, power_above: float) -> float:
+        """Return how often the tier is right for readings like this, in [0, 1].
+
+        It was measured on requests that the network was not fitted to (training/confidence.py), by the distance of the
+        difficulty from the nearest boundary. Of exam questions no tier is known: half.
+        """
+        sure = self.sureness(min(abs(difficulty - fast_below), abs(difficulty - power_above)))
+        return (1 - reading.exam) * sure + reading.exam * 0.5
+
+    def sureness(self, apart: float) -> float:
+        """Return how often a request at that distance from a boundary lies on the side where it belongs."""
+        constant, slope = self.about.get("sure_at", 0.0), self.about.get("sure_slope", 8.0)
+        return _sigmoid(constant + slope * min(apart, _FAR) / _FAR)
 
 
 @functools.cache
@@ -199,7 +306,7 @@ def classify(
     """
     model = shipped()
     reading = model.read(prompt)
-    difficulty, confidence = model.difficulty(reading)
+    difficulty = model.difficulty(reading)
     reasons: list[str] = []
     if adjust is not None:
         learned = adjust(prompt, difficulty)
@@ -207,7 +314,17 @@ def classify(
             reasons.append("your own outcomes say so")
         difficulty = learned
     tier = tier_of(difficulty, fast_below, power_above)
-    return Classification(tier, difficulty, confidence, (*reasons, *_reasons(reading, tier)))
+    confidence = model.confidence(reading, difficulty, fast_below, power_above)
+    runner_up = _beside(difficulty, fast_below, power_above) if confidence < _UNSURE else None
+    return Classification(tier, difficulty, confidence, (*reasons, *_reasons(reading, tier)), runner_up)
+
+
+def _beside(difficulty: float, fast_below: float, power_above: float) -> TierName | None:
+    """Return the tier beyond the nearest boundary."""
+    boundary = min((fast_below, power_above), key=lambda boundary: abs(difficulty - boundary))
+    tier, step = tier_of(difficulty, fast_below, power_above), 1e-9
+    beyond = (tier_of(boundary + side, fast_below, power_above) for side in (-step, step))
+    return next((name for name in beyond if name != tier), None)
 
 
 def _reasons(reading: Reading, tier: TierName) -> tuple[str, ...]:

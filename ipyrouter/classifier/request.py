@@ -18,6 +18,33 @@ _CODE = re.compile(
 _TABLE = re.compile(r"^\s*\|.*\|\s*$|^\s*\S+(\s{2,}\S+){2,}\s*$|^[^,;\t]*([,;\t][^,;\t]*){3,}$|^[-+|=\s]{5,}$")
 _CHOICE = re.compile(r"^\s*\(?[A-D][.):]\s", re.MULTILINE)
 _QUOTE = re.compile(r"^\s*>")
+# Politeness, which says nothing of a request: greetings, preambles and thanks.
+_BEFORE = re.compile(
+    r"""(?:
+      (?:hi|hello|hey|greetings|dear\s\w+|good\s(?:morning|afternoon|evening|day))
+        (?:[,.!:]+|\s(?:there|all|everyone|again|team|assistant)\b[,.!:]*)\s+
+    | i\shope\s(?:you|this|all|everything)[^.!?\n]{0,60}[.!]\s+
+    | (?:please|pls|kindly|bitte|por\sfavor|per\sfavore|s'il\s(?:vous|te)\splaît)[\s,:]+
+    | (?:sorry\sto\s(?:bother|disturb)\syou)[\s,.!:]+(?:but\s)?
+    | (?:if\syou\s(?:have|get)\sa\s(?:moment|minute|second))[\s,.:]+
+    | (?:can|could|would|will)\syou\s(?:please\s|kindly\s|maybe\s|perhaps\s)*
+        (?:help\sme\s(?:out\s)?(?:with\s)?(?:this|the\sfollowing|something|it)\b[^.:?!\n]{0,30}[.:?!]+\s+)?
+    | would\syou\smind\shelping(?:\sme)?\b[^.:?!\n]{0,30}[.:?!]+\s+
+    | i(?:\swould|'d)\s(?:really\s)?(?:be\s(?:so\s|very\s)?grateful|appreciate)\b
+        [^.:?!\n]{0,60}(?:[.:?!]+\s+|\sif\syou\scould\s)
+    | i\s(?:have|had|ve\sgot)\sa\s(?:quick\s|small\s|short\s)?question\b[^.:?!\n]{0,30}[.:?!]+\s+
+    | i\s(?:need|want|would\slike)\s(?:some\s|your\s)?help\b[^.:?!\n]{0,40}[.:?!]+\s+
+    | (?:just\s(?:a\s)?)?(?:quick|one)\s(?:question|one|thing)[\s,.:]+
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_AFTER = re.compile(
+    r"""(?:^|[\s,.!?]+)
+    (?:please(?:\sand\sthank\syou)?|(?:many\s)?thanks|thank\syou|thx|cheers|danke|vielen\sdank|merci|gracias|grazie
+    |obrigad[oa])
+    (?:\s(?:a\slot|so\smuch|very\smuch|in\sadvance|again|for\s(?:your|the|any)\shelp|im\svoraus))*[\s.!:)]*$""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +56,24 @@ class RequestText:
     traceback: int = 0
     table: int = 0
     quote: int = 0
+
+    @property
+    def lines(self) -> tuple[int, int, int, int]:
+        """The lines of code, tracebacks, tables and quotes."""
+        return self.code, self.traceback, self.table, self.quote
+
+
+def bare(prompt: str) -> str:
+    """Return a prompt without greetings, polite preambles and thanks; all of it where nothing else would be left."""
+    start = 0
+    while match := _BEFORE.match(prompt, start):
+        start = match.end()
+    rest = prompt[start:]
+    # Only the end can match: a long prompt is not searched.
+    tail = rest[-80:]
+    if match := _AFTER.search(tail):
+        rest = rest[: len(rest) - len(tail) + match.start()] + ("?" if "?" in match[0] else "")
+    return rest if len(rest.split()) > 1 else prompt
 
 
 def request_of(prompt: str) -> RequestText:

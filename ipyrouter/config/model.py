@@ -471,6 +471,12 @@ class Config:
             key="routing.power_above", trait="power_above",
         )
     )  # fmt: skip
+    unsure: str = field(
+        metadata=setting(
+            OneOf("stay", "up"), "free", _TIERS, "a prompt that could need a tier up gets it: up",
+            key="routing.unsure", trait="unsure",
+        )
+    )  # fmt: skip
     confirm_tokens: int = field(
         metadata=setting(
             Whole(), "lower", "higher than your own: large prompts would go out without a question",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -141,6 +142,14 @@ def _compare(line: Line) -> pd.DataFrame:
         cost=[at_least(Decimal(str(cost)), unpriced) for cost, unpriced in costs],
         latency=frame["latency"].map(lambda s: seconds(s) if s == s else ""),  # noqa: PLR0124  NaN
     ).drop(columns="unpriced")
+
+
+def _calibrate(line: Line) -> pd.DataFrame:
+    frame = line.router.calibrate()
+    print(frame.attrs["assumption"])
+    shares = {name: frame[name].map("{:.0%}".format) for name in (*TIERS, "of_power", "quality")}
+    costs = ["unknown" if math.isnan(cost) else dollars(Decimal(str(cost))) for cost in frame["cost"]]
+    return frame.assign(cost=costs, **shares)
 
 
 def _models(line: Line) -> pd.DataFrame:
@@ -355,6 +364,9 @@ COMMANDS: dict[str, Command] = {
     "log": Command(_log, "log [N]", "the newest N rows of the cost log (20); all of it: ipyrouter.cost_log()"),
     "report": Command(_report, "report [DAY]", "what a day (default: today, UTC), week or month cost, by tier", _SPANS),
     "compare": Command(_compare, "compare", "what other strategies would have cost for the same log"),
+    "calibrate": Command(
+        _calibrate, "calibrate", "shares, cost and expected quality of your own prompts at other settings of the dial"
+    ),
     "models": Command(_models, "models", "tiers, chains, prices, limits and state"),
     "config": Command(_config, "config", "every setting and where it came from"),
     "status": Command(_status, "status", "which models are cooling down after faults, for how long and why"),

@@ -108,13 +108,14 @@ class RouterMagics(Magics):
             "schema": schema,
             "json": fmt == "json" and schema is None,
             "show_thinking": args.show_thinking,
+            "previous_tier": self.chats.tier_before(place, prompt, self._cell),
         }
         if args.dry_run:
             self._preview(router, prompt, settings, pieces, typed)
             return None
         answer, result = self._ask(router, prompt, settings, fmt, quiet=args.quiet, bare=cell is None)
         if answer.text.strip():
-            self.chats.keep(place, Turn(prompt, answer.text, self._cell, self._run))
+            self.chats.keep(place, Turn(prompt, answer.text, self._cell, self._run, answer.classification.tier))
         return self._value_of(answer, result, args.out, as_value=cell is None or bool(scope.function))
 
     # What IPython shows for `%route?`, so that the options' help stands in their table alone, which %load_ext spares.

@@ -15,7 +15,7 @@ from ipyrouter.store import rows
 from ipyrouter.text import sanitise
 from ipyrouter.text.amounts import at_least, count, dollars, seconds
 from ipyrouter.text.tables import cell
-from ipyrouter.types import Answer, Candidate, Preview, TierName
+from ipyrouter.types import Answer, Candidate, Classification, Preview, TierName
 
 if TYPE_CHECKING:
     from ipyrouter.notebook.prompt.pieces import Piece
@@ -264,7 +264,8 @@ def preview_bundle(
     rows = [
         (
             "tier",
-            f"{preview.tier} (difficulty {classification.difficulty:.2f}, confidence {classification.confidence:.2f})"
+            f"{preview.tier}{_or_else(classification)} (difficulty {classification.difficulty:.2f},"
+            f" confidence {classification.confidence:.2f})"
             if preview.tier == classification.tier
             else f"{preview.tier}; the prompt by itself: {classification.tier}",
         ),
@@ -288,6 +289,10 @@ def preview_bundle(
         "text/markdown": "\n\n".join([bundle["text/markdown"], *map(sanitise.markdown, sent)]),
         "text/plain": "\n\n".join([bundle["text/plain"], *map(sanitise.plain, sent)]),
     }
+
+
+def _or_else(classification: Classification) -> str:
+    return f", could be {classification.runner_up}" if classification.runner_up else ""
 
 
 def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from ipyrouter.classifier import steadied
 from ipyrouter.config import Config
 from ipyrouter.errors import BudgetError, SchemaError, UsageError
 from ipyrouter.pricing.prices import Pricing
@@ -78,7 +79,7 @@ class Pipeline:
         """
         with self.recorder.open(run), self.spans.request(run):
             self._make_encodable(run)
-            run.classification = self.classify(run.request.prompt.text)
+            run.classification = self._classified(run.request)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
             run.note(*run.request.prompt.notes)
             plan = self.planner.plan(run.request, run.request.tier or run.classification.tier)
@@ -117,7 +118,7 @@ class Pipeline:
 
     def preview(self, request: Request) -> Preview:
         """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or logged."""
-        classification = self.classify(request.prompt.text)
+        classification = self._classified(request)
         tier_name = request.tier or classification.tier
         plan = self.planner.counted_by_price(request, self.planner.plan(request, tier_name))
         plan = self.warmth.stay(request, plan)
@@ -152,6 +153,11 @@ class Pipeline:
         )
 
     # --- before a call ---
+
+    def _classified(self, request: Request) -> Classification:
+        """Return the classification of the prompt, by the tier before where it lies near a boundary."""
+        classification = self.classify(request.prompt.text)
+        return steadied(classification, request.previous_tier, self.config)
 
     @staticmethod
     def _make_encodable(run: RequestRun) -> None:

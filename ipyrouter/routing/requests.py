@@ -37,6 +37,7 @@ def make_request(
     *,
     history: Sequence[Message | Mapping[str, str]] = (),
     tier: str | None = None,
+    previous_tier: str | None = None,
     cache: str = "use",
     effort: Effort | None = None,
     schema: Any = None,
@@ -67,13 +68,14 @@ def make_request(
         raise UsageError(f"max_output_tokens must be at least 1, not {most}.", "Leave it out for the tier's own limit.")
     if temperature is not None and not 0 <= temperature <= 2:
         raise UsageError(f"temperature must lie between 0 and 2, not {temperature:g}.", "Most models know 0 to 1.")
-    named = configuration.as_tier(tier) if tier is not None else None
+    named, previous = (configuration.as_tier(name) if name is not None else None for name in (tier, previous_tier))
     if effort is not None and effort not in EFFORTS:
         raise UsageError(f"Unknown effort {redact.excerpt(effort)}.", did_you_mean(str(effort), EFFORTS))
     return Request(
         prompt,
         history=_turns(history),
         tier=named,
+        previous_tier=previous,
         cache=cast(CacheMode, cache),
         effort=effort,
         schema=_schema(schema),

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.types import Message, Prompt
+from ipyrouter.types import Message, Prompt, TierName
 
 _UNNAMED = ""
+_SMALL_EDIT = 0.75  # of the words are the same
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer, the id of the cell that asked, where the front end tells it, and in which run."""
+    """A question and its answer, the id of the cell that asked, where the front end tells it, and in which run.
+
+    ``tier`` is what the question was classified as.
+    """
 
     question: str | Prompt
     answer: str
     cell: str | None = None
     run: int = 0
+    tier: TierName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,11 @@ class Place:
     turns: tuple[Turn, ...] = ()
 
     @property
+    def tier(self) -> TierName | None:
+        """The tier of the turn before; None at a beginning."""
+        return self.turns[-1].tier if self.turns else None
+
+    @property
     def history(self) -> tuple[Message, ...]:
         """The turns as the history of a request."""
         pairs = ((Message("user", turn.question), Message("assistant", turn.answer)) for turn in self.turns)
@@ -36,10 +47,21 @@ class Place:
 
 @dataclass
 class Chats:
-    """The threads by name; the unnamed one restarts with every prompt that continues nothing."""
+    """The threads by name; the unnamed one restarts with every prompt that continues nothing.
+
+    ``cells`` holds the latest turn of each cell.
+    """
 
     threads: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
     latest: str | None = None
+    cells: dict[str, Turn] = field(default_factory=dict)
+
+    def tier_before(self, place: Place, prompt: str | Prompt, cell: str | None) -> TierName | None:
+        """Return the tier that a prompt had in its cell before a small edit, or else that of the turn before it."""
+        earlier = self.cells.get(cell) if cell is not None else None
+        if earlier is not None and _is_small_edit(_text(earlier.question), _text(prompt)):
+            return earlier.tier
+        return place.tier
 
     def place(self, *, name: str | None, goes_on: bool, cell: str | None, run: int = 0) -> Place:
         """Return where a prompt stands: in the chat of that name, after the latest answer, or at a beginning.
@@ -63,6 +85,8 @@ class Chats:
     def keep(self, place: Place, turn: Turn) -> None:
         """Add a turn that was answered."""
         self.threads[place.name] = (*place.turns, turn)
+        if turn.cell is not None:
+            self.cells[turn.cell] = turn
         self.latest = place.name
 
     def names(self) -> list[str]:
@@ -74,6 +98,7 @@ class Chats:
         if name is None:
             gone = sum(map(len, self.threads.values()))
             self.threads.clear()
+            self.cells.clear()
             self.latest = None
             return gone
         if name not in self.threads:
@@ -81,4 +106,16 @@ class Chats:
             raise UsageError(f"There is no chat {name!r}.", hint)
         if self.latest == name:
             self.latest = None
-        return len(self.threads.pop(name))
+        turns = self.threads.pop(name)
+        self.cells = {cell: turn for cell, turn in self.cells.items() if turn not in turns}
+        return len(turns)
+
+
+def _text(prompt: str | Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt.text
+
+
+def _is_small_edit(before: str, after: str) -> bool:
+    """Tell whether most words of two prompts are the same."""
+    old, new = Counter(before.split()), Counter(after.split())
+    return 2 * (old & new).total() >= _SMALL_EDIT * (old.total() + new.total())
