@@ -236,7 +236,7 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
     pipeline = replace(
         parts.pipeline,
         classify=functools.lru_cache(_REMEMBERED)(parts.pipeline.classify),
-        warmth=Warmth(config, parts.pricing, parts.clock),  # a column's rows are no conversations to be remembered
+        warmth=Warmth(config, parts.pricing, parts.pipeline.breaker, parts.clock),  # no row is a turn to be remembered
         chain=Chain(config, limiter, parts.pricing, parts.pipeline.breaker),
         budget=Budget(*common) if budget is None else RunBudget(*common, most=_dollars(budget)),
     )

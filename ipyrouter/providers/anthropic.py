@@ -126,7 +126,7 @@ class AnthropicBackend(Backend):
         for name, body in requests:
             params = {key: value for key, value in body.items() if key != "extra_body"} | body.get("extra_body", {})
             lines.append({"custom_id": name, "params": params})
-        return self._sdk.messages.batches.create(requests=lines, timeout=watch.timeout()).id
+        return str(self._sdk.messages.batches.create(requests=lines, timeout=watch.timeout()).id)
 
     def poll(self, job: str, watch: Watch) -> JobStatus:
         """Return how far a job is. Raises whatever the SDK raises."""

@@ -14,11 +14,12 @@ from ipyrouter.store.postgres.cache import Cache
 from ipyrouter.store.postgres.ledger import Ledger
 from ipyrouter.store.postgres.log import LogWriter
 from ipyrouter.store.postgres.reader import LogReader
+from ipyrouter.store.postgres.runs import Runs
 
 __all__ = ["ConnInfo", "PostgresStore"]
 
 
-class PostgresStore(Cache, Ledger, LogWriter, LogReader):
+class PostgresStore(Cache, Ledger, LogWriter, LogReader, Runs):
     """Implements store.base.Store. Safe to use from several threads and processes at once, and after a fork."""
 
     def __init__(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ipyrouter.store.base import CachedAnswer, Claim
-from ipyrouter.store.owners import is_dead
+from ipyrouter.store.owners import is_dead, outlives_its_process
 from ipyrouter.store.postgres.calls import Calls
 from ipyrouter.store.sqlite.schema import DAY
 from ipyrouter.text.amounts import from_pico
@@ -41,16 +41,29 @@ class Cache(Calls):
         self._holders.add(owner)
         return self._or_locally(remote, lambda: self._local.cached_or_claim(keys, claim, owner, seconds, max_age_days))
 
+    def cached_many(self, groups: Sequence[Sequence[bytes]], max_age_days: float) -> list[CachedAnswer | None]:
+        """Return the answer of the first of the keys of each group that has one of no greater age."""
+        query = "SELECT ipyrouter.cached_many(%s::bytea[], %s)"
+        parameters = (list({key for group in groups for key in group}), int(max_age_days * DAY))
+
+        def remote() -> list[CachedAnswer | None]:
+            found = (_answer(row) for (row,) in self._server.call(query, parameters))
+            answers = {answer.key: answer for answer in found if answer is not None}
+            return [next((answers[key] for key in group if key in answers), None) for group in groups]
+
+        return self._or_locally(remote, lambda: self._local.cached_many(groups, max_age_days))
+
     def release(self, owner: str) -> None:
         """Give back all claims and reservations of an owner."""
-        self._local.release(owner)
-        if owner in self._holders:
+        if self._local.is_there:
+            self._local.release(owner)
+        if owner in self._holders or outlives_its_process(owner):
             self._or_locally(lambda: self._ask("ipyrouter.release(%s)", owner), lambda: None)
             self._holders.discard(owner)
 
     def clear_cache(self) -> int:
         """Delete all completions that this user has put into the cache, and return how many there were."""
-        locally = self._local.clear_cache() if self._local.path.exists() else 0
+        locally = self._local.clear_cache() if self._local.is_there else 0
         return locally + self._or_locally(lambda: int(self._ask("ipyrouter.clear_cache()")), lambda: 0)
 
 

@@ -36,6 +36,8 @@ class LogWriter(Calls):
         elif cache_key is not None:
             age = None if max_age_days is None else int(max_age_days * DAY)
             body["cache"] = _entry(cache_key, record.answer, int(max_mb * _MB), age)
+        if cache_key is not None and record.run:
+            body["run"] = record.run
         with interrupts.Deferred():
             try:
                 self._ask("ipyrouter.record(%s, 'record')", json.dumps(body))
@@ -60,7 +62,7 @@ class LogWriter(Calls):
         return new
 
     def forget(self, answer_id: str | None, before: dt.datetime | None, *, content: bool) -> int:
-        """Delete the texts of one's own answers: one, those before a moment, or all; return how many.
+        """Delete the texts of the user's own answers: one, those before a moment, or all; return how many.
 
         Raises:
             StoreError: ``content`` is not set: what was spent is the team's; or the server is away.
@@ -73,9 +75,13 @@ class LogWriter(Calls):
         self._send_waiting(most=None)
         moment = None if before is None else microseconds(before)
         try:
-            return int(self._ask("ipyrouter.forget_texts(%s, %s)", answer_id, moment))
+            number = int(self._ask("ipyrouter.forget_texts(%s, %s)", answer_id, moment))
         except AwayError as error:
             raise StoreError(f"The team store is away ({error}); nothing was deleted.", "Try again later.") from None
+        if self._local.is_there:
+            self._local.clear_cache()  # whose answers these were, is not known here any more
+            number += self._local.forget(answer_id, before, content=True)
+        return number
 
     def set_feedback(self, answer_id: str, feedback: Feedback) -> bool:
         """Store what the user thought of an answer; False if there is no such answer."""

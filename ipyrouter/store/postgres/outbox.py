@@ -35,6 +35,11 @@ class Outbox(SQLiteStore):
         self.path = folder / "ipyrouter.db"
         self._held_back: set[str] = set()
 
+    @property
+    def is_there(self) -> bool:
+        """Tell whether anything was written here; whatever is asked of it otherwise makes the file."""
+        return self.path.exists() or self._database.degraded
+
     def waiting(self, most: int) -> list[Waiting]:
         """Return the oldest requests that have not been sent."""
 
@@ -51,7 +56,7 @@ class Outbox(SQLiteStore):
                     waiting.append(Waiting(name, body(row, rows_of_it), mode))
             return waiting
 
-        if not self.path.exists() and not self._database.degraded:
+        if not self.is_there:
             return []
         try:
             return self._database.read(look)[:most]

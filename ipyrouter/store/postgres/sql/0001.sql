@@ -246,6 +246,26 @@ CREATE TABLE ipyrouter.claim (
 );
 CREATE INDEX ON ipyrouter.claim (owner);
 
+-- Prompts over a column: how far each is, for its member alone.
+CREATE TABLE ipyrouter.runs (
+    member text NOT NULL,
+    id ipyrouter.name NOT NULL,
+    created ipyrouter.instant NOT NULL,
+    updated ipyrouter.instant NOT NULL,
+    state jsonb NOT NULL CHECK (jsonb_typeof(state) = 'object'),
+    PRIMARY KEY (member, id)
+);
+
+-- The cached answers that a member's run keeps, whoever of the team has paid for them.
+CREATE TABLE ipyrouter.run_rows (
+    scope text NOT NULL, -- as in the cache
+    key bytea NOT NULL CHECK (length(key) <= 64),
+    member text NOT NULL,
+    run ipyrouter.name NOT NULL,
+    PRIMARY KEY (scope, key, member, run)
+);
+CREATE INDEX ON ipyrouter.run_rows (member, run);
+
 -- --- who and when ---
 
 CREATE FUNCTION ipyrouter.now_us() RETURNS bigint LANGUAGE sql VOLATILE
@@ -305,8 +325,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Drop the partitions of whole months before a time; with only_texts those of prompts and answers alone.
--- The daily sums stay, so that reports go on. Only the owner may.
+-- Drop the partitions of whole months before a time; with only_texts those of prompts and answers alone. Runs that
+-- have not gone on since then hold prompts, and go too. The daily sums stay, so that reports go on. Only the owner may.
 CREATE FUNCTION ipyrouter.prune(before bigint, only_texts boolean) RETURNS int LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -325,6 +345,8 @@ BEGIN
         EXECUTE format('DROP TABLE ipyrouter.%I', part.name);
         dropped := dropped + 1;
     END LOOP;
+    WITH old AS (DELETE FROM ipyrouter.runs WHERE updated < before RETURNING member, id)
+    DELETE FROM ipyrouter.run_rows USING old WHERE run_rows.member = old.member AND run_rows.run = old.id;
     RETURN dropped;
 END $$;
 
@@ -387,6 +409,10 @@ BEGIN
     WHERE attempt ->> 'error' IS NOT NULL OR (with_content AND attempt ->> 'text' IS NOT NULL);
 
     PERFORM ipyrouter.release(body ->> 'owner');
+    IF body ? 'run' THEN
+        PERFORM ipyrouter.pin(body ->> 'run',
+            ARRAY[decode(COALESCE(body ->> 'touch', body -> 'cache' ->> 'key'), 'hex')]);
+    END IF;
     IF body ? 'touch' THEN
         UPDATE ipyrouter.cache SET used = moment
         WHERE scope = ipyrouter.cache_scope(who) AND key = decode(body ->> 'touch', 'hex')
@@ -466,6 +492,12 @@ BEGIN
     WHERE member = session_user AND (answer IS NULL OR answer_id = answer) AND (before IS NULL OR time < before);
     DELETE FROM ipyrouter.attempt_texts
     WHERE member = session_user AND (answer IS NULL OR answer_id = answer) AND (before IS NULL OR time < before);
+    IF answer IS NULL THEN -- runs hold prompts, too
+        DELETE FROM ipyrouter.runs WHERE member = session_user AND (before IS NULL OR updated < before);
+        DELETE FROM ipyrouter.run_rows r
+        WHERE r.member = session_user AND NOT EXISTS (
+            SELECT FROM ipyrouter.runs WHERE member = r.member AND id = r.run);
+    END IF;
     RETURN number;
 END $$;
 
@@ -486,8 +518,8 @@ BEGIN
     one.used := moment;
     one.size := octet_length(one.text) + 300; -- the other columns and the indexes, about
     IF age IS NOT NULL THEN
-        DELETE FROM ipyrouter.cache
-        WHERE member = who.name AND (created < moment - age OR created > moment + age);
+        DELETE FROM ipyrouter.cache c
+        WHERE member = who.name AND (created < moment - age OR created > moment + age) AND NOT ipyrouter.is_kept(c);
     END IF;
     DELETE FROM ipyrouter.cache WHERE scope = one.scope AND key = one.key;
     INSERT INTO ipyrouter.cache SELECT one.* ON CONFLICT (scope, key) DO NOTHING;
@@ -496,31 +528,46 @@ BEGIN
     -- Or seems so: what was deleted is counted only here. One does it for all.
     IF held > most AND pg_try_advisory_xact_lock(hashtextextended(who.name, 3)) THEN
         DELETE FROM ipyrouter.cache USING (
-            SELECT key AS old, sum(size) OVER (ORDER BY used DESC, key) AS until_here
-            FROM ipyrouter.cache WHERE member = who.name AND scope = one.scope
-        ) ranked WHERE scope = one.scope AND member = who.name AND key = old AND until_here > most * 0.9;
-        PERFORM ipyrouter.recount_cache(who.name);
+            SELECT key AS old, kept, sum(size) OVER (ORDER BY kept DESC, used DESC, key) AS until_here
+            FROM (SELECT key, size, used, ipyrouter.is_kept(c) AS kept FROM ipyrouter.cache c
+                WHERE member = who.name AND scope = one.scope) held_here
+        ) ranked WHERE scope = one.scope AND member = who.name AND key = old AND NOT kept AND until_here > most * 0.9;
+        -- Where runs keep more than there is room for, the next look comes after a tenth more.
+        PERFORM ipyrouter.recount_cache(who.name, most * 0.9);
     END IF;
 END $$;
 
-CREATE FUNCTION ipyrouter.recount_cache(of_member text) RETURNS void LANGUAGE plpgsql
+-- Whether a run of anyone keeps an answer in the cache.
+CREATE FUNCTION ipyrouter.is_kept(entry ipyrouter.cache) RETURNS boolean LANGUAGE sql STABLE
+AS $$ SELECT EXISTS (SELECT FROM ipyrouter.run_rows r WHERE r.scope = entry.scope AND r.key = entry.key) $$;
+
+CREATE FUNCTION ipyrouter.recount_cache(of_member text, at_most numeric DEFAULT NULL) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM ipyrouter.counter WHERE scope = 'cache' AND name = of_member;
-    PERFORM ipyrouter.count('cache', of_member, 0, COALESCE(sum(size), 0)) FROM ipyrouter.cache WHERE member = of_member;
+    PERFORM ipyrouter.count('cache', of_member, 0, LEAST(COALESCE(sum(size), 0), at_most))
+    FROM ipyrouter.cache WHERE member = of_member;
 END $$;
 
-CREATE FUNCTION ipyrouter.cached(keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+-- Return the answers of the keys, in their order: those that are young enough, and those that a run of the caller's keeps.
+CREATE FUNCTION ipyrouter.cached_many(keys bytea[], max_age bigint) RETURNS SETOF jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine text := ipyrouter.cache_scope(ipyrouter.me());
     moment bigint := ipyrouter.now_us();
 BEGIN
-    RETURN (
-        SELECT to_jsonb(c) - 'scope' - 'member' - 'key' || jsonb_build_object('key', encode(c.key, 'hex'))
-        FROM ipyrouter.cache c
-        WHERE c.scope = mine AND c.key = ANY (keys) AND abs(moment - c.created) <= max_age
-        ORDER BY array_position(keys, c.key) LIMIT 1);
+    RETURN QUERY
+    SELECT to_jsonb(c) - 'scope' - 'member' - 'key' || jsonb_build_object('key', encode(c.key, 'hex'))
+    FROM ipyrouter.cache c
+    WHERE c.scope = mine AND c.key = ANY (keys) AND (abs(moment - c.created) <= max_age OR EXISTS (
+        SELECT FROM ipyrouter.run_rows r WHERE r.scope = mine AND r.key = c.key AND r.member = session_user))
+    ORDER BY array_position(keys, c.key);
+END $$;
+
+CREATE FUNCTION ipyrouter.cached(keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT one FROM ipyrouter.cached_many(keys, max_age) one LIMIT 1);
 END $$;
 
 -- Return the answer, or who may ask for it: the caller, unless another has claimed that already.
@@ -574,6 +621,41 @@ BEGIN
     GET DIAGNOSTICS number = ROW_COUNT;
     PERFORM ipyrouter.recount_cache(session_user);
     RETURN number;
+END $$;
+
+-- --- runs over columns ---
+
+-- Write a run, or replace the caller's of this id. Where the team logs no content, its prompt is left out.
+CREATE FUNCTION ipyrouter.put_run(run_id text, begun bigint, went_on bigint, run_state jsonb) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+BEGIN
+    IF NOT (SELECT content FROM ipyrouter.team WHERE name = who.team) THEN
+        run_state := jsonb_set(run_state, '{prompt}', 'null', false);
+    END IF;
+    INSERT INTO ipyrouter.runs (member, id, created, updated, state) VALUES (who.name, run_id, begun, went_on, run_state)
+    ON CONFLICT (member, id) DO UPDATE SET updated = excluded.updated, state = excluded.state;
+END $$;
+
+-- Keep the answers of these keys, in the cache that the caller reads.
+CREATE FUNCTION ipyrouter.pin(run_id text, keys bytea[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+BEGIN
+    INSERT INTO ipyrouter.run_rows (scope, key, member, run)
+    SELECT DISTINCT ipyrouter.cache_scope(who), one, who.name, run_id FROM unnest(keys) one
+    ORDER BY one -- so that no two wait for each other
+    ON CONFLICT DO NOTHING;
+END $$;
+
+CREATE FUNCTION ipyrouter.drop_run(run_id text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    DELETE FROM ipyrouter.run_rows WHERE member = session_user AND run = run_id;
+    DELETE FROM ipyrouter.runs WHERE member = session_user AND id = run_id;
+    RETURN FOUND;
 END $$;
 
 -- --- budgets ---
@@ -635,7 +717,7 @@ BEGIN
     IF refusal IS NULL THEN
         INSERT INTO ipyrouter.reservation VALUES (
             reservation_id, who.team, who.name, in_session, by_owner, amount,
-            moment + (LEAST(GREATEST(seconds, 0), 7200) * 1000000)::bigint);
+            moment + (LEAST(GREATEST(seconds, 0), 31 * 86400) * 1000000)::bigint); -- a provider's batch may take long
     END IF;
     RETURN refusal;
 END $$;
@@ -660,6 +742,7 @@ ALTER TABLE ipyrouter.attempts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ipyrouter.texts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ipyrouter.attempt_texts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ipyrouter.sums ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ipyrouter.runs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_or_led ON ipyrouter.answers FOR SELECT
     USING (member = session_user OR team = ANY ((SELECT ipyrouter.led())::text[]));
 CREATE POLICY own_or_led ON ipyrouter.attempts FOR SELECT
@@ -668,16 +751,18 @@ CREATE POLICY own_or_led ON ipyrouter.sums FOR SELECT
     USING (member = session_user OR team = ANY ((SELECT ipyrouter.led())::text[]));
 CREATE POLICY own ON ipyrouter.texts FOR SELECT USING (member = session_user);
 CREATE POLICY own ON ipyrouter.attempt_texts FOR SELECT USING (member = session_user);
+CREATE POLICY own ON ipyrouter.runs FOR SELECT USING (member = session_user);
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ipyrouter FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ipyrouter FROM PUBLIC;
 GRANT USAGE ON SCHEMA ipyrouter TO ipyrouter_member;
 GRANT SELECT ON ipyrouter.answers, ipyrouter.attempts, ipyrouter.texts, ipyrouter.attempt_texts, ipyrouter.sums,
-    ipyrouter.measured, ipyrouter.schema_version TO ipyrouter_member;
+    ipyrouter.measured, ipyrouter.runs, ipyrouter.schema_version TO ipyrouter_member;
 GRANT EXECUTE ON FUNCTION
     ipyrouter.hello(), ipyrouter.led(), ipyrouter.now_us(), ipyrouter.record(jsonb, text),
     ipyrouter.set_feedback(text, text), ipyrouter.forget_texts(text, bigint), ipyrouter.cached(bytea[], bigint),
     ipyrouter.cached_or_claim(bytea[], bytea, text, double precision, bigint), ipyrouter.release(text),
     ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb),
-    ipyrouter.settle(text, numeric), ipyrouter.used(text, jsonb)
+    ipyrouter.settle(text, numeric), ipyrouter.used(text, jsonb), ipyrouter.cached_many(bytea[], bigint),
+    ipyrouter.put_run(text, bigint, bigint, jsonb), ipyrouter.pin(text, bytea[]), ipyrouter.drop_run(text)
 TO ipyrouter_member;
