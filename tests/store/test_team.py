@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from ipyrouter import cli
 from ipyrouter.errors import ConfigError, StoreError
 from ipyrouter.reporting.log import frame_of
 from ipyrouter.router import Router
-from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Unavailable
-from ipyrouter.store.owners import new_owner
+from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Run, Unavailable
+from ipyrouter.store.owners import batch_owner, new_owner
 from ipyrouter.store.postgres import PostgresStore, migrations
 from ipyrouter.store.postgres import server as servers
 from ipyrouter.store.postgres.owner import set_budgets
@@ -144,12 +145,13 @@ def test_a_member_sees_its_own_and_a_lead_sees_costs_and_no_texts(open_as: Open)
     assert rows[["prompt", "text", "error"]].isna().all(axis=None)
 
 
-TABLES = ("answers", "attempts", "texts", "attempt_texts", "sums", "measured")
+TABLES = ("answers", "attempts", "texts", "attempt_texts", "sums", "measured", "runs")
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_no_setting_shows_another_members_rows(database: str, open_as: Open, table: str) -> None:
     open_as("alice").record(a_record("a", error="hers", cost=Decimal(1)), KEY, 500)
+    open_as("alice").put_run(Run("hers", NOON, NOON, {"prompt": "secret"}))
     count = f"SELECT count(*) FROM ipyrouter.{table}"
     assert ask(database, "alice", count)[0][0] > 0
     with postgres.server().connect(database, "bob") as bob:
@@ -170,9 +172,11 @@ FORBIDDEN = (
     "UPDATE ipyrouter.attempts SET cost_pico = 0",
     "DELETE FROM ipyrouter.sums",
     "DELETE FROM ipyrouter.counter",
+    "DELETE FROM ipyrouter.runs",
     "UPDATE ipyrouter.member SET lead = true",
     "DELETE FROM ipyrouter.budget",
     "SELECT * FROM ipyrouter.cache",
+    "SELECT * FROM ipyrouter.run_rows",
     "SELECT * FROM ipyrouter.claim",
     "SELECT * FROM ipyrouter.reservation",
     "SELECT * FROM ipyrouter.counter",
@@ -289,7 +293,9 @@ def test_a_team_that_logs_no_content_stores_none(database: str, open_as: Open) -
     with postgres.server().connect(database) as owner:
         owner.execute("UPDATE ipyrouter.team SET content = false")
     open_as().record(a_record(prompt="secret"), None, 500)
-    for table in ("texts", "attempt_texts"):
+    open_as().put_run(Run("run", NOON, NOON, {"prompt": "secret", "rows": 3}))
+    assert [run.state for run in open_as().runs()] == [{"prompt": None, "rows": 3}]
+    for table in ("texts", "attempt_texts", "runs"):
         assert "secret" not in str(ask(database, "owner", f"SELECT * FROM ipyrouter.{table}"))
         assert "text of" not in str(ask(database, "owner", f"SELECT * FROM ipyrouter.{table}"))
 
@@ -321,6 +327,68 @@ def test_the_claim_of_a_killed_kernel_of_this_machine_is_free_at_once(open_as: O
     store, mine = open_as(), new_owner()
     store.cached_or_claim([KEY], KEY, dead, 600, 30)
     assert store.cached_or_claim([KEY], KEY, mine, 600, 30) == Claim(mine)
+
+
+# --- runs over columns ---
+
+
+def test_a_members_runs_are_the_members_own_on_any_machine(database: str, open_as: Open) -> None:
+    alice, bob, lead = (open_as(user) for user in ("alice", "bob", "lena"))
+    alice.put_run(Run("run", NOON, NOON, {"prompt": "hers"}))
+    bob.put_run(Run("run", NOON, NOON, {"prompt": "his"}))
+    assert [run.state["prompt"] for store in (open_as("alice"), bob, lead) for run in store.runs()] == ["hers", "his"]
+    assert bob.drop_run("run")
+    assert bob.forget(None, None, content=True) == 0
+    assert [run.id for run in alice.runs()] == ["run"]
+
+
+def test_a_run_keeps_the_teams_answers_for_its_member_alone(database: str, open_as: Open) -> None:
+    """Bob's run keeps what Alice has paid for: young enough or not for him, and for others as young as they say."""
+    alice, bob, other = (open_as(user) for user in ("alice", "bob", "oskar"))
+    alice.record(a_record("kept"), KEY, 500)
+    alice.record(a_record("old"), b"o" * 32, 500)
+    bob.pin("run", [KEY, KEY])
+    other.pin("run", [b"o" * 32])
+    with postgres.server().connect(database) as owner:
+        owner.execute("UPDATE ipyrouter.cache SET created = created - 40 * 86400000000")
+    alice.record(a_record("new"), b"n" * 32, 500, max_age_days=30)
+    assert [answer and answer.text for answer in bob.cached_many([[KEY], [b"o" * 32]], 30)] == ["text of kept", None]
+    assert alice.cached([KEY], 30) is None
+    assert alice.cached([KEY], 50) is not None
+    assert alice.cached([b"o" * 32], 50) is None
+    bob.drop_run("run")
+    alice.record(a_record("next"), b"n" * 32, 500, max_age_days=30)
+    assert alice.cached([KEY], 50) is None
+
+
+def test_a_run_that_keeps_more_than_there_is_room_for_drives_out_nothing_of_its_own(open_as: Open) -> None:
+    store = open_as()
+    for number in range(4):
+        store.record(replace(a_record(f"{number}"), run="run"), bytes([number]) * 32, 0.0007)  # room for two
+    store.record(a_record("other"), KEY, 0.0007)
+    assert all(store.cached_many([[bytes([number]) * 32] for number in range(4)], 30))
+
+
+def test_any_string_may_stand_in_a_runs_state(open_as: Open) -> None:
+    store, state = open_as(), {"prompt": "'; \x00 \\u0000 \ud800 ü", "jobs": [{"id": "a\0", "keys": ["k"]}], "rows": 3}
+    store.put_run(Run("run", NOON, NOON, state))
+    ((kept,),) = ([run.state for run in store.runs()],)
+    assert kept == {"prompt": "'; \ufffd \\u0000 \ufffd ü", "jobs": [{"id": "a\ufffd", "keys": ["k"]}], "rows": 3}
+    assert store.warnings() == []
+
+
+def test_a_batchs_money_is_promised_for_weeks_and_given_back_by_whoever_collects_it(
+    database: str, open_as: Open
+) -> None:
+    owner, month = batch_owner(), Limit("this month", 10 * DOLLAR, "month")
+    assert isinstance(open_as().reserve(DOLLAR, [month], SESSION, owner, 30 * 86_400), Reservation)
+    ((seconds,),) = ask(database, "owner", "SELECT (expires - ipyrouter.now_us()) / 1000000 FROM ipyrouter.reservation")
+    assert 29 * 86_400 < seconds <= 30 * 86_400
+    later = open_as()
+    assert later.used(month, SESSION) == DOLLAR
+    later.release(owner)
+    assert later.used(month, SESSION) == 0
+    assert not later._local.is_there
 
 
 # --- budgets ---
@@ -444,10 +512,13 @@ def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
     old = dt.datetime.now(dt.UTC) - dt.timedelta(days=100)
     alice.restore([a_record("old", created=old)])
     alice.record(a_record("new"), None, 500)
+    alice.put_run(Run("over", old, old, {"prompt": "old"}))
+    alice.put_run(Run("going on", old, dt.datetime.now(dt.UTC), {"prompt": "new"}))
     capsys.readouterr()
     assert cli.main([*owner, "prune", "--keep", "1", "--content-only"]) == 0
     assert capsys.readouterr().out == "Dropped 2 partitions.\n"
     assert frame_of(alice.log(LogFilter()))["text"].isna().tolist() == [True, False]
+    assert [run.id for run in alice.runs()] == ["going on"]
     assert cli.main([*owner, "prune", "--keep", "1"]) == 0
     assert capsys.readouterr().out == "Dropped 2 partitions.\n"
     assert names(alice) == ["new"]
@@ -586,6 +657,45 @@ def test_what_is_answered_while_the_server_is_away_follows_once(
     assert sorted(names(store)) == ["after", "away 0", "away 1", "away 2", "before"]
     assert store.used(TODAY, SESSION) == 5 * DOLLAR // 2
     assert names(open_as()) == names(store)
+
+
+def test_a_run_while_the_server_is_away_is_here_and_goes_on_there(
+    database: str, open_as: Open, proxy: Proxy, impatient: None
+) -> None:
+    store, hour = open_as(url=through(proxy, database)), dt.timedelta(hours=1)
+    store.put_run(Run("before", NOON, NOON, {"done": 1}))
+    proxy.set("shut")
+    store.put_run(Run("before", NOON, NOON + hour, {"done": 2}))
+    store.put_run(Run("away", NOON + 2 * hour, NOON + 2 * hour, {"done": 0}))
+    assert [run.state["done"] for run in store.runs()] == [0, 2]
+    proxy.set("open")
+    assert [run.state["done"] for run in store.runs()] == [0, 2]
+    for name in ("before", "away"):
+        store.put_run(Run(name, NOON + 3 * hour, NOON + 3 * hour, {"done": 3}))
+    found = {run.id: (run.created, run.state["done"]) for run in open_as().runs()}
+    assert found == {"before": (NOON, 3), "away": (NOON + 2 * hour, 3)}
+    assert store._local.runs() == []
+
+
+def test_what_this_machine_kept_meanwhile_is_forgotten_with_the_rest(
+    database: str, open_as: Open, proxy: Proxy, impatient: None
+) -> None:
+    store = open_as(url=through(proxy, database))
+
+    def bytes_here() -> bytes:
+        return b"".join(file.read_bytes() for file in store._local.path.parent.glob("ipyrouter.db*"))
+
+    proxy.set("shut")
+    store.record(a_record("away", text="a secret answer"), KEY, 500)
+    store.put_run(Run("away", NOON, NOON, {"prompt": "a secret prompt"}))
+    assert b"secret answer" in bytes_here()
+    proxy.set("open")
+    assert store.forget("away", None, content=True) == 1
+    assert b"secret answer" not in bytes_here()
+    assert [run.id for run in store.runs()] == ["away"]
+    store.forget(None, None, content=True)
+    assert store.runs() == []
+    assert b"secret" not in bytes_here()
 
 
 def test_many_threads_that_send_what_waited_disturb_no_other(

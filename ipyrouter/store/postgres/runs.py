@@ -31,11 +31,14 @@ class Runs(Calls):
     def runs(self) -> list[Run]:
         """Return all runs of this user, the latest first."""
         query = "SELECT id, created, updated, state FROM ipyrouter.runs WHERE member = session_user"
-        runs = {run.id: run for run in self._runs_here()}
-        for run_id, begun, went_on, state in self._or_locally(lambda: self._server.call(query), list):
-            run = Run(run_id, moment(begun), moment(went_on), state)
-            runs[run.id] = max(run, runs.get(run.id, run), key=lambda one: one.updated)
-        return sorted(runs.values(), key=lambda run: run.updated, reverse=True)
+
+        def remote() -> list[Run]:
+            rows = self._server.call(query)
+            return [Run(run_id, moment(begun), moment(went_on), state) for run_id, begun, went_on, state in rows]
+
+        known = [*self._or_locally(remote, self._runs_here), *self._runs_here()]
+        latest = {run.id: run for run in sorted(known, key=lambda run: run.updated)}
+        return sorted(latest.values(), key=lambda run: run.updated, reverse=True)
 
     def pin(self, run_id: str, keys: Sequence[bytes]) -> None:
         """Keep the cached answers of these keys."""
