@@ -104,7 +104,7 @@ class Router:
             config=config,
             classify=self.classify,
             planner=Planner(config, self._clients.ready, self.pricing),
-            warmth=Warmth(config, self.pricing, self._clock),
+            warmth=Warmth(config, self.pricing, self._breaker, self._clock),
             flight=SingleFlight(config, self.store),
             chain=Chain(config, self._clients, self.pricing, self._breaker),
             breaker=self._breaker,

@@ -170,6 +170,8 @@ def _of_json_schema(kind: Mapping[str, Any]) -> Schema:
         schema: json_schema.Json = json.loads(json.dumps(dict(kind)))
     except (TypeError, ValueError) as error:
         raise UsageError(f"The JSON Schema is not valid JSON: {error}.", _FORMS) from None
+    except RecursionError:
+        raise UsageError("The JSON Schema is nested too deeply.", _FORMS) from None
     if (what := json_schema.unusable(schema)) is not None:
         raise UsageError(f"The JSON Schema holds {what}.", "Correct it, or write the schema as a pydantic model.")
 

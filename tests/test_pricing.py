@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from ipyrouter import config
 from ipyrouter.pricing import prices as pricing_module
-from ipyrouter.pricing.prices import Pricing, at_rates
+from ipyrouter.pricing.prices import Pricing, as_billed, at_rates
 from ipyrouter.router import Router
 from ipyrouter.text.amounts import age, dollars, seconds
-from ipyrouter.types import Candidate, Usage
+from ipyrouter.types import Candidate, Cost, Usage
 
 
 def pricing(**settings: Any) -> Pricing:
@@ -378,3 +378,78 @@ def test_a_price_says_where_it_comes_from(key: str) -> None:
     assert pricing(prices={key: {"input": 1, "output": 2}}, **ACME).source(SMALL) == "config"
     assert pricing(**ACME).source(SMALL) == "unknown"
     assert pricing().source(HAIKU).startswith("genai-prices ")
+    assert pricing().source(Candidate("local", "smollm2")) == "preset"
+    assert (
+        pricing(prices={"local/smollm2": {"input": 1, "output": 2}}).source(Candidate("local", "smollm2")) == "config"
+    )
+
+
+MIXED = Usage(1000, 10, cached_input_tokens=300, cache_write_tokens=200)  # 500 fresh ones
+
+
+@pytest.mark.parametrize(
+    ("rates", "amount"),
+    [
+        ({"input": 3, "output": 50}, 1000 * 3 + 10 * 50),
+        ({"input": 3, "output": 50, "cached_input": 1}, 700 * 3 + 300 * 1 + 10 * 50),
+        ({"input": 3, "output": 50, "cache_write": 7}, 800 * 3 + 200 * 7 + 10 * 50),
+        ({"input": 3, "output": 50, "cached_input": 1, "cache_write": 7}, 500 * 3 + 300 + 200 * 7 + 10 * 50),
+        ({"input": 3, "output": 50, "cached_input": 0, "cache_write": 0}, 500 * 3 + 10 * 50),
+    ],
+)
+def test_each_token_is_paid_once_at_its_own_rate(rates: dict[str, int], amount: int) -> None:
+    """By hand; in the config, too, what has no rate of its own costs what a fresh token does."""
+    assert at_rates({kind: Decimal(rate) for kind, rate in rates.items()}, MIXED) == Decimal(amount) / 10**6
+    cost = pricing(prices={"acme/small": rates}, **ACME).cost(SMALL, MIXED)
+    assert cost.amount == Decimal(amount) / 10**6
+    assert dict(cost.rates) == {"cached_input": 3, "cache_write": 3, **rates}
+
+
+RECKONED = Cost(Decimal("0.98"), "acme/small", (("input", Decimal(1)),))
+
+
+@pytest.mark.parametrize(
+    ("billed", "note"),
+    [
+        ("0.98", None),
+        ("1", None),  # 2 % of the bill
+        ("1.0001", "acme bills $1.00 for this; by the known prices it is $0.98."),
+        ("0.9604", None),  # 2 % of what was reckoned
+        ("0.9603", "acme bills $0.96 for this; by the known prices it is $0.98."),
+        ("0", "acme bills $0 for this; by the known prices it is $0.98."),
+    ],
+)
+def test_a_providers_bill_holds_and_a_difference_is_named(billed: str, note: str | None) -> None:
+    cost = Cost(Decimal(billed), "billed:acme/small", RECKONED.rates)
+    assert as_billed(SMALL, RECKONED, Decimal(billed)) == (cost, note)
+
+
+def test_a_bill_is_the_price_where_none_is_known() -> None:
+    assert as_billed(SMALL, Cost(None), Decimal(2)) == (Cost(Decimal(2), "billed:acme/small"), None)
+    assert as_billed(SMALL, RECKONED, None) == (RECKONED, None)
+    assert as_billed(SMALL, Cost(Decimal(0)), Decimal(0)) == (Cost(Decimal(0), "billed:acme/small"), None)
+
+
+def test_thresholds_are_those_of_today() -> None:
+    """Until March 2026 a long context had another price; DeepSeek's prices depend on the time of the day."""
+    assert pricing().thresholds(Candidate("anthropic", "claude-opus-4-6")) == ()
+    deepseek = {"providers": {"ds": {"sdk": "openai", "base_url": "https://api.deepseek.com"}}}
+    assert pricing(**deepseek).thresholds(Candidate("ds", "deepseek-chat")) == ()
+
+
+def test_the_window_of_a_model_that_nobody_knows_is_unknown() -> None:
+    assert pricing(**ACME).context_window(SMALL) is None
+
+
+def test_a_price_of_the_config_is_a_price() -> None:
+    tiers = {"fast": {"chain": ["acme/small"]}, "mid": {"chain": ["acme/small", "acme/large"]}}
+    (line,) = pricing(**OWN, **ACME, tiers=tiers).unpriced()
+    assert line == (
+        "arguments: tiers.mid.chain: no price is known for 'acme/large'. "
+        'Add [prices."acme/large"] with input and output in $ per million tokens.'
+    )
+
+
+def test_a_gateways_name_in_capitals_is_the_same_model() -> None:
+    cost = pricing(**OPENROUTER).cost(Candidate("openrouter", "OpenAI/GPT-4o-mini-latest"), Usage(1, 1), "gpt-4o-mini")
+    assert cost.price_id == "openrouter/openai/gpt-4o-mini"

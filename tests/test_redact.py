@@ -156,6 +156,8 @@ def test_what_holds_only_the_keys_bits_goes_from_base64(before: int) -> None:
         ("sk-abcd****wxyz1****wxyz1.", "…****wxyz1."),
         ("sk-abc*defg", "sk-abc*defg"),  # one asterisk is no mask
         ("****", "****"),
+        ("(s***uvwxyz1)", "(…)"),
+        ("sk-abcd****wxyz1***tuvwxyz1.", "……."),
     ],
 )
 def test_a_key_with_a_masked_middle_goes(text: str, left: str) -> None:
@@ -173,6 +175,37 @@ def test_a_key_with_a_masked_middle_goes(text: str, left: str) -> None:
 def test_a_key_of_eight_characters(text: str, whole: str, parts: str) -> None:
     assert redact.hide(text, ["abcdefgh"]) == whole
     assert redact.hide(text, ["abcdefgh"], parts=True) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("(ab-zzzzzzzz)", "(…)"),  # whole keys, one in the other
+        ("yyzzzz**zzzz, zzzz**zzzz.", "…, …."),  # the longer one's beginning goes, too
+    ],
+)
+def test_of_two_keys_the_longer_one_goes_first(text: str, left: str) -> None:
+    for keys in (["zzzzzzzz", "ab-zzzzzzzz", "yyzzzzzzzz"], ["yyzzzzzzzz", "ab-zzzzzzzz", "zzzzzzzz"]):
+        assert redact.hide(text, keys, parts=True) == left
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "left"),
+    [
+        ("abcdabcd", "abcd**abcd**abcd", "…**abcd"),  # of what has gone, nothing is a beginning again
+        ("sk-abcdxxxxefgh1234", "sk-abcd****xxxxefgh1234, sk-abcd****1234.", "…, …."),  # a key that looks masked
+        ("abcdefghijklmnop", "(bcdefghibcdefghi)", "(…)"),  # two parts, one mark
+    ],
+)
+def test_what_stands_beside_what_has_gone(key: str, text: str, left: str) -> None:
+    assert redact.hide(text, [key], parts=True) == left
+
+
+def test_a_key_in_base64_for_addresses_goes() -> None:
+    key = "???>>>???>>>"
+    whole = base64.b64encode(key.encode()).decode()
+    assert "/" in whole
+    assert redact.hide(f"({whole}) ({base64.urlsafe_b64encode(key.encode()).decode()})", [key]) == "(…) (…)"
 
 
 def test_only_parts_are_searched_for_on_demand() -> None:
@@ -193,8 +226,9 @@ def test_keys_of_the_environment() -> None:
         "HOME": "/home/u",
         "KEYBOARD": "us",
         "TOKENIZER": "x",
+        "NEXT_TOKEN": "d",
     }
-    assert redact.keys_of(environ) == ["sk-1", "a", "b", "c"]
+    assert redact.keys_of(environ) == ["sk-1", "a", "b", "c", "d"]
 
 
 SERVICE = "sk-proj-abcdefghijkl"
@@ -259,7 +293,17 @@ def test_names_that_only_sound_like_those_of_secrets(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["  sk-x", "Bearer x", "AKIAx", "see sk-abcdefgh", "abcdefghijk1", "1bcdefghijkl", "-- abcdef123456 --"]
+    "value",
+    [
+        "  sk-x",
+        "Bearer x",
+        "AKIAx",
+        "see sk-abcdefgh",
+        "abcdefghijk1",
+        "ABCDEFGHIJK1",
+        "1bcdefghijkl",
+        "-- abcdef123456 --",
+    ],
 )
 def test_values_that_could_be_keys(value: str) -> None:
     assert redact.like_secret(value)

@@ -242,3 +242,40 @@ def test_pydantic_is_imported_for_a_schema_alone() -> None:
     code = "import sys, ipyrouter; ipyrouter.Router(); assert 'pydantic' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_pattern_takes_no_longer_than_its_text_is_long() -> None:
+    text = {"type": "string", "pattern": "^(a+)+$"}
+    schema = schema_of({"type": "object", "properties": {"a": text}, "required": ["a"]})
+    with pytest.raises(Mismatch, match="a: does not fit"):
+        schema.read(json.dumps({"a": "a" * 1000 + "!"}))  # Python's own patterns never come to an end of it
+    assert schema.read('{"a": "aa"}') == {"a": "aa"}
+
+
+def test_patterns_of_names() -> None:
+    integers = {"^x(a+)+$": {"type": "integer"}}
+    schema = schema_of({"type": "object", "patternProperties": integers, "additionalProperties": False})
+    assert schema.read('{"xa": 1}') == {"xa": 1}
+    for wrong, words in [('{"xa": "1"}', 'xa: does not fit "type"'), ('{"y": 1}', '"additionalProperties": false')]:
+        with pytest.raises(Mismatch, match=words):
+            schema.read(wrong)
+    with pytest.raises(Mismatch, match="additionalProperties"):
+        schema.read(json.dumps({"x" + "a" * 1000 + "!": 1}))
+    others = schema_of({"type": "object", "patternProperties": integers, "additionalProperties": {"type": "string"}})
+    assert others.read('{"xa": 1, "y": "z"}') == {"xa": 1, "y": "z"}
+    with pytest.raises(Mismatch, match="y: does not fit"):
+        others.read('{"y": 1}')
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1"])
+def test_a_pattern_that_may_take_for_ever_is_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match="look-around, a back-reference or a fault"):
+        schema_of({"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}})
+
+
+def test_a_schema_that_is_nested_too_deeply() -> None:
+    node: dict[str, Any] = {"type": "object"}
+    for _ in range(5000):
+        node = {"type": "object", "properties": {"a": node}}
+    with pytest.raises(UsageError, match="nested too deeply"):
+        schema_of(node)

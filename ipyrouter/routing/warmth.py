@@ -14,6 +14,7 @@ from ipyrouter.config.catalogue import model_of
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import content_key
 from ipyrouter.providers.effort import LEVELS
+from ipyrouter.routing.breaker import Breaker
 from ipyrouter.routing.planner import Plan, Step, TierPlan, input_tokens
 from ipyrouter.text.amounts import dollars
 from ipyrouter.types import TIERS, Candidate, Message, Request, TierName, Usage
@@ -42,12 +43,14 @@ class Warmth:
     Args:
         config: Providers and tiers.
         pricing: What staying and leaving cost.
+        breaker: Who cools down, and so cannot be stayed with.
         clock: How long it is since a provider last read a conversation.
     """
 
-    def __init__(self, config: Config, pricing: Pricing, clock: Clock) -> None:
+    def __init__(self, config: Config, pricing: Pricing, breaker: Breaker, clock: Clock) -> None:
         self.config = config
         self._pricing = pricing
+        self._breaker = breaker
         self._clock = clock
         self._lock = threading.Lock()
         self._warm: OrderedDict[bytes, Warm] = OrderedDict()
@@ -88,7 +91,10 @@ class Warmth:
         usual = plan.first.steps[0]
         if usual.candidate == warm.candidate:
             return _with_first(plan, plan.first, _as_before(request, usual, warm))
-        return plan if plan.of_tier is None else self._choose(request, plan, plan.of_tier(warm.tier), warm)
+        if plan.of_tier is None:
+            return plan
+        tier = plan.first if warm.tier == plan.first.tier else plan.of_tier(warm.tier)
+        return self._choose(request, plan, tier, warm)
 
     def _choose(self, request: Request, plan: Plan, tier: TierPlan, warm: Warm) -> Plan:
         """Return the plan with the usual candidate, or the warm one from further down the chain or another tier."""
@@ -99,8 +105,10 @@ class Warmth:
         if TIERS.index(tier.tier) < TIERS.index(plan.first.tier):
             return _noted(plan, usual, f"{left}: the prompt needs the tier {plan.first.tier}.")
         step = next((_as_before(request, s, warm) for s in tier.steps if s.candidate == warm.candidate), None)
-        here, there = self.cost(step, TYPICAL_ANSWER) if step else None, self.cost(usual, TYPICAL_ANSWER)
-        if step is None or here is None or there is None:
+        if step is None or self._breaker.order((step, usual))[:1] != [step]:
+            return plan
+        here, there = self.cost(step, TYPICAL_ANSWER), self.cost(usual, TYPICAL_ANSWER)
+        if here is None or there is None:
             return plan
         if there < here:
             return _noted(plan, usual, f"{left}: about {dollars(there)} at {usual.candidate}, {dollars(here)} there.")

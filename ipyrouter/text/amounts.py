@@ -45,11 +45,11 @@ def count(number: int, noun: str) -> str:
 
 def seconds(value: float) -> str:
     """Return a duration: 0.4 ms, 320 ms, 1.2 s, 75 s."""
-    if value < 0.01:
+    if value < 0.00995:  # which rounds to 10 ms
         return f"{value * 1000:.1f} ms"
-    if value < 1:
+    if value < 0.9995:
         return f"{value * 1000:.0f} ms"
-    return f"{value:.1f} s" if value < 60 else f"{value:,.0f} s"
+    return f"{value:.1f} s" if value < 59.95 else f"{value:,.0f} s"
 
 
 def age(value: float) -> str:

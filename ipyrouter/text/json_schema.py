@@ -6,6 +6,7 @@ jsonschema, which every Jupyter has.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import textwrap
@@ -58,6 +59,9 @@ def unusable(schema: Json) -> str | None:
         for node in _nodes(schema):
             if "$ref" in node and _target(schema, node) is None:
                 return f"the reference {node['$ref']!r}, which leads nowhere"
+            for pattern in (*([node["pattern"]] if "pattern" in node else ()), *node.get("patternProperties", ())):
+                if _finder(pattern) is None:
+                    return f"the pattern {pattern!r}, which has look-around, a back-reference or a fault"
         problems(None, schema, schema)
     except SchemaError as error:
         return f"{_short(error.message)} at {error.json_path}"
@@ -264,12 +268,72 @@ def problems(value: Any, node: Any, root: Json) -> list[str]:
         node: A schema inside the root, or the root.
         root: Where references lead.
     """
-    from jsonschema import Draft202012Validator
     from jsonschema_specifications import REGISTRY
 
     # With this registry, a reference to an address is never fetched.
-    validator = Draft202012Validator(root, registry=REGISTRY).evolve(schema=node)
+    validator = _validator()(root, registry=REGISTRY).evolve(schema=node)
     return list(map(_words_of, itertools.islice(validator.iter_errors(value), _MOST_PROBLEMS)))
+
+
+@functools.cache
+def _validator() -> Any:
+    """Return jsonschema's validator, with patterns that take no longer than their text is long.
+
+    Python's own may take hours for 40 characters, and no Ctrl-C ends them.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    keywords = {
+        "pattern": _check_pattern,
+        "patternProperties": _check_pattern_properties,
+        "additionalProperties": _check_additional_properties,
+    }
+    make: Any = extend  # its stub has no types
+    return make(Draft202012Validator, keywords)
+
+
+def _check_pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not _holds(pattern, value):
+        yield ValidationError("")  # _words_of has the words
+
+
+def _check_pattern_properties(validator: Any, parts: Json, value: Any, _: Any) -> Iterator[Any]:
+    names = value if isinstance(value, dict) else ()
+    for pattern, name in itertools.product(parts, names):
+        if _holds(pattern, name):
+            yield from validator.descend(value[name], parts[pattern], path=name, schema_path=pattern)
+
+
+def _check_additional_properties(validator: Any, part: Any, value: Any, schema: Json) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    names = value if isinstance(value, dict) else ()
+    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    others = [name for name in names if name not in known and not any(_holds(one, name) for one in patterns)]
+    if isinstance(part, dict):
+        for name in others:
+            yield from validator.descend(value[name], part, path=name)
+    elif others and not part:
+        yield ValidationError("")
+
+
+def _holds(pattern: str, text: str) -> bool:
+    finder = _finder(pattern)
+    return finder is not None and bool(finder.isinstance_python(text))
+
+
+@functools.lru_cache(maxsize=1000)
+def _finder(pattern: str) -> Any:
+    """Return what tells whether a string holds a pattern, in time that grows with its length; None if it cannot be."""
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern))
+    except SchemaError:
+        return None
 
 
 def _words_of(error: Any) -> str:

@@ -118,8 +118,7 @@ def _forms(secret: str) -> Iterator[str]:
         text = base64.b64encode(bytes(before) + data).decode()
         # Only the characters that hold nothing but the secret's bits.
         whole = text[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6]
-        if len(whole) >= _SHORTEST:
-            yield from (whole, whole.replace("+", "-").replace("/", "_"))
+        yield from (whole, whole.replace("+", "-").replace("/", "_"))
 
 
 def _bytes_of(secret: str) -> bytes:

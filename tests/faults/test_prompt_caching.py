@@ -333,6 +333,18 @@ def test_the_warm_candidate_may_fail(router: Router, server: FaultServer, reques
     assert not any(note.startswith("Stayed") for note in answer.notes)
 
 
+def test_nobody_stays_with_a_candidate_that_cools_down(
+    router: Router, server: FaultServer, requests: list[Any]
+) -> None:
+    talk, terra = Chat(router), server.replies["gpt-6.1-terra"]
+    talk.ask(FIRST, tier="mid")
+    server.replies["gpt-6.1-terra"] = Reply({"error": {"message": "Overloaded"}}, 503)
+    router.route("Something else.", tier="mid")
+    server.replies["gpt-6.1-terra"] = terra
+    answer = talk.ask("What is the last row?")
+    assert (answer.model, answer.tier, answer.fallback_from) == ("gpt-6-luna", "fast", None)
+
+
 def test_thinking_does_not_change_within_a_conversation(
     router: Router, server: FaultServer, requests: list[Any], caches: Clock
 ) -> None:

@@ -212,9 +212,14 @@ class Rude:
         raise RuntimeError
 
 
-@pytest.mark.parametrize("value", [Rude(), pd.DataFrame({"a": [Rude()]})], ids=["object", "table"])
-def test_what_raises_is_an_error_in_one_line(shell: Shell, requests: list[Any], value: Any) -> None:
-    shell.ip.user_ns["rude"] = value
+def test_a_rude_cell_keeps_no_table_back(shell: Shell, requests: list[Any]) -> None:
+    shell.ip.user_ns["table"] = pd.DataFrame({"a": [Rude()], "city": ["Oslo"]})
+    assert shell.run("%%route -m o/ok --with table\nWhat is it?").error is None
+    assert "0,<Rude: looking at it raised RuntimeError>,Oslo" in requests[0][2]["messages"][0]["content"]
+
+
+def test_what_raises_is_an_error_in_one_line(shell: Shell, requests: list[Any]) -> None:
+    shell.ip.user_ns["rude"] = Rude()
     error = shell.run("%%route --with rude\nWhat is it?").error
     assert str(error).startswith("--with: 'rude' cannot be described: looking at it raised RuntimeError.")
     assert not requests

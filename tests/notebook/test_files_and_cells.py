@@ -82,6 +82,47 @@ def test_secrets_in_files_are_removed() -> None:
     assert "abcdefghijklmnop" not in text
 
 
+SECRET = "A1b2hunter22"
+
+
+def test_a_setting_that_is_a_secret_is_removed_but_no_code_is_changed() -> None:
+    Path("app.env").write_text(f"PASSWORD={SECRET}\nHOST=db")
+    Path("app.yaml").write_text(f"password: {SECRET}\nhost: db")
+    Path("app.py").write_text("password = ask()\n")
+    for name in ("app.env", "app.yaml"):
+        (piece,) = files.pieces((name,), Choice())
+        assert SECRET not in piece.body
+        assert "db" in piece.body
+    assert files.pieces(("app.py",), Choice())[0].body == "password = ask()"
+
+
+@pytest.mark.parametrize("data", [b"PK\3\4\0\0", "hello".encode("utf-16-le"), b"a\0b", bytes(range(256))])
+def test_a_file_that_is_no_text(data: bytes) -> None:
+    Path("data.bin").write_bytes(data)
+    with pytest.raises(UsageError, match=r"--file: data\.bin holds no text that can be read\..*Save it as UTF-8"):
+        files.pieces(("data.bin",), Choice())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
+def test_text_in_the_encodings_of_the_world(encoding: str) -> None:
+    Path("notes.txt").write_bytes("Grüße €".encode(encoding))
+    assert files.pieces(("notes.txt",), Choice())[0].body == "Grüße €"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_table_with_any_usual_separator(separator: str) -> None:
+    Path("data.csv").write_text(f"city{separator}rain\nOslo{separator}5\n")
+    assert "\n,city,rain\n0,Oslo,5" in files.pieces(("data.csv",), Choice())[0].body
+
+
+def test_an_invalid_table_is_named() -> None:
+    Path("bad.csv").write_text('a,b\n1,2\n"x')
+    with pytest.raises(
+        UsageError, match=r"--file: bad\.csv is not a valid table: .+\. Correct it, or rename it to \.txt\."
+    ):
+        files.pieces(("bad.csv",), Choice())
+
+
 def test_files_go_out(shell: Shell, requests: list[Any]) -> None:
     write("a b.txt", "first")
     write("c.txt", "second")

@@ -205,3 +205,44 @@ def test_a_picture_that_a_cell_showed() -> None:
         attachments.variables("Out[9]", {"Out": {}}, outputs=outputs)
     (piece,) = attachments.variables("Out[3]", {"Out": {3: 7}}, outputs=outputs)
     assert piece.body == "7"
+
+
+def test_what_is_changed_of_a_picture_is_said_at_the_answer(shell: Shell) -> None:
+    Image.new("RGB", (4000, 3000)).save("photo.jpg")
+    frame = Image.new("RGB", (40, 40))
+    frame.save("moving.gif", save_all=True, append_images=[Image.new("RGB", (40, 40), "red")])
+    out = shell.run("%%route -m o/ok --with photo.jpg, moving.gif\nWhat is it?").out
+    assert "`photo.jpg` was made smaller, from 4,000 × 3,000 to 1,024 × 768 pixels." in out
+    assert "`moving.gif` goes out as the first of its 2 pictures." in out
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".tiff"])
+def test_pictures_of_other_programs(suffix: str) -> None:
+    Image.new("RGB", (40, 30)).save(f"scan{suffix}")
+    (piece,) = attachments.variables(f"scan{suffix}", {})
+    assert piece.picture is not None
+    assert opened(piece.picture).size == (40, 30)
+
+
+@pytest.mark.parametrize("name", ["chart.png", "paper.pdf", "plots/chart.png"])
+def test_a_file_that_is_not_there(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"--with: {name} is no variable, and no file that is there\. Relative paths"):
+        attachments.variables(name, {})
+
+
+def test_an_expression_gets_the_remedy() -> None:
+    with pytest.raises(UsageError, match=r"first, as in part = df\.head\(\), and write --with part\."):
+        attachments.variables("df.head()", {"df": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Image.new("RGB", (0, 0)), "is empty: it has 0 × 0 pixels"),
+        (np.zeros((20_000, 3000, 3), dtype="uint8"), "has 3,000 × 20,000 pixels; the most is 50 million"),
+    ],
+    ids=["empty", "huge"],
+)
+def test_no_size_for_a_picture(value: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        picture_of(value)

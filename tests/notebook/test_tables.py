@@ -102,6 +102,56 @@ def test_no_secret_stands_in_a_summary() -> None:
         assert SECRET not in str(described(table))
 
 
+def test_a_quoted_secret_in_a_cell_is_removed() -> None:
+    table = pd.DataFrame({"note": [f'password="{SECRET}"', f'{{"api_key": "{SECRET}"}}']})
+    for value in (table, pl.from_pandas(table), pa.Table.from_pandas(table)):
+        assert SECRET not in described(value).body
+
+
+def test_odd_values_stand_in_their_rows() -> None:
+    body = described(pd.DataFrame({"n": [10**5000, 2], "b": [b"x" * 10_000, None]}, dtype=object)).body
+    assert "about 1.000e5000" in body
+    assert "1,2," in body
+    assert len(body) < 2000
+
+
+class Uncountable:
+    """No two of them can be compared, and none can be hashed."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+
+def test_objects_of_a_stranger_in_polars() -> None:
+    table = pl.DataFrame({"o": pl.Series([Uncountable(), Uncountable()], dtype=pl.Object), "n": [1, 2]})
+    assert "n: Int64; from 1 to 2" in described(table).body
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_are_not_finite_are_counted_apart() -> None:
+    numbers = {"x": [1.0, 2.0, 3.0, np.inf, -np.inf], "y": [np.inf] * 5}
+    for table in (pd.DataFrame(numbers), pl.DataFrame(numbers), pa.table(numbers)):
+        body = described(table).body
+        assert ", 2 infinite; from 1 to 3, quartiles 1.5, 2, 2.5, mean 2" in body
+        assert ", 5 infinite\n" in body
+    assert ", 1 NaN; from 1 to 1" in described(pl.DataFrame({"x": [1.0, float("nan")]})).body
+
+
+def test_a_long_cell_is_searched_for_keys_only_where_it_is_shown() -> None:
+    body = described(pd.DataFrame({"s": [f'password="{SECRET}" ' + "x" * 5_000_000]})).body
+    assert SECRET not in body
+    assert len(body) < 1000
+
+
+def test_an_array_of_pyarrow_and_a_lazy_frame() -> None:
+    piece = described(pa.array([1, 2, 3]))
+    assert "pyarrow Int64Array, 3 rows" in piece.title
+    assert piece.body.endswith("values\n1\n2\n3")
+    assert described(pl.DataFrame({"a": [1]}).lazy()).note == "`df`: no row sent, as none is computed yet."
+
+
 def test_a_table_too_large_for_a_prompt_gets_fewer_rows() -> None:
     text = pd.DataFrame({"t": [f"{place} {'x' * 400}" for place in range(1000)]})
     piece = described(text, 900)

@@ -357,7 +357,7 @@ def test_a_damaged_value_costs_no_other_row(disk_store: SQLiteStore, folder: Pat
     assert store.warnings() == []
 
 
-@pytest.mark.parametrize("refuses", [False, True], ids=["writable", "read-only"])
+@pytest.mark.parametrize("refuses", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["writable", "read-only"])
 @pytest.mark.parametrize("value", ODD, ids=repr)
 def test_a_damaged_sum_stops_no_reader(disk_store: SQLiteStore, folder: Path, value: object, refuses: bool) -> None:
     """Each column of the sums, also where they cannot be written again."""

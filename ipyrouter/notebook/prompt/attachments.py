@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime as dt
+import decimal
 import inspect
 import itertools
 import math
@@ -35,6 +37,8 @@ _MOST = 6000  # characters of one piece
 _LONGEST = 1_000_000  # characters that are searched for keys before they are cut to that
 _TITLE = 200
 _LONGEST_CELL = 500
+_SEARCHED_CELL = 20_000  # characters of a cell that are searched for keys: one that is cut there is far from the 500
+_SCALARS = (bool, float, complex, decimal.Decimal, dt.date, dt.time, dt.timedelta)
 _ITEMS = 50  # of a list or dict
 _FRAMES = 20  # innermost frames of a traceback
 
@@ -91,7 +95,12 @@ def _value(name: str, namespace: Mapping[str, Any], outputs: Mapping[int, Any]) 
         return path
     if Path(name).suffix and Path(name).is_file():
         raise UsageError(f"--with: there is no variable {name!r}.", f"It is a file: send it with --file {name}.")
+    if name.lower().endswith((*pictures.SUFFIXES, ".pdf")):
+        where = f"Relative paths begin at {without_secrets(str(Path.cwd()))}."
+        raise UsageError(f"--with: {name} is no variable, and no file that is there.", where)
     hint = nearest(name, namespace) or "Define it first."
+    if re.search(r"[.\[(]", name):
+        hint = f"Give what it is a name first, as in part = {name}, and write --with part."
     raise UsageError(f"--with: there is no variable {name!r}.", hint)
 
 
@@ -217,10 +226,27 @@ def of_table(name: str, table: Table, most: int) -> Piece:
 
 
 def cell(value: Any) -> Any:
-    """Return a value of a table as it is written: what is no string or number as a bounded repr."""
-    if isinstance(value, str) and len(value) > _LONGEST_CELL:
-        return f"{without_secrets(_cut(value))[:_LONGEST_CELL]}…"
-    return _repr(value) if isinstance(value, list | tuple | dict | set) or _has_fields(value) else value
+    """Return a value of a table as it is written: what is no string, number or time as a bounded repr."""
+    if isinstance(value, str):
+        return _cell(value)
+    if value is None or isinstance(value, _SCALARS) or (_is_known(value) and not hasattr(value, "__len__")):
+        return value
+    if isinstance(value, int | bytes | bytearray | list | tuple | dict | set) or _has_fields(value):
+        return _cell(_repr(value))
+    try:
+        return _cell(str(value))
+    except Exception as error:  # noqa: BLE001  a stranger's class may raise anything when it is looked at
+        return f"<{type(value).__name__}: looking at it raised {type(error).__name__}>"
+
+
+def _is_known(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in ("numpy", "pandas")
+
+
+def _cell(text: str) -> str:
+    if len(text) > _LONGEST_CELL:
+        return f"{without_secrets(text[:_SEARCHED_CELL])[:_LONGEST_CELL]}…"
+    return without_secrets(text) if '"' in text else text  # CSV doubles its quotes, by which secrets are known
 
 
 def _array(array: Any) -> str:
@@ -289,7 +315,7 @@ class _Short(reprlib.Repr):
 
     def repr_str(self, x: str, level: int) -> str:
         """Take keys out before the text is cut: half of one is not known any more."""
-        return super().repr_str(without_secrets(_cut(x)) if len(x) > self.maxstring else x, level)
+        return super().repr_str(without_secrets(x[:_SEARCHED_CELL]) if len(x) > self.maxstring else x, level)
 
     def repr_instance(self, x: Any, level: int) -> str:
         """Return what has fields, and dicts of other classes, field by field."""

@@ -8,16 +8,21 @@ from pathlib import Path
 from ipyrouter.errors import UsageError
 from ipyrouter.notebook.prompt import attachments, documents, pictures, tables
 from ipyrouter.notebook.prompt.pieces import Piece
+from ipyrouter.text import redact
 
 _MOST_TEXT = 60_000  # characters of a file
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_TABLES = (".csv", ".tsv", ".tab")
 _LANGUAGES = {
     ".py": "python", ".pyi": "python", ".r": "r", ".jl": "julia", ".sql": "sql", ".sh": "bash", ".js": "javascript",
     ".ts": "typescript", ".c": "c", ".h": "c", ".cpp": "cpp", ".hpp": "cpp", ".rs": "rust", ".go": "go",
     ".java": "java", ".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".html": "html", ".css": "css",
     ".xml": "xml", ".md": "markdown", ".ipynb": "json",
 }  # fmt: skip
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_FIELDS = ("", "json", "toml", "yaml", "xml")  # languages in which name: value is no code
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
+)  # fmt: skip
 
 
 def pieces(paths: Sequence[str], choice: tables.Choice) -> list[Piece]:
@@ -33,20 +38,22 @@ def _piece(name: str, choice: tables.Choice) -> Piece:
     path = Path(name).expanduser()
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not there" if not path.exists() else "is not a plain file"
-        raise UsageError(f"--file: {name} {what}.", f"Paths begin at {Path.cwd()} unless they are whole.")
+        raise UsageError(f"--file: {name} {what}.", f"Relative paths begin at {Path.cwd()}.")
     if path.suffix.lower() in pictures.SUFFIXES:
         return attachments.of_picture(path.name, pictures.of_file(path))
     if path.suffix.lower() == ".pdf":
         return attachments.of_document(documents.read(path, _MOST_TEXT), _MOST_TEXT)
     text = _text(path)
-    if (separator := _SEPARATORS.get(path.suffix.lower())) is not None:
-        return attachments.of_table(path.name, tables.of_csv(text, separator, choice, attachments.cell), choice.most)
+    if path.suffix.lower() in _TABLES:
+        table = tables.of_csv(path.name, text, choice, attachments.cell)
+        return attachments.of_table(path.name, table, choice.most)
+    language = _LANGUAGES.get(path.suffix.lower(), "")
     body = attachments.without_secrets(text).rstrip("\n")
+    if language in _FIELDS:
+        body = redact.fields(body)
     note = f"`{path.name}`: {_MOST_TEXT:,} of {len(body):,} characters sent." if len(body) > _MOST_TEXT else ""
     title = f"`{path.name}` (file, {len(text):,} characters)"
-    return Piece(
-        title, attachments.bounded(body, _MOST_TEXT), _LANGUAGES.get(path.suffix.lower(), ""), note=note, comment=False
-    )
+    return Piece(title, attachments.bounded(body, _MOST_TEXT), language, note=note, comment=False)
 
 
 def _text(path: Path) -> str:
@@ -54,11 +61,12 @@ def _text(path: Path) -> str:
     data = pictures.read_bounded(path, documents.MOST_BYTES)
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError:
-        pass
-    if b"\0" in data[:8192]:
+        text = data.decode("cp1252", "replace")
+    if "\0" in text:
         raise UsageError(
-            f"--file: {path.name} holds no text.", "Load it in Python, and send what it gives with --with NAME."
+            f"--file: {path.name} holds no text that can be read.",
+            "Save it as UTF-8, or load it in Python, and send what it gives with --with NAME.",
         )
-    return data.decode("cp1252", "replace")
+    return text

@@ -18,7 +18,7 @@ from typing import Any
 from ipyrouter.errors import UsageError
 from ipyrouter.notebook.prompt.plots import describe_figure, describe_plotly
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _MOST_BYTES = 20_000_000  # of a file
 _MOST_PIXELS = 50_000_000
 _LONG, _SHORT = 1568, 768  # pixels: what is larger is made smaller by most services before a model looks at it
@@ -144,11 +144,13 @@ def _of_pil(image: Any, kind: str, words: str = "", least: float = _GIVE) -> Pic
     from PIL import Image, ImageOps
 
     width, height = image.size
+    if not width * height:
+        raise UsageError(f"The {kind} is empty: it has {width:,} × {height:,} pixels.", "Send another one.")
     if width * height > _MOST_PIXELS:
         raise UsageError(
             f"The {kind} has {width:,} × {height:,} pixels; the most is {_MOST_PIXELS / 1e6:g} million.", "Resize it."
         )
-    photo = getattr(image, "format", None) in ("JPEG", "WEBP")
+    photo, frames = getattr(image, "format", None) in ("JPEG", "WEBP"), getattr(image, "n_frames", 1)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = _stretched(image)
@@ -159,7 +161,15 @@ def _of_pil(image: Any, kind: str, words: str = "", least: float = _GIVE) -> Pic
         image = image.resize(size, Image.Resampling.LANCZOS)
     data, media_type = _written(image, photo=photo)
     words = words or f"a picture of {width:,} × {height:,} pixels; what it shows is not known in words"
-    return Picture(f"{kind}, {width:,} × {height:,} pixels", words, data, media_type, image.width, image.height)
+    changes = [
+        f"goes out as the first of its {frames:,} pictures" if frames > 1 else "",
+        f"was made smaller, from {width:,} × {height:,} to {image.width:,} × {image.height:,} pixels"
+        if scale < 1
+        else "",
+    ]
+    note = " and ".join(filter(None, changes))
+    kind = f"{kind}, {width:,} × {height:,} pixels"
+    return Picture(kind, words, data, media_type, image.width, image.height, note)
 
 
 def _stretched(image: Any) -> Any:
@@ -283,7 +293,7 @@ def _is_image(array: Any) -> bool:
     """Tell whether an array is a picture: colours in whole bytes or from 0 to 1, or grey in whole bytes."""
     shape: tuple[int, ...] = tuple(getattr(array, "shape", ()))
     kind = str(getattr(array, "dtype", ""))
-    if len(shape) not in (2, 3) or min(shape[:2]) < _LEAST_SIDE or shape[0] * shape[1] > _MOST_PIXELS:
+    if len(shape) not in (2, 3) or min(shape[:2]) < _LEAST_SIDE:
         return False
     if kind == "uint8":
         return len(shape) == 2 or shape[2] in (1, 3, 4)

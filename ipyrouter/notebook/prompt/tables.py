@@ -24,6 +24,7 @@ _MOST_CHOSEN = 60_000  # characters of one with --rows or --columns
 _SUMMED = 1_000_000  # rows that are summed up
 _COMMON = 3  # values of a column that are counted
 _LABEL = 40  # characters of such a value
+_SEPARATORS = ",;\t|"  # of a file; the first of those that are equally common
 _SEED = 0  # the same table gives the same prompt, which the cache then knows
 
 
@@ -83,27 +84,40 @@ def table_of(value: Any, choice: Choice, cell: Cell) -> Table | None:
         return table_of(value.data, choice, cell)
     if module in ("pandas", "geopandas") and hasattr(value, "dtypes"):
         return _describe(_pandas(value, cell), choice)
-    if module == "polars" and hasattr(value, "rows"):
+    if module == "polars" and (hasattr(value, "rows") or hasattr(value, "to_frame")):
         return _describe(_polars(value, cell), choice)
-    if module == "polars" and hasattr(value, "to_frame"):
-        return _describe(_polars(value.to_frame(), cell, "Series"), choice)
-    if module == "pyarrow" and hasattr(value, "num_rows"):
+    if module == "pyarrow" and hasattr(value, "take"):
         return _describe(_pyarrow(value, cell), choice)
-    if module == "polars" and hasattr(value, "collect_schema"):  # a LazyFrame, of which no row is computed
-        return Table(f"polars {type(value).__name__}", str(dict(value.collect_schema())))
+    if module == "polars" and hasattr(value, "collect_schema"):
+        return Table("polars LazyFrame", str(dict(value.collect_schema())), "no row sent, as none is computed yet")
     if module == "xarray" and hasattr(value, "dims"):
         return _xarray(value)
     return None
 
 
-def of_csv(text: str, separator: str, choice: Choice, cell: Cell) -> Table:
-    """Return a file's table. Raises UsageError where it is none."""
+def of_csv(name: str, text: str, choice: Choice, cell: Cell) -> Table:
+    """Return the table of a file whose values are separated as its first line shows.
+
+    Args:
+        name: The file's name.
+        text: What it holds.
+        choice: Which rows and columns.
+        cell: How a value is written.
+
+    Raises:
+        UsageError: It is not a valid table.
+    """
     import pandas as pd
 
+    first = text.lstrip().partition("\n")[0]
+    separator = max(_SEPARATORS, key=first.count)
     try:
         frame = pd.read_csv(io.StringIO(text), sep=separator)
     except ValueError as error:  # pandas' ParserError and EmptyDataError are such
-        raise UsageError(f"It is not a valid table: {str(error).splitlines()[0]}", "Check its separators.") from None
+        words = str(error).splitlines()[0].rstrip(". ")
+        raise UsageError(
+            f"--file: {name} is not a valid table: {words}.", "Correct it, or rename it to .txt."
+        ) from None
     return _describe(_pandas(frame, cell, "table"), choice)
 
 
@@ -180,8 +194,20 @@ def _secret(label: Any) -> bool:
     return any(map(removal.secret_name, _levels(label)))
 
 
-def _numbers(low: Any, quartiles: Sequence[Any], high: Any, mean: Any) -> str:
-    return f"; from {low:.6g} to {high:.6g}, quartiles {', '.join(f'{q:.6g}' for q in quartiles)}, mean {mean:.6g}"
+def _numbers(values: Any) -> str:
+    """Return range, quartiles and mean of numbers; those that are not finite are counted apart."""
+    import numpy as np
+
+    numbers = np.asarray(values, dtype=float)
+    finite = numbers[np.isfinite(numbers)]
+    undefined, infinite = int(np.isnan(numbers).sum()), int(np.isinf(numbers).sum())
+    words = (f", {undefined:,} NaN" if undefined else "") + (f", {infinite:,} infinite" if infinite else "")
+    if not finite.size:
+        return words
+    with np.errstate(all="ignore"):
+        quartiles = ", ".join(f"{quartile:.6g}" for quartile in np.quantile(finite, [0.25, 0.5, 0.75]))
+        mean = finite.mean()
+    return f"{words}; from {finite.min():.6g} to {finite.max():.6g}, quartiles {quartiles}, mean {mean:.6g}"
 
 
 def _counts(distinct: int, common: Sequence[tuple[Any, int]], cell: Cell) -> str:
@@ -200,7 +226,7 @@ def _summary(length: int, describe: Callable[[], str]) -> str:
     """Return what is said of a column; nothing where its values cannot be compared or counted."""
     try:
         words = describe()
-    except (TypeError, ValueError, ArithmeticError, NotImplementedError):
+    except Exception:  # noqa: BLE001  values of a stranger's class may raise anything when they are compared
         return ""
     return words + (f" (of the first {_SUMMED:,} rows)" if words and length > _SUMMED else "")
 
@@ -224,8 +250,7 @@ def _pandas(value: Any, cell: Cell, what: str = "") -> _View:
             if known.empty or type(column.dtype).__name__ == "GeometryDtype":
                 return ""
             if kind in "iuf":
-                quartiles = known.quantile([0.25, 0.5, 0.75]).to_list()
-                return _numbers(known.min(), quartiles, known.max(), known.mean())
+                return _numbers(known.to_numpy(dtype=float))
             if kind in "Mm":
                 return f"; from {known.min()} to {known.max()}"
             counts = known.value_counts()
@@ -284,7 +309,9 @@ def _mask_labels(labels: Any) -> Any:
 # --- polars, pyarrow, xarray ---
 
 
-def _polars(frame: Any, cell: Cell, kind: str = "DataFrame") -> _View:
+def _polars(value: Any, cell: Cell) -> _View:
+    frame = value if hasattr(value, "rows") else value.to_frame()
+
     def summary(place: int) -> str:
         column = frame.to_series(place)
 
@@ -293,8 +320,7 @@ def _polars(frame: Any, cell: Cell, kind: str = "DataFrame") -> _View:
             if not len(known) or column.dtype.is_nested():
                 return ""
             if column.dtype.is_numeric():
-                quartiles = [known.quantile(share, "linear") for share in (0.25, 0.5, 0.75)]
-                return _numbers(known.min(), quartiles, known.max(), known.mean())
+                return _numbers(known.to_numpy())
             if column.dtype.is_temporal():
                 return f"; from {known.min()} to {known.max()}"
             return _counts(known.n_unique(), known.value_counts(sort=True).head(_COMMON).rows(), cell)
@@ -306,11 +332,20 @@ def _polars(frame: Any, cell: Cell, kind: str = "DataFrame") -> _View:
 
     names = frame.columns
     return _View(
-        f"polars {kind}", names, frame.dtypes, frame.height, summary, rows, lambda place: _secret(names[place])
+        f"polars {type(value).__name__}",
+        names,
+        frame.dtypes,
+        frame.height,
+        summary,
+        rows,
+        lambda place: _secret(names[place]),
     )
 
 
-def _pyarrow(table: Any, cell: Cell) -> _View:
+def _pyarrow(value: Any, cell: Cell) -> _View:
+    import pyarrow as pa
+
+    table = value if hasattr(value, "schema") else pa.table([value], names=["values"])
     names = table.schema.names
 
     def summary(place: int) -> str:
@@ -324,8 +359,7 @@ def _pyarrow(table: Any, cell: Cell) -> _View:
             if not len(known) or types.is_nested(column.type):
                 return ""
             if types.is_integer(column.type) or types.is_floating(column.type):
-                ends, quartiles = pc.min_max(known), pc.quantile(known, [0.25, 0.5, 0.75]).to_pylist()
-                return _numbers(ends["min"].as_py(), quartiles, ends["max"].as_py(), pc.mean(known).as_py())
+                return _numbers(known.to_numpy())
             if types.is_temporal(column.type):
                 ends = pc.min_max(known)
                 return f"; from {ends['min'].as_py()} to {ends['max'].as_py()}"
@@ -338,7 +372,7 @@ def _pyarrow(table: Any, cell: Cell) -> _View:
         picked = [table.column(place).take(places).to_pylist() for place in range(len(names))]
         return _csv(names, list(zip(*picked, strict=True)), columns, cell)
 
-    what = f"pyarrow {type(table).__name__}"
+    what = f"pyarrow {type(value).__name__}"
     return _View(what, names, table.schema.types, table.num_rows, summary, rows, lambda place: _secret(names[place]))
 
 
