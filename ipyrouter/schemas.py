@@ -159,7 +159,8 @@ def _words_of(error: Any) -> str:
     for problem in faults[:_MOST_PROBLEMS]:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
         # Without the value, which is the answer's content: the log keeps these words.
-        lines.append(f"{place or 'the answer'}: {problem['msg'][:1].lower()}{problem['msg'][1:]}")
+        words = f"{place or 'the answer'}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        lines.append(" ".join(words.split()))  # a field's alias may hold line breaks
     if len(faults) > _MOST_PROBLEMS:
         lines.append(f"and {len(faults) - _MOST_PROBLEMS} more")
     return "; ".join(lines)

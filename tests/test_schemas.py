@@ -279,3 +279,12 @@ def test_a_schema_that_is_nested_too_deeply() -> None:
         node = {"type": "object", "properties": {"a": node}}
     with pytest.raises(UsageError, match="nested too deeply"):
         schema_of(node)
+
+
+def test_what_is_wrong_stands_in_one_line() -> None:
+    class Odd(pydantic.BaseModel):
+        a: int = pydantic.Field(alias="a\nb")
+
+    for kind in (Odd, {"type": "object", "properties": {"a\nb": {"type": "integer"}}}):
+        with pytest.raises(Mismatch, match=r"^a b: [^\n]+$"):
+            schema_of(kind).read('{"a\\nb": "x"}')

@@ -289,8 +289,7 @@ def _validator() -> Any:
         "patternProperties": _check_pattern_properties,
         "additionalProperties": _check_additional_properties,
     }
-    make: Any = extend  # its stub has no types
-    return make(Draft202012Validator, keywords)
+    return extend(Draft202012Validator, keywords)  # type: ignore[no-untyped-call]
 
 
 def _check_pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
@@ -344,7 +343,7 @@ def _words_of(error: Any) -> str:
         words = "holds what the schema forbids"
     else:
         words = f'does not fit "{error.validator}": {_short(json.dumps(error.validator_value, ensure_ascii=False))}'
-    return f"{place or 'the answer'}: {words}"
+    return " ".join(f"{place or 'the answer'}: {words}".split())  # a property's name may hold line breaks
 
 
 def _short(words: str) -> str:
