@@ -39,6 +39,7 @@ BESIDE_MODULES = {  # what else the wheel holds
     "ipyrouter/providers/input.toml",
     "ipyrouter/providers/models.toml",
     "ipyrouter/providers/providers.toml",
+    "ipyrouter/store/postgres/sql/0001.sql",
 }
 MEGABYTE = 1 << 20
 

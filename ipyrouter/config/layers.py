@@ -18,8 +18,6 @@ from ipyrouter.config.schema import SCHEMA, Schema, rule_at, validate
 from ipyrouter.errors import ConfigError
 from ipyrouter.text import redact
 
-_OWN = ("trust", "store")  # tables that even a project whom the user trusts cannot set
-
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -206,7 +204,7 @@ def _allowed_part(project: Layer, own: dict[str, Any], user_file: Path, notes: _
 
 
 def _without_own(data: dict[str, Any], schema: Schema, path: str = "") -> tuple[dict[str, Any], list[str]]:
-    """Return a trusted project's settings, and the names of those that count in the user's own file alone.
+    """Return a trusted project's settings, and the names of those that are the user's own all the same.
 
     [trust] goes without a word.
     """
@@ -219,7 +217,7 @@ def _without_own(data: dict[str, Any], schema: Schema, path: str = "") -> tuple[
             inner, more = _without_own(value, rule, dotted)
             allowed |= {key: inner} if inner else {}
             refused += more
-        elif not rule.files_only and path not in _OWN:
+        elif rule.project != "own":
             allowed[key] = value
         elif path != "trust":
             refused.append(redact.name(dotted))

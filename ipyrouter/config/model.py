@@ -115,7 +115,7 @@ class Provider:
     key_command: tuple[str, ...] = field(
         default=(),
         metadata=setting(
-            Strings(), "never", "it runs on your machine", "a command that prints the key: its words, for no shell",
+            Strings(), "own", "it runs on your machine", "a command that prints the key: its words, for no shell",
             files_only=True,
         ),
     )  # fmt: skip
@@ -575,19 +575,19 @@ class Config:
     origins: Mapping[str, str] = field(repr=False)
     trusted_projects: tuple[str, ...] = field(
         default=(), metadata=setting(
-            Folders(), "never", "only you say whom you trust",
-            "folders whose ipyrouter.toml may set everything but this", key="trust.projects", files_only=True,
+            Folders(), "own", "only you say whom you trust",
+            "folders whose ipyrouter.toml may set nearly everything", key="trust.projects", files_only=True,
         )
     )  # fmt: skip
     store_url: str | None = field(
         default=None, metadata=setting(
-            Database(), "never", _TEAM_REASON, "the team's PostgreSQL database; without one the log is your own file",
+            Database(), "own", _TEAM_REASON, "the team's PostgreSQL database; without one the log is your own file",
             key="store.url",
         )
     )  # fmt: skip
     store_offline_day: Decimal | None = field(
         default=None, metadata=setting(
-            Dollars(), "never", _TEAM_REASON,
+            Dollars(), "own", _TEAM_REASON,
             "dollars a day that this machine may spend while the database is away, although budgets are set",
             key="store.offline_day",
         )

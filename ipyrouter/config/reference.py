@@ -23,11 +23,17 @@ up to the root of the git repository or to your home folder; `IPYROUTER_*` varia
 - A variable's name is `IPYROUTER_` and the setting in capitals, with `__` for each dot: `IPYROUTER_BUDGET__DAY=1`.
 - `IPYROUTER_HOME` moves your config file and the database into one folder.
 - "Project" says what a project's file may set. One whose folder stands in your own `trust.projects` may set everything
-  else as well.
+  else as well, but for what says "never".
 - `<…>` stands for a name of your choice, in quotes where it holds more than letters, digits, `-` and `_`; `<tier>` for
   fast, mid or power. Where no default stands, nothing is set; of tiers, the preset decides.
 """
-_PROJECT = {"free": "yes: {}", "lower": "only a lower value", "block": 'only "block"', "never": "no: {}"}
+_PROJECT = {
+    "free": "yes: {}",
+    "lower": "only a lower value",
+    "block": 'only "block"',
+    "never": "no: {}",
+    "own": "never: {}",
+}
 
 
 def reference(cls: type[Any] = Config) -> str:

@@ -270,10 +270,10 @@ class Date(Check):
 
 # --- rules ---
 
-InProject = Literal["free", "lower", "block", "never"]
+InProject = Literal["free", "lower", "block", "never", "own"]
 """What a project's file may do: set anything; no more than the user's own value; only "block"; nothing.
 
-A project that the user's own file trusts may set everything but [trust].
+A project that the user's own file trusts may set everything but what is "own".
 """
 
 
