@@ -238,6 +238,17 @@ def test_a_trusted_project_may_set_all(home: Path, around: bool) -> None:
     assert loaded.warnings == ()
 
 
+def test_even_a_trusted_project_sets_nothing_that_is_the_users_own(home: Path) -> None:
+    own = "[store]\nurl = 'postgresql://eve@h/db'\noffline_day = 9\n[trust]\nprojects = ['/']\n"
+    command = LOOSE + "key_command = ['cat', 'key']\n"
+    loaded = project(home, f'[trust]\nprojects = ["{Path.cwd()}"]\n', own + command)
+    assert (loaded.store_url, loaded.store_offline_day, loaded.providers["acme"].key_command) == (None, None, ())
+    assert loaded.trusted_projects == (str(Path.cwd()),)
+    (warning,) = loaded.warnings
+    assert "Ignored: store.url; store.offline_day; providers.acme.key_command." in warning
+    assert config.load({"store": {"url": "service=ours"}}, home=home).store_url == "service=ours"
+
+
 def test_trust_is_of_folders_and_not_of_names_that_begin_alike(home: Path) -> None:
     loaded = project(home, f'[budget]\nday = 1.0\n[trust]\nprojects = ["{str(Path.cwd())[:-1]}"]\n', LOOSE)
     assert str(loaded.budget.day) == "1.0"

@@ -107,7 +107,7 @@ class Pipeline:
         """Return the plan of each of many requests, and its answer where that is in the cache. Nothing is sent."""
         plans = []
         for request in map(encodable, requests):
-            classification = self.classify(request.prompt.text)
+            classification = self._classified(request)
             plans.append((request, classification, self.planner.plan(request, request.tier or classification.tier)))
         looks = [(request, plan.first, self._escalates(request)) for request, _, plan in plans]
         hits = self.flight.look_up_many(looks)
