@@ -139,7 +139,7 @@ def _add_team(parser: argparse.ArgumentParser) -> None:
     for period in ("call", "session", "day", "month"):
         budget.add_argument(f"--{period}", metavar="DOLLARS", help="none takes the budget away")
     budget.add_argument("--print", action="store_true", help="show the SQL instead of running it")
-    prune = actions.add_parser("prune", help="drop old months; their daily sums stay in the reports")
+    prune = actions.add_parser("prune", help="drop old months and runs; the daily sums stay in the reports")
     prune.add_argument("--keep", required=True, type=int, metavar="MONTHS", help="beside the month that is not over")
     prune.add_argument("--content-only", action="store_true", help="drop only prompts and answers")
 

@@ -1,4 +1,4 @@
-"""What the router asks of a store: four protocols and their rows. sqlite/ is the embedded one.
+"""What the router asks of a store: four protocols and their rows. sqlite/ is the embedded one, postgres/ a team's.
 
 No method raises for a disk or a server that refuses: an answer is never lost for that. Warnings come from
 :meth:`Store.warnings`; a figure that cannot be read is :class:`Unavailable`.
