@@ -314,6 +314,7 @@ def map(  # noqa: A001
     Raises:
         UsageError: Data, prompt or an option cannot be used, or the run needs ``yes=True``.
         NoModelError: No model can be called.
+        StoreError: The team's store is away as the run begins.
     """
     if progress is None and "IPython" in sys.modules:
         from ipyrouter.notebook import progress as displays

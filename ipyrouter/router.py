@@ -351,6 +351,7 @@ class Router:
         Raises:
             UsageError: Data, prompt or an option cannot be used, or the run needs ``yes=True``.
             NoModelError: No model can be called.
+            StoreError: The team's store is away as the run begins.
         """
         from ipyrouter.batch.map import Parts, make_job, map_column
         from ipyrouter.batch.progress import TerminalProgress
@@ -380,7 +381,7 @@ class Router:
             ``cost`` in dollars of all its calls, ``created`` and ``updated`` (UTC).
 
         Raises:
-            StoreError: The database was written by a newer version.
+            StoreError: The database was written by a newer version, or the team's store is away.
         """
         from ipyrouter.batch.frame import runs_frame
 
@@ -395,6 +396,7 @@ class Router:
 
         Raises:
             UsageError: There is no such run.
+            StoreError: The team's store is away.
         """
         jobs = next((one.state.get("jobs") for one in self.store.runs() if one.id == run), None)
         if jobs:

@@ -141,9 +141,10 @@ class BatchRun:
     def _prepare(self, requests: Sequence[Request]) -> None:
         for start in range(0, len(requests), _CHUNK):
             chunk = self._tools.pipeline.prepare(requests[start : start + _CHUNK])
+            if hits := [prepared.hit.key for prepared in chunk if prepared.hit is not None]:
+                self._tools.store.pin(self._run_id, hits)
             for place, prepared in enumerate(chunk, start):
                 if prepared.hit is not None:
-                    self._tools.store.pin(self._run_id, [prepared.hit.key])
                     self._done(place, rows.of_hit(prepared))
                     continue
                 if prepared.plan.missing is not None:

@@ -147,11 +147,11 @@ def map_column(
         raise UsageError("A pilot is live.", "Leave delivery out, or pilot.")
     likely = estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE)
     _confirm(parts.config, likely, yes=yes)
+    state = next((run.state for run in parts.store.runs() if run.id == job.run_id), {})
     if agreement is not None and job.requests:
         job = _picked(tools, parts.store, job, rows=pilot or DEFAULT_ROWS, agreement=agreement, tell=tell)
         pilot = None
     places = range(len(job.requests)) if pilot is None else spread(job.requests, pilot)
-    state = next((run.state for run in parts.store.runs() if run.id == job.run_id), {})
     if delivery == "batch":
         most = None if budget is None else _dollars(budget)
         return _in_batch(parts, tools, job, state, most=most, wait=wait, again=again)

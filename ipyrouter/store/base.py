@@ -431,7 +431,10 @@ class RunStore(Protocol):
         ...
 
     def runs(self) -> list[Run]:
-        """Return all runs, the latest first."""
+        """Return all runs, the latest first.
+
+        Raises StoreError where a server that holds some is away: a batch could be submitted twice.
+        """
         ...
 
     def pin(self, run_id: str, keys: Sequence[bytes]) -> None:

@@ -659,7 +659,7 @@ def test_what_is_answered_while_the_server_is_away_follows_once(
     assert names(open_as()) == names(store)
 
 
-def test_a_run_while_the_server_is_away_is_here_and_goes_on_there(
+def test_a_run_that_goes_on_while_the_server_is_away_is_here_and_then_there(
     database: str, open_as: Open, proxy: Proxy, impatient: None
 ) -> None:
     store, hour = open_as(url=through(proxy, database)), dt.timedelta(hours=1)
@@ -667,7 +667,8 @@ def test_a_run_while_the_server_is_away_is_here_and_goes_on_there(
     proxy.set("shut")
     store.put_run(Run("before", NOON, NOON + hour, {"done": 2}))
     store.put_run(Run("away", NOON + 2 * hour, NOON + 2 * hour, {"done": 0}))
-    assert [run.state["done"] for run in store.runs()] == [0, 2]
+    with pytest.raises(StoreError, match=r"away .*and holds your runs"):  # it may hold a batch that is paid for
+        store.runs()
     proxy.set("open")
     assert [run.state["done"] for run in store.runs()] == [0, 2]
     for name in ("before", "away"):

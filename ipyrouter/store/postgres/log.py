@@ -79,7 +79,7 @@ class LogWriter(Calls):
         except AwayError as error:
             raise StoreError(f"The team store is away ({error}); nothing was deleted.", "Try again later.") from None
         if self._local.is_there:
-            self._local.clear_cache()  # whose answers these were, is not known here any more
+            self._local.clear_cache()  # once requests have followed, it is not known here whose answers these are
             number += self._local.forget(answer_id, before, content=True)
         return number
 

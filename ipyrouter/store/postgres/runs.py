@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ipyrouter.errors import StoreError
 from ipyrouter.store import rows
 from ipyrouter.store.base import Run, microseconds, moment
 from ipyrouter.store.postgres import outbox
+from ipyrouter.store.postgres.away import AwayError
 from ipyrouter.store.postgres.calls import Calls
 
 
@@ -29,15 +31,14 @@ class Runs(Calls):
         self._or_locally(remote, lambda: self._local.put_run(run))
 
     def runs(self) -> list[Run]:
-        """Return all runs of this user, the latest first."""
+        """Return all runs of this user, the latest first. Raises StoreError."""
         query = "SELECT id, created, updated, state FROM ipyrouter.runs WHERE member = session_user"
-
-        def remote() -> list[Run]:
-            rows = self._server.call(query)
-            return [Run(run_id, moment(begun), moment(went_on), state) for run_id, begun, went_on, state in rows]
-
-        known = [*self._or_locally(remote, self._runs_here), *self._runs_here()]
-        latest = {run.id: run for run in sorted(known, key=lambda run: run.updated)}
+        try:
+            there = self._server.call(query)
+        except AwayError as error:
+            raise StoreError(f"The team store is away ({error}), and holds your runs.", "Try again later.") from None
+        runs = [Run(run_id, moment(begun), moment(went_on), state) for run_id, begun, went_on, state in there]
+        latest = {run.id: run for run in sorted([*runs, *self._runs_here()], key=lambda run: run.updated)}
         return sorted(latest.values(), key=lambda run: run.updated, reverse=True)
 
     def pin(self, run_id: str, keys: Sequence[bytes]) -> None:

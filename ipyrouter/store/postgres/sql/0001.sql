@@ -519,7 +519,8 @@ BEGIN
     one.size := octet_length(one.text) + 300; -- the other columns and the indexes, about
     IF age IS NOT NULL THEN
         DELETE FROM ipyrouter.cache c
-        WHERE member = who.name AND (created < moment - age OR created > moment + age) AND NOT ipyrouter.is_kept(c);
+        WHERE member = who.name AND (created < moment - age OR created > moment + age)
+            AND NOT EXISTS (SELECT FROM ipyrouter.run_rows r WHERE r.scope = c.scope AND r.key = c.key);
     END IF;
     DELETE FROM ipyrouter.cache WHERE scope = one.scope AND key = one.key;
     INSERT INTO ipyrouter.cache SELECT one.* ON CONFLICT (scope, key) DO NOTHING;
@@ -529,17 +530,16 @@ BEGIN
     IF held > most AND pg_try_advisory_xact_lock(hashtextextended(who.name, 3)) THEN
         DELETE FROM ipyrouter.cache USING (
             SELECT key AS old, kept, sum(size) OVER (ORDER BY kept DESC, used DESC, key) AS until_here
-            FROM (SELECT key, size, used, ipyrouter.is_kept(c) AS kept FROM ipyrouter.cache c
-                WHERE member = who.name AND scope = one.scope) held_here
+            FROM (
+                SELECT key, size, used, EXISTS (
+                    SELECT FROM ipyrouter.run_rows r WHERE r.scope = c.scope AND r.key = c.key) AS kept
+                FROM ipyrouter.cache c WHERE member = who.name AND scope = one.scope
+            ) theirs
         ) ranked WHERE scope = one.scope AND member = who.name AND key = old AND NOT kept AND until_here > most * 0.9;
         -- Where runs keep more than there is room for, the next look comes after a tenth more.
         PERFORM ipyrouter.recount_cache(who.name, most * 0.9);
     END IF;
 END $$;
-
--- Whether a run of anyone keeps an answer in the cache.
-CREATE FUNCTION ipyrouter.is_kept(entry ipyrouter.cache) RETURNS boolean LANGUAGE sql STABLE
-AS $$ SELECT EXISTS (SELECT FROM ipyrouter.run_rows r WHERE r.scope = entry.scope AND r.key = entry.key) $$;
 
 CREATE FUNCTION ipyrouter.recount_cache(of_member text, at_most numeric DEFAULT NULL) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
