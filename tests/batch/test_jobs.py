@@ -16,6 +16,7 @@ from ipyrouter.errors import BudgetError, UsageError
 from ipyrouter.providers.anthropic import AnthropicBackend
 from ipyrouter.providers.openai import OpenAIBackend
 from ipyrouter.router import Router
+from tests import postgres
 from tests.batch.batch_server import BatchServer
 from tests.faults.server import chat, claude_whole
 
@@ -65,7 +66,7 @@ def make(batches: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("A_KEY", "sk-ant-secret")
     routers = []
 
-    def build(model: str = "o/gpt", *, clock: Any = None, **settings: Any) -> Router:
+    def build(model: str = "o/gpt", *, clock: Any = None, home: str = "home", **settings: Any) -> Router:
         config = {
             "providers": {
                 "o": {"sdk": "openai", "base_url": f"{batches.url}/v1"},
@@ -77,7 +78,7 @@ def make(batches: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             "routing": {"mode": "rules"},
             **settings,
         }
-        routers.append(Router(config, home=tmp_path / "home", clock=clock))
+        routers.append(Router(config, home=tmp_path / home, clock=clock))
         return routers[-1]
 
     yield build
@@ -121,6 +122,28 @@ def test_submit_survive_a_restart_and_collect(make: MakeRouter, batches: BatchSe
     assert list(again["_status"])[2:4] == ["in batch", "in batch"]
     assert [len(lines) for lines in batches.lines.values()] == [4, 2]
     assert second.route("Repeat a").cached
+
+
+def test_a_teams_member_submits_on_one_machine_and_collects_on_another(make: MakeRouter, batches: BatchServer) -> None:
+    with postgres.database() as name:
+        machines = [
+            make(home=home, store={"url": postgres.server().url(user, name)}, budget={"day": 1})
+            for home, user in (("desk", "alice"), ("laptop", "alice"), ("his", "bob"))
+        ]
+        desk, laptop, his = machines
+        assert list(desk.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)["_status"]) == ["in batch"] * 2
+        assert his.runs().empty
+        assert laptop.guard().left()["today"] < 1
+        batches.end("completed")
+        done = laptop.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)
+        assert list(done["answer"]) == ["a", "b"]
+        assert len(batches.lines) == 1
+        assert list(desk.runs()["status"]) == ["done"]
+        assert float(desk.guard().left()["today"]) == pytest.approx(1 - 0.0006)  # nothing is promised any more
+        assert list(his.map(["a", "b"], "Repeat {{x}}")["_cached"]) == [True, True]
+        assert [router.store.warnings() for router in machines] == [[]] * 3
+        for router in machines:
+            router.close()
 
 
 def test_anthropics_key_goes_out_and_is_stored_nowhere(make: MakeRouter, batches: BatchServer, tmp_path: Path) -> None:
