@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import sqlite3
 from decimal import Decimal
 from pathlib import Path
@@ -215,6 +216,7 @@ HERE, ELSEWHERE = new_owner(), "elsewhere/1/x"
         (ELSEWHERE, 999, None, 0, 0.0, True),
         (ELSEWHERE, 999, 999, 0, 0.0, False),
     ],
+    ids=itertools.count(),  # an owner's name is another one in each process
 )
 def test_who_holds_what(
     sql: sqlite3.Connection, owner: object, expires: object, lapses: object, now: int, monotonic: float, void: bool
