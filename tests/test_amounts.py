@@ -15,19 +15,28 @@ from ipyrouter.types import Message
 @pytest.mark.parametrize(
     ("amount", "words"),
     [
+        (None, "price unknown"),
+        (float("nan"), "price unknown"),
+        (Decimal(0), "$0"),
+        (Decimal("0E-12"), "$0"),
         (0.1, "$0.10"),
         (1, "$1.00"),
         (1.5, "$1.50"),
         (Decimal(2), "$2.00"),
         (Decimal("0.999"), "$1.00"),
+        (Decimal("1234.5"), "$1,234.50"),
+        (Decimal("0.42"), "$0.42"),
+        (Decimal("0.0421"), "$0.042"),
+        (Decimal("0.0001234"), "$0.00012"),
         (Decimal("-0.0421"), "−$0.042"),
         (Decimal("-12.3"), "−$12.30"),
         (Decimal("1.23E-12"), "$0.000000000001"),
         (Decimal("5.6E-11"), "$0.000000000056"),
         (Decimal("4E-13"), "less than $1E-12"),
+        (Decimal("1E-30"), "less than $1E-12"),
     ],
 )
-def test_dollars(amount: Decimal | float, words: str) -> None:
+def test_dollars(amount: Decimal | float | None, words: str) -> None:
     assert dollars(amount) == words
 
 
@@ -66,13 +75,30 @@ def test_what_is_stored_comes_back(pico: int) -> None:
     assert to_pico(from_pico(pico)) == pico
 
 
-def test_durations_change_their_unit_where_they_should() -> None:
-    values = (0, 0.005546, 0.0099, 0.00995, 0.01, 0.9994, 0.9995, 1, 59.94, 59.95, 60, 61.4, 3600)
-    assert "|".join(map(seconds, values)) == (
-        "0.0 ms|5.5 ms|9.9 ms|10 ms|10 ms|999 ms|1.0 s|1.0 s|59.9 s|60 s|60 s|61 s|3,600 s"
-    )
-    values = (0, 59, 60, 119, 120, 3599, 3600, 7199.5, 7200, 86399, 86400, 172_799, 172_800)
-    assert "|".join(map(age, values)) == ("0 s|59 s|1 min|1 min|2 min|59 min|1 h|1 h|2 h|23 h|1 day|1 day|2 days")
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "0.0 ms"), (0.0004, "0.4 ms"), (0.005546, "5.5 ms"), (0.0099, "9.9 ms"), (0.00996, "10 ms"),
+        (0.01, "10 ms"),
+        (0.32, "320 ms"), (0.9994, "999 ms"), (0.9996, "1.0 s"), (1, "1.0 s"), (1.24, "1.2 s"), (59.94, "59.9 s"),
+        (59.96, "60 s"), (60, "60 s"), (61.4, "61 s"), (75, "75 s"), (3600, "3,600 s"),
+    ],
+)  # fmt: skip
+def test_durations_change_their_unit_where_they_should(value: float, words: str) -> None:
+    assert seconds(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (-1, "0 s"), (0, "0 s"), (0.5, "0 s"), (59, "59 s"), (59.9, "59 s"), (60, "1 min"), (119, "1 min"),
+        (120, "2 min"),
+        (3599, "59 min"), (3600, "1 h"), (7199, "1 h"), (7199.5, "1 h"), (7200, "2 h"), (86_399, "23 h"),
+        (86_400, "1 day"), (172_799, "1 day"), (172_800, "2 days"), (200_000, "2 days"),
+    ],
+)  # fmt: skip
+def test_ages_are_cut_to_their_largest_whole_unit(value: float, words: str) -> None:
+    assert age(value) == words
 
 
 @pytest.mark.parametrize(

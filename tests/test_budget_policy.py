@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +22,7 @@ from ipyrouter.store.base import Limit
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.text.amounts import to_pico
 from ipyrouter.types import Candidate, Message, Request
-from tests.store.conftest import SESSION, ManualClock, a_record
+from tests.store.conftest import SESSION, Happening, ManualClock, a_record
 from tests.store.test_faults import locked
 
 PRICED = {
@@ -210,23 +209,8 @@ def test_money_that_calls_in_flight_hold_is_named(make_desk: MakeDesk) -> None:
     assert desk.budget.shortage(step_of(), REQUEST) == Refusal(words)  # waits for nobody, and names nobody
 
 
-class Happening(ManualClock):
-    """A clock during which something happens at the given wait, and which notes how long each was."""
-
-    def __init__(self, number: int = 0, happens: Callable[[], object] = lambda: None) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-        self.number, self.happens = number, happens
-
-    def wait(self, stop: threading.Event, seconds: float) -> None:
-        super().wait(stop, seconds)
-        self.waits.append(seconds)
-        if len(self.waits) == self.number:
-            self.happens()
-
-
 def test_a_call_waits_for_the_money_of_calls_in_flight(make_desk: MakeDesk) -> None:
-    clock = Happening(3, lambda: desk.store.release(OTHER))
+    clock = Happening(lambda: None, lambda: None, lambda: desk.store.release(OTHER))
     desk = make_desk(clock, day=1)
     desk.promise("0.95")
     desk.promise("0.01", "elsewhere/3/third")

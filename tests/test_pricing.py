@@ -17,7 +17,6 @@ from ipyrouter import config
 from ipyrouter.pricing import prices as pricing_module
 from ipyrouter.pricing.prices import Pricing, as_billed, at_rates
 from ipyrouter.router import Router
-from ipyrouter.text.amounts import age, dollars, seconds
 from ipyrouter.types import Candidate, Cost, Usage
 
 
@@ -282,34 +281,6 @@ def test_a_tier_without_a_price_is_told_with_file_and_key() -> None:
     assert line.startswith(
         "arguments: tiers.fast.chain: no price is known for 'acme/small'. Add [prices.\"acme/small\"]"
     )
-
-
-@pytest.mark.parametrize(
-    ("amount", "words"),
-    [
-        (None, "price unknown"),
-        (float("nan"), "price unknown"),
-        (Decimal(0), "$0"),
-        (Decimal("0E-12"), "$0"),
-        (Decimal("1234.5"), "$1,234.50"),
-        (Decimal("0.42"), "$0.42"),
-        (Decimal("0.0421"), "$0.042"),
-        (Decimal("0.0001234"), "$0.00012"),
-        (Decimal("1E-30"), "less than $1E-12"),
-    ],
-)
-def test_dollars(amount: Decimal | float | None, words: str) -> None:
-    assert dollars(amount) == words
-
-
-def test_age() -> None:
-    assert [age(s) for s in (-1, 0.5, 59.9, 60, 7199, 86_400, 200_000)] == [
-        "0 s", "0 s", "59 s", "1 min", "1 h", "1 day", "2 days",
-    ]  # fmt: skip
-
-
-def test_seconds() -> None:
-    assert [seconds(s) for s in (0.0004, 0.32, 1.24, 75)] == ["0.4 ms", "320 ms", "1.2 s", "75 s"]
 
 
 HAIKU = Candidate("anthropic", "claude-haiku-5-5")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from ipyrouter.store.base import Claim
 from ipyrouter.store.owners import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import Candidate, Message
-from tests.store.conftest import DAY, SESSION, ManualClock, a_record
+from tests.store.conftest import DAY, SESSION, Happening, ManualClock, a_record
 
 CALL = Call("o", "openai", "https://h/v1", "m", None, (Message("user", "hi"),), 100, None)
 OTHERS = {
@@ -186,19 +184,6 @@ def test_a_request_does_not_wait_for_its_own_claim(tmp_path: Path) -> None:
         assert flight.join(owner="elsewhere/1/me") is None
     assert flight.clock.monotonic() == before
     flight.store.close()
-
-
-class Happening(ManualClock):
-    """A clock during which something happens, at each wait the next."""
-
-    def __init__(self, *happen: Callable[[], object]) -> None:
-        super().__init__()
-        self.left = list(happen)
-
-    def wait(self, stop: threading.Event, seconds: float) -> None:
-        super().wait(stop, seconds)
-        if self.left:
-            self.left.pop(0)()
 
 
 def test_the_answer_of_the_request_in_flight_is_joined_when_it_is_there(tmp_path: Path) -> None:

@@ -54,6 +54,21 @@ class ManualClock:
         self.moved()
 
 
+class Happening(ManualClock):
+    """A clock during which something happens, at each wait the next, and which notes how long each was."""
+
+    def __init__(self, *happen: Callable[[], object]) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+        self.left = list(happen)
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        super().wait(stop, seconds)
+        self.waits.append(seconds)
+        if self.left:
+            self.left.pop(0)()
+
+
 MakeStore = Callable[..., Store]
 
 
