@@ -279,7 +279,9 @@ def test_a_promise_lapses_by_both_clocks(disk_store: SQLiteStore, clock: ManualC
     for owner in (ELSEWHERE, HERE):
         assert isinstance(reserve(disk_store, "0.5", owner=owner), Reservation)
     assert disk_store.used(DAY_LIMIT, SESSION) == DOLLAR
-    clock.set(NOON + dt.timedelta(seconds=61))  # on another machine only this tells
+    clock.set(NOON + dt.timedelta(seconds=60))
+    assert disk_store.used(DAY_LIMIT, SESSION) == DOLLAR
+    clock.set(NOON + dt.timedelta(seconds=60, microseconds=1))  # on another machine only this tells
     assert disk_store.used(DAY_LIMIT, SESSION) == DOLLAR // 2
     clock.pass_(59.5)
     assert disk_store.used(DAY_LIMIT, SESSION) == DOLLAR // 2
@@ -349,3 +351,21 @@ def test_what_a_process_has_read_before_a_file_is_lost_counts(path: Path) -> Non
     again = SQLiteStore(path.parent, clock=clock)  # the new file has it
     assert again.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
     again.close()
+
+
+def test_a_database_that_can_be_read_but_not_written_says_what_is_spent(path: Path) -> None:
+    store = SQLiteStore(path.parent, clock=ManualClock(NOON + dt.timedelta(days=1)))
+    store._database._busy = 0.01
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    held = reserve(store, "0.5", DAY_LIMIT)
+    assert isinstance(held, Reservation)
+    assert reserve(store, "0.5", DAY_LIMIT) == Refusal(DAY_LIMIT, 3 * DOLLAR // 4, DOLLAR // 4)
+    store.settle(held.id, DOLLAR // 8)
+    assert store.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
+    store.release(ELSEWHERE)
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    other.execute("ROLLBACK")
+    other.close()
+    assert isinstance(reserve(store, "0.5", DAY_LIMIT), Reservation)
+    store.close()
