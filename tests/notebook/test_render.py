@@ -428,6 +428,14 @@ OFF = f'<span class="{MATHS_OFF}">'
             "$$a \\\\ b$$",
         ),
         (
+            "text\n\\[\na \\\\[2pt]\nb\n\\]\nmore",
+            "text\n\n$$a \\\\ b$$\n\nmore",
+        ),
+        (
+            "text\n$$  \na\n$$  \nmore",
+            "text\n\n$$a$$\n\nmore",
+        ),
+        (
             "    $$\n    a\n    $$",
             "```\n$$\na\n$$\n```",
         ),

@@ -16,6 +16,7 @@ from ipyrouter.store.sqlite import SQLiteStore, ledger, spending
 from ipyrouter.store.sqlite.spending import Counter, LastKnown
 from ipyrouter.types import Session
 from tests.store.conftest import DAY, NOON, SESSION, ManualClock, a_record, without_constraints
+from tests.store.test_faults import locked
 
 FILE, NEXT_FILE = (1, 1), (1, 2)
 DOLLAR = 10**12  # 1e-12 dollars
@@ -368,4 +369,60 @@ def test_a_database_that_can_be_read_but_not_written_says_what_is_spent(path: Pa
     other.execute("ROLLBACK")
     other.close()
     assert isinstance(reserve(store, "0.5", DAY_LIMIT), Reservation)
+    store.close()
+
+
+def test_damaged_counters_are_counted_anew_and_are_unknown_where_they_cannot_be(path: Path) -> None:
+    clock = ManualClock(NOON + dt.timedelta(days=1))
+    known, fresh, lenient = (SQLiteStore(path.parent, clock=clock) for _ in range(3))
+    sql = without_constraints(path)
+    sql.isolation_level = None
+
+    def damage() -> None:
+        sql.execute("UPDATE counters SET control = NULL WHERE name != 'counted'")
+
+    damage()
+    assert known.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    assert known.used(SESSION_LIMIT, SESSION) == DOLLAR // 2
+    damage()
+    for store in (known, fresh, lenient):
+        store._database._busy = 0.01
+    sql.execute("BEGIN IMMEDIATE")  # nobody else can write
+    assert known.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    assert isinstance(reserve(known, "0.75", DAY_LIMIT), Reservation)
+    unknown = Unavailable(DAY_LIMIT, "the database's counters are damaged")
+    assert fresh.used(DAY_LIMIT, SESSION) == reserve(fresh, "0.5", DAY_LIMIT) == unknown
+    assert lenient.used(LENIENT, SESSION) == 0
+    assert isinstance(reserve(lenient, "1", LENIENT), Reservation)
+    sql.execute("ROLLBACK")
+    sql.close()
+    assert fresh.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    for store in (known, fresh, lenient):
+        store.close()
+
+
+def test_a_database_that_nobody_can_read_says_why(path: Path) -> None:
+    store = SQLiteStore(path.parent, clock=ManualClock())
+    with locked(store, path.parent):
+        unavailable = Unavailable(DAY_LIMIT, "database is locked")
+        assert store.used(DAY_LIMIT, SESSION) == reserve(store, "0.5", DAY_LIMIT) == unavailable
+    store.close()
+
+
+def test_of_a_damaged_file_what_it_tells_counts_where_that_is_more_than_was_read(path: Path) -> None:
+    clock = ManualClock(NOON + dt.timedelta(days=1))
+    store, other = (SQLiteStore(path.parent, clock=clock) for _ in range(2))
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    other.record(a_record("other", cost=Decimal("0.125")), None, 500)
+    for one in (store, other):
+        one.close()
+    sql = sqlite3.connect(path)
+    (page,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = 'answers'").fetchone()
+    sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    sql.close()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    store.record(a_record("new", cost=Decimal("0.25")), None, 500)
+    assert store.used(DAY_LIMIT, SESSION) == 5 * DOLLAR // 8
     store.close()
