@@ -426,3 +426,31 @@ def test_of_a_damaged_file_what_it_tells_counts_where_that_is_more_than_was_read
     store.record(a_record("new", cost=Decimal("0.25")), None, 500)
     assert store.used(DAY_LIMIT, SESSION) == 5 * DOLLAR // 8
     store.close()
+
+
+def test_a_file_that_was_deleted_takes_no_spending_along(path: Path) -> None:
+    store = SQLiteStore(path.parent, clock=ManualClock(NOON + dt.timedelta(days=1)))
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    store.close()
+    for file in path.parent.glob("ipyrouter.db*"):
+        file.unlink()
+    store.record(a_record("new", cost=Decimal("0.125")), None, 500)
+    assert store.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
+    store.record(a_record("next", cost=Decimal("0.125")), None, 500)
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 2
+    store.close()
+
+
+def test_what_is_spent_while_the_database_is_locked_counts(path: Path) -> None:
+    store = SQLiteStore(path.parent, clock=ManualClock(NOON + dt.timedelta(days=1)))
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    assert store.used(SESSION_LIMIT, SESSION) == DOLLAR // 2
+    with locked(store, path.parent):
+        store.record(a_record("free", cost=None), None, 500)
+        store.record(a_record("new", cost=Decimal("0.125")), None, 500)
+        assert store.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
+        assert store.used(SESSION_LIMIT, SESSION) == 5 * DOLLAR // 8
+        assert isinstance(reserve(store, "0.625", DAY_LIMIT), Reservation)
+        assert reserve(store, "0.125", DAY_LIMIT) == Refusal(DAY_LIMIT, DOLLAR, 3 * DOLLAR // 8)
+    assert store.used(SESSION_LIMIT, SESSION) == 5 * DOLLAR // 8 + 5 * DOLLAR // 8
+    store.close()
