@@ -164,8 +164,9 @@ def test_a_damaged_counter_is_not_believed(path: Path, damage: str, others: dict
 
 def test_what_a_damaged_file_tells_is_counted_anew_from_its_log(path: Path) -> None:
     sql = without_constraints(path)
+    spending.write(sql, {"day:1": 7})  # of a file that was set aside before
     counters, complete = spending.salvage(sql)
-    assert (spent_of(counters), complete) == (SPENT, True)
+    assert (spent_of(counters), complete) == ({**SPENT, "day:1": 7}, True)
     sql.execute("DELETE FROM counters WHERE name = 'counted'")
     assert spending.salvage(sql) == (SPENT, True)
     for (trigger,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -177,7 +178,11 @@ def test_what_a_damaged_file_tells_is_counted_anew_from_its_log(path: Path) -> N
         assert spending.salvage(sql) == ({name: SPENT[name] for name in (f"day:{TODAY}", "session:session")}, True)
     sql.execute("UPDATE attempts SET cost_pico = ? WHERE session = 'other'", (MOST_PICO,))
     assert spending.salvage(sql)[0]["session:other"] == MOST_PICO
-    sql.execute("UPDATE attempts SET time = 'x', cost_pico = 1 WHERE session = 'other'")
+    sql.execute("UPDATE attempts SET cost_pico = 1")
+    assert spending.salvage(sql)[0]["session:other"] == 1
+    sql.execute("UPDATE attempts SET session = 'session'")
+    assert spending.salvage(sql)[0]["session:session"] == 2
+    sql.execute("UPDATE attempts SET time = 'x', session = 'other' WHERE answer_id = 'b'")
     assert "session:other" not in spending.salvage(sql)[0]
     sql.execute("DROP TABLE attempts")
     assert spending.salvage(sql) == ({}, False)
