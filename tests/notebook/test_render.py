@@ -428,6 +428,14 @@ OFF = f'<span class="{MATHS_OFF}">'
             "$$a \\\\ b$$",
         ),
         (
+            "text\n\\[\na \\\\[2pt]\nb\n\\]\nmore",
+            "text\n\n$$a \\\\ b$$\n\nmore",
+        ),
+        (
+            "text\n$$  \na\n$$  \nmore",
+            "text\n\n$$a$$\n\nmore",
+        ),
+        (
             "    $$\n    a\n    $$",
             "```\n$$\na\n$$\n```",
         ),
@@ -594,6 +602,7 @@ def test_what_is_too_long_is_shown_as_it_came(length: int, written: str) -> None
     ("text", "language", "written"),
     [
         ("a\n\n", "", "```\na\n```"),
+        ("MAX  \n", "", "```\nMAX  \n```"),
         ("\n a", "PY t", "```py\n\n a\n```"),
         ("x", "mermaid", "```\nx\n```"),
         ("x", " { py", "```\nx\n```"),

@@ -17,6 +17,7 @@ from ipyrouter.store.sqlite import SQLiteStore, ledger, spending
 from ipyrouter.store.sqlite.spending import Counter, LastKnown
 from ipyrouter.types import Session
 from tests.store.conftest import DAY, NOON, SESSION, ManualClock, a_record, without_constraints
+from tests.store.test_faults import locked
 
 FILE, NEXT_FILE = (1, 1), (1, 2)
 DOLLAR = 10**12  # 1e-12 dollars
@@ -164,8 +165,9 @@ def test_a_damaged_counter_is_not_believed(path: Path, damage: str, others: dict
 
 def test_what_a_damaged_file_tells_is_counted_anew_from_its_log(path: Path) -> None:
     sql = without_constraints(path)
+    spending.write(sql, {"day:1": 7})  # of a file that was set aside before
     counters, complete = spending.salvage(sql)
-    assert (spent_of(counters), complete) == (SPENT, True)
+    assert (spent_of(counters), complete) == ({**SPENT, "day:1": 7}, True)
     sql.execute("DELETE FROM counters WHERE name = 'counted'")
     assert spending.salvage(sql) == (SPENT, True)
     for (trigger,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -177,7 +179,11 @@ def test_what_a_damaged_file_tells_is_counted_anew_from_its_log(path: Path) -> N
         assert spending.salvage(sql) == ({name: SPENT[name] for name in (f"day:{TODAY}", "session:session")}, True)
     sql.execute("UPDATE attempts SET cost_pico = ? WHERE session = 'other'", (MOST_PICO,))
     assert spending.salvage(sql)[0]["session:other"] == MOST_PICO
-    sql.execute("UPDATE attempts SET time = 'x', cost_pico = 1 WHERE session = 'other'")
+    sql.execute("UPDATE attempts SET cost_pico = 1")
+    assert spending.salvage(sql)[0]["session:other"] == 1
+    sql.execute("UPDATE attempts SET session = 'session'")
+    assert spending.salvage(sql)[0]["session:session"] == 2
+    sql.execute("UPDATE attempts SET time = 'x', session = 'other' WHERE answer_id = 'b'")
     assert "session:other" not in spending.salvage(sql)[0]
     sql.execute("DROP TABLE attempts")
     assert spending.salvage(sql) == ({}, False)
@@ -281,7 +287,9 @@ def test_a_promise_lapses_by_both_clocks(disk_store: SQLiteStore, clock: ManualC
     for owner in (ELSEWHERE, HERE):
         assert isinstance(reserve(disk_store, "0.5", owner=owner), Reservation)
     assert disk_store.used(DAY_LIMIT, SESSION) == DOLLAR
-    clock.set(NOON + dt.timedelta(seconds=61))  # on another machine only this tells
+    clock.set(NOON + dt.timedelta(seconds=60))
+    assert disk_store.used(DAY_LIMIT, SESSION) == DOLLAR
+    clock.set(NOON + dt.timedelta(seconds=60, microseconds=1))  # on another machine only this tells
     assert disk_store.used(DAY_LIMIT, SESSION) == DOLLAR // 2
     clock.pass_(59.5)
     assert disk_store.used(DAY_LIMIT, SESSION) == DOLLAR // 2
@@ -351,3 +359,105 @@ def test_what_a_process_has_read_before_a_file_is_lost_counts(path: Path) -> Non
     again = SQLiteStore(path.parent, clock=clock)  # the new file has it
     assert again.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
     again.close()
+
+
+def test_a_database_that_can_be_read_but_not_written_says_what_is_spent(path: Path) -> None:
+    store = SQLiteStore(path.parent, clock=ManualClock(NOON + dt.timedelta(days=1)))
+    store._database._busy = 0.01
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    held = reserve(store, "0.5", DAY_LIMIT)
+    assert isinstance(held, Reservation)
+    assert reserve(store, "0.5", DAY_LIMIT) == Refusal(DAY_LIMIT, 3 * DOLLAR // 4, DOLLAR // 4)
+    store.settle(held.id, DOLLAR // 8)
+    assert store.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
+    store.release(ELSEWHERE)
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    other.execute("ROLLBACK")
+    other.close()
+    assert isinstance(reserve(store, "0.5", DAY_LIMIT), Reservation)
+    store.close()
+
+
+def test_damaged_counters_are_counted_anew_and_are_unknown_where_they_cannot_be(path: Path) -> None:
+    clock = ManualClock(NOON + dt.timedelta(days=1))
+    known, fresh, lenient = (SQLiteStore(path.parent, clock=clock) for _ in range(3))
+    sql = without_constraints(path)
+    sql.isolation_level = None
+
+    def damage() -> None:
+        sql.execute("UPDATE counters SET control = NULL WHERE name != 'counted'")
+
+    damage()
+    assert known.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    assert known.used(SESSION_LIMIT, SESSION) == DOLLAR // 2
+    damage()
+    for store in (known, fresh, lenient):
+        store._database._busy = 0.01
+    sql.execute("BEGIN IMMEDIATE")  # nobody else can write
+    assert known.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    assert isinstance(reserve(known, "0.75", DAY_LIMIT), Reservation)
+    unknown = Unavailable(DAY_LIMIT, "the database's counters are damaged")
+    assert fresh.used(DAY_LIMIT, SESSION) == reserve(fresh, "0.5", DAY_LIMIT) == unknown
+    assert lenient.used(LENIENT, SESSION) == 0
+    assert isinstance(reserve(lenient, "1", LENIENT), Reservation)
+    sql.execute("ROLLBACK")
+    sql.close()
+    assert fresh.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    for store in (known, fresh, lenient):
+        store.close()
+
+
+def test_a_database_that_nobody_can_read_says_why(path: Path) -> None:
+    store = SQLiteStore(path.parent, clock=ManualClock())
+    with locked(store, path.parent):
+        unavailable = Unavailable(DAY_LIMIT, "database is locked")
+        assert store.used(DAY_LIMIT, SESSION) == reserve(store, "0.5", DAY_LIMIT) == unavailable
+    store.close()
+
+
+def test_of_a_damaged_file_what_it_tells_counts_where_that_is_more_than_was_read(path: Path) -> None:
+    clock = ManualClock(NOON + dt.timedelta(days=1))
+    store, other = (SQLiteStore(path.parent, clock=clock) for _ in range(2))
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    other.record(a_record("other", cost=Decimal("0.125")), None, 500)
+    for one in (store, other):
+        one.close()
+    sql = sqlite3.connect(path)
+    (page,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = 'answers'").fetchone()
+    sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    sql.close()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    store.record(a_record("new", cost=Decimal("0.25")), None, 500)
+    assert store.used(DAY_LIMIT, SESSION) == 5 * DOLLAR // 8
+    store.close()
+
+
+def test_a_file_that_was_deleted_takes_no_spending_along(path: Path) -> None:
+    store = SQLiteStore(path.parent, clock=ManualClock(NOON + dt.timedelta(days=1)))
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    store.close()
+    for file in path.parent.glob("ipyrouter.db*"):
+        file.unlink()
+    store.record(a_record("new", cost=Decimal("0.125")), None, 500)
+    assert store.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
+    store.record(a_record("next", cost=Decimal("0.125")), None, 500)
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 2
+    store.close()
+
+
+def test_what_is_spent_while_the_database_is_locked_counts(path: Path) -> None:
+    store = SQLiteStore(path.parent, clock=ManualClock(NOON + dt.timedelta(days=1)))
+    assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
+    assert store.used(SESSION_LIMIT, SESSION) == DOLLAR // 2
+    with locked(store, path.parent):
+        store.record(a_record("free", cost=None), None, 500)
+        store.record(a_record("new", cost=Decimal("0.125")), None, 500)
+        assert store.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
+        assert store.used(SESSION_LIMIT, SESSION) == 5 * DOLLAR // 8
+        assert isinstance(reserve(store, "0.625", DAY_LIMIT), Reservation)
+        assert reserve(store, "0.125", DAY_LIMIT) == Refusal(DAY_LIMIT, DOLLAR, 3 * DOLLAR // 8)
+    assert store.used(SESSION_LIMIT, SESSION) == 5 * DOLLAR // 8 + 5 * DOLLAR // 8
+    store.close()

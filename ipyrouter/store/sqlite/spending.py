@@ -37,7 +37,7 @@ def counters(limit: Limit, session: Session, now: int) -> list[Counter]:
 
 def month_begins(now: int) -> int:
     """Return the number of the month's first day, counted from 1970."""
-    return microseconds(moment(now).replace(day=1, hour=0, minute=0, second=0, microsecond=0)) // schema.DAY
+    return microseconds(moment(now).replace(day=1)) // schema.DAY
 
 
 def counters_of(session: str, now: int) -> tuple[str, str]:
