@@ -222,7 +222,7 @@ def of_table(name: str, table: Table, most: int) -> Piece:
     cut = [table.cut, f"{most:,} of {len(body):,} characters sent" if len(body) > most else ""]
     words = ", ".join(filter(None, cut))
     note = f"`{name}`: {words}." if words else ""
-    return Piece(_titled(name, table.title), bounded(body, most), note=note)
+    return Piece(_titled(name, table.title), bounded(body, most), note=note, has_rows=table.has_rows)
 
 
 def cell(value: Any) -> Any:
