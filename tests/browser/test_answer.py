@@ -43,7 +43,10 @@ def test_a_typed_prompt_streams_and_ends_with_its_cost(notebook: Notebook, serve
     server.release.set()
     expect(cell.wait().output).to_contain_text(TEXT)
     expect(cell.badge).to_have_text(
-        re.compile(r"^fast o/stream-held · \$0\.00041 · 120 in \+ 30 out tokens, 5 of them thinking · [\d.]+ m?s$")
+        re.compile(
+            r"^fast o/stream-held · \$0\.00041 · 120 in \+ 30 out tokens, 5 of them thinking · [\d.]+ m?s"
+            r" · the provider's cache saved \$0\.000010$"
+        )
     )
     expect(cell.outputs).to_have_count(1)
     again = notebook.run("%%route -m o/stream-held\nWhy forty-two?").wait()
