@@ -193,10 +193,10 @@ def test_ctrl_c_in_a_real_jupyter_console_keeps_what_had_come(home: Path, server
         console.sendline("%route -t mid --no-cache Explain closures")
         console.expect(TEXT[:12])
         console.sendintr()
-        console.expect("Interrupted|stopped by the user")
+        console.expect("Interrupted: Stopped. What had arrived is shown and logged.")
         console.expect(r"In \[3\]: ")
-        console.sendline("print(_.finish, repr(_.text))")
-        console.expect(r"interrupted '" + TEXT[:12])
+        console.sendline("import ipyrouter; print([*ipyrouter.cost_log()[['status', 'text']].iloc[-1]])")
+        console.expect(r"\['interrupted', '" + TEXT[:12])
     finally:
         server.release.set()
         console.close(force=True)

@@ -69,6 +69,9 @@ def test_what_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         (write("empty.csv", ""), "is not a valid table"),
         (write("no.pdf", "Hello"), "is not a valid PDF file"),
         (write("no.png", "Hello"), "is not a valid picture"),
+        (Path("a" * 5000), r"^--file: 'a{60}' is not a valid path: File name too long\. Correct it\.$"),
+        (Path("a\0b"), r"is not a valid path|is not there"),
+        (Path("~no-such-user-here/a"), r"is not a valid path|is not there"),
     ):
         with pytest.raises(UsageError, match=why):
             piece(path)
@@ -174,6 +177,12 @@ def test_rows_without_a_table(options: str, sent: str, shell: Shell, requests: l
     for choice in ("--rows 3", "--columns a"):
         error = str(shell.run(f"%%route {choice} {options}\nSum up").error)
         assert re.match(f"--rows and --columns choose from a table, and none is sent{sent}", error), error
+    assert requests == []
+
+
+@pytest.mark.parametrize("option", ["--with ,", "--with ''", "--with ' , '"])
+def test_a_with_that_names_nothing(option: str, shell: Shell, requests: list[Any]) -> None:
+    assert "--with names nothing." in str(shell.run(f"%%route {option}\nSum up").error)
     assert requests == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipyrouter.errors import RouteError
-from ipyrouter.providers import local
+from ipyrouter.providers import discovery, local
 from ipyrouter.providers.discovery import local_servers
 from ipyrouter.router import Router
 
@@ -79,7 +79,11 @@ def test_its_errors_are_one_line(build: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-def test_it_is_seen_on_this_machine(build: Any) -> None:
+def test_it_is_seen_on_this_machine(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_PATIENCE", 60.0)  # the machine may be busy
     provider = build().config.providers["llamacpp"]
     (server,) = local_servers([provider])
     assert (server.name, server.models) == ("llamacpp", ("smollm2",))
+    monkeypatch.delenv("LLAMA_KEY")
+    (server,) = local_servers([provider])
+    assert str(server).endswith("/v1 and wants a key: name its variable in providers.llamacpp.key, and set it")

@@ -40,8 +40,13 @@ def pieces(paths: Sequence[str], choice: tables.Choice) -> list[Piece]:
 
 
 def _piece(name: str, choice: tables.Choice) -> Piece:
-    path = Path(name).expanduser()
-    if not path.is_file():
+    try:
+        path = Path(name).expanduser()
+        there = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, a home folder that nobody has
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--file: {name[:60]!r} is not a valid path: {reason}.", "Correct it.") from None
+    if not there:
         what = "is a folder" if path.is_dir() else "is not there" if not path.exists() else "is not a plain file"
         raise UsageError(f"--file: {name} {what}.", f"Relative paths begin at {Path.cwd()}.")
     if path.suffix.lower() in pictures.SUFFIXES:

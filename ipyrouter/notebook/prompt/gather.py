@@ -41,7 +41,7 @@ def pieces(
         result += cells.pieces(history, line.cells, line.above, outputs, within=within)
     if line.file:
         result += files.pieces(line.file, choice)
-    if line.with_:
+    if line.with_ is not None:
         result += attachments.variables(line.with_, namespace, choice, outputs)
     if line.error:
         error, source = failure or (attachments.last_error(), None)
