@@ -30,6 +30,7 @@ def ask(server: FaultServer, requests: list[Any]) -> Iterator[Ask]:
         server.replies["m"] = body if isinstance(body, Reply) else Reply(body)
         router = Router({"providers": {
             "o": {"sdk": "openai", "base_url": f"{server.url}/v1"}, "a": {"sdk": "anthropic", "base_url": server.url},
+            "g": {"sdk": "google", "base_url": server.url, "stream": False},
         }})  # fmt: skip
         routers.append(router)
         return router.route("Explain closures", model=f"{provider}/m")
@@ -276,6 +277,11 @@ NOTHING: dict[str, tuple[str, Any, str]] = {
         "o",
         {"id": "r", "output": [{"type": "message", "content": []}]},
         "holds no choices but output",
+    ),
+    "gemini-s-picture-alone": (
+        "g",
+        {"candidates": [{"content": {"parts": [{"inlineData": {"data": "AA=="}}]}, "finishReason": "STOP"}]},
+        "the answer has no content but inlineData",
     ),
     "gemini-s-own-stream": ("o", sse({"candidates": []}, {"candidates": []}), "holds no choices but candidates"),
     "fastapi-without-a-place": ("o", {"detail": [{"loc": ["body"], "msg": "Not so"}]}, "Not so"),
