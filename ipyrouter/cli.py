@@ -139,6 +139,8 @@ def _add_team(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--member", help="one member; default: the team together")
     for period in ("call", "session", "day", "month"):
         budget.add_argument(f"--{period}", metavar="DOLLARS", help="none takes the budget away")
+    for unit in ("requests", "tokens"):
+        budget.add_argument(f"--{unit}-per-minute", metavar="N", help="none takes the rate away")
     budget.add_argument("--print", action="store_true", help="show the SQL instead of running it")
     prune = actions.add_parser("prune", help="drop old months and runs; the daily sums stay in the reports")
     prune.add_argument(
@@ -161,7 +163,10 @@ def _team(options: argparse.Namespace) -> int:
     elif options.action == "budget":
         given = {period: getattr(options, period) for period in ("call", "session", "day", "month")}
         limits = {period: _dollars(value) for period, value in given.items() if value is not None}
+        rates = {unit: getattr(options, f"{unit}_per_minute") for unit in ("requests", "tokens")}
+        paces = {unit: _rate(value) for unit, value in rates.items() if value is not None}
         statements = owner.set_budgets(options.team, options.member, limits)
+        statements += owner.set_rates(options.team, options.member, paces)
     else:
         today = dt.datetime.now(dt.UTC).date()
         statements = [owner.prune(_months(options.keep), today, content_only=options.content_only)]
@@ -186,6 +191,14 @@ def _months(words: list[str]) -> int:
     if not words[0].isdecimal() or len(words[0]) > 4 or words[1:] not in ([], ["month"], ["months"]):
         raise UsageError(f"{' '.join(words)!r} is not a valid number of months.", "Write --keep 13 months.")
     return int(words[0])
+
+
+def _rate(value: str) -> int | None:
+    if value == "none":
+        return None
+    if not value.isdecimal() or len(value) > 12:
+        raise UsageError(f"{value!r} is not a valid number a minute.", "Write a whole number, or none.")
+    return int(value)
 
 
 def _dollars(value: str) -> Decimal | None:

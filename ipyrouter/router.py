@@ -96,7 +96,7 @@ class Router:
         self.store: Store = store or self._open_store()
         self.lessons = Lessons(configuration.data_folder(self.home) / "learned")
         self._clients = Clients(self.config, progress or _to_stderr)
-        self._breaker = Breaker(self.config, self._clock)
+        self._breaker = Breaker(self.config, self._clock, self.store)
         self._recorder = Recorder(self.config, self.store, self.pricing, self.hide)
         self._seen_notices: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None

@@ -100,6 +100,15 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """What a team's owner allows a minute: whose it is in messages, how many, and of what."""
+
+    name: str
+    most: int
+    unit: Literal["requests", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """Money that is promised to one call, in 1e-12 dollars."""
 
@@ -114,6 +123,15 @@ class Refusal:
     limit: Limit
     used: int
     spent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The rate that a call would exceed now, how much of it the last minute used, and when some of it is free again."""
+
+    rate: Rate
+    used: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +150,18 @@ class BudgetLedger(Protocol):
     """
 
     def reserve(
-        self, pico: int, limits: Sequence[Limit], session: Session, owner: str, seconds: float
-    ) -> Reservation | Refusal | Unavailable:
-        """Promise money to a call, or say which budget has not enough left.
+        self,
+        pico: int,
+        limits: Sequence[Limit],
+        session: Session,
+        owner: str,
+        seconds: float,
+        *,
+        tokens: int | None = None,
+    ) -> Reservation | Refusal | Busy | Unavailable:
+        """Promise money to a call, or say which budget has not enough left, or which rate of the store's.
 
-        Of several, that one is returned for which waiting for the calls in flight cannot help.
+        Of several budgets, that one is returned for which waiting for the calls in flight cannot help.
 
         Args:
             pico: How much, in 1e-12 dollars.
@@ -144,11 +169,16 @@ class BudgetLedger(Protocol):
             session: For whom.
             owner: Who may release it, together with all else that it holds.
             seconds: When the reservation lapses: its owner is dead then.
+            tokens: The most that the call may take; more than a rate holds wait for a whole minute of it. None: it is
+                no call of this minute.
         """
         ...
 
-    def settle(self, reservation: str, pico: int) -> None:
-        """Change what a reservation holds: its call has ended, its request has not. Nothing held is nothing left."""
+    def settle(self, reservation: str, pico: int, tokens: int | None = None) -> None:
+        """Change what a reservation holds: its call has ended, its request has not. Nothing held is nothing left.
+
+        ``tokens`` is what the call took, where that is known.
+        """
         ...
 
     def used(self, limit: Limit, session: Session) -> int | Unavailable:
@@ -157,6 +187,33 @@ class BudgetLedger(Protocol):
 
     def limits(self, session: Session) -> list[Limit]:
         """Return the budgets that the store itself keeps: a team's. :meth:`reserve` holds them without being told."""
+        ...
+
+    def rates(self, session: Session) -> list[Rate]:
+        """Return what the store allows a minute; :meth:`reserve` holds it without being told."""
+        ...
+
+
+# --- outages ---
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A service that answered a colleague's call with a server's fault: its status, and when (monotonic) it is over."""
+
+    status: int
+    until: float
+
+
+class OutageBoard(Protocol):
+    """What those who share the store know of services that fail."""
+
+    def outages(self) -> Mapping[str, Outage]:
+        """Return the outages by service/model, as of some seconds ago."""
+        ...
+
+    def report_outage(self, model: str, status: int, seconds: float) -> None:
+        """Tell the others that a model's service fails, for at most a minute; 0 seconds: that it answers again."""
         ...
 
 
@@ -475,7 +532,7 @@ class Health:
     cached_bytes: int = 0
 
 
-class Store(AnswerCache, BudgetLedger, RequestLog, RunStore, Protocol):
+class Store(AnswerCache, BudgetLedger, OutageBoard, RequestLog, RunStore, Protocol):
     """Cache, budgets and log, whose transactions are one: a record writes to all three. Safe to use from any thread."""
 
     def health(self) -> Health:

@@ -21,20 +21,39 @@ import psycopg
 import pytest
 
 from ipyrouter import cli
-from ipyrouter.errors import ConfigError, StoreError
+from ipyrouter.clock import SystemClock
+from ipyrouter.config import load
+from ipyrouter.errors import BudgetError, ConfigError, StoreError
+from ipyrouter.providers.base import Fault, FaultKind
 from ipyrouter.reporting.log import frame_of
 from ipyrouter.reporting.report import report
 from ipyrouter.router import Router
-from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Run, Unavailable
+from ipyrouter.routing.breaker import Breaker, Reason
+from ipyrouter.routing.planner import Step
+from ipyrouter.store.base import (
+    Busy,
+    Claim,
+    Limit,
+    LogFilter,
+    Rate,
+    Refusal,
+    Reservation,
+    Run,
+    Unavailable,
+    microseconds,
+)
 from ipyrouter.store.owners import batch_owner, new_owner
 from ipyrouter.store.postgres import PostgresStore, migrations
+from ipyrouter.store.postgres import owner as owning
 from ipyrouter.store.postgres import server as servers
 from ipyrouter.store.postgres.owner import set_budgets
 from ipyrouter.store.rows import ATTEMPTS, REQUESTS
 from ipyrouter.store.sqlite.schema import EDGES
-from ipyrouter.types import Session
+from ipyrouter.types import Candidate, Session
 from tests import postgres
-from tests.store.conftest import NOON, SESSION, ManualClock, a_record
+from tests.conftest import server_config
+from tests.faults.server import FaultServer
+from tests.store.conftest import NOON, SESSION, Happening, ManualClock, a_record
 
 pytestmark = pytest.mark.wire
 
@@ -478,6 +497,167 @@ def test_many_members_on_many_connections_never_overspend(database: str, open_as
     assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.reservation") == [(0,)]
 
 
+def set_rates(database: str, member: str = "", **rates: int | None) -> None:
+    with postgres.server().connect(database) as owner:
+        for statement in owning.set_rates(postgres.TEAM, member, rates):
+            owner.execute(statement.encode())
+
+
+@contextlib.contextmanager
+def minutes(database: str) -> Iterator[Callable[[float], None]]:
+    """The server's time, which stands still; gives what lets seconds pass."""
+    now = microseconds(NOON)
+    with postgres.server().connect(database) as owner:
+        owner.execute(postgres.SET_CLOCK)
+
+        def pass_(seconds: float) -> None:
+            nonlocal now
+            now += int(seconds * 1e6)
+            owner.execute("UPDATE ipyrouter.clock SET moment = %s", (now,))
+
+        pass_(0)
+        yield pass_
+
+
+def test_a_minutes_requests_hold_for_a_team_and_a_member_and_say_whose_they_are(database: str, open_as: Open) -> None:
+    set_rates(database, requests=3)
+    set_rates(database, "*", requests=2)
+    alice, bob, other = open_as("alice"), open_as("bob"), open_as("oskar")
+    assert [(rate.name, rate.most, rate.unit) for rate in alice.rates(SESSION)] == [
+        ("you in your team", 2, "requests"), ("your team", 3, "requests"),
+    ]  # fmt: skip
+    assert other.rates(SESSION) == []
+
+    def busy(store: PostgresStore) -> str | None:
+        decided = store.reserve(0, [], SESSION, new_owner(), 60, tokens=1)
+        assert isinstance(decided, Busy | Reservation)
+        return f"{decided.rate.name}, {decided.used}, {decided.seconds:g} s" if isinstance(decided, Busy) else None
+
+    with minutes(database) as pass_:
+        assert [busy(alice), busy(alice)] == [None, None]
+        pass_(20)
+        assert busy(alice) == "you in your team, 2, 40 s"
+        assert [busy(bob), busy(bob)] == [None, "your team, 3, 40 s"]
+        assert busy(other) is None
+        assert isinstance(bob.reserve(0, [], SESSION, "job", 60), Reservation)  # a batch is no call of this minute
+        pass_(40)
+        assert [busy(alice), busy(alice), busy(bob)] == [None, None, "your team, 3, 20 s"]
+    set_rates(database, requests=None)
+    set_rates(database, "*", requests=None)
+    assert open_as().rates(SESSION) == []
+
+
+def test_a_minutes_tokens_are_promised_and_settled(database: str, open_as: Open) -> None:
+    set_rates(database, tokens=1000)
+    alice, bob = open_as("alice"), open_as("bob")
+    with minutes(database) as pass_:
+        first = alice.reserve(0, [], SESSION, "a", 60, tokens=900)
+        assert isinstance(first, Reservation)
+        refused = bob.reserve(0, [], SESSION, "b", 60, tokens=200)
+        assert isinstance(refused, Busy)
+        assert (refused.rate.unit, refused.used) == ("tokens", 900)
+        bob.settle(first.id, 0, 0)  # another's
+        assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=200), Busy)
+        alice.settle(first.id, 0, 100)
+        assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=200), Reservation)
+        # More than a minute holds waits for a whole one.
+        assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=10**6), Busy)
+        pass_(61)
+        assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=10**6), Reservation)
+        assert isinstance(alice.reserve(0, [], SESSION, "a", 60, tokens=1), Busy)
+
+
+def test_many_members_on_many_connections_never_exceed_a_minute(database: str, open_as: Open) -> None:
+    set_rates(database, requests=20)
+    stores = [open_as(user) for user in ("alice", "bob", "lena") for _ in range(3)]
+
+    def ask_for(number: int) -> bool:
+        return isinstance(stores[number % 9].reserve(0, [], SESSION, f"o{number}", 60, tokens=1), Reservation)
+
+    with minutes(database), ThreadPoolExecutor(12) as pool:
+        assert sum(pool.map(ask_for, range(90))) == 20
+
+
+def test_a_request_waits_for_the_teams_minute_and_says_so(database: str, tmp_path: Path, server: FaultServer) -> None:
+    set_rates(database, requests=1)
+    with minutes(database) as pass_:
+        store = PostgresStore(postgres.server().url("alice", database), tmp_path / "team", clock=(clock := Happening()))
+        clock.moved = lambda: pass_(10)  # the server's time passes while the request waits
+        router = Router(server_config(server), store=store, clock=clock)
+        assert router.route("Explain closures").notes == ()
+        second = router.route("Explain decorators")
+        assert "o/ok had to wait: 1 requests a minute for your team were used up." in second.notes
+        assert router.route("Explain decorators").cached
+        clock.moved = lambda: None
+        with pytest.raises(BudgetError, match=r"o/ok must wait, and 0 of 1 requests a minute for your team are left"):
+            router.route("Explain generators")
+        router.close()
+
+
+# --- outages ---
+
+LUNA, OPUS = Candidate("openai", "gpt-6-luna"), Candidate("anthropic", "claude-opus-4-6")
+SERVERS = {"o": {"sdk": "openai", "base_url": "http://localhost:1/v1", "key": "OPENAI_API_KEY"}}
+
+
+def a_breaker(store: PostgresStore) -> Breaker:
+    return Breaker(load({"providers": SERVERS}, environ={}), SystemClock(), store)
+
+
+def fail(breaker: Breaker, candidate: Candidate, kind: FaultKind, status: int | None) -> None:
+    reason = Reason(kind, f"{status}", f"{status} {kind}")
+    breaker.record_failure(candidate, Fault(kind, "went wrong: a secret prompt", status=status), reason)
+
+
+def in_order(breaker: Breaker, *candidates: Candidate) -> list[Candidate]:
+    steps = tuple(Step("mid", candidate, call=None, deadlines=None) for candidate in candidates)
+    return [step.candidate for step in breaker.order(steps)]
+
+
+def cooling(breaker: Breaker, *candidates: Candidate) -> dict[str, str]:
+    in_order(breaker, *candidates)
+    return {name: error for name, error, _ in breaker.status()}
+
+
+def test_a_services_outage_is_the_teams_and_ends_for_all(open_as: Open) -> None:
+    alice, bob, other = (a_breaker(open_as(user)) for user in ("alice", "bob", "oskar"))
+    fail(alice, LUNA, "server", 503)
+    assert cooling(bob, LUNA, OPUS) == {"openai/gpt-6-luna": "503 to a colleague's call"}
+    assert in_order(bob, LUNA, OPUS) == [OPUS, LUNA]
+    assert cooling(other, LUNA, OPUS) == {}
+    bob.record_success(LUNA)
+    assert cooling(bob, LUNA) == {}
+    assert cooling(a_breaker(open_as("lena")), LUNA) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("auth", 401), ("forbidden", 403), ("quota", 429), ("rate_limit", 429), ("connect", None), ("timeout", None)],
+)
+def test_what_may_be_a_kernels_own_fault_stays_there(open_as: Open, kind: FaultKind, status: int | None) -> None:
+    alice = a_breaker(open_as())
+    fail(alice, LUNA, kind, status)
+    assert cooling(alice, LUNA) != {}
+    assert cooling(a_breaker(open_as("bob")), LUNA) == {}
+
+
+def test_a_server_of_ones_own_is_nobody_elses(database: str, open_as: Open) -> None:
+    fail(a_breaker(open_as()), Candidate("o", "m"), "server", 500)
+    assert cooling(a_breaker(open_as("bob")), Candidate("o", "m")) == {}
+    assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.outage") == [(0,)]
+
+
+def test_no_member_can_make_an_outage_last(database: str, open_as: Open) -> None:
+    ask(database, "alice", "SELECT ipyrouter.report_outage('openai/gpt-6-luna', 503, 1e300)")
+    with pytest.raises(psycopg.Error):
+        ask(database, "alice", "SELECT ipyrouter.report_outage(repeat('x', 501), 503, 9)")
+    breaker = a_breaker(open_as("bob"))
+    cooling(breaker, LUNA)
+    ((_, _, left),) = breaker.status()
+    assert left is not None
+    assert left <= 60
+
+
 def test_a_client_whose_clock_is_wrong_by_a_day_changes_nothing(open_as: Open) -> None:
     for days in (-1, 1):
         clock = ManualClock(dt.datetime.now(dt.UTC) + dt.timedelta(days=days))
@@ -541,9 +721,15 @@ def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--day", "2.5", "--month", "50"]) == 0
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--each", "--call", "0.1"]) == 0
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--month", "none"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--each", "--requests-per-minute", "60"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--tokens-per-minute", "100000"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--tokens-per-minute", "none"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--requests-per-minute", "0"]) == 1
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--requests-per-minute", "1.5"]) == 1
     alice = open_as()
     found = [(limit.name, limit.pico) for limit in alice.limits(SESSION)]
     assert sorted(found) == [("you in your team a call", DOLLAR // 10), ("your team today", 5 * DOLLAR // 2)]
+    assert alice.rates(SESSION) == [Rate("you in your team", 60, "requests")]
     old = dt.datetime.now(dt.UTC) - dt.timedelta(days=100)
     alice.restore([a_record("old", created=old)])
     alice.record(a_record("new"), None, 500)

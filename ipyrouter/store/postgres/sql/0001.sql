@@ -25,6 +25,15 @@ CREATE TABLE ipyrouter.budget (
     CHECK (member != '' OR period IN ('day', 'month'))
 );
 
+-- What a team may ask a minute; member as above.
+CREATE TABLE ipyrouter.rate (
+    team text NOT NULL REFERENCES ipyrouter.team,
+    member text NOT NULL DEFAULT '',
+    unit text NOT NULL CHECK (unit IN ('requests', 'tokens')),
+    most bigint NOT NULL CHECK (most > 0),
+    PRIMARY KEY (team, member, unit)
+);
+
 -- Rows of a month stand in a partition, so that retention is dropping one.
 
 CREATE DOMAIN ipyrouter.name AS text COLLATE "C" CHECK (length(value) <= 500);
@@ -218,6 +227,26 @@ CREATE TABLE ipyrouter.reservation (
 );
 CREATE INDEX ON ipyrouter.reservation (team);
 CREATE INDEX ON ipyrouter.reservation (owner);
+
+-- The calls of the last minute, where a rate is set: a server that crashes may forget them.
+CREATE UNLOGGED TABLE ipyrouter.minute (
+    id ipyrouter.name PRIMARY KEY, -- the reservation's
+    team text NOT NULL,
+    member text NOT NULL,
+    moment bigint NOT NULL,
+    tokens bigint NOT NULL
+);
+CREATE INDEX ON ipyrouter.minute (team, moment);
+
+-- Services that have answered a member's call with a fault of their own, for at most a minute.
+CREATE UNLOGGED TABLE ipyrouter.outage (
+    team text NOT NULL,
+    model ipyrouter.name NOT NULL, -- with its service
+    member text NOT NULL,
+    status int NOT NULL, -- of HTTP
+    until bigint NOT NULL,
+    PRIMARY KEY (team, model)
+);
 
 CREATE TABLE ipyrouter.cache (
     scope text NOT NULL, -- a team's name or, where the members share nothing, '@' and a member's
@@ -694,13 +723,72 @@ BEGIN
     ) AS l (place, scope, period, pico);
 END $$;
 
--- Promise money to a call, or return the budget that has not enough left: of several one that waiting does not help.
+-- The rates that hold for the caller, with what the last minute has used and when the oldest of its calls is over it.
+CREATE FUNCTION ipyrouter.pace(who ipyrouter.member)
+RETURNS TABLE (scope text, unit text, most bigint, used numeric, seconds double precision)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    since bigint := ipyrouter.now_us() - 60000000;
+BEGIN
+    RETURN QUERY
+    SELECT CASE r.member WHEN '' THEN 'team' ELSE 'member' END, r.unit, r.most,
+        CASE r.unit WHEN 'requests' THEN m.calls ELSE m.tokens END, GREATEST(m.oldest - since, 0) / 1e6::float8
+    FROM ipyrouter.rate r CROSS JOIN LATERAL (
+        SELECT count(*)::numeric AS calls, COALESCE(sum(c.tokens), 0) AS tokens, COALESCE(min(c.moment), since) AS oldest
+        FROM ipyrouter.minute c
+        WHERE c.team = r.team AND c.moment > since AND (r.member = '' OR c.member = who.name)) m
+    WHERE r.team = who.team AND r.member IN ('', '*', who.name);
+END $$;
+
+CREATE FUNCTION ipyrouter.rates() RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY SELECT to_jsonb(p) FROM ipyrouter.pace(ipyrouter.me()) p ORDER BY p.scope, p.unit;
+END $$;
+
+-- --- outages ---
+
+-- Tell the caller's team that a service fails; 0 seconds: that it answers again.
+CREATE FUNCTION ipyrouter.report_outage(of_model text, with_status int, seconds double precision) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+    moment bigint := ipyrouter.now_us();
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    DELETE FROM ipyrouter.outage o WHERE o.team = who.team AND (o.until < moment OR (o.model = of_model AND seconds <= 0));
+    IF seconds > 0 THEN
+        INSERT INTO ipyrouter.outage AS o
+        VALUES (who.team, of_model, who.name, with_status, moment + (LEAST(seconds, 60) * 1000000)::bigint)
+        ON CONFLICT (team, model) DO UPDATE SET
+            member = excluded.member, status = excluded.status, until = GREATEST(o.until, excluded.until);
+    END IF;
+END $$;
+
+CREATE FUNCTION ipyrouter.outages() RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+    moment bigint := ipyrouter.now_us();
+BEGIN
+    RETURN QUERY
+    SELECT jsonb_build_object('model', o.model, 'status', o.status, 'seconds', (o.until - moment) / 1e6::float8)
+    FROM ipyrouter.outage o WHERE o.team = who.team AND o.until > moment;
+END $$;
+
+-- --- promises ---
+
+-- Promise money to a call, or return the budget that has not enough left: of several one that waiting does not help; or
+-- the rate that the call would exceed. tokens is the most that it may take, NULL where it is no call of this minute.
 CREATE FUNCTION ipyrouter.reserve(
-    reservation_id text, by_owner text, in_session text, amount numeric, seconds double precision, own jsonb)
+    reservation_id text, by_owner text, in_session text, amount numeric, seconds double precision, own jsonb,
+    may_take bigint DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     who ipyrouter.member := ipyrouter.me();
     moment bigint := ipyrouter.now_us();
+    minute_ago bigint := moment - 60000000;
     refusal jsonb;
 BEGIN
     -- Whoever waits for the lock below need not wait for the disk, too. A server that crashes may forget the promises of
@@ -709,6 +797,7 @@ BEGIN
     -- One at a time decides about the money of a team, or of a member where the team as such has no budget.
     PERFORM pg_advisory_xact_lock(hashtextextended(
         CASE WHEN EXISTS (SELECT FROM ipyrouter.budget WHERE team = who.team AND member = '')
+            OR EXISTS (SELECT FROM ipyrouter.rate WHERE team = who.team AND member = '')
         THEN 'team ' || who.team ELSE 'member ' || who.name END, 2));
     IF EXISTS (SELECT FROM ipyrouter.reservation WHERE id = reservation_id AND member = who.name) THEN
         RETURN NULL; -- sent again, because the answer was lost
@@ -717,6 +806,19 @@ BEGIN
     SELECT to_jsonb(s) INTO refusal FROM ipyrouter.standing(who, in_session, own) s
     WHERE s.spent + s.promised + amount > s.pico
     ORDER BY s.spent + amount > s.pico DESC, s.place NULLS LAST LIMIT 1;
+    IF refusal IS NULL AND may_take IS NOT NULL AND EXISTS (
+        SELECT FROM ipyrouter.rate WHERE team = who.team AND member IN ('', '*', who.name))
+    THEN
+        DELETE FROM ipyrouter.minute m
+        WHERE m.team = who.team AND m.member = who.name AND m.moment < minute_ago;
+        SELECT to_jsonb(p) INTO refusal FROM ipyrouter.pace(who) p
+        WHERE p.used + LEAST(CASE p.unit WHEN 'requests' THEN 1 ELSE may_take END, p.most) > p.most
+        ORDER BY p.seconds DESC LIMIT 1;
+        IF refusal IS NULL THEN
+            INSERT INTO ipyrouter.minute VALUES (
+                reservation_id, who.team, who.name, moment, LEAST(GREATEST(may_take, 0), 9007199254740992));
+        END IF;
+    END IF;
     IF refusal IS NULL THEN
         INSERT INTO ipyrouter.reservation VALUES (
             reservation_id, who.team, who.name, in_session, by_owner, amount,
@@ -725,11 +827,15 @@ BEGIN
     RETURN refusal;
 END $$;
 
-CREATE FUNCTION ipyrouter.settle(reservation_id text, amount numeric) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION ipyrouter.settle(reservation_id text, amount numeric, took bigint DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true); -- what a crash loses here is held for longer, no more
     UPDATE ipyrouter.reservation SET pico = amount WHERE id = reservation_id AND member = session_user;
+    IF took IS NOT NULL THEN
+        UPDATE ipyrouter.minute SET tokens = LEAST(GREATEST(took, 0), 9007199254740992)
+        WHERE id = reservation_id AND member = session_user;
+    END IF;
 END $$;
 
 CREATE FUNCTION ipyrouter.used(in_session text, own jsonb) RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -765,7 +871,8 @@ GRANT EXECUTE ON FUNCTION
     ipyrouter.hello(), ipyrouter.led(), ipyrouter.now_us(), ipyrouter.record(jsonb, text),
     ipyrouter.set_feedback(text, text), ipyrouter.forget_texts(text, bigint), ipyrouter.cached(bytea[], bigint),
     ipyrouter.cached_or_claim(bytea[], bytea, text, double precision, bigint), ipyrouter.release(text),
-    ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb),
-    ipyrouter.settle(text, numeric), ipyrouter.used(text, jsonb), ipyrouter.cached_many(bytea[], bigint),
+    ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb, bigint),
+    ipyrouter.settle(text, numeric, bigint), ipyrouter.rates(), ipyrouter.outages(),
+    ipyrouter.report_outage(text, int, double precision), ipyrouter.used(text, jsonb), ipyrouter.cached_many(bytea[], bigint),
     ipyrouter.put_run(text, bigint, bigint, jsonb), ipyrouter.pin(text, bytea[]), ipyrouter.drop_run(text)
 TO ipyrouter_member;
