@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -53,6 +52,7 @@ from ipyrouter.types import Candidate, Session
 from tests import postgres
 from tests.conftest import server_config
 from tests.faults.server import FaultServer
+from tests.postgres import Proxy
 from tests.store.conftest import NOON, SESSION, Happening, ManualClock, a_record
 
 pytestmark = pytest.mark.wire
@@ -235,6 +235,17 @@ FORBIDDEN = (
     "SELECT * FROM ipyrouter.reservation",
     "SELECT * FROM ipyrouter.counter",
     "SELECT * FROM ipyrouter.budget",
+    "SELECT * FROM ipyrouter.rate",
+    "SELECT * FROM ipyrouter.minute",
+    "SELECT * FROM ipyrouter.outage",
+    "SELECT * FROM ipyrouter.member",
+    "SELECT * FROM ipyrouter.team",
+    "DELETE FROM ipyrouter.minute",
+    "UPDATE ipyrouter.rate SET most = 1000000",
+    "SELECT * FROM ipyrouter.pace(NULL)",
+    "SELECT ipyrouter.count('team', 'science', 0, -1e9)",
+    "SELECT ipyrouter.recount_cache('alice', 0)",
+    "SELECT ipyrouter.cache_scope(NULL)",
     "SELECT ipyrouter.me()",
     "SELECT ipyrouter.prune(0, false)",
     "SELECT ipyrouter.make_partition(0)",
@@ -313,6 +324,64 @@ def test_what_another_holds_cannot_be_released_settled_judged_or_forgotten(datab
     assert list(frame_of(alice.log(LogFilter()))["prompt"]) == ["prompt of hers"]
 
 
+HUGE = (
+    "SELECT ipyrouter.reserve('r', 'o', 's', -1, 60, '[]')",
+    "SELECT ipyrouter.reserve('r', 'o', 's', 'NaN', 60, '[]')",
+    "SELECT ipyrouter.reserve('r', 'o', 's', 1e300, 60, '[]')",
+    "SELECT ipyrouter.reserve(repeat('r', 501), 'o', 's', 1, 60, '[]')",
+    "SELECT ipyrouter.reserve('r', 'o', repeat('s', 501), 1, 60, '[]')",
+    "SELECT ipyrouter.reserve('r', 'o', 's', 1, 60, '[{\"pico\": \"much\", \"period\": \"day\"}]')",
+    "SELECT ipyrouter.settle('held', -1)",
+    "SELECT ipyrouter.settle('held', 'NaN')",
+    "SELECT ipyrouter.settle('held', 1e300)",
+    "SELECT ipyrouter.record('{}', 'record')",
+    "SELECT ipyrouter.record('[1]', 'record')",
+    "SELECT ipyrouter.record('null', 'record')",
+    "SELECT ipyrouter.record('{\"request\": {}, \"attempts\": [{}]}', 'late')",
+    'SELECT ipyrouter.record(\'{"request": {"time": 1e300}, "attempts": [{}]}\', \'restore\')',
+    "SELECT ipyrouter.cached_or_claim(ARRAY[repeat('k', 65)::bytea], repeat('k', 65)::bytea, 'o', 60, 1)",
+    "SELECT ipyrouter.pin('run', ARRAY[NULL::bytea])",
+    "SELECT ipyrouter.pin(repeat('r', 501), ARRAY['k'::bytea])",
+    "SELECT ipyrouter.put_run('run', -1, 0, '{}')",
+    "SELECT ipyrouter.put_run('run', 0, 0, '[]')",
+    "SELECT ipyrouter.put_run(NULL, 0, 0, '{}')",
+    "SELECT ipyrouter.set_feedback('held', 'excellent')",
+    "SELECT ipyrouter.report_outage(NULL, 500, 9)",
+    "SELECT ipyrouter.report_outage('m', NULL, 9)",
+)
+
+
+@pytest.mark.parametrize("attack", HUGE)
+def test_values_that_cannot_be_change_nothing(database: str, open_as: Open, attack: str) -> None:
+    alice = open_as()
+    alice.record(a_record("held"), None, 500)
+    ask(database, "alice", "SELECT ipyrouter.reserve('held', 'o', 's', 5, 60, '[]')")
+    with pytest.raises(psycopg.Error):
+        ask(database, "alice", attack)
+    assert ask(database, "owner", "SELECT id, pico FROM ipyrouter.reservation") == [("held", 5)]
+    assert names(alice) == ["held"]
+    assert alice.runs() == []
+    assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.run_rows") == [(0,)]
+    assert alice.used(TODAY, SESSION) == DOLLAR // 2 + 5
+
+
+def test_functions_out_of_order_do_no_harm(database: str, open_as: Open) -> None:
+    set_budget(database, day="1")
+    set_rates(database, tokens=100)
+    for call in (
+        "ipyrouter.settle('nothing', 0, 0)", "ipyrouter.release('nobody')", "ipyrouter.drop_run('none')",
+        "ipyrouter.pin('none', ARRAY['k'::bytea])", "ipyrouter.forget_texts('none', 0)", "ipyrouter.clear_cache()",
+        "ipyrouter.set_feedback('none', 'good')", "ipyrouter.report_outage('m', 500, 0)",
+        "ipyrouter.reserve('x', 'o', 's', 1, 'NaN', '[]', -5)", "ipyrouter.reserve('x', 'o', 's', 1, 'NaN', '[]', 50)",
+        "ipyrouter.settle('x', 0, -7)", "ipyrouter.release('o')", "ipyrouter.settle('x', 5, 5)",
+    ):  # fmt: skip
+        ask(database, "alice", f"SELECT {call}")
+    bob = open_as("bob")
+    assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.reservation") == [(0,)]
+    assert isinstance(bob.reserve(DOLLAR, [], SESSION, "b", 60, tokens=95), Reservation)
+    assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=1), Busy)  # alice's 5 and his 95
+
+
 @pytest.mark.parametrize(
     "words", ["'); DROP SCHEMA ipyrouter CASCADE; --", "%s %(a)s {}", "$$; SELECT 1; $$", "\\'\0\n"]
 )
@@ -320,11 +389,19 @@ def test_sql_in_any_text_is_text(open_as: Open, words: str) -> None:
     store = open_as()
     session = Session(words, NOON, notebook=words)
     record = a_record(words, session=session, error=words, error_kind=words, prompt=words, fallback_from=words)
-    store.record(record, KEY, 500)
+    tag = words.replace(",", ";")
+    store.record(replace(record, tags=(tag,)), KEY, 500)
     kept = words.replace("\0", "\ufffd")
     (row,) = frame_of(store.log(LogFilter())).to_dict("records")
-    for column in ("answer_id", "session", "notebook", "error", "error_kind", "prompt", "fallback_from"):
+    for column in ("answer_id", "session", "notebook", "error", "error_kind", "prompt", "fallback_from", "tags"):
         assert row[column] == kept
+    assert names(store) == [kept]
+    for chosen in (LogFilter(tag=kept), LogFilter(notebook=kept, tag=kept, user="alice", team=postgres.TEAM)):
+        assert [row.key.answer_id for row in store.page(chosen, 5)] == [kept]
+        assert [one.group for one in store.totals(chosen, by="tags")] == [kept]
+    assert store.totals(LogFilter(user=kept)) == store.totals(LogFilter(team=kept, status=kept)) == []
+    store.report_outage(words, 500, 60)
+    assert list(store.outages()) == [kept]
     assert len(store.log(LogFilter(notebook=kept, session=kept, model="m")).columns["time"]) == 1
     assert store.warnings() == []
 
@@ -787,62 +864,6 @@ def test_idle_connections_are_closed(database: str, open_as: Open, monkeypatch: 
 
 
 # --- while the server is away ---
-
-
-class Proxy:
-    """A way to the server that can hold bytes back, or cut: 'open', 'stalled' or 'shut'."""
-
-    def __init__(self) -> None:
-        self.state = "open"
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        self._moved = threading.Condition()
-        self._threads: list[threading.Thread] = []
-        self._start(self._serve)
-
-    def set(self, state: str) -> None:
-        with self._moved:
-            self.state = state
-            self._moved.notify_all()
-        if state == "shut":
-            for one in self._sockets:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.set("shut")
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for thread in list(self._threads):
-            thread.join()
-        for one in (self._listener, *self._sockets):
-            one.close()
-
-    def _start(self, work: Callable[..., None], *arguments: socket.socket) -> None:
-        self._threads.append(threading.Thread(target=work, args=arguments, daemon=True))
-        self._threads[-1].start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if self.state == "shut":
-                    client.close()
-                    continue
-                there = socket.create_connection(("127.0.0.1", postgres.server().port))
-                self._sockets += [client, there]
-                self._start(self._pump, client, there)
-                self._start(self._pump, there, client)
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                with self._moved:
-                    self._moved.wait_for(lambda: self.state != "stalled")
-                target.sendall(data)
-        for one in (source, target):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

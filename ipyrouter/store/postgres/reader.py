@@ -126,19 +126,19 @@ class LogReader(Calls):
         Row-level security would leave a member's rows alone anyway; that condition lets the server use its index.
         """
         hello = self._server.hello()
-        fields = {
-            f"{row}.tier = %s": log_filter.tier,
-            f"{row}.model = %s": log_filter.model,
-            f"{row}.session = %s": log_filter.session,
-            f"{row}.status = %s": log_filter.status,
-            f"{request}.notebook = %s": log_filter.notebook,
-            f"strpos(',' || {request}.tags || ',', ',' || %s || ',') > 0": log_filter.tag,
-            f"{row}.team = %s": log_filter.team,
-            f"{row}.member = %s": log_filter.user,
-            f"%s = {row}.member": None if hello["lead"] else hello["member"],
-        }
-        terms = {condition: value for condition, value in fields.items() if value is not None}
-        clause, values = "".join(f" AND {condition}" for condition in terms), list(terms.values())
+        fields = (
+            (f"{row}.tier = %s", log_filter.tier),
+            (f"{row}.model = %s", log_filter.model),
+            (f"{row}.session = %s", log_filter.session),
+            (f"{row}.status = %s", log_filter.status),
+            (f"{request}.notebook = %s", log_filter.notebook),
+            (f"strpos(',' || {request}.tags || ',', ',' || %s || ',') > 0", log_filter.tag),
+            (f"{row}.team = %s", log_filter.team),
+            (f"{row}.member = %s", log_filter.user),
+            (f"{row}.member = %s", None if hello["lead"] else hello["member"]),
+        )
+        terms = [(condition, value) for condition, value in fields if value is not None]
+        clause, values = "".join(f" AND {condition}" for condition, _ in terms), [value for _, value in terms]
         if hello["lead"]:
             return f"{clause} AND ({row}.team = %s OR {row}.member = %s)", [*values, hello["team"], hello["member"]]
         return clause, values
