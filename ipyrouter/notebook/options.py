@@ -35,7 +35,7 @@ def _positive(text: str) -> int:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 6 or int(text) == 0:
-        raise UsageError(f"{text!r} is not a valid number.", "Write a whole number above 0.")
+        raise UsageError(f"{text!r} is not a valid number.", "Write a whole number from 1 to 999,999.")
     return int(text)
 
 

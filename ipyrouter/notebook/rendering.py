@@ -284,7 +284,8 @@ def preview_bundle(
         *(("note", note) for note in preview.notes),
     ]
     bundle = table_bundle(f"Dry run: nothing was sent. {verdict(preview)}", rows)
-    sent = [*([_in_full(prompt)] if prompt else []), *map(str, pieces)]
+    in_words = any(note.startswith(IN_WORDS) for note in preview.notes)
+    sent = [*([_in_full(prompt)] if prompt else []), *(str(piece) if in_words else piece.part.text for piece in pieces)]
     return {
         "text/markdown": "\n\n".join([bundle["text/markdown"], *map(sanitise.markdown, sent)]),
         "text/plain": "\n\n".join([bundle["text/plain"], *map(sanitise.plain, sent)]),
