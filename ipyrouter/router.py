@@ -54,6 +54,7 @@ from ipyrouter.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ipyrouter.batch.engines import Mapper
     from ipyrouter.batch.map import Delivery
     from ipyrouter.batch.progress import Show
     from ipyrouter.classifier.learn import Lesson
@@ -323,7 +324,8 @@ class Router:
         """Ask the same prompt of every row of a column or table, many at once. See :func:`ipyrouter.map`.
 
         Args:
-            data: A list, a Series or DataFrame of pandas or polars, or a table of pyarrow.
+            data: A list, a Series or DataFrame of pandas or polars, or a table of pyarrow; or a DataFrame of Dask or
+                Spark or a Dataset of Ray, whose result is as lazy as they are.
             prompt: The prompt, with ``{{column}}`` where a row's value goes.
             schema: As in :meth:`route`; its fields are the result's columns.
             variables: Values for other names in the prompt, the same for all rows.
@@ -353,9 +355,19 @@ class Router:
             NoModelError: No model can be called.
             StoreError: The team's store is away as the run begins.
         """
+        from ipyrouter.batch.engines import engine_of
         from ipyrouter.batch.map import Parts, make_job, map_column
         from ipyrouter.batch.progress import TerminalProgress
 
+        if (engine := engine_of(data)) is not None:
+            from ipyrouter.batch.engines import on_engine
+
+            if dry_run or pilot or tier == "pilot" or delivery != "live":
+                raise UsageError(
+                    f"A frame of {engine} takes no dry run, pilot or batch.", "Try it on a part of the data first."
+                )
+            own = {"schema": schema, "variables": variables, "tier": tier, "budget": budget, **options}
+            return on_engine(data, self.mapper(prompt, **own), engine)
         named = None if tier in ("each", "pilot") else tier
         job = make_job(data, prompt, variables, {"schema": schema, "tier": named, **options})
         parts = Parts(
@@ -371,6 +383,23 @@ class Router:
             agreement=agreement if tier == "pilot" else None, delivery=delivery, wait=wait,
             show=progress or TerminalProgress(), tell=print, again=again,
         )  # fmt: skip
+
+    def mapper(self, prompt: str, **options: Any) -> Mapper:
+        """Return a function from a table to a table that asks a prompt of each row; it can be pickled.
+
+        Another process builds its own router from the config, and reads keys from its own environment.
+
+        Args:
+            prompt: As in :meth:`map`.
+            **options: As in :meth:`map`.
+
+        Returns:
+            The function: a frame of pandas or polars or a table of pyarrow goes in, the result of :meth:`map`
+            comes out.
+        """
+        from ipyrouter.batch.engines import Mapper
+
+        return Mapper(self, prompt, options)
 
     def runs(self) -> pd.DataFrame:
         """Return the runs of :meth:`map` whose answers are kept.

@@ -41,7 +41,8 @@ _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
 _Z = 1.96  # of a two-sided 95 % interval
 _REMEMBERED = 512  # classifications, from the plan of a request until it is sent
 Delivery = Literal["live", "batch"]
-_STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
+STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
+"""The columns behind the answer's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,7 @@ def _result(job: Job, runner: Runner | BatchRun, otherwise: str, again: Callable
     reason = runner.progress.note
     unsent = Row("not sent", reason or otherwise)
     first: set[int] = set()
-    data: dict[str, list[Any]] = {name: [] for name in (*dtypes, *_STATUS)}
+    data: dict[str, list[Any]] = {name: [] for name in (*dtypes, *STATUS)}
     for place, number in enumerate(job.layout):
         row = Row("missing", job.missing[place].reason) if number < 0 else runner.rows[number] or unsent
         repeated = number in first
@@ -317,7 +318,7 @@ def _result(job: Job, runner: Runner | BatchRun, otherwise: str, again: Callable
         data["_model"].append(row.model)
         data["_cost"].append(None if cost is None else float(cost))
         data["_cached"].append(row.cached or (repeated and answered))
-    frame = job.table.frame(data, {**dtypes, **_STATUS})
+    frame = job.table.frame(data, {**dtypes, **STATUS})
     if not job.table.in_pandas:
         return frame
     from ipyrouter.batch.frame import MapFrame
