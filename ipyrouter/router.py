@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ipyrouter.batch.engines import Mapper
-    from ipyrouter.batch.map import Delivery
+    from ipyrouter.batch.map import Delivery, Parts
     from ipyrouter.batch.progress import Show
     from ipyrouter.classifier.learn import Lesson
     from ipyrouter.reporting.report import Report
@@ -355,51 +355,117 @@ class Router:
             NoModelError: No model can be called.
             StoreError: The team's store is away as the run begins.
         """
-        from ipyrouter.batch.engines import engine_of
-        from ipyrouter.batch.map import Parts, make_job, map_column
+        from ipyrouter.batch.engines import engine_of, on_engine
+        from ipyrouter.batch.map import make_job, map_column
         from ipyrouter.batch.progress import TerminalProgress
 
         if (engine := engine_of(data)) is not None:
-            from ipyrouter.batch.engines import on_engine
-
-            if dry_run or pilot or tier == "pilot" or delivery != "live":
+            if dry_run or pilot is not None or tier == "pilot" or delivery != "live":
                 raise UsageError(
-                    f"A frame of {engine} takes no dry run, pilot or batch.", "Try it on a part of the data first."
+                    f"{engine} computes later, and takes no dry run, pilot or batch. Nothing was sent.",
+                    "Try it on some rows first, in a frame of pandas.",
                 )
-            own = {"schema": schema, "variables": variables, "tier": tier, "budget": budget, **options}
-            return on_engine(data, self.mapper(prompt, **own), engine)
+            mapper = self.mapper(
+                prompt, schema=schema, variables=variables, tier=tier, budget=budget, concurrency=concurrency, **options
+            )
+            return on_engine(data, mapper, engine)
         named = None if tier in ("each", "pilot") else tier
         job = make_job(data, prompt, variables, {"schema": schema, "tier": named, **options})
-        parts = Parts(
-            self.config, self._clients, self.pricing, self.store, session or self.session, self._clock, self._pipeline
-        )
         again = functools.partial(
             self.map, data, prompt, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
             concurrency=concurrency, pilot=pilot, agreement=agreement, delivery=delivery, wait=wait,
             progress=progress, session=session, **options,
         )  # fmt: skip
         return map_column(
-            parts, job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency, pilot=pilot,
+            self._parts(session), job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency, pilot=pilot,
             agreement=agreement if tier == "pilot" else None, delivery=delivery, wait=wait,
             show=progress or TerminalProgress(), tell=print, again=again,
         )  # fmt: skip
 
-    def mapper(self, prompt: str, **options: Any) -> Mapper:
-        """Return a function from a table to a table that asks a prompt of each row; it can be pickled.
-
-        Another process builds its own router from the config, and reads keys from its own environment.
+    def mapper(
+        self,
+        prompt: str,
+        *,
+        schema: Any = None,
+        variables: Mapping[str, Any] | None = None,
+        tier: str | None = None,
+        budget: Decimal | float | str | None = None,
+        concurrency: int | None = None,
+        workers: int = 1,
+        **options: Unpack[MapOptions],
+    ) -> Mapper:
+        """Return a function from a table to a table that asks a prompt of each row. See :func:`ipyrouter.mapper`.
 
         Args:
             prompt: As in :meth:`map`.
+            schema: As in :meth:`map`.
+            variables: As in :meth:`map`; those that the prompt names go along as strings.
+            tier: As in :meth:`map`, but "pilot".
+            budget: Dollars that all calls of the function may spend together, wherever they share a store.
+            concurrency: The most calls in flight to one model, on all workers together.
+            workers: How many of these functions are at work together: limits and concurrency are divided by it.
             **options: As in :meth:`map`.
 
         Returns:
-            The function: a frame of pandas or polars or a table of pyarrow goes in, the result of :meth:`map`
-            comes out.
-        """
-        from ipyrouter.batch.engines import Mapper
+            The function; a pickle of it holds the config, and no key.
 
-        return Mapper(self, prompt, options)
+        Raises:
+            UsageError: An option cannot be used.
+        """
+        from ipyrouter.batch.engines import make_mapper
+
+        if tier == "pilot":
+            raise UsageError("A mapper knows only a part of the rows, and takes no pilot.", "Name a tier.")
+        return make_mapper(
+            self, prompt, workers=workers, schema=schema, variables=variables, tier=None if tier == "each" else tier,
+            budget=budget, concurrency=concurrency, **options,
+        )  # fmt: skip
+
+    def map_part(
+        self,
+        data: Any,
+        prompt: str,
+        *,
+        workers: int,
+        session: Session,
+        budget: Decimal | float | str | None = None,
+        concurrency: int | None = None,
+        variables: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Ask a prompt of each row of a part of a larger table: what a :meth:`mapper` does.
+
+        Args:
+            data: As in :meth:`map`.
+            prompt: As in :meth:`map`.
+            workers: How many ask parts of the table together.
+            session: Whose requests these are; its budget is that of the run.
+            budget: As in :meth:`mapper`.
+            concurrency: As in :meth:`mapper`.
+            variables: As in :meth:`map`.
+            **options: As in :meth:`map`.
+
+        Returns:
+            As in :meth:`map`; for pandas, a plain DataFrame.
+
+        Raises:
+            UsageError: Data, prompt or an option cannot be used.
+            NoModelError: No model can be called.
+            StoreError: The team's store is away.
+        """
+        from ipyrouter.batch.map import make_job, map_part
+
+        job = make_job(data, prompt, variables, options)
+        return map_part(self._parts(session, workers), job, budget=budget, concurrency=concurrency)
+
+    def _parts(self, session: Session | None, workers: int | None = None) -> Parts:
+        """Return what a run over a column asks with."""
+        from ipyrouter.batch.map import Parts
+
+        return Parts(
+            self.config, self._clients, self.pricing, self.store, session or self.session, self._clock, self._pipeline,
+            workers,
+        )  # fmt: skip
 
     def runs(self) -> pd.DataFrame:
         """Return the runs of :meth:`map` whose answers are kept.

@@ -16,9 +16,9 @@ from ipyrouter.batch import columns
 from ipyrouter.batch.budget import RunBudget
 from ipyrouter.batch.estimate import Estimate, estimate
 from ipyrouter.batch.jobs import BatchRun
-from ipyrouter.batch.limits import Limiter
+from ipyrouter.batch.limits import Limiter, shared
 from ipyrouter.batch.pilot import DEFAULT_ROWS, pick, spread
-from ipyrouter.batch.progress import Show
+from ipyrouter.batch.progress import Progress, Show
 from ipyrouter.batch.rows import ANSWERED, Row
 from ipyrouter.batch.runner import Runner, Tools
 from ipyrouter.batch.tables import Dtypes, Table, read_table
@@ -47,7 +47,10 @@ STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a router lends to a run."""
+    """What a router lends to a run.
+
+    ``workers`` is set where the data are a part of a larger table: how many ask its parts together.
+    """
 
     config: Config
     clients: Clients
@@ -56,6 +59,7 @@ class Parts:
     session: Session
     clock: Clock
     pipeline: Pipeline
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,29 @@ def map_column(
     return _result(job, runner, "not part of the pilot", again)
 
 
+def map_part(parts: Parts, job: Job, *, budget: Decimal | float | str | None, concurrency: int | None) -> Any:
+    """Ask a prompt of each row of a part of a table, and return its frame; the run is the whole table's.
+
+    Args:
+        parts: What the router lends. Its session's budget is that of the run.
+        job: What is asked.
+        budget: Dollars that the session of the run may spend, on all workers.
+        concurrency: The most calls in flight to one model, on all workers.
+    """
+    tools = _tools(parts, budget, concurrency, _hide)
+    if not any(run.id == job.run_id for run in parts.store.runs()):
+        now = parts.clock.now()
+        prompt = job.base.prompt.text if parts.config.log_content else None
+        parts.store.put_run(Run(job.run_id, now, now, {"status": "in parts", "prompt": prompt}))
+    runner = Runner(tools, job.run_id, len(job.requests))
+    runner.run(enumerate(job.requests))
+    return job.table.frame(*_values(job, runner, "not sent"))
+
+
+def _hide(_: Progress) -> None:
+    """Show nothing: a worker has no cell."""
+
+
 def _in_batch(
     parts: Parts,
     tools: Tools,
@@ -232,16 +259,27 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
     most = config.batch.concurrency if concurrency is None else concurrency
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= 1000:
         raise UsageError(f"concurrency must lie between 1 and 1000, not {most!r}.", "Leave it out for the default.")
-    limiter = Limiter(config, parts.clients, most)
-    common = (config.budget, parts.pricing, parts.store, parts.clock, parts.session)
+    if parts.workers is not None:
+        most = max(most // parts.workers, 1)
+    limiter = Limiter(shared(config.limits, parts.workers or 1), parts.clients, most)
     pipeline = replace(
         parts.pipeline,
         classify=functools.lru_cache(_REMEMBERED)(parts.pipeline.classify),
         warmth=Warmth(config, parts.pricing, parts.pipeline.breaker, parts.clock),  # no row is a turn to be remembered
         chain=Chain(config, limiter, parts.pricing, parts.pipeline.breaker),
-        budget=Budget(*common) if budget is None else RunBudget(*common, most=_dollars(budget)),
+        budget=_budget(parts, budget),
     )
     return Tools(pipeline, limiter, parts.store, parts.session, parts.clock, show, most)
+
+
+def _budget(parts: Parts, dollars: Decimal | float | str | None) -> Budget:
+    """Return the budgets of a run: those of the config, and its own."""
+    limits, common = parts.config.budget, (parts.pricing, parts.store, parts.clock, parts.session)
+    if dollars is None:
+        return Budget(limits, *common)
+    if parts.workers is None:
+        return RunBudget(limits, *common, most=_dollars(dollars))
+    return Budget(replace(limits, session=_dollars(dollars)), *common)
 
 
 def _check_pilot(pilot: int | None, agreement: float | None) -> None:
@@ -298,6 +336,16 @@ def _record(parts: Parts, job: Job, runner: Runner | BatchRun, before: Mapping[s
 
 
 def _result(job: Job, runner: Runner | BatchRun, otherwise: str, again: Callable[[], Any]) -> Any:
+    frame = job.table.frame(*_values(job, runner, otherwise))
+    if not job.table.in_pandas:
+        return frame
+    from ipyrouter.batch.frame import MapFrame
+
+    return MapFrame.of(frame, job.run_id, runner.progress.line(), again)
+
+
+def _values(job: Job, runner: Runner | BatchRun, otherwise: str) -> tuple[dict[str, list[Any]], Dtypes]:
+    """Return the result's columns, and what each of them holds."""
     dtypes = columns.dtypes_of(job.base.schema)
     reason = runner.progress.note
     unsent = Row("not sent", reason or otherwise)
@@ -318,9 +366,4 @@ def _result(job: Job, runner: Runner | BatchRun, otherwise: str, again: Callable
         data["_model"].append(row.model)
         data["_cost"].append(None if cost is None else float(cost))
         data["_cached"].append(row.cached or (repeated and answered))
-    frame = job.table.frame(data, {**dtypes, **STATUS})
-    if not job.table.in_pandas:
-        return frame
-    from ipyrouter.batch.frame import MapFrame
-
-    return MapFrame.of(frame, job.run_id, runner.progress.line(), again)
+    return data, {**dtypes, **STATUS}
