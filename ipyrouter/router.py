@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ipyrouter.batch.engines import Mapper
+    from ipyrouter.batch.frame import MapFrame
     from ipyrouter.batch.map import Delivery, Parts
     from ipyrouter.batch.progress import Show
     from ipyrouter.classifier.learn import Lesson
@@ -483,6 +484,30 @@ class Router:
         runs = self.store.runs()
         return runs_frame([{**r.state, "run": r.id, "created": r.created, "updated": r.updated} for r in runs])
 
+    def attach(self, run: str, *, wait: bool = True, progress: Show | None = None) -> MapFrame:
+        """Go on with the batches of a run where its data are not: in another notebook, or after a restart.
+
+        Answers come into cache and log, where :meth:`map` finds them with the data.
+
+        Args:
+            run: Its id, from :meth:`runs` or a result's ``run``.
+            wait: False returns at once what there is; Ctrl-C ends the wait, too.
+            progress: As in :meth:`map`.
+
+        Returns:
+            A frame with a row for each request of the batches, by its prompt (without ``log.content``, by its id), and
+            the columns of :meth:`map`.
+
+        Raises:
+            UsageError: There is no such run, or it has no batch at a provider.
+            StoreError: The team's store is away.
+        """
+        from ipyrouter.batch.map import attach
+        from ipyrouter.batch.progress import TerminalProgress
+
+        frame: MapFrame = attach(self._parts(None), run, wait=wait, show=progress or TerminalProgress())
+        return frame
+
     def drop_run(self, run: str) -> None:
         """Let go of a run: its answers stay in the cache only for as long as others.
 
@@ -495,10 +520,10 @@ class Router:
         """
         jobs = next((one.state.get("jobs") for one in self.store.runs() if one.id == run), None)
         if jobs:
-            names = ", ".join(job["id"] for job in jobs)
+            names = ", ".join(job["id"] or "one that may not have arrived" for job in jobs)
             raise UsageError(
                 f"The run {run!r} has a batch at its provider ({names}), whose answers you pay for.",
-                "Call map again to collect them, or cancel it at the provider and then call map.",
+                "Collect them with router.attach(run), or cancel it at the provider and then collect what there is.",
             )
         if not self.store.drop_run(run):
             raise UsageError(f"There is no run {run!r}.", "router.runs() lists them.")

@@ -39,6 +39,7 @@ from ipyrouter.types import Prompt, Request, Session
 
 _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
 _Z = 1.96  # of a two-sided 95 % interval
+_NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
 _REMEMBERED = 512  # classifications, from the plan of a request until it is sent
 Delivery = Literal["live", "batch"]
 STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
@@ -210,14 +211,63 @@ def _in_batch(
     """Run a job through the batch APIs, and return its frame."""
 
     def save(jobs: list[dict[str, Any]]) -> None:
-        _record(parts, job, run, {**state, "jobs": jobs}, "in batch" if jobs else "unfinished")
+        kept = {**state, "jobs": jobs, "options": _options(job.base, content=parts.config.log_content)}
+        _record(parts, job, run, kept, "in batch" if jobs else "unfinished")
 
     jobs = state.get("jobs", [])
-    run = BatchRun(tools, parts.clients, parts.store, job.run_id, jobs=jobs, save=save)
+    run = BatchRun(tools, parts.clients, parts.store, job.run_id, base=job.base, jobs=jobs, save=save)
     run.run(job.requests, most=most, wait=wait)
     if not run.open:
         _record(parts, job, run, {**state, "jobs": []}, _status(run.rows))
     return _result(job, run, "not sent", again)
+
+
+def attach(parts: Parts, run_id: str, *, wait: bool, show: Show) -> Any:
+    """Collect the batches of a run, and return a frame with a row for each of their requests.
+
+    Args:
+        parts: What the router lends.
+        run_id: The run's id.
+        wait: Whether to wait for the batches.
+        show: Shows the progress.
+
+    Raises:
+        UsageError: There is no such run, or it has no batch at a provider.
+    """
+    state = next((run.state for run in parts.store.runs() if run.id == run_id), None)
+    if state is None:
+        raise UsageError(f"There is no run {run_id!r}.", "router.runs() lists them.")
+    if not state.get("jobs"):
+        raise UsageError(
+            f"The run {run_id!r} has no batch at a provider.", "Call map again: what has an answer is in the cache."
+        )
+    import pandas as pd
+
+    before = {name: value for name, value in state.items() if name != "jobs"}
+    base = make_request(state.get("prompt") or _NOT_KEPT, **(state.get("options") or {}))
+
+    def save(jobs: list[dict[str, Any]]) -> None:
+        now = parts.clock.now()
+        cost = str(_cost_of(before) + run.progress.spent)
+        status = "in batch" if jobs else _status(run.rows)
+        parts.store.put_run(Run(run_id, now, now, {**before, "jobs": jobs, "cost": cost, "status": status}))
+
+    tools = _tools(parts, None, None, show)
+    run = BatchRun(tools, parts.clients, parts.store, run_id, base=base, jobs=state["jobs"], save=save)
+    names = run.attach(wait=wait)
+    table = read_table(pd.Series(names, index=pd.Index(names, name="prompt")))
+    job = Job(table, base, [], list(range(len(names))), {}, run_id)
+    return _result(job, run, "not sent", lambda: attach(parts, run_id, wait=wait, show=show))
+
+
+def _options(base: Request, *, content: bool) -> dict[str, Any]:
+    """Return what makes the requests of a run again, but for their prompts; without content no system prompt."""
+    schema = None if base.schema is None else json.loads(base.schema.text)
+    return {
+        "schema": schema, "system": base.system if content else None, "tier": base.tier, "model": base.model,
+        "max_output_tokens": base.max_output_tokens, "temperature": base.temperature, "effort": base.effort,
+        "json": base.json,
+    }  # fmt: skip
 
 
 def _status(rows: Sequence[Row | None]) -> str:
@@ -331,6 +381,7 @@ def _record(parts: Parts, job: Job, runner: Runner | BatchRun, before: Mapping[s
         "failed": progress.failed,
         "cost": str(_cost_of(before) + progress.spent),
         "jobs": before.get("jobs", []),
+        "options": before.get("options"),
     }
     parts.store.put_run(Run(job.run_id, now, now, state))
 

@@ -19,7 +19,7 @@ from ipyrouter.text import redact
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:
-    from ipyrouter.providers.batches import JobStatus, Result
+    from ipyrouter.providers.batches import JobStatus, Result, Search
     from ipyrouter.providers.network import Watch
     from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
@@ -107,14 +107,25 @@ class Clients:
             changes = dict(self._changes.get((candidate, provider.address()), {}))
         return self._client(provider, candidate.model).body(provider, call, changes, [])
 
-    def submit(self, candidate: Candidate, requests: Sequence[tuple[str, dict[str, Any]]], call: Call) -> str:
-        """Submit a job and return its id; ``call`` is one of its calls.
+    def submit(
+        self, candidate: Candidate, name: str, requests: Sequence[tuple[str, dict[str, Any]]], call: Call
+    ) -> str:
+        """Submit a job under a name and return its id; ``call`` is one of its calls.
 
         Raises:
             Fault: The provider did not take it.
         """
         with self._batch(candidate, call) as (backend, watch):
-            return backend.submit(requests, watch)
+            return backend.submit(name, requests, watch)
+
+    def find(self, candidate: Candidate, name: str, keys: Sequence[str], since: float, call: Call) -> Search:
+        """Look for a job of which it is not known whether it was submitted; ``since`` is in seconds since 1970.
+
+        Raises:
+            Fault: The provider did not say.
+        """
+        with self._batch(candidate, call) as (backend, watch):
+            return backend.find(name, keys, since, watch)
 
     def poll(self, candidate: Candidate, job: str, call: Call) -> JobStatus:
         """Return how far a job is.

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ from ipyrouter.types import Completion, Message, Prompt, TextPart, Usage
 if TYPE_CHECKING:
     import httpx2
 
-    from ipyrouter.providers.batches import JobStatus, Result
+    from ipyrouter.providers.batches import JobStatus, Result, Search
     from ipyrouter.providers.network import Watch
     from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
@@ -307,11 +307,26 @@ class Backend(ABC):
             The response; None if there was none.
         """
 
-    def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
+    def submit(self, name: str, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
         """Submit a job to the batch API and return its id.
 
         Args:
+            name: By which :meth:`find` finds it again, where the provider keeps names.
             requests: The id that each result comes back under, and what :meth:`body` returned.
+            watch: The deadlines.
+
+        Raises:
+            Exception: Whatever the SDK raises.
+        """
+        raise NotImplementedError
+
+    def find(self, name: str, keys: Collection[str], since: float, watch: Watch) -> Search:
+        """Look for a job of which it is not known whether it was submitted.
+
+        Args:
+            name: What it was submitted under.
+            keys: The ids of its requests.
+            since: When it was submitted, in seconds since 1970.
             watch: The deadlines.
 
         Raises:

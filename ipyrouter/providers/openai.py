@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
@@ -26,7 +26,7 @@ from ipyrouter.providers.base import (
     system_note,
     temperature_note,
 )
-from ipyrouter.providers.batches import JobStatus, Result
+from ipyrouter.providers.batches import CLOCKS, JobStatus, Result, Search
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.structured import Structured, structured
@@ -37,6 +37,10 @@ from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 
 _NOT_TEXT = ("audio", "images", "tool_calls", "function_call")
 """What a message may hold beside its content that is not text; of OpenAI and OpenRouter."""
+
+
+_JOB = "ipyrouter"
+"""Under which name a job's metadata hold what it was submitted under."""
 
 
 class OpenAIBackend(Backend):
@@ -112,18 +116,31 @@ class OpenAIBackend(Backend):
                     break
                 _take(event, collector, bills=bills)
 
-    def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
+    def submit(self, name: str, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
         """Submit a job to the batch API and return its id. Raises whatever the SDK raises."""
         lines = (
-            json.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body})
-            for name, body in requests
+            json.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body})
+            for key, body in requests
         )
         data = "\n".join(lines).encode()
         timeout = watch.timeout()
         file = self._sdk.files.create(file=("ipyrouter.jsonl", data), purpose="batch", timeout=timeout)
         return self._sdk.batches.create(
-            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", timeout=timeout
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={_JOB: name},
+            timeout=timeout,
         ).id
+
+    def find(self, name: str, keys: Collection[str], since: float, watch: Watch) -> Search:  # noqa: ARG002
+        """Look for a job by its metadata, newest first. Raises whatever the SDK raises."""
+        for batch in self._sdk.batches.list(limit=100, timeout=watch.timeout()):
+            if (batch.metadata or {}).get(_JOB) == name:
+                return Search(batch.id)
+            if batch.created_at < since - CLOCKS:
+                break
+        return Search()
 
     def poll(self, job: str, watch: Watch) -> JobStatus:
         """Return how far a job is. Raises whatever the SDK raises."""

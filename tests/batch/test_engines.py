@@ -24,6 +24,11 @@ from tests import postgres
 from tests.faults.server import FaultServer, Reply, chat
 
 MakeRouter = Callable[..., Router]
+# What these engines warn of is theirs: processes that they leave running, and versions that they do not know yet.
+ENGINES = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)  # fmt: skip
 ROWS = [f"row {n % 30}" for n in range(40)]
 SCHEMA = {"label": ["a", "b"], "score": float, "count": int, "many": [str]}
 
@@ -63,7 +68,7 @@ def test_keys_are_read_where_the_mapper_works(
 ) -> None:
     monkeypatch.setenv("O_KEY", "sk-a-secret-of-here")
     provider = {"sdk": "openai", "base_url": f"{server.url}/v1", "key": "O_KEY"}
-    router = make_router(**dict.fromkeys(("fast", "mid", "power"), ["k/ok"]), providers={"k": provider})
+    router = make_router(fast=["k/ok"], mid=["k/ok"], power=["k/ok"], providers={"k": provider})
     pickled = pickle.dumps(router.mapper("Rate {{text}}"))
     assert b"sk-a-secret" not in pickled
     monkeypatch.delenv("O_KEY")
@@ -238,6 +243,7 @@ def ray() -> Iterator[Any]:
     module.shutdown()
 
 
+@ENGINES
 @pytest.mark.kernel
 def test_ray(make_router: MakeRouter, requests: list[Any], ray: Any, capsys: pytest.CaptureFixture[str]) -> None:
     router = make_router()
@@ -258,6 +264,7 @@ def test_ray(make_router: MakeRouter, requests: list[Any], ray: Any, capsys: pyt
 # --- Spark: `nox -s spark` ---
 
 
+@ENGINES
 @pytest.mark.kernel
 def test_spark(make_router: MakeRouter, requests: list[Any]) -> None:
     sql = pytest.importorskip("pyspark.sql")
