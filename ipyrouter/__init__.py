@@ -298,8 +298,9 @@ def map(  # noqa: A001
         pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the rows
             that are compared (default: 40).
         agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
-        delivery: "live", or "batch": OpenAI's and Anthropic's batch APIs, which answer within a day for half the price.
-            The same call again, in any process, goes on with what was submitted.
+        delivery: "live", "flex" (calls that take longer, for half the price, where the model has that), or "batch":
+            OpenAI's and Anthropic's batch APIs, which answer within a day for half the price. The same call again, in
+            any process, or ``router.attach(run)`` goes on with what was submitted.
         wait: False returns at once what there is of a batch; Ctrl-C ends the wait, too.
         progress: Is called about once a second with how far the run is; default: a line below the cell, or of the
             terminal.

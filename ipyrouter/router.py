@@ -339,8 +339,9 @@ class Router:
             pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the
                 rows that are compared (default: 40).
             agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
-            delivery: "live", or "batch": OpenAI's and Anthropic's batch APIs, which answer within a day for half the
-                price. The same call again, in any process, goes on with what was submitted.
+            delivery: "live", "flex" (calls that take longer, for half the price, where the model has that), or "batch":
+                OpenAI's and Anthropic's batch APIs, which answer within a day for half the price. The same call again,
+                in any process, goes on with what was submitted.
             wait: False returns at once what there is of a batch; Ctrl-C ends the wait, too.
             progress: Is called about once a second with how far the run is.
             session: Whose requests these are, where it is not the router's own session.
@@ -363,7 +364,7 @@ class Router:
         if (engine := engine_of(data)) is not None:
             if dry_run or pilot is not None or tier == "pilot" or delivery != "live":
                 raise UsageError(
-                    f"{engine} computes later, and takes no dry run, pilot or batch. Nothing was sent.",
+                    f"{engine} computes later, and takes no dry run, pilot, flex or batch. Nothing was sent.",
                     "Try it on some rows first, in a frame of pandas.",
                 )
             mapper = self.mapper(

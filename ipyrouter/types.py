@@ -174,6 +174,7 @@ class Request:
     ``json`` asks for JSON of any shape, ``schema`` for one shape; ``show_thinking`` for a summary of the thinking.
     ``conversation`` says that later turns will send this one again, as does a ``history``.
     ``previous_tier`` is that of the turn before, or of this prompt before a small edit: near a boundary it stays.
+    ``flex`` says that the answer may take long, for half the price where the provider has that.
     """
 
     prompt: Prompt
@@ -192,6 +193,7 @@ class Request:
     show_thinking: bool = False
     conversation: bool = False
     previous_tier: TierName | None = None
+    flex: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,10 @@ class Limiter:
                 lane.answered(expected, used, usage.output_tokens, collector.allowances, now)
             return done
 
+    def has_flex(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate takes calls that may wait for half the price."""
+        return self._clients.has_flex(candidate)
+
     def change(self, candidate: Candidate, change: Change) -> None:
         """Send calls to a candidate differently from now on."""
         self._clients.change(candidate, change)

@@ -41,7 +41,7 @@ _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
 _Z = 1.96  # of a two-sided 95 % interval
 _NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
 _REMEMBERED = 512  # classifications, from the plan of a request until it is sent
-Delivery = Literal["live", "batch"]
+Delivery = Literal["live", "flex", "batch"]
 STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
 """The columns behind the answer's own."""
 
@@ -136,7 +136,7 @@ def map_column(
         concurrency: The most calls in flight to one model.
         pilot: Ask only so many rows; with ``agreement``, to pick the tier of all.
         agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
-        delivery: "live", or "batch" for the providers' batch APIs.
+        delivery: "live", "flex" for calls that may wait, or "batch" for the providers' batch APIs.
         wait: Whether to wait for the batch.
         show: Shows the progress.
         tell: Gets what the pilot says.
@@ -151,6 +151,8 @@ def map_column(
         raise UsageError(f"Unknown delivery {delivery!r}.", did_you_mean(str(delivery), get_args(Delivery)))
     if delivery == "batch" and pilot is not None and agreement is None:
         raise UsageError("A pilot is live.", "Leave delivery out, or pilot.")
+    if delivery == "flex":
+        job = replace(job, requests=[replace(request, flex=True) for request in job.requests])
     likely = estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE)
     _confirm(parts.config, likely, yes=yes)
     state = next((run.state for run in parts.store.runs() if run.id == job.run_id), {})

@@ -100,6 +100,15 @@ class Clients:
             return (0, 0)
         return backend_of(provider.sdk).most_in_batch
 
+    def has_flex(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate takes calls that may wait for half the price, as far as that is known."""
+        from ipyrouter.providers.registry import backend_of
+
+        provider = self.config.providers[candidate.provider]
+        if provider.embedded or (provider.supports and "flex" not in provider.supports):
+            return False
+        return backend_of(provider.sdk).has_flex
+
     def batch_body(self, candidate: Candidate, call: Call) -> dict[str, Any]:
         """Return what a batch API gets for a call."""
         provider = replace(self.config.providers[candidate.provider], stream=False)

@@ -94,11 +94,12 @@ class Call:
     json: bool = False
     show_thinking: bool = False
     conversation: bool = False  # later turns send it again; it changes no answer
+    flex: bool = False  # it may take long, for half the price; it changes no answer
 
     def key(self) -> bytes:
         """Return the SHA-256 of the canonical JSON of the call and of the key's version."""
         fields = {
-            name: getattr(self, name) for name in self.__slots__ if name != "conversation"
+            name: getattr(self, name) for name in self.__slots__ if name not in ("conversation", "flex")
         }  # asdict() is ten times slower
         fields["messages"] = [(message.role, content_key(message.content)) for message in self.messages]
         fields["schema"] = self.schema and [self.schema.name, self.schema.text]
@@ -262,6 +263,8 @@ class Backend(ABC):
     version: ClassVar[str] = ""
     """How an address ends that the SDK adds the path to, such as "/v1"; "" where the SDK adds the version, too."""
 
+    has_flex: ClassVar[bool] = False
+    """Whether a call may be sent as one that can wait, for half the price."""
     most_in_batch: ClassVar[tuple[int, int]] = (0, 0)
     """The requests and bytes that a job of its batch API takes at most; 0 where it has none."""
 

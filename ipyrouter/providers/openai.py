@@ -49,6 +49,7 @@ class OpenAIBackend(Backend):
     limit_names = ("max_completion_tokens", "max_tokens")
     paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/completions")
     version = "/v1"
+    has_flex: ClassVar[bool] = True
     most_in_batch: ClassVar[tuple[int, int]] = (50_000, 200_000_000)
 
     def __init__(self, target: Target, transport: Transport) -> None:
@@ -92,8 +93,7 @@ class OpenAIBackend(Backend):
             body["temperature"] = call.temperature
         if (effort := effort_of(call, changes, notes)) is not None:
             body["reasoning_effort"] = effort
-        if call.conversation and provider.official and provider.name == "openai" and "prompt_caching" not in changes:
-            body["prompt_cache_key"] = _cache_key(call)
+        body |= _service(provider, call, changes)
         if form.means != "none":
             body["response_format"] = _response_format(form)
         if provider.stream and "stream" not in changes:
@@ -168,6 +168,14 @@ class OpenAIBackend(Backend):
     def take(self, event: Event, collector: Collector) -> None:
         """Hand a whole answer to the collector. Raises InBandError."""
         _take(event, collector, bills=False)
+
+
+def _service(provider: Provider, call: Call, changes: Changes) -> dict[str, Any]:
+    """Return how the call is to be served; it changes no answer."""
+    service = {"service_tier": "flex"} if call.flex else {}
+    if call.conversation and provider.official and provider.name == "openai" and "prompt_caching" not in changes:
+        service["prompt_cache_key"] = _cache_key(call)
+    return service
 
 
 def _cache_key(call: Call) -> str:

@@ -143,9 +143,9 @@ def test_a_budget_is_refused_where_nothing_keeps_it(make_router: MakeRouter, eng
 
 
 @pytest.mark.wire
-@pytest.mark.parametrize("options", [{"dry_run": True}, {"pilot": 3}, {"tier": "pilot"}, {"delivery": "batch"}])
+@pytest.mark.parametrize("options", [{"dry_run": True}, {"pilot": 3}, {"tier": "pilot"}, {"delivery": "flex"}])
 def test_what_a_cluster_does_not_take(make_router: MakeRouter, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="Dask computes later, and takes no dry run, pilot or batch"):
+    with pytest.raises(UsageError, match="Dask computes later, and takes no dry run, pilot, flex or batch"):
         make_router().map(lazy("Dask"), "Rate {{text}}", **options)
 
 
@@ -237,7 +237,14 @@ def test_a_budget_holds_over_dasks_workers(make_router: MakeRouter, dask: Any) -
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     module = pytest.importorskip("ray")
-    module.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    for attempt in range(5):  # on a busy machine its own processes do not wait long enough for each other
+        try:
+            module.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            break
+        except Exception:
+            module.shutdown()
+            if attempt == 4:
+                raise
     pytest.importorskip("ray.data").DataContext.get_current().enable_progress_bars = False
     yield module
     module.shutdown()
