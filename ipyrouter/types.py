@@ -175,6 +175,7 @@ class Request:
     ``conversation`` says that later turns will send this one again, as does a ``history``.
     ``previous_tier`` is that of the turn before, or of this prompt before a small edit: near a boundary it stays.
     ``tags`` stand in the log, beside those of the config.
+    ``flex`` says that the answer may take long, for half the price where the provider has that.
     """
 
     prompt: Prompt
@@ -194,6 +195,7 @@ class Request:
     conversation: bool = False
     previous_tier: TierName | None = None
     tags: tuple[str, ...] = ()
+    flex: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ _NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df,
 _DASHES = "‐‑‒–—―−﹘﹣－"
 _PLAIN_DASHES = str.maketrans(dict.fromkeys(_DASHES, "-"))
 _QUOTATION = re.compile(r"""\s*(?:“([^”]*)”|„([^“”]*)[“”]|‘([^’]*)’|«([^»]*)»)(?=\s|$)""")
-DELIVERIES = ("live", "batch")
+DELIVERIES = ("live", "flex", "batch")
 _QUOTES = "“”„‘’«»"
 
 
@@ -137,7 +137,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--pilot",), "ask only N rows, and say what all will cost; with -t pilot, compare N rows", "N", _count),
     Option(
         ("--delivery",),
-        "of a run over rows: live, or batch: half the price, within a day",
+        "of a run over rows: live, or for half the price flex (slower) or batch (within a day)",
         "HOW",
         _delivery,
         DELIVERIES,
@@ -221,7 +221,7 @@ class RouteLine(ParsedLine):
     error: bool = False
     map: str | None = None
     pilot: int | None = None
-    delivery: Literal["live", "batch"] = "live"
+    delivery: Literal["live", "flex", "batch"] = "live"
     budget: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
