@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import datetime as dt
+import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -50,6 +51,41 @@ def test_a_report_of_one_row(make_router: MakeRouter) -> None:
     assert (report.total, report.calls) == (answer.cost, 1)
     assert list(report.models.index) == ["o/ok"]
     assert list(report.most_expensive["prompt"]) == list(report.slowest["prompt"]) == ["Explain closures"]
+
+
+def test_a_report_by_tag_and_notebook(make_router: MakeRouter) -> None:
+    router = make_router()
+    router.configure({"log": {"tags": ["house"]}})
+    first = router.route("Explain closures", tags=["b", "a"])
+    second = router.route("Explain decorators", session=replace(router.session, notebook="n.ipynb"))
+    third = router.route("Explain decorators", tags="a")  # from the cache
+    assert third.cached
+    report = router.report(by="tag")
+    assert report.groups is not None
+    figures = {name: (row["calls"], row["cache_hits"], row["cost"]) for name, row in report.groups.iterrows()}
+    cost = (first.cost or 0) + (second.cost or 0)
+    assert figures == {"a": (1, 1, first.cost), "b": (1, 0, first.cost), "house": (2, 1, cost)}
+    assert report.total == cost
+    assert "by tag" in str(report)
+    assert report.to_frame().loc[("tag", "house"), "calls"] == 2
+    assert "<td>house</td>" in report.to_html()
+    notebooks = router.report(by="notebook").groups
+    assert notebooks is not None
+    assert notebooks["calls"].to_dict() == {"(no notebook)": 1, "n.ipynb": 1}
+    users = router.report(by="user").groups
+    assert users is not None
+    assert users["calls"].to_dict() == {"(no user)": 2}
+    assert router.report().groups is None
+    with pytest.raises(UsageError, match=r"A report by 'tags' is not known\. Did you mean 'tag'\?"):
+        router.report(by="tags")
+
+
+@pytest.mark.parametrize("tags", ["a b", ["a,b"], [""], [3], ["x"] * 21, 5])
+def test_tags_that_cannot_be(make_router: MakeRouter, tags: Any) -> None:
+    router = make_router()
+    with pytest.raises(UsageError, match=r"not a valid tag|21 tags are too many"):
+        router.route("Explain closures", tags=tags)
+    assert len(router.log()) == 0
 
 
 def test_every_figure(make_router: MakeRouter) -> None:

@@ -34,6 +34,7 @@ _SPANS = (
     Option(("--week",), "the week of the day, from Monday"),
     Option(("--month",), "the month of the day"),
     Option(("--all",), "the whole log"),
+    Option(("--by",), "also by user, team, notebook or tag", "GROUP", choices=("user", "team", "notebook", "tag")),
 )
 _NO_CONTENT = Option(("--no-content",), "leave prompts and answers out")
 _FORGET = (
@@ -46,6 +47,9 @@ _FILTERS = (
     Option(("--tier",), "rows of this tier", "TIER", as_tier, TIERS),
     Option(("--model",), "rows of this model, without its provider", "NAME"),
     Option(("--status",), f"rows of this status: {', '.join(STATUSES)}", "STATUS", _status_name, STATUSES),
+    Option(("--user",), "rows of this login at the team's store", "NAME"),
+    Option(("--team",), "rows of this team's", "NAME"),
+    Option(("--tag",), "rows with this tag", "TAG"),
 )
 _RESET = Option(("--reset",), "forget what was learned")
 
@@ -130,7 +134,7 @@ def _report(line: Line) -> Report:
     spans = [span for span, is_set in options.items() if is_set]
     if len(spans) > 1:
         raise UsageError("A report has one span.", f"Choose one of --{' and --'.join(spans)}.")
-    return line.router.report(line.rest or None, span=spans[0] if spans else "day")
+    return line.router.report(line.rest or None, span=spans[0] if spans else "day", by=line.parsed.by)
 
 
 def _compare(line: Line) -> pd.DataFrame:
@@ -303,8 +307,9 @@ def _export(line: Line) -> None:
 
     options = line.parsed
     log_filter = LogFilter(
-        moment(options.since), moment(options.until), tier=options.tier, model=options.model, status=options.status
-    )
+        moment(options.since), moment(options.until), tier=options.tier, model=options.model, status=options.status,
+        user=options.user, team=options.team, tag=options.tag,
+    )  # fmt: skip
     parts = frames(line.router.store, log_filter, content=not options.no_content)
     print(f"Wrote {count(export(parts, path), 'row')} to {path}")
 

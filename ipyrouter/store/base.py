@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["ok", "cached", "error", "interrupted"]
 Feedback = Literal["good", "bad"]
+Group = Literal["user", "team", "notebook", "tags"]
 Period = Literal["call", "session", "day", "month"]
 
 # --- the cache ---
@@ -177,11 +178,15 @@ class Record:
     session: Session
     owner: str = ""
     run: str = ""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which rows of the log are meant; None sets no condition. Times are aware and half-open: since <= t < until."""
+    """Which rows of the log are meant; None sets no condition. Times are aware and half-open: since <= t < until.
+
+    ``user`` and ``team`` are those of a team's store; no row in a file of one's own has any. ``tag`` is one of a row's.
+    """
 
     since: dt.datetime | None = None
     until: dt.datetime | None = None
@@ -190,6 +195,9 @@ class LogFilter:
     session: str | None = None
     notebook: str | None = None
     status: str | None = None
+    user: str | None = None
+    team: str | None = None
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +285,7 @@ class Totals:
     which it is unknown what they saved. Costs in 1e-12 dollars, ``latency`` in seconds.
 
     ``requests`` is about the requests of which one of these rows is the head: the one that answered or, where none did,
-    the last one.
+    the last one. ``group`` is the value of the column that the sums are also grouped by; "" where there is none.
     """
 
     start: int
@@ -297,6 +305,7 @@ class Totals:
     usage: Usage
     latency: float
     requests: RequestTotals
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +342,8 @@ class Overview:
     days: tuple[str, ...]
     """The newest days in UTC, as 2026-11-23."""
     models: tuple[str, ...]
+    users: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 class LogWriter(Protocol):
@@ -380,7 +391,9 @@ class LogReader(Protocol):
         """Return so many rows, newest first: those before a row, and after so many that are skipped."""
         ...
 
-    def totals(self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+    def totals(
+        self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = (), by: Group | None = None
+    ) -> list[Totals]:
         """Return exact sums over the log's rows.
 
         Args:
@@ -388,6 +401,7 @@ class LogReader(Protocol):
             bucket: The microseconds that a bucket of time spans, or somewhat more where the log is large; None is one
                 bucket for all.
             steps: The input tokens above which the bands begin, ascending.
+            by: The column that they are also grouped by.
         """
         ...
 

@@ -73,7 +73,7 @@ class Unit:
 
 
 def unit_of(amounts: Iterable[Decimal | float | None], *, per_call: bool = False) -> Unit:
-    """Return the unit in which the smallest of the amounts (in dollars) still shows two digits, with six decimals at most.
+    """Return the unit in which the smallest of the amounts (in dollars) shows two digits, in six decimals at most.
 
     Args:
         amounts: A column's.

@@ -164,6 +164,21 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
     assert ran.value is None
 
 
+def test_tags_are_in_the_log_and_in_reports(shell: Shell, tmp_path: Path) -> None:
+    assert shell.run("%%route --tag project-x --tag b\nExplain closures").error is None
+    assert shell.run("%%route\nExplain closures, please").error is None
+    router = ipyrouter.default_router()
+    assert router.log()["tags"].astype(object).fillna("").tolist() == ["b,project-x", ""]
+    assert len(router.log(tag="project-x")) == 1
+    ran = shell.run("report = %router report --by tag")
+    assert ran.error is None
+    groups = shell.ip.user_ns["report"].groups
+    assert groups["calls"].to_dict() == {"(no tag)": 1, "b": 1, "project-x": 1}
+    path = tmp_path / "tagged.csv"
+    assert shell.run(f"%router export {path} --tag b").error is None
+    assert path.read_text().count("\n") == 2
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
@@ -208,6 +223,9 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%%route -m openai/\nx", "Unknown model 'openai/': a name is missing. Write provider/model"),
         ("%%route -m /ok\nx", "Unknown model '/ok': a name is missing."),
         ("%%route -m ''\nx", "Unknown model '': a name is missing."),
+        ("%%route --tag 'a b'\nx", "'a b' is not a valid tag. Use 1 to 64 printable characters"),
+        ("%%route --tag a,b\nx", "'a,b' is not a valid tag."),
+        ("%router report --by users", "A report by 'users' is not known. Did you mean 'user'?"),
         ("%%route --with\nx", "--with needs a value. Write --with NAMES."),
         ("%router status now", "%router status takes no 'now'. Write %router status alone."),
         ("%router panel big", "%router panel takes no 'big'."),

@@ -14,8 +14,11 @@ import pandas as pd
 import pytest
 
 from ipyrouter.reporting.log import frame_of
-from ipyrouter.store.base import LogFilter, RequestTotals, Store, Totals, moment
+from ipyrouter.store.base import Group, LogFilter, RequestTotals, Store, Totals, moment
+from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.text import tags
 from ipyrouter.types import TIERS, Candidate, Cost, Session, Usage
+from tests import postgres
 from tests.store.conftest import NOON, ManualClock, a_record, of_attempts, random_record
 
 HOUR = 3_600_000_000
@@ -31,11 +34,12 @@ def fill(store: Store, clock: ManualClock, seed: int, number: int = 120) -> None
     clock.set(NOON - dt.timedelta(days=3))
     for name in names:
         session = Session(chance.choice(["one", "two"]), NOON, notebook=chance.choice([None, "a.ipynb", "b.ipynb"]))
+        tags = chance.choice([(), (), ("x",), ("y", "x"), ("x-y",), ("ünï'",)])
         if chance.random() < 0.1:
             created = NOON - dt.timedelta(minutes=chance.randrange(9000))
-            store.restore([random_record(chance, name, session=session, created=created)])
+            store.restore([replace(random_record(chance, name, session=session, created=created), tags=tags)])
         else:
-            store.record(random_record(chance, name, session=session), None, 500)
+            store.record(replace(random_record(chance, name, session=session), tags=tags), None, 500)
         if chance.random() < 0.9:
             clock.pass_(chance.choice([0.000001, 1, 600, 3600, 20_000]))
 
@@ -58,10 +62,20 @@ FILTERS = [
     LogFilter(since=NOON - dt.timedelta(days=2), until=NOON - dt.timedelta(days=1)),
     LogFilter(since=NOON, until=NOON),
     LogFilter(model="nobody"),
+    LogFilter(tag="x"),
+    LogFilter(tag="ünï'", tier="mid", until=NOON - dt.timedelta(hours=10, seconds=1)),
+    LogFilter(tag="nobody"),
+    LogFilter(user="nobody"),
+    LogFilter(team="nobody"),
 ]
 
 
 # --- rows ---
+
+
+def whose(store: Store) -> tuple[str, str] | tuple[None, None]:
+    """Whose the rows are: only a team's store has logins."""
+    return (None, None) if isinstance(store, SQLiteStore) else ("alice", postgres.TEAM)
 
 
 def test_a_request_comes_back_as_it_was(store: Store, clock: ManualClock) -> None:
@@ -70,10 +84,11 @@ def test_a_request_comes_back_as_it_was(store: Store, clock: ManualClock) -> Non
         "name", session=session, usage=Usage(7, 6, 5, 4, 3, estimated=True), cost=Decimal("0.123456789012"),
         status="weak", error_kind="weak", error="too short", fallback_from="o/other", prompt="what?",
     )  # fmt: skip
-    store.record(record, None, 500)
+    store.record(replace(record, tags=("project-x", "ad-hoc", "project-x")), None, 500)
     (row,) = frame(store).astype(object).where(lambda f: f.notna(), None).to_dict("records")
     expected = {
-        "time": pd.Timestamp(NOON), "answer_id": "name", "session": "s", "notebook": "n.ipynb", "tier": "mid",
+        "time": pd.Timestamp(NOON), "answer_id": "name", "session": "s", "notebook": "n.ipynb",
+        "user": whose(store)[0], "team": whose(store)[1], "tags": "ad-hoc,project-x", "tier": "mid",
         "routed_tier": "mid", "difficulty": 0.5, "escalated_from": None, "fallback_from": "o/other", "provider": "o",
         "model": "m", "status": "weak", "input_tokens": 7, "output_tokens": 6, "cached_input_tokens": 5,
         "cache_write_tokens": 4, "reasoning_tokens": 3, "estimated": True, "cost": 0.123456789012,
@@ -136,7 +151,9 @@ def test_the_parts_are_the_whole(store: Store, clock: ManualClock, monkeypatch: 
 
 
 def matching(rows: pd.DataFrame, log_filter: LogFilter) -> pd.DataFrame:
-    for name in ("tier", "model", "session", "notebook", "status"):
+    if log_filter.tag is not None:
+        rows = rows[[log_filter.tag in tags.split(value) for value in rows["tags"].astype(object).fillna("")]]
+    for name in ("tier", "model", "session", "notebook", "status", "user", "team"):
         if (value := getattr(log_filter, name)) is not None:
             rows = rows[rows[name] == value]
     if log_filter.since is not None:
@@ -259,7 +276,10 @@ def figures_of(totals: list[Totals]) -> dict[Any, Any]:
 def agree(store: Store, log_filter: LogFilter, bucket: int | None = None, steps: tuple[int, ...] = ()) -> None:
     everything = frame(store)
     rows = matching(everything, log_filter)
-    expected, actual = brute(rows, everything, bucket, steps), figures_of(store.totals(log_filter, bucket, steps))
+    compare(figures_of(store.totals(log_filter, bucket, steps)), brute(rows, everything, bucket, steps))
+
+
+def compare(actual: dict[Any, Any], expected: dict[Any, Any]) -> None:
     assert set(actual) == set(expected)
     for key, figures in actual.items():
         for name, value in figures.items():
@@ -280,6 +300,31 @@ def test_sums_agree_with_the_rows(
 def test_sums_by_time_agree_with_the_rows(store: Store, clock: ManualClock, bucket: int) -> None:
     fill(store, clock, 5)
     agree(store, LogFilter(), bucket)
+
+
+@pytest.mark.parametrize("by", ["user", "team", "notebook", "tags"])
+@pytest.mark.parametrize("log_filter", [ALL, LogFilter(since=NOON - dt.timedelta(hours=30, minutes=7), tag="x")])
+def test_sums_by_a_column_agree_with_the_rows(
+    store: Store, clock: ManualClock, log_filter: LogFilter, by: Group
+) -> None:
+    fill(store, clock, 4)
+    everything = frame(store)
+    rows = matching(everything, log_filter)
+    groups = rows[by].astype(object).where(rows[by].notna(), "")
+    assert groups.nunique() > 1 or by in ("user", "team")
+    totals = store.totals(log_filter, None, STEPS, by)
+    assert {row.group for row in totals} == set(groups)
+    for group in set(groups):
+        expected = brute(rows[groups == group], everything, None, STEPS)
+        compare(figures_of([row for row in totals if row.group == group]), expected)
+
+
+def test_the_users_and_tags_that_there_are(store: Store, clock: ManualClock) -> None:
+    fill(store, clock, 8)
+    user, _ = whose(store)
+    overview = store.overview(3)
+    assert overview.tags == ("x", "x-y", "y", "ünï'")
+    assert overview.users == ((user,) if user else ())
 
 
 def test_sums_agree_after_answers_are_forgotten(disk_store: Store, clock: ManualClock) -> None:

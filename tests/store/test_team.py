@@ -23,6 +23,7 @@ import pytest
 from ipyrouter import cli
 from ipyrouter.errors import ConfigError, StoreError
 from ipyrouter.reporting.log import frame_of
+from ipyrouter.reporting.report import report
 from ipyrouter.router import Router
 from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Run, Unavailable
 from ipyrouter.store.owners import batch_owner, new_owner
@@ -146,6 +147,40 @@ def test_a_member_sees_its_own_and_a_lead_sees_costs_and_no_texts(open_as: Open)
 
 
 TABLES = ("answers", "attempts", "texts", "attempt_texts", "sums", "measured", "runs")
+
+
+def test_a_lead_reads_costs_by_user_team_notebook_and_tag(database: str, open_as: Open) -> None:
+    notebook = replace(SESSION, notebook="n.ipynb")
+    open_as().record(replace(a_record("one", session=notebook), tags=("x", "y")), None, 500)
+    open_as("bob").record(replace(a_record("two"), tags=("x",)), None, 500)
+    open_as(postgres.OTHER).record(replace(a_record("three"), tags=("secret",)), None, 500)
+    lead = open_as(postgres.LEAD)
+
+    def costs(by: str) -> dict[str, Decimal]:
+        groups = report(lead, by=by).groups
+        assert groups is not None
+        return dict(groups["cost"])
+
+    half = Decimal("0.5")
+    assert costs("user") == {"alice": half, "bob": half}
+    assert costs("team") == {postgres.TEAM: 1}
+    assert costs("notebook") == {"(no notebook)": half, "n.ipynb": half}
+    assert costs("tag") == {"x": 1, "y": half}
+    rows = frame_of(lead.log(LogFilter()))
+    assert rows[["user", "team", "tags"]].astype(object).values.tolist() == [
+        ["alice", postgres.TEAM, "x,y"], ["bob", postgres.TEAM, "x"],
+    ]  # fmt: skip
+    for chosen in (LogFilter(user="bob"), LogFilter(tag="x", user="bob", team=postgres.TEAM)):
+        assert names(lead) == ["one", "two"]
+        assert frame_of(lead.log(chosen))["answer_id"].tolist() == ["two"]
+        assert [row.key.answer_id for row in lead.page(chosen, 5)] == ["two"]
+        assert sum(row.rows for row in lead.totals(chosen)) == 1
+    assert lead.overview(1).users == ("alice", "bob")
+    assert lead.overview(1).tags == ("x", "y")
+    alice = open_as()
+    assert frame_of(alice.log(LogFilter(user="bob"))).empty
+    assert alice.totals(LogFilter(user="bob")) == alice.totals(LogFilter(tag="secret")) == []
+    assert alice.overview(1).tags == ("x", "y")
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -519,7 +554,7 @@ def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
     assert capsys.readouterr().out == "Dropped 2 partitions.\n"
     assert frame_of(alice.log(LogFilter()))["text"].isna().tolist() == [True, False]
     assert [run.id for run in alice.runs()] == ["going on"]
-    assert cli.main([*owner, "prune", "--keep", "1"]) == 0
+    assert cli.main([*owner, "prune", "--keep", "1", "month"]) == 0
     assert capsys.readouterr().out == "Dropped 2 partitions.\n"
     assert names(alice) == ["new"]
     assert sum(row.rows for row in alice.totals(LogFilter())) == 2  # the sums stay
@@ -529,6 +564,9 @@ def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
     assert "Connect as its owner" in capsys.readouterr().err
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--call", "1"]) == 1
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--day", "much"]) == 1
+    for keep in (["0"], ["13", "years"], ["13.5"], ["1201", "months"]):
+        assert cli.main([*owner, "prune", "--keep", *keep]) == 1
+        assert "is not a valid number of months" in capsys.readouterr().err
 
 
 def test_nothing_is_imported_or_opened_before_the_first_use(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from ipyrouter.store.base import LastCall, LogFilter, LogRow, Overview, RowKey, 
 from ipyrouter.store.rows import COOLING_DOWN, LATEST, MOST_PICO, MOST_SECONDS, MOST_TOKENS
 from ipyrouter.store.sqlite import schema
 from ipyrouter.store.sqlite.filters import Span, conditions, span_of
+from ipyrouter.text import tags as tagging
 
 _PROMPT = 1000  # characters
 _IS_CALL = f"status != 'cached' AND error_kind IS NOT '{COOLING_DOWN}'"
@@ -113,7 +114,10 @@ def overview(sql: sqlite3.Connection, days: int) -> Overview:
         earlier = sql.execute(query, (newest * schema.DAY,)).fetchone()
         newest = earlier[0] // schema.DAY if earlier and type(earlier[0]) is int and earlier[0] >= 0 else None
     models = sql.execute("SELECT DISTINCT model FROM sums WHERE rows > 0").fetchall()
-    return Overview(first[0], last[0], tuple(dates), tuple(model for (model,) in models if isinstance(model, str)))
+    combined = sql.execute("SELECT DISTINCT tags FROM sums WHERE rows > 0").fetchall()
+    tags = {tag for (value,) in combined if isinstance(value, str) for tag in tagging.split(value)}
+    known = tuple(model for (model,) in models if isinstance(model, str))
+    return Overview(first[0], last[0], tuple(dates), known, tags=tuple(sorted(tags)))
 
 
 def last_calls(sql: sqlite3.Connection) -> list[LastCall]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ipyrouter import interrupts
 from ipyrouter.store.base import (
+    Group,
     LastCall,
     LogFilter,
     LogRow,
@@ -74,9 +75,11 @@ class LogReader:
         candidates = self._database.read(lambda sql: browse.page(sql, log_filter, rows + skip, before, 0))
         return sorted(candidates, key=lambda row: row.key, reverse=True)[skip : skip + rows]
 
-    def totals(self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+    def totals(
+        self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = (), by: Group | None = None
+    ) -> list[Totals]:
         """Return exact sums over the log's rows."""
-        return self._read_sums(lambda sql: figures.totals(sql, log_filter, bucket, tuple(steps)))
+        return self._read_sums(lambda sql: figures.totals(sql, log_filter, bucket, tuple(steps), by))
 
     def top(
         self, since: dt.datetime | None, until: dt.datetime | None, by: Literal["cost", "latency"], count: int
@@ -95,6 +98,7 @@ class LogReader:
             max((one.last for one in overviews), default=0),
             tuple(all_days[:days]),
             tuple(sorted({model for one in overviews for model in one.models})),
+            tags=tuple(sorted({tag for one in overviews for tag in one.tags})),
         )
 
     def last_calls(self) -> list[LastCall]:

@@ -41,6 +41,7 @@ CREATE TABLE ipyrouter.answers (
     team text NOT NULL,
     session ipyrouter.name NOT NULL,
     notebook text CHECK (length(notebook) <= 4096),
+    tags text CHECK (length(tags) <= 4096), -- in the order of the alphabet, with commas between them
     tier ipyrouter.name NOT NULL,
     routed_tier ipyrouter.name NOT NULL,
     difficulty double precision NOT NULL CHECK (difficulty BETWEEN 0 AND 1),
@@ -123,7 +124,7 @@ CREATE TABLE ipyrouter.attempt_texts (
 CREATE VIEW ipyrouter.measured WITH (security_invoker = true) AS
 SELECT
     t.time, a.time AS answer_time, t.answer_id, t.n, t.session, a.notebook, t.input_tokens AS read_tokens,
-    t.time / 86400000000 AS day, t.team, t.member, t.tier, t.provider, t.model, t.status,
+    t.time / 86400000000 AS day, t.team, t.member, COALESCE(a.tags, '') AS tags, t.tier, t.provider, t.model, t.status,
     a.answered = 1 AND a.head = t.n AS final,
     a.unpriced = 0 AS priced,
     (t.input_tokens > 32000)::int + (t.input_tokens > 100000)::int + (t.input_tokens > 128000)::int
@@ -157,6 +158,7 @@ CREATE TABLE ipyrouter.sums (
     day int NOT NULL,
     team text NOT NULL,
     member text NOT NULL,
+    tags text NOT NULL,
     tier text NOT NULL,
     provider text NOT NULL,
     model text NOT NULL,
@@ -188,7 +190,7 @@ CREATE TABLE ipyrouter.sums (
     escalated_pico numeric NOT NULL,
     most_pico bigint NOT NULL,
     most_took bigint NOT NULL,
-    PRIMARY KEY (day, member, team, tier, provider, model, status, final, priced, band, slot)
+    PRIMARY KEY (day, member, team, tags, tier, provider, model, status, final, priced, band, slot)
 );
 
 CREATE INDEX ON ipyrouter.sums (member, day);
@@ -443,14 +445,15 @@ SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     INSERT INTO ipyrouter.sums AS s
-    SELECT day, team, member, tier, provider, model, status, final, priced, band,
+    SELECT day, team, member, tags, tier, provider, model, status, final, priced, band,
         pg_backend_pid() % 4, sum(rows), sum(sent), sum(unpriced), sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens),
         sum(output_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(took),
         sum(requests), sum(calls), sum(calls_unpriced), sum(calls_pico), sum(calls_took), sum(fallbacks),
         sum(escalations), sum(escalated_unpriced), sum(escalated_pico), max(most_pico), max(most_took)
     FROM ipyrouter.measured WHERE answer_id = answer AND time = at AND answer_time = at
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 -- so that no two wait for each other
-    ON CONFLICT (day, member, team, tier, provider, model, status, final, priced, band, slot) DO UPDATE SET
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 -- in one order, so that no two wait for each other
+    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+    ON CONFLICT (day, member, team, tags, tier, provider, model, status, final, priced, band, slot) DO UPDATE SET
         rows = s.rows + excluded.rows, sent = s.sent + excluded.sent, unpriced = s.unpriced + excluded.unpriced,
         cost_pico = s.cost_pico + excluded.cost_pico, saved_pico = s.saved_pico + excluded.saved_pico,
         unsaved = s.unsaved + excluded.unsaved, input_tokens = s.input_tokens + excluded.input_tokens,
