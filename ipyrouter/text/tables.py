@@ -71,7 +71,7 @@ _CELL = f"vertical-align:top; padding:0.15em 0.8em 0.15em 0; border:0; border-bo
 _SIDES = {False: "text-align:left", True: "text-align:right; font-variant-numeric:tabular-nums"}
 
 
-def notebook_table(table: Table, name: str = "") -> str:
+def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *, descending: bool = False) -> str:
     """Return the table as HTML for a notebook, without its title.
 
     The rules of a table of pandas that is shown elsewhere would move the heads away from their columns; what stands at
@@ -80,10 +80,15 @@ def notebook_table(table: Table, name: str = "") -> str:
     Args:
         table: The table.
         name: Its class.
+        sorted_by: The place of the column by which the rows are sorted, which is marked.
+        descending: In which direction.
     """
     styles = [f'style="{_SIDES[number]}; {_CELL}"' for number in table.numeric]
+    marks = {sorted_by: ' aria-sort="descending"' if descending else ' aria-sort="ascending"'}
+    arrows = {sorted_by: " ▼" if descending else " ▲"}
     head = "".join(
-        f'<th scope="col" {style}>{sanitise.inert(word)}</th>' for word, style in zip(table.head, styles, strict=True)
+        f'<th scope="col"{marks.get(place, "")} {style}>{sanitise.inert(word)}{arrows.get(place, "")}</th>'
+        for place, (word, style) in enumerate(zip(table.head, styles, strict=True))
     )
     rows = (
         "".join(f"<td {style}>{sanitise.inert(line(word))}</td>" for word, style in zip(row, styles, strict=True))

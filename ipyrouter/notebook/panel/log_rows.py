@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from ipyrouter.store.base import LogRow
+from ipyrouter.store.base import LogRow, Order, OrderColumn
 from ipyrouter.text.amounts import Unit, from_pico, seconds, unit_of
 from ipyrouter.text.sanitise import plain
-from ipyrouter.text.tables import Table
+from ipyrouter.text.tables import Table, notebook_table
 
 COLUMNS = ("cost", "status", "at (UTC)", "tier", "model", "tokens", "took", "saved", "prompt")
 WORDS = frozenset(("status", "at (UTC)", "tier", "model", "prompt"))
 """The columns that hold no numbers."""
+SORTED_BY: dict[str, OrderColumn] = {
+    "cost": "cost", "status": "status", "at (UTC)": "time", "tier": "tier", "model": "model", "tokens": "tokens",
+    "took": "latency", "saved": "saved",
+}  # fmt: skip
+"""What the store calls each column that rows can be sorted by."""
 _PROMPT = 40  # characters
 
 
@@ -23,6 +28,12 @@ def table(rows: Sequence[LogRow]) -> Table:
     )
     head = tuple(unit.head(name) if name in ("cost", "saved") else name for name in COLUMNS)
     return Table("log", head, [_words(row, unit) for row in rows], WORDS)
+
+
+def html(rows: Sequence[LogRow], order: Order) -> str:
+    """Return rows as an HTML table that marks the column by which they are sorted; every cell is text."""
+    sorted_by = next(place for place, name in enumerate(COLUMNS) if SORTED_BY.get(name) == order.column)
+    return notebook_table(table(rows), "ipyrouter-log", sorted_by, descending=order.descending)
 
 
 def _words(row: LogRow, unit: Unit) -> tuple[str, ...]:
