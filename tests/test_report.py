@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -173,7 +174,7 @@ def test_unknown_prices_are_never_zero(make_router: MakeRouter) -> None:
     assert report.spent == "at least $0.00042, 1 call unpriced"
     assert list(report.most_expensive["model"]) == ["o/ok"]  # an unknown cost has no rank
     assert len(report.slowest) == 2
-    assert "price unknown" in str(report)
+    assert re.search(r"^ +1 +unknown ", str(report), re.MULTILINE)
     compared = router.compare()
     assert compared["cost"].isna().tolist() == [True, False, False, False]  # the model of the tier power has no price
     assert compared["unpriced"].tolist() == [3, 0, 2, 1]
@@ -231,7 +232,7 @@ class Tags(HTMLParser):
         self.feed(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert attrs in ([], [("class", "mathjax_ignore tex2jax_ignore")]), (tag, attrs)
+        assert attrs in ([], [("align", "right")], [("class", "mathjax_ignore tex2jax_ignore")]), (tag, attrs)
         self.names.add(tag)
 
     def handle_data(self, data: str) -> None:
@@ -253,9 +254,26 @@ def test_nothing_in_a_prompt_is_markup(make_router: MakeRouter) -> None:
     for active in ("<script", "<img", "**b**", "](javascript", "$x$", "`c`", "\x1b"):
         assert active not in markdown, active
     columns = {line.count("|") for line in markdown.splitlines() if line.startswith("| ") and "script" in line}
-    assert columns == {6}
+    assert columns == {8}
     assert "\x1b" not in str(report)
     assert "<script>" in str(report)
+
+
+def test_no_request_stands_twice_and_numbers_stand_below_each_other(make_router: MakeRouter) -> None:
+    router = make_router()
+    for number in range(7):
+        router.route(f"Question {number} {'and why ' * number}", tier="mid")
+    report = router.report()
+    assert set(report.most_expensive.index) & set(report.slowest.index)
+    text, page, markdown = str(report), report.to_html(), report._repr_markdown_()
+    for number in range(7):
+        assert max(shown.count(f"Question {number} ") for shown in (text, page, markdown)) <= 1
+    head, *rows = text[text.index("    by cost") :].splitlines()
+    ends = {re.search(r"\$\d\.\d+", row).end() for row in rows}  # type: ignore[union-attr]
+    assert len(rows) == len(set(report.most_expensive.index) | set(report.slowest.index))
+    assert ends == {re.search("  cost( per 1,000)?", head).end()}  # type: ignore[union-attr]
+    assert '<td align="right">' in page
+    assert re.search(r"^\| :--- \| ---: \|", markdown, re.MULTILINE)
 
 
 def test_a_notebook_gets_markdown_and_no_html(make_router: MakeRouter) -> None:

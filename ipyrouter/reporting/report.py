@@ -18,7 +18,7 @@ from ipyrouter.routing.planner import today
 from ipyrouter.store.base import Group, LogFilter, RequestLog, Totals
 from ipyrouter.store.rows import ANSWERED
 from ipyrouter.text import tables, tags
-from ipyrouter.text.amounts import at_least, count, dollars, from_pico, seconds
+from ipyrouter.text.amounts import at_least, count, from_pico, seconds, unit_of
 from ipyrouter.text.sanitise import NO_MATHS, inert
 from ipyrouter.text.tables import cell
 from ipyrouter.types import STATUSES, TIERS
@@ -141,40 +141,50 @@ class Report:
     def _tables(self) -> list[tables.Table]:
         groups = [] if self.groups is None else [_figures(str(self.groups.index.name), self.groups)]
         all_tables = [*groups, _figures("tier", self.tiers), _figures("model", self.models)]
-        all_tables += [
-            _ranking("most expensive requests", self.most_expensive),
-            _ranking("slowest requests", self.slowest),
-        ]
+        all_tables.append(_ranking(self.most_expensive, self.slowest))
         return [table for table in all_tables if table.rows]
 
 
 def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
-    head = (of, "cost", "calls", "from the cache", "saved", "failed", "average")
+    unit = unit_of([*frame["cost"], *frame["saved"]])
+    unpriced, unsaved = bool(frame["unpriced"].any()), bool(frame["unsaved"].any())
+    head = (
+        of, unit.head("cost"), *(["unpriced calls"] if unpriced else []), "calls", "from the cache",
+        unit.head("saved"), *(["unpriced answers"] if unsaved else []), "failed", "average",
+    )  # fmt: skip
     rows: list[tuple[str, ...]] = [
         (
             str(name),
-            at_least(row["cost"], row["unpriced"]),
+            unit.sum(row["cost"], row["unpriced"]),
+            *([f"{row['unpriced']:,}"] if unpriced else []),
             f"{row['calls']:,}",
             f"{row['cache_hits']:,}",
-            at_least(row["saved"], row["unsaved"], "answer"),
+            unit.sum(row["saved"], row["unsaved"]),
+            *([f"{row['unsaved']:,}"] if unsaved else []),
             f"{row['errors']:,}",
             "" if pd.isna(row["latency"]) else seconds(row["latency"]),
         )
         for name, row in frame.iterrows()
     ]
-    return tables.Table(f"by {of}", head, rows)
+    return tables.Table(f"by {of}", head, rows, frozenset((of,)))
 
 
-def _ranking(title: str, frame: pd.DataFrame) -> tables.Table:
+def _ranking(most_expensive: pd.DataFrame, slowest: pd.DataFrame) -> tables.Table:
+    """Return the requests of both rankings, each once, the most expensive first."""
+    both = pd.concat([most_expensive, slowest[~slowest.index.isin(most_expensive.index)]])
+    places = [[f"{frame.index.get_loc(name) + 1}" if name in frame.index else "" for frame in (most_expensive, slowest)]
+              for name in both.index]  # fmt: skip
+    unit = unit_of(both["cost"], per_call=True)
     rows: list[tuple[str, ...]] = [
-        (f"{time:%m-%d %H:%M:%S}", model, _cost(cost, unpriced), seconds(latency), prompt)
-        for time, model, cost, latency, prompt, unpriced in frame.itertuples(index=False)
-    ]
-    return tables.Table(title, ("at (UTC)", "model", "cost", "took", "prompt"), rows)
-
-
-def _cost(cost: float, unpriced: int) -> str:
-    return dollars(cost) if pd.isna(cost) else at_least(Decimal(str(cost)), unpriced)
+        (by_cost, by_time, unit.words(cost) if pd.isna(cost) else unit.sum(Decimal(str(cost)), unpriced),
+         seconds(latency), f"{time:%m-%d %H:%M:%S}", model, prompt)
+        for (by_cost, by_time), (time, model, cost, latency, prompt, unpriced) in zip(
+            places, both.itertuples(index=False), strict=True
+        )
+    ]  # fmt: skip
+    head = ("by cost", "by time", unit.head("cost"), "took", "at (UTC)", "model", "prompt")
+    title = "requests that cost or took most"
+    return tables.Table(title, head, rows, frozenset(("at (UTC)", "model", "prompt")))
 
 
 def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day", by: str | None = None) -> Report:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Outcome = Literal["ok", "cached", "error", "interrupted"]
 Feedback = Literal["good", "bad"]
 Group = Literal["user", "team", "notebook", "tags"]
+OrderColumn = Literal["time", "cost", "status", "tier", "model", "tokens", "latency", "saved"]
 Period = Literal["call", "session", "day", "month"]
 
 # --- the cache ---
@@ -243,6 +244,7 @@ class LogFilter:
     """Which rows of the log are meant; None sets no condition. Times are aware and half-open: since <= t < until.
 
     ``user`` and ``team`` are those of a team's store; no row in a file of one's own has any. ``tag`` is one of a row's.
+    ``text`` stands in the prompt or the answer, the letters a to z in either case.
     """
 
     since: dt.datetime | None = None
@@ -255,6 +257,17 @@ class LogFilter:
     user: str | None = None
     team: str | None = None
     tag: str | None = None
+    text: str | None = None
+
+
+class Order(NamedTuple):
+    """How rows are sorted; those without a value come last, and of equal ones the newest first."""
+
+    column: OrderColumn = "time"
+    descending: bool = True
+
+
+NEWEST = Order()
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +322,40 @@ class LogRow:
     def time(self) -> dt.datetime:
         """When the request was recorded."""
         return moment(self.key.time)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedAttempt:
+    """An attempt of a request as a user looks at it. Costs in 1e-12 dollars, ``latency`` in seconds."""
+
+    tier: str
+    provider: str
+    model: str
+    status: str
+    cost_pico: int | None
+    saved_pico: int | None
+    input_tokens: int
+    output_tokens: int
+    latency: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """A request as a user looks at it; texts are None where the log keeps none, or not for this user."""
+
+    answer_id: str
+    time: dt.datetime
+    notebook: str | None
+    tier: str
+    routed_tier: str
+    difficulty: float
+    prompt: str | None
+    system: str | None
+    text: str | None
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    attempts: tuple[LoggedAttempt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,8 +491,28 @@ class LogReader(Protocol):
         """Yield the same in parts of some thousand rows."""
         ...
 
-    def page(self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
-        """Return so many rows, newest first: those before a row, and after so many that are skipped."""
+    def page(
+        self,
+        log_filter: LogFilter,
+        rows: int,
+        *,
+        before: RowKey | None = None,
+        skip: int = 0,
+        order: Order = NEWEST,
+    ) -> list[LogRow]:
+        """Return so many rows: those before a row, and after so many that are skipped.
+
+        Args:
+            log_filter: Of which rows.
+            rows: The most.
+            before: Only rows before this one, the newest first: it goes with no other order.
+            skip: How many are left out at the beginning.
+            order: How they are sorted; any but the newest first costs a look at all of them.
+        """
+        ...
+
+    def request(self, answer_id: str) -> LoggedRequest | None:
+        """Return a request with its attempts and texts; None if there is no such one."""
         ...
 
     def totals(

@@ -353,6 +353,40 @@ DTYPES = {
 """The dtype that each kind of column has in the DataFrame."""
 
 
+# --- how rows are sorted, filtered and looked at ---
+
+ORDERS: dict[str, str] = {
+    "time": "t.time",
+    "cost": "t.cost_pico",
+    "status": "t.status",
+    "tier": "CASE t.tier WHEN 'fast' THEN 0 WHEN 'mid' THEN 1 ELSE 2 END",
+    "model": "t.provider || '/' || t.model",
+    "tokens": "t.input_tokens + t.output_tokens",
+    "latency": "t.latency",
+    "saved": "t.saved_pico",
+}
+"""The SQL of each column that store.base.Order names, over a row ``t`` of attempts."""
+
+
+def order_by(column: str, *, descending: bool) -> str:
+    """Return what follows ORDER BY: rows without a value come last, and of equal ones the newest first."""
+    direction = "DESC" if descending else "ASC"
+    ties = ["t.answer_id DESC", "t.n DESC"] if column == "time" else ["t.time DESC", "t.answer_id DESC", "t.n DESC"]
+    if column == "time" and not descending:
+        ties = ["t.answer_id ASC", "t.n ASC"]
+    nulls = "" if column == "time" else " NULLS LAST"
+    return ", ".join([f"{ORDERS[column]} {direction}{nulls}", *ties])
+
+
+def lines(value: Any) -> tuple[str, ...]:
+    """Return the strings of a column that holds several as JSON; none of a damaged one."""
+    try:
+        found = json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        return ()
+    return tuple(line for line in found if isinstance(line, str)) if isinstance(found, list) else ()
+
+
 # --- what a saved notebook keeps of an attempt ---
 
 _NOTEBOOK_COLUMNS = tuple(column for column in ATTEMPTS if column.notebook is not None)

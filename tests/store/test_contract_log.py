@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,10 +15,22 @@ import pandas as pd
 import pytest
 
 from ipyrouter.reporting.log import frame_of
-from ipyrouter.store.base import Group, LogFilter, RequestTotals, Store, Totals, moment
+from ipyrouter.store.base import (
+    Group,
+    LogFilter,
+    LoggedAttempt,
+    LoggedRequest,
+    LogRow,
+    Order,
+    OrderColumn,
+    RequestTotals,
+    Store,
+    Totals,
+    moment,
+)
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.text import tags
-from ipyrouter.types import TIERS, Candidate, Cost, Session, Usage
+from ipyrouter.types import TIERS, Attempt, Candidate, Cost, Session, Usage
 from tests import postgres
 from tests.store.conftest import NOON, ManualClock, a_record, of_attempts, random_record
 
@@ -62,6 +75,8 @@ FILTERS = [
     LogFilter(since=NOON - dt.timedelta(days=2), until=NOON - dt.timedelta(days=1)),
     LogFilter(since=NOON, until=NOON),
     LogFilter(model="nobody"),
+    LogFilter(text="-01"),
+    LogFilter(text="NOBODY SAID THIS"),
     LogFilter(tag="x"),
     LogFilter(tag="ünï'", tier="mid", until=NOON - dt.timedelta(hours=10, seconds=1)),
     LogFilter(tag="nobody"),
@@ -153,6 +168,9 @@ def test_the_parts_are_the_whole(store: Store, clock: ManualClock, monkeypatch: 
 def matching(rows: pd.DataFrame, log_filter: LogFilter) -> pd.DataFrame:
     if log_filter.tag is not None:
         rows = rows[[log_filter.tag in tags.split(value) for value in rows["tags"].astype(object).fillna("")]]
+    if log_filter.text is not None:
+        texts = rows["prompt"].fillna("") + "\n" + rows["text"].fillna("")
+        rows = rows[texts.str.lower().str.contains(log_filter.text.lower(), regex=False)]
     for name in ("tier", "model", "session", "notebook", "status", "user", "team"):
         if (value := getattr(log_filter, name)) is not None:
             rows = rows[rows[name] == value]
@@ -188,6 +206,61 @@ def test_pages_run_through_the_rows_newest_first(store: Store, clock: ManualCloc
     assert pages == expected
     for skip in (0, 1, 50, len(expected) - 3, len(expected), len(expected) + 5):
         assert keys_of(store.page(log_filter, 5, skip=max(skip, 0))) == expected[max(skip, 0) :][:5]
+
+
+ORDERED: dict[str, Callable[[LogRow], Any]] = {
+    "time": lambda row: row.key,
+    "cost": lambda row: row.cost_pico,
+    "status": lambda row: row.status,
+    "tier": lambda row: TIERS.index(row.tier),
+    "model": lambda row: f"{row.provider}/{row.model}".encode(),
+    "tokens": lambda row: row.input_tokens + row.output_tokens,
+    "latency": lambda row: row.latency,
+    "saved": lambda row: row.saved_pico,
+}
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("column", ORDERED)
+def test_pages_are_sorted_by_any_column(
+    store: Store, clock: ManualClock, column: OrderColumn, descending: bool
+) -> None:
+    fill(store, clock, 5, 40)
+    value = ORDERED[column]
+    newest = store.page(LogFilter(), 1000)
+    known = sorted((row for row in newest if value(row) is not None), key=value, reverse=descending)
+    expected = [*known, *(row for row in newest if value(row) is None)]
+    order = Order(column, descending)
+    pages: list[LogRow] = []
+    while page := store.page(LogFilter(), 9, skip=len(pages), order=order):
+        pages += page
+    assert pages == expected
+    some = LogFilter(tier="mid")
+    assert store.page(some, 1000, order=order) == [row for row in expected if row.tier == "mid"]
+
+
+def test_a_request_is_looked_at_with_all_its_attempts(store: Store, clock: ManualClock) -> None:
+    first, second = (
+        Attempt("fast", Candidate("o", "m"), "error", Usage(7, 0), Cost(None), 1.5, error="503 overloaded"),
+        Attempt("mid", Candidate("a", "n"), "ok", Usage(7, 5), Cost(Decimal("0.25")), 2.5, 0.5, "stop", "the answer"),
+    )
+    session = Session("s", NOON, notebook="n.ipynb")
+    record = of_attempts("name", (first, second), prompt="what?\nwhy?", session=session, notes=("a note",))
+    store.record(replace(record, system="be brief"), None, 500)
+    assert store.request("nobody") is None
+    found = store.request("name")
+    assert found == LoggedRequest(
+        "name", NOON, "n.ipynb", "mid", "fast", 0.5, "what?\nwhy?", "be brief", "the answer", ("a reason",),
+        ("a note",),
+        (
+            LoggedAttempt("fast", "o", "m", "error", None, None, 7, 0, 1.5, "503 overloaded"),
+            LoggedAttempt("mid", "a", "n", "ok", 250_000_000_000, None, 7, 5, 2.5, None),
+        ),
+    )  # fmt: skip
+    store.record(of_attempts("secret", (second,), prompt=None), None, 500)
+    secret = store.request("secret")
+    assert secret is not None
+    assert (secret.prompt, secret.text, secret.reasons) == (None, None, ())
 
 
 def test_a_page_stays_where_it_is_while_rows_come(store: Store, clock: ManualClock) -> None:

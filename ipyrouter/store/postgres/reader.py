@@ -11,11 +11,15 @@ from ipyrouter import interrupts
 from ipyrouter.errors import StoreError
 from ipyrouter.store import rows
 from ipyrouter.store.base import (
+    NEWEST,
     Group,
     LastCall,
     LogFilter,
+    LoggedAttempt,
+    LoggedRequest,
     LogRow,
     LogTable,
+    Order,
     Overview,
     RankedRequest,
     RequestTotals,
@@ -26,7 +30,7 @@ from ipyrouter.store.base import (
 from ipyrouter.store.postgres.away import AwayError
 from ipyrouter.store.postgres.calls import Calls
 from ipyrouter.store.rows import COOLING_DOWN, Column, Kind
-from ipyrouter.store.sqlite.filters import Span, span, span_of
+from ipyrouter.store.sqlite.filters import Span, needs_rows, span, span_of
 from ipyrouter.store.sqlite.schema import DAY, EDGES
 from ipyrouter.text import tags as tagging
 from ipyrouter.types import TIERS, Usage
@@ -50,6 +54,10 @@ _MEASURES = (
 _IS_CALL = f"status != 'cached' AND error_kind IS DISTINCT FROM '{COOLING_DOWN}'"
 _MEASURED = (  # both times, so that the server reads no other partition
     "ipyrouter.measured t WHERE t.time >= %s AND t.time < %s AND t.answer_time >= %s AND t.answer_time < %s"
+)
+_HOLDS = (
+    "EXISTS (SELECT 1 FROM ipyrouter.texts w WHERE w.answer_id = {row}.answer_id AND w.time = {row}.time AND"
+    " strpos(lower(COALESCE(w.prompt, '') || chr(10) || COALESCE(w.text, '')), lower(%s)) > 0)"
 )
 _Conditions = tuple[str, list[Any]]  # SQL that begins with AND, and its values
 
@@ -133,6 +141,7 @@ class LogReader(Calls):
             (f"{row}.status = %s", log_filter.status),
             (f"{request}.notebook = %s", log_filter.notebook),
             (f"strpos(',' || {request}.tags || ',', ',' || %s || ',') > 0", log_filter.tag),
+            (_HOLDS.format(row=row), log_filter.text),
             (f"{row}.team = %s", log_filter.team),
             (f"{row}.member = %s", log_filter.user),
             (f"{row}.member = %s", None if hello["lead"] else hello["member"]),
@@ -145,15 +154,46 @@ class LogReader(Calls):
 
     # --- pages ---
 
-    def page(self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
-        """Return so many rows, newest first."""
+    def page(
+        self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0, order: Order = NEWEST
+    ) -> list[LogRow]:
+        """Return so many rows."""
         return self._here_or_there(
-            lambda: self._page(log_filter, rows, before, skip),
-            lambda: self._local.page(log_filter, rows, before=before, skip=skip),
+            lambda: self._page(log_filter, rows, before, skip, order),
+            lambda: self._local.page(log_filter, rows, before=before, skip=skip, order=order),
         )
 
-    def _page(self, log_filter: LogFilter, rows: int, before: RowKey | None, skip: int) -> list[LogRow]:
+    def request(self, answer_id: str) -> LoggedRequest | None:
+        """Return a request with its attempts and texts; others' texts are not this user's to see."""
+        return self._here_or_there(lambda: self._request(answer_id), lambda: self._local.request(answer_id))
+
+    def _request(self, answer_id: str) -> LoggedRequest | None:
+        own, who = self._conditions(LogFilter(), "a")
+        found = self._server.call(
+            "SELECT a.time, a.notebook, a.tier, a.routed_tier, a.difficulty, x.prompt, x.system, x.text, x.reasons,"
+            " x.notes FROM ipyrouter.answers a LEFT JOIN ipyrouter.texts x ON x.answer_id = a.id AND x.time = a.time"
+            f" WHERE a.id = %s{own}",
+            (answer_id, *who),
+        )
+        if not found:
+            return None
+        time, notebook, tier, routed, difficulty, prompt, system, text, reasons, notes = found[0]
+        attempts = self._server.call(
+            "SELECT t.tier, t.provider, t.model, t.status, t.cost_pico, t.saved_pico, t.input_tokens, t.output_tokens,"
+            " t.latency, y.error FROM ipyrouter.attempts t LEFT JOIN ipyrouter.attempt_texts y"
+            " ON y.answer_id = t.answer_id AND y.n = t.n AND y.time = t.time"
+            " WHERE t.answer_id = %s AND t.time = %s ORDER BY t.n",
+            (answer_id, time),
+        )
+        return LoggedRequest(
+            answer_id, moment(time), notebook, tier, routed, difficulty, prompt, system, text, rows.lines(reasons),
+            rows.lines(notes), tuple(LoggedAttempt(*attempt) for attempt in attempts),
+        )  # fmt: skip
+
+    def _page(self, log_filter: LogFilter, rows: int, before: RowKey | None, skip: int, order: Order) -> list[LogRow]:
         """Return a page; the sums tell which days hold rows, so that neither a distant page nor a rare model costs."""
+        if order != NEWEST:
+            return self._page_of(log_filter, span_of(log_filter), rows, skip=skip, order=order)
         since, until = span_of(log_filter)
         if before is not None:
             until = min(until, before.time + 1)
@@ -162,7 +202,7 @@ class LogReader(Calls):
             if before is None and skip >= number:
                 skip -= number
                 continue
-            result += self._page_of(log_filter, day, rows - len(result), before, skip)
+            result += self._page_of(log_filter, day, rows - len(result), before=before, skip=skip)
             skip = 0
             if len(result) >= rows:
                 break
@@ -170,7 +210,7 @@ class LogReader(Calls):
 
     def _days(self, log_filter: LogFilter, whole: Span) -> Iterator[tuple[Span, int]]:
         """Yield the days that hold rows, newest first, and how many; the days at the span's ends are counted."""
-        if log_filter.notebook is not None or log_filter.session is not None:  # the sums do not tell those apart
+        if _needs_rows(log_filter):
             yield whole, self._count(log_filter, whole)
             return
         since, until = whole
@@ -189,7 +229,14 @@ class LogReader(Calls):
         return int(self._server.call(query, (*within, *within, *values))[0][0])
 
     def _page_of(
-        self, log_filter: LogFilter, within: Span, rows: int, before: RowKey | None, skip: int
+        self,
+        log_filter: LogFilter,
+        within: Span,
+        number: int,
+        *,
+        before: RowKey | None = None,
+        skip: int = 0,
+        order: Order = NEWEST,
     ) -> list[LogRow]:
         clause, values = self._conditions(log_filter, "t")
         if before is not None:
@@ -199,9 +246,9 @@ class LogReader(Calls):
             "SELECT t.time, t.answer_id, t.n, t.tier, t.provider, t.model, t.status, t.cost_pico, t.saved_pico,"
             f" t.input_tokens, t.output_tokens, t.estimated = 1, t.latency, left(x.prompt, {_PROMPT})"
             f" FROM {_join(within)}{clause}"
-            " ORDER BY t.time DESC, t.answer_id DESC, t.n DESC LIMIT %s OFFSET %s"
+            f" ORDER BY {rows.order_by(order.column, descending=order.descending)} LIMIT %s OFFSET %s"
         )
-        return [LogRow(RowKey(*row[:3]), *row[3:]) for row in self._server.call(query, (*values, rows, skip))]
+        return [LogRow(RowKey(*row[:3]), *row[3:]) for row in self._server.call(query, (*values, number, skip))]
 
     # --- sums ---
 
@@ -218,7 +265,7 @@ class LogReader(Calls):
         self, log_filter: LogFilter, bucket: int | None, steps: tuple[int, ...], by: Group | None
     ) -> list[Totals]:
         whole = span_of(log_filter)
-        by_row = log_filter.notebook is not None or log_filter.session is not None or by == "notebook"
+        by_row = _needs_rows(log_filter) or by == "notebook"
         by_row = by_row or not set(steps) <= set(EDGES)
         if not by_row and bucket is not None and bucket % DAY:
             by_row = sum(number for _, number in self._days(log_filter, whole)) <= _FEW_ROWS
@@ -234,7 +281,7 @@ class LogReader(Calls):
         """Return the times between which each statement scans some rows: in all of a long log no one could."""
         pieces: list[Span] = []
         scanned = 0
-        for (begin, end), number in self._days(replace(log_filter, notebook=None, session=None), whole):
+        for (begin, end), number in self._days(replace(log_filter, notebook=None, session=None, text=None), whole):
             if pieces and scanned + number <= _MANY_ROWS:
                 pieces[-1] = begin, pieces[-1][1]
                 scanned += number
@@ -350,6 +397,11 @@ class LogReader(Calls):
             (*who, *who),
         )
         return [LastCall(provider, model, moment(time), *rest) for provider, model, time, *rest in found]
+
+
+def _needs_rows(log_filter: LogFilter) -> bool:
+    """Tell whether a filter asks for what the sums do not tell apart."""
+    return needs_rows(log_filter) or log_filter.session is not None
 
 
 def _split(whole: Span) -> tuple[Span, list[Span]]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from ipyrouter.store.base import Group, LogFilter, RankedRequest, RequestTotals, Totals, moment
 from ipyrouter.store.rows import LATEST, MOST_PICO
 from ipyrouter.store.sqlite import schema
-from ipyrouter.store.sqlite.filters import Span, conditions, span_of
+from ipyrouter.store.sqlite.filters import Span, conditions, needs_rows, span_of
 from ipyrouter.types import Usage
 
 _FEW_ROWS = 20_000  # as many are read one by one where the sums by the hour are too coarse
@@ -34,7 +34,7 @@ def totals(
     """Return sums over the rows of one database."""
     span = span_of(log_filter)
     coarse = bucket is None or bucket >= schema.HOUR
-    by_row = log_filter.notebook is not None or by == "notebook" or not set(steps) <= set(schema.EDGES)
+    by_row = needs_rows(log_filter) or by == "notebook" or not set(steps) <= set(schema.EDGES)
     sql.execute("BEGIN")  # sums and rows of one moment
     if not by_row and not coarse:
         by_row = _rows(sql, span) <= _FEW_ROWS

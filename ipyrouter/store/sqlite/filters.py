@@ -35,8 +35,14 @@ def conditions(log_filter: LogFilter, row: str) -> tuple[str, list[Any]]:
         (f"{row}.status = ?", log_filter.status),
         ("a.notebook = ?", log_filter.notebook),
         (f"instr(',' || {request}.tags || ',', ',' || ? || ',') > 0", log_filter.tag),
+        ("instr(lower(IFNULL(a.prompt, '') || char(10) || IFNULL(a.text, '')), lower(?)) > 0", log_filter.text),
         ("NULL = ?", log_filter.user),  # no row of a file has one
         ("NULL = ?", log_filter.team),
     )
     terms = [(condition, value) for condition, value in fields if value is not None]
     return "".join(f" AND {condition}" for condition, _ in terms), [value for _, value in terms]
+
+
+def needs_rows(log_filter: LogFilter) -> bool:
+    """Tell whether a filter asks for what the sums do not tell apart."""
+    return log_filter.notebook is not None or log_filter.text is not None
