@@ -113,6 +113,14 @@ def marimo(session: nox.Session) -> None:
 
 
 @nox.session
+def spark(session: nox.Session) -> None:
+    """Test a prompt over a frame of Spark, which needs Java: `apt-get install default-jre-headless`."""
+    install(session)
+    session.install("pyspark>=4")
+    session.run("pytest", "-n0", "tests/batch/test_engines.py", "-k", "spark", *session.posargs)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build sdist and wheel, look into them, and test the wheel where no source is: installed, beside the tests."""
     folder = empty_folder(session)

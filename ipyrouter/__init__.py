@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
+    from ipyrouter.batch.engines import Mapper
     from ipyrouter.batch.estimate import Estimate
     from ipyrouter.batch.frame import MapFrame
     from ipyrouter.batch.map import Delivery
@@ -39,6 +40,7 @@ __all__ = [
     "default_router",
     "load_ipython_extension",
     "map",
+    "mapper",
     "route",
     "unload_ipython_extension",
     "use_router",
@@ -136,7 +138,8 @@ def route(
         **options: As in :meth:`Router.route`: ``system``, ``history``, ``tier`` ("fast", "mid" or "power"), ``model``
             ("provider/model"), ``max_output_tokens``, ``temperature``, ``cache`` ("use", "refresh" or "off"),
             ``escalate``, ``allow_large``, ``effort`` ("none", "low", "medium", "high", "xhigh" or "max"), ``json``,
-            ``show_thinking``, ``conversation``, ``previous_tier``, ``session`` and ``on_delta``.
+            ``show_thinking``, ``conversation``, ``previous_tier``, ``tags``, ``session`` and
+            ``on_delta``.
 
     Returns:
         The answer, after it and its costs were recorded; its ``data`` is an object of the schema.
@@ -283,7 +286,7 @@ def map(  # noqa: A001
 
     Args:
         data: A list or another iterable (of values, or of dicts), a Series or a DataFrame of pandas or polars, or a
-            table of pyarrow.
+            table of pyarrow; or a DataFrame of Dask or Spark or a Dataset of Ray, which ask when they are computed.
         prompt: The prompt. ``{{name}}`` is a column, or else one of ``variables``; for data of one column, any name.
         dry_run: Send nothing; return what the run would do and cost.
         schema: As in :func:`route`; its fields are the columns of the result. Without one, the column is ``answer``.
@@ -296,8 +299,9 @@ def map(  # noqa: A001
         pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the rows
             that are compared (default: 40).
         agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
-        delivery: "live", or "batch": OpenAI's and Anthropic's batch APIs, which answer within a day for half the price.
-            The same call again, in any process, goes on with what was submitted.
+        delivery: "live", "flex" (calls that take longer, for half the price, where the model has that), or "batch":
+            OpenAI's and Anthropic's batch APIs, which answer within a day for half the price. The same call again, in
+            any process, or ``router.attach(run)`` goes on with what was submitted.
         wait: False returns at once what there is of a batch; Ctrl-C ends the wait, too.
         progress: Is called about once a second with how far the run is; default: a line below the cell, or of the
             terminal.
@@ -309,7 +313,8 @@ def map(  # noqa: A001
         :class:`ipyrouter.batch.frame.MapFrame` for pandas. Beside the answer's columns it has ``_status`` ("ok",
         "weak", "refused", "partial", "error", "budget", "stopped", "missing", "not sent" or "in batch"), ``_error``,
         ``_tier``, ``_model``, ``_cost`` (dollars; 0 for rows that equal an earlier one) and ``_cached``. What has no
-        answer is missing. For a dry run, an :class:`ipyrouter.batch.estimate.Estimate`.
+        answer is missing. For a dry run, an :class:`ipyrouter.batch.estimate.Estimate`. For Dask, Ray and Spark, a
+        frame of theirs; in the last two the answers come with the data's own columns.
 
     Raises:
         UsageError: Data, prompt or an option cannot be used, or the run needs ``yes=True``.
@@ -327,6 +332,46 @@ def map(  # noqa: A001
     )  # fmt: skip
 
 
+def mapper(
+    prompt: str,
+    *,
+    schema: type[Any] | Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    tier: TierName | Literal["each"] | None = None,
+    budget: Decimal | float | str | None = None,
+    concurrency: int | None = None,
+    workers: int = 1,
+    **options: Unpack[MapOptions],
+) -> Mapper:
+    """Return a function from a table to a table that asks a prompt of each row; it can be pickled.
+
+    ``frame.map_partitions(ipyrouter.mapper("Is this review positive? {{text}}"))``
+
+    Another process builds its own router from the config that goes along, and reads keys from its own environment.
+
+    Args:
+        prompt: As in :func:`map`.
+        schema: As in :func:`map`.
+        variables: As in :func:`map`; those that the prompt names go along as strings.
+        tier: "each" (each row by the classifier; the default), "fast", "mid" or "power".
+        budget: Dollars that all calls of the function may spend together, wherever they share a store: on one machine
+            that of their home, else the team's.
+        concurrency: The most calls in flight to one model, on all workers together.
+        workers: How many of these functions are at work together: limits a minute and concurrency are divided by it.
+        **options: As in :func:`map`.
+
+    Returns:
+        The function. It takes what :func:`map` takes, and returns a frame of the same library with the same columns.
+
+    Raises:
+        UsageError: An option cannot be used.
+    """
+    return default_router().mapper(
+        prompt, schema=schema, variables=variables, tier=tier, budget=budget, concurrency=concurrency, workers=workers,
+        **options,
+    )  # fmt: skip
+
+
 def cost_log(
     *,
     since: dt.datetime | dt.date | str | None = None,
@@ -336,6 +381,9 @@ def cost_log(
     session: str | None = None,
     notebook: str | None = None,
     status: Status | None = None,
+    user: str | None = None,
+    team: str | None = None,
+    tag: str | None = None,
     content: bool = True,
 ) -> pd.DataFrame:
     """Return the cost log as a DataFrame, one row per attempt, oldest first.
@@ -348,6 +396,9 @@ def cost_log(
         session: Only requests of this session.
         notebook: Only requests of this notebook.
         status: Only attempts that ended so, for example "error".
+        user: Only requests of this login at the team's store.
+        team: Only requests of this team's.
+        tag: Only requests with this tag.
         content: False leaves prompts and answers out, which halves time and memory.
 
     Returns:
@@ -359,7 +410,7 @@ def cost_log(
     """
     return default_router().log(
         since=since, until=until, tier=tier, model=model,
-        session=session, notebook=notebook, status=status, content=content,
+        session=session, notebook=notebook, status=status, user=user, team=team, tag=tag, content=content,
     )  # fmt: skip
 
 

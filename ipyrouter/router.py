@@ -54,7 +54,9 @@ from ipyrouter.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ipyrouter.batch.map import Delivery
+    from ipyrouter.batch.engines import Mapper
+    from ipyrouter.batch.frame import MapFrame
+    from ipyrouter.batch.map import Delivery, Parts
     from ipyrouter.batch.progress import Show
     from ipyrouter.classifier.learn import Lesson
     from ipyrouter.reporting.report import Report
@@ -96,7 +98,7 @@ class Router:
         self.store: Store = store or self._open_store()
         self.lessons = Lessons(configuration.data_folder(self.home) / "learned")
         self._clients = Clients(self.config, progress or _to_stderr)
-        self._breaker = Breaker(self.config, self._clock)
+        self._breaker = Breaker(self.config, self._clock, self.store)
         self._recorder = Recorder(self.config, self.store, self.pricing, self.hide)
         self._seen_notices: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None
@@ -189,6 +191,7 @@ class Router:
         show_thinking: bool = False,
         conversation: bool = False,
         previous_tier: str | None = None,
+        tags: Sequence[str] = (),
         session: Session | None = None,
         on_delta: OnDelta | None = None,
         schema: Any = None,
@@ -218,6 +221,7 @@ class Router:
                 cache; a prompt with a ``history`` needs no such word.
             previous_tier: The tier of the turn before, or of this prompt before a small edit. It stays where the
                 difficulty lies only a little beyond its boundary.
+            tags: Words in the log under which reports can sum up, beside those of ``[log] tags``.
             session: Whose request this is, where it is not the router's own session.
             on_delta: Gets the text as it arrives, after an empty Delta for each model that is asked.
             schema: What the answer's ``data`` must be: a pydantic model, a dataclass, a TypedDict, a dict of fields and
@@ -239,7 +243,7 @@ class Router:
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
             temperature=temperature, cache=cache, escalate=escalate, allow_large=allow_large, effort=effort, json=json,
             show_thinking=show_thinking, conversation=conversation, previous_tier=previous_tier, schema=schema,
-            **unknown,
+            tags=tags, **unknown,
         )  # fmt: skip
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 
@@ -323,7 +327,8 @@ class Router:
         """Ask the same prompt of every row of a column or table, many at once. See :func:`ipyrouter.map`.
 
         Args:
-            data: A list, a Series or DataFrame of pandas or polars, or a table of pyarrow.
+            data: A list, a Series or DataFrame of pandas or polars, or a table of pyarrow; or a DataFrame of Dask or
+                Spark or a Dataset of Ray, whose result is as lazy as they are.
             prompt: The prompt, with ``{{column}}`` where a row's value goes.
             schema: As in :meth:`route`; its fields are the result's columns.
             variables: Values for other names in the prompt, the same for all rows.
@@ -336,13 +341,14 @@ class Router:
             pilot: Ask only so many rows, evenly spread, and print what all will likely cost; for the tier "pilot", the
                 rows that are compared (default: 40).
             agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
-            delivery: "live", or "batch": OpenAI's and Anthropic's batch APIs, which answer within a day for half the
-                price. The same call again, in any process, goes on with what was submitted.
+            delivery: "live", "flex" (calls that take longer, for half the price, where the model has that), or "batch":
+                OpenAI's and Anthropic's batch APIs, which answer within a day for half the price. The same call again,
+                in any process, goes on with what was submitted.
             wait: False returns at once what there is of a batch; Ctrl-C ends the wait, too.
             progress: Is called about once a second with how far the run is.
             session: Whose requests these are, where it is not the router's own session.
             **options: As in :meth:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
-                ``escalate``, ``allow_large``, ``effort`` and ``json``.
+                ``escalate``, ``allow_large``, ``effort``, ``json`` and ``tags``.
 
         Returns:
             A frame with the data's order and index, in the library of the data (lists: pandas); an Estimate for a dry
@@ -353,23 +359,116 @@ class Router:
             NoModelError: No model can be called.
             StoreError: The team's store is away as the run begins.
         """
-        from ipyrouter.batch.map import Parts, make_job, map_column
+        from ipyrouter.batch.engines import engine_of, on_engine
+        from ipyrouter.batch.map import make_job, map_column
         from ipyrouter.batch.progress import TerminalProgress
 
+        if (engine := engine_of(data)) is not None:
+            if dry_run or pilot is not None or tier == "pilot" or delivery != "live":
+                raise UsageError(
+                    f"{engine} computes later, and takes no dry run, pilot, flex or batch. Nothing was sent.",
+                    "Try it on some rows first, in a frame of pandas.",
+                )
+            mapper = self.mapper(
+                prompt, schema=schema, variables=variables, tier=tier, budget=budget, concurrency=concurrency, **options
+            )
+            return on_engine(data, mapper, engine)
         named = None if tier in ("each", "pilot") else tier
         job = make_job(data, prompt, variables, {"schema": schema, "tier": named, **options})
-        parts = Parts(
-            self.config, self._clients, self.pricing, self.store, session or self.session, self._clock, self._pipeline
-        )
         again = functools.partial(
             self.map, data, prompt, schema=schema, variables=variables, tier=tier, budget=budget, yes=yes,
             concurrency=concurrency, pilot=pilot, agreement=agreement, delivery=delivery, wait=wait,
             progress=progress, session=session, **options,
         )  # fmt: skip
         return map_column(
-            parts, job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency, pilot=pilot,
+            self._parts(session), job, budget=budget, dry_run=dry_run, yes=yes, concurrency=concurrency, pilot=pilot,
             agreement=agreement if tier == "pilot" else None, delivery=delivery, wait=wait,
             show=progress or TerminalProgress(), tell=print, again=again,
+        )  # fmt: skip
+
+    def mapper(
+        self,
+        prompt: str,
+        *,
+        schema: Any = None,
+        variables: Mapping[str, Any] | None = None,
+        tier: str | None = None,
+        budget: Decimal | float | str | None = None,
+        concurrency: int | None = None,
+        workers: int = 1,
+        **options: Unpack[MapOptions],
+    ) -> Mapper:
+        """Return a function from a table to a table that asks a prompt of each row. See :func:`ipyrouter.mapper`.
+
+        Args:
+            prompt: As in :meth:`map`.
+            schema: As in :meth:`map`.
+            variables: As in :meth:`map`; those that the prompt names go along as strings.
+            tier: As in :meth:`map`, but "pilot".
+            budget: Dollars that all calls of the function may spend together, wherever they share a store.
+            concurrency: The most calls in flight to one model, on all workers together.
+            workers: How many of these functions are at work together: limits and concurrency are divided by it.
+            **options: As in :meth:`map`.
+
+        Returns:
+            The function; a pickle of it holds the config, and no key.
+
+        Raises:
+            UsageError: An option cannot be used.
+        """
+        from ipyrouter.batch.engines import make_mapper
+
+        if tier == "pilot":
+            raise UsageError("A mapper knows only a part of the rows, and takes no pilot.", "Name a tier.")
+        return make_mapper(
+            self, prompt, workers=workers, schema=schema, variables=variables, tier=None if tier == "each" else tier,
+            budget=budget, concurrency=concurrency, **options,
+        )  # fmt: skip
+
+    def map_part(
+        self,
+        data: Any,
+        prompt: str,
+        *,
+        workers: int,
+        session: Session,
+        budget: Decimal | float | str | None = None,
+        concurrency: int | None = None,
+        variables: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Ask a prompt of each row of a part of a larger table: what a :meth:`mapper` does.
+
+        Args:
+            data: As in :meth:`map`.
+            prompt: As in :meth:`map`.
+            workers: How many ask parts of the table together.
+            session: Whose requests these are; its budget is that of the run.
+            budget: As in :meth:`mapper`.
+            concurrency: As in :meth:`mapper`.
+            variables: As in :meth:`map`.
+            **options: As in :meth:`map`.
+
+        Returns:
+            As in :meth:`map`; for pandas, a plain DataFrame.
+
+        Raises:
+            UsageError: Data, prompt or an option cannot be used.
+            NoModelError: No model can be called.
+            StoreError: The team's store is away.
+        """
+        from ipyrouter.batch.map import make_job, map_part
+
+        job = make_job(data, prompt, variables, options)
+        return map_part(self._parts(session, workers), job, budget=budget, concurrency=concurrency)
+
+    def _parts(self, session: Session | None, workers: int | None = None) -> Parts:
+        """Return what a run over a column asks with."""
+        from ipyrouter.batch.map import Parts
+
+        return Parts(
+            self.config, self._clients, self.pricing, self.store, session or self.session, self._clock, self._pipeline,
+            workers,
         )  # fmt: skip
 
     def runs(self) -> pd.DataFrame:
@@ -388,6 +487,30 @@ class Router:
         runs = self.store.runs()
         return runs_frame([{**r.state, "run": r.id, "created": r.created, "updated": r.updated} for r in runs])
 
+    def attach(self, run: str, *, wait: bool = True, progress: Show | None = None) -> MapFrame:
+        """Go on with the batches of a run where its data are not: in another notebook, or after a restart.
+
+        Answers come into cache and log, where :meth:`map` finds them with the data.
+
+        Args:
+            run: Its id, from :meth:`runs` or a result's ``run``.
+            wait: False returns at once what there is; Ctrl-C ends the wait, too.
+            progress: As in :meth:`map`.
+
+        Returns:
+            A frame with a row for each request of the batches, by its prompt (without ``log.content``, by its id), and
+            the columns of :meth:`map`.
+
+        Raises:
+            UsageError: There is no such run, or it has no batch at a provider.
+            StoreError: The team's store is away.
+        """
+        from ipyrouter.batch.map import attach
+        from ipyrouter.batch.progress import TerminalProgress
+
+        frame: MapFrame = attach(self._parts(None), run, wait=wait, show=progress or TerminalProgress())
+        return frame
+
     def drop_run(self, run: str) -> None:
         """Let go of a run: its answers stay in the cache only for as long as others.
 
@@ -400,10 +523,10 @@ class Router:
         """
         jobs = next((one.state.get("jobs") for one in self.store.runs() if one.id == run), None)
         if jobs:
-            names = ", ".join(job["id"] for job in jobs)
+            names = ", ".join(job["id"] or "one that may not have arrived" for job in jobs)
             raise UsageError(
                 f"The run {run!r} has a batch at its provider ({names}), whose answers you pay for.",
-                "Call map again to collect them, or cancel it at the provider and then call map.",
+                "Collect them with router.attach(run), or cancel it at the provider and then collect what there is.",
             )
         if not self.store.drop_run(run):
             raise UsageError(f"There is no run {run!r}.", "router.runs() lists them.")
@@ -440,7 +563,7 @@ class Router:
 
         Args:
             **conditions: As in :func:`ipyrouter.cost_log`: ``since``, ``until``, ``tier``, ``model``, ``session``,
-                ``notebook``, ``status`` and ``content``.
+                ``notebook``, ``status``, ``user``, ``team``, ``tag`` and ``content``.
 
         Returns:
             One row per attempt; ``cost`` is in dollars, ``latency`` in seconds.
@@ -453,23 +576,24 @@ class Router:
 
         return log_frame(self.store, **conditions)
 
-    def report(self, day: dt.date | str | None = None, *, span: str = "day") -> Report:
+    def report(self, day: dt.date | str | None = None, *, span: str = "day", by: str | None = None) -> Report:
         """Return the totals, tiers, models, faults, escalations, and the most expensive and slowest requests of a span.
 
         Args:
             day: The day, in UTC; default: today.
             span: "day", the "week" (from Monday) or "month" that the day lies in, or "all" of the log.
+            by: "user", "team", "notebook" or "tag": also the figures of each, in ``groups``.
 
         Returns:
             The report; its costs are in dollars.
 
         Raises:
-            UsageError: A date or span that is not valid.
+            UsageError: A date, span or group that is not valid.
             StoreError: The database is of a newer version.
         """
         from ipyrouter.reporting import report
 
-        return report.report(self.store, day, span)
+        return report.report(self.store, day, span, by)
 
     def forget(
         self,

@@ -24,7 +24,7 @@ from tests.faults.server import TEXT, FaultServer
 
 HOSTED = [name for name, service in services().items() if service.key and not service.own]
 HERE = [name for name, service in services().items() if service.here and not service.key]
-SUPPORTS = {"vision", "json_schema", "json_object", "effort", "prompt_caching", "batch"}
+SUPPORTS = {"vision", "json_schema", "json_object", "effort", "prompt_caching", "batch", "flex"}
 
 
 @pytest.mark.parametrize("name", services())

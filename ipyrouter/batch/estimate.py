@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ipyrouter.config import Config
-from ipyrouter.pricing.prices import Pricing
+from ipyrouter.pricing.prices import Context, Pricing
+from ipyrouter.providers.batches import BATCH
 from ipyrouter.routing.pipeline import Pipeline, Prepared
 from ipyrouter.routing.planner import input_tokens
 from ipyrouter.text.amounts import count, dollars, seconds
@@ -18,6 +19,7 @@ _MOST = 20_000  # requests that are planned one by one: more are extrapolated fr
 _TYPICAL = 300  # tokens of an answer in words, about half a page
 _FIELD, _FRAME = 12, 8  # tokens of a field of an object and of what is around them
 _CHUNK = 128
+FLEX: Context = (("service_tier", "flex"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Estimate:
         cost_low: Dollars for the shortest answers.
         cost_likely: Dollars for answers of a likely length.
         cost_high: Dollars for the longest answers.
+        cost_flex: Dollars of the likely answers with ``delivery="flex"``, None where a model has no such price.
+        cost_batch: The same with ``delivery="batch"``.
         seconds: What the limits a minute in the config alone take; None where there are none.
         sample: How many requests were planned one by one.
         example: The first prompt, as it would be sent.
@@ -54,6 +58,8 @@ class Estimate:
     cost_high: Decimal | None
     seconds: float | None
     sample: int
+    cost_flex: Decimal | None = None
+    cost_batch: Decimal | None = None
     example: str = field(default="", repr=False)
 
     def __str__(self) -> str:
@@ -68,6 +74,9 @@ class Estimate:
         else:
             low, likely, high = (dollars(cost) for cost in (self.cost_low, self.cost_likely, self.cost_high))
             lines.append(f"cost: likely {likely}, at least {low}, at most {high} without answers that are asked again")
+        cheaper = {"flex (slower)": self.cost_flex, "batch (within a day)": self.cost_batch}
+        if known := [f"{dollars(cost)} with {name}" for name, cost in cheaper.items() if cost and self.asked]:
+            lines.append(f"half the price, where it may wait: {', '.join(known)}")
         if self.seconds is not None:
             lines.append(f"time at your limits: at least {seconds(self.seconds)}")
         return "\n".join(lines)
@@ -144,6 +153,8 @@ def estimate(
         cost_low=_cost(pipeline.pricing, sums.input, ones, scale),
         cost_likely=_cost(pipeline.pricing, sums.input, sums.likely, scale),
         cost_high=_cost(pipeline.pricing, sums.input, sums.most, scale),
+        cost_flex=_cost(pipeline.pricing, sums.input, sums.likely, scale, FLEX),
+        cost_batch=_cost(pipeline.pricing, sums.input, sums.likely, scale, BATCH),
         seconds=_seconds(pipeline.config, sums, float(scale)),
         sample=len(planned),
         example=requests[0].prompt.text if requests else "",
@@ -160,12 +171,16 @@ def likely_output(request: Request) -> int:
 
 
 def _cost(
-    pricing: Pricing, read: Counter[Candidate], written: dict[Candidate, int] | Counter[Candidate], scale: Decimal
+    pricing: Pricing,
+    read: Counter[Candidate],
+    written: dict[Candidate, int] | Counter[Candidate],
+    scale: Decimal,
+    context: Context = (),
 ) -> Decimal | None:
     """Return dollars at the rates of short contexts; None where one is not known."""
     sum_ = Decimal(0)
     for candidate, tokens in read.items():
-        rates = pricing.rates(candidate)
+        rates = pricing.rates(candidate, context)
         if not rates:
             return None
         sum_ += (tokens * rates["input"] + written[candidate] * rates["output"]) / 1_000_000

@@ -1,17 +1,20 @@
 """A run through the providers' batch APIs: submitted, waited for in this process or a later one, collected.
 
-A job's id is in the store before anything else happens. The answers of a job come into cache and log under ids made of
+A job is in the store before it is submitted, and its id before anything else happens; where the process died in
+between, it is looked for at the provider. The answers of a job come into cache and log under ids made of
 the job and the request, so that collecting it twice records nothing twice.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import json
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +24,7 @@ from ipyrouter.batch.rows import ANSWERED, Row
 from ipyrouter.batch.runner import Tools
 from ipyrouter.errors import BudgetError, RouteError, SchemaError, error_of
 from ipyrouter.providers import Clients
-from ipyrouter.providers.base import Fault
+from ipyrouter.providers.base import Call, Fault
 from ipyrouter.providers.batches import Result
 from ipyrouter.routing.budget import Refusal
 from ipyrouter.routing.pipeline import Prepared
@@ -31,16 +34,22 @@ from ipyrouter.routing.validation import weakness
 from ipyrouter.store.base import Store, microseconds
 from ipyrouter.store.owners import batch_owner
 from ipyrouter.text.amounts import count, dollars
-from ipyrouter.types import Candidate, Request
+from ipyrouter.types import Candidate, Prompt, Request
 
 _CHUNK = 128
 _FIRST_POLL, _LAST_POLL = 30.0, 600.0  # seconds between two questions
+_SETTLING = 300.0  # seconds after which a job that is not at the provider was not taken
+_NOT_TAKEN = ("auth", "forbidden", "bad_request", "refused", "context", "not_found", "rate_limit", "quota", "connect")
+_NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
 _KEPT = 30 * 86_400.0  # seconds: providers keep results for 29 days at most
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job at a provider: its id there, to whom its requests went, their keys, who holds its money, and since when."""
+    """A job at a provider: its id there, to whom its requests went, their keys, who holds its money, and since when.
+
+    The id is "" while it is not known whether the provider has taken it.
+    """
 
     id: str
     provider: str
@@ -48,6 +57,7 @@ class Job:
     keys: tuple[str, ...]
     owner: str
     submitted: int  # microseconds since 1970
+    prompts: str = ""  # packed; "" where none may be kept
 
     @property
     def candidate(self) -> Candidate:
@@ -65,6 +75,17 @@ class _Item:
     key: str
 
 
+def pack(prompts: Sequence[str]) -> str:
+    """Return prompts as a short string, for the state of a run."""
+    return base64.b64encode(zlib.compress(json.dumps(prompts).encode())).decode("ascii")
+
+
+def unpack(packed: str) -> list[str]:
+    """Return the prompts in a packed string."""
+    prompts: list[str] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return prompts
+
+
 class BatchRun:
     """One run over distinct requests through batch APIs.
 
@@ -73,6 +94,7 @@ class BatchRun:
         clients: What talks to the providers.
         store: Releases the money of a job that is over.
         run_id: Under which id answers are pinned.
+        base: The request that all of them are alike but for the prompt.
         jobs: Those that are still open.
         save: Writes the open jobs into the store.
     """
@@ -84,6 +106,7 @@ class BatchRun:
         store: Store,
         run_id: str,
         *,
+        base: Request,
         jobs: Sequence[Mapping[str, Any]],
         save: Callable[[list[dict[str, Any]]], None],
     ) -> None:
@@ -91,6 +114,7 @@ class BatchRun:
         self._clients = clients
         self._store = store
         self._run_id = run_id
+        self._base = base
         self._jobs = [Job(**{**job, "keys": tuple(job["keys"])}) for job in jobs]
         self._save = save
         self._items: dict[str, _Item] = {}
@@ -116,22 +140,58 @@ class BatchRun:
         self.rows = [None] * len(requests)
         self.progress = Progress(len(requests))
         self._prepare(requests)
+        self._go_on(functools.partial(self._submit, most), wait=wait)
+
+    def attach(self, *, wait: bool) -> list[str]:
+        """Collect the open jobs without their data, and return their prompts, or their keys where none are kept.
+
+        Args:
+            wait: As in :meth:`run`.
+        """
+        names = [name for job in self._jobs for name in self._adopt(job)]
+        self._go_on(lambda: None, wait=wait)
+        return names
+
+    def _go_on(self, submit: Callable[[], None], *, wait: bool) -> None:
+        """Collect what is ready, submit what is missing, and wait for the rest where that is wanted."""
         try:
+            for job in self._jobs:
+                self._adopt(job)
             self._collect()
-            self._submit(most)
+            submit()
             pause = _FIRST_POLL
             while self._jobs and wait:
                 self._show()
                 self._tools.clock.wait(threading.Event(), pause)
                 pause = min(pause * 1.5, _LAST_POLL)
                 self._collect()
+                submit()  # those of a job that has not arrived
         except KeyboardInterrupt:
             pass  # the jobs go on at the provider
         for job in self._jobs:
+            where = f"the batch {job.id}" if job.id else "a batch that may not have arrived"
             for item in self._of(job):
-                self.rows[item.place] = Row("in batch", f"in the batch {job.id} of {job.provider}; call map again")
+                self.rows[item.place] = Row("in batch", f"in {where} of {job.provider}; call map again")
         self.progress.finished = True
         self._show()
+
+    def _adopt(self, job: Job) -> list[str]:
+        """Know all requests of a job, also those of rows that this call does not have: their answers are paid."""
+        prompts = unpack(job.prompts) if job.prompts else [""] * len(job.keys)
+        for key, prompt in zip(job.keys, prompts, strict=True):
+            if key in self._items:
+                continue
+            request = replace(self._base, prompt=Prompt.of(prompt or _NOT_KEPT))
+            (prepared,) = self._tools.pipeline.prepare([request])
+            if all(step.candidate != job.candidate for step in prepared.plan.first.steps):  # the config has changed
+                (prepared,) = self._tools.pipeline.prepare([replace(request, model=str(job.candidate))])
+            if prepared.plan.missing is not None:
+                raise prepared.plan.missing
+            step = next(step for step in prepared.plan.first.steps if step.candidate == job.candidate)
+            self._items[key] = _Item(len(self.rows), prepared, step, key)
+            self.rows.append(None)
+            self.progress.total += 1
+        return [prompt or key for key, prompt in zip(job.keys, prompts, strict=True)]
 
     def _show(self) -> None:
         waiting = sum(len(self._of(job)) for job in self._jobs)
@@ -218,15 +278,23 @@ class BatchRun:
         if refusal is not None:
             self._fail(items, Row("budget", refusal.reason))
             return
-        try:
-            job = self._clients.submit(candidate, [(item.key, body) for item, body in part], items[0].step.call)
-        except Fault as fault:
-            self._store.release(owner)
-            self._fail(items, Row("error", f"{candidate}: the batch was not taken: {fault.message}"))
-            return
+        keys, prompts = tuple(item.key for item in items), ""
+        if self._tools.pipeline.config.log_content:
+            prompts = pack([item.prepared.request.prompt.text for item in items])
         now = microseconds(self._tools.clock.now())
-        keys = tuple(item.key for item in items)
-        self._jobs.append(Job(job, candidate.provider, candidate.model, keys, owner, now))
+        job = Job("", candidate.provider, candidate.model, keys, owner, now, prompts)
+        self._jobs.append(job)
+        self._save_jobs()
+        try:
+            found = self._clients.submit(
+                candidate, owner, [(item.key, body) for item, body in part], items[0].step.call
+            )
+        except Fault as fault:
+            if fault.kind in _NOT_TAKEN:
+                self._close(job)
+                self._fail(items, Row("error", f"{candidate}: the batch was not taken: {fault.message}"))
+            return  # else it may have been, and is looked for
+        self._jobs[self._jobs.index(job)] = replace(job, id=found)
         self._save_jobs()
 
     # --- collecting ---
@@ -235,10 +303,13 @@ class BatchRun:
         """Ask after each open job, and take the results of those that are over."""
         for job in tuple(self._jobs):
             items = self._of(job)
-            call = items[0].step.call if items else None
-            if call is None:  # of rows that this call does not have; they stay until their own come again
+            if not items:  # all of them were in the cache: they were collected before
+                self._close(job)
                 continue
+            call = items[0].step.call
             try:
+                if not job.id and (job := self._found(job, call)) is None:
+                    continue
                 status = self._clients.poll(job.candidate, job.id, call)
                 results = self._clients.results(job.candidate, job.id, call) if status.state == "ended" else []
             except Fault as fault:
@@ -257,6 +328,19 @@ class BatchRun:
                 [item for item in items if self.rows[item.place] is None], Row("error", f"batch {job.id}: {why}")
             )
             self._close(job)
+
+    def _found(self, job: Job, call: Call) -> Job | None:
+        """Look for a job that may have been submitted; None where it is not known, or was not."""
+        since = job.submitted / 1e6
+        search = self._clients.find(job.candidate, job.owner, job.keys, since, call)
+        if search.id:
+            place = self._jobs.index(job)
+            self._jobs[place] = replace(job, id=search.id)
+            self._save_jobs()
+            return self._jobs[place]
+        if not search.undecided and self._tools.clock.now().timestamp() - since > _SETTLING:
+            self._close(job)  # its requests go out again
+        return None
 
     def _record(self, job: Job, item: _Item, result: Result) -> Row:
         """Put a result into cache and log, and return its row."""
@@ -282,7 +366,7 @@ class BatchRun:
                 _check_data(run, reason)
                 run.finish(run.attempts[-1])
                 if reason is None and completion.finish == "stop":
-                    run.cache_key = step.call.key()
+                    run.cache_key = bytes.fromhex(item.key)
         except (RouteError, SchemaError) as error:
             return rows.of_error(error)
         if run.answer is None:

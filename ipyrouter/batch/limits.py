@@ -10,10 +10,11 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ipyrouter.config import Config, Deadlines
+from ipyrouter.config import Deadlines
+from ipyrouter.config.model import RateLimits
 from ipyrouter.providers import Clients
 from ipyrouter.providers.allowances import Allowance, Kind
 from ipyrouter.providers.base import Call, Change, Fault
@@ -27,6 +28,18 @@ _LONGEST_PAUSE = 30.0  # seconds after a 429 that names none
 _PATIENCE = 45.0  # seconds that a call may wait with its money reserved: a reservation outlives its call by a minute
 _FIRST_OUTPUT = 300  # tokens that are expected of an answer before there was one
 _MEMORY = 0.1  # weight of the latest answer in what is expected of the next
+
+
+def shared(limits: Mapping[str, RateLimits], workers: int) -> dict[str, RateLimits]:
+    """Return the limits a minute that each of some workers may use up, so that all of them keep to the whole."""
+
+    def share(most: int | None) -> int | None:
+        return None if most is None else max(most // workers, 1)
+
+    return {
+        name: RateLimits(share(limit.requests_per_minute), share(limit.tokens_per_minute))
+        for name, limit in limits.items()
+    }
 
 
 class Bucket:
@@ -133,13 +146,13 @@ class Limiter:
     """Keeps all models' windows and limits for one run.
 
     Args:
-        config: Has the limits a minute.
+        limits: The limits a minute, by the name of a model or "provider/model".
         clients: What sends calls in the end.
         most: The most calls in flight to one model.
     """
 
-    def __init__(self, config: Config, clients: Clients, most: int) -> None:
-        self._config = config
+    def __init__(self, limits: Mapping[str, RateLimits], clients: Clients, most: int) -> None:
+        self._limits = limits
         self._clients = clients
         self._most = most
         self._lanes: dict[Candidate, Lane] = {}
@@ -207,6 +220,10 @@ class Limiter:
                 lane.answered(expected, used, usage.output_tokens, collector.allowances, now)
             return done
 
+    def has_flex(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate takes calls that may wait for half the price."""
+        return self._clients.has_flex(candidate)
+
     def change(self, candidate: Candidate, change: Change) -> None:
         """Send calls to a candidate differently from now on."""
         self._clients.change(candidate, change)
@@ -228,7 +245,7 @@ class Limiter:
     def _lane(self, candidate: Candidate) -> Lane:
         with self._lock:
             if candidate not in self._lanes:
-                limits = self._config.limits.get(str(candidate)) or self._config.limits.get(candidate.model)
+                limits = self._limits.get(str(candidate)) or self._limits.get(candidate.model)
                 known: dict[Kind, int | None] = {}
                 if limits is not None:
                     known = {"requests": limits.requests_per_minute, "tokens": limits.tokens_per_minute}

@@ -16,9 +16,9 @@ from ipyrouter.batch import columns
 from ipyrouter.batch.budget import RunBudget
 from ipyrouter.batch.estimate import Estimate, estimate
 from ipyrouter.batch.jobs import BatchRun
-from ipyrouter.batch.limits import Limiter
+from ipyrouter.batch.limits import Limiter, shared
 from ipyrouter.batch.pilot import DEFAULT_ROWS, pick, spread
-from ipyrouter.batch.progress import Show
+from ipyrouter.batch.progress import Progress, Show
 from ipyrouter.batch.rows import ANSWERED, Row
 from ipyrouter.batch.runner import Runner, Tools
 from ipyrouter.batch.tables import Dtypes, Table, read_table
@@ -39,14 +39,19 @@ from ipyrouter.types import Prompt, Request, Session
 
 _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
 _Z = 1.96  # of a two-sided 95 % interval
+_NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
 _REMEMBERED = 512  # classifications, from the plan of a request until it is sent
-Delivery = Literal["live", "batch"]
-_STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
+Delivery = Literal["live", "flex", "batch"]
+STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
+"""The columns behind the answer's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a router lends to a run."""
+    """What a router lends to a run.
+
+    ``workers`` is set where the data are a part of a larger table: how many ask its parts together.
+    """
 
     config: Config
     clients: Clients
@@ -55,6 +60,7 @@ class Parts:
     session: Session
     clock: Clock
     pipeline: Pipeline
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ def map_column(
         concurrency: The most calls in flight to one model.
         pilot: Ask only so many rows; with ``agreement``, to pick the tier of all.
         agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
-        delivery: "live", or "batch" for the providers' batch APIs.
+        delivery: "live", "flex" for calls that may wait, or "batch" for the providers' batch APIs.
         wait: Whether to wait for the batch.
         show: Shows the progress.
         tell: Gets what the pilot says.
@@ -145,6 +151,8 @@ def map_column(
         raise UsageError(f"Unknown delivery {delivery!r}.", did_you_mean(str(delivery), get_args(Delivery)))
     if delivery == "batch" and pilot is not None and agreement is None:
         raise UsageError("A pilot is live.", "Leave delivery out, or pilot.")
+    if delivery == "flex":
+        job = replace(job, requests=[replace(request, flex=True) for request in job.requests])
     likely = estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE)
     _confirm(parts.config, likely, yes=yes)
     state = next((run.state for run in parts.store.runs() if run.id == job.run_id), {})
@@ -169,6 +177,29 @@ def map_column(
     return _result(job, runner, "not part of the pilot", again)
 
 
+def map_part(parts: Parts, job: Job, *, budget: Decimal | float | str | None, concurrency: int | None) -> Any:
+    """Ask a prompt of each row of a part of a table, and return its frame; the run is the whole table's.
+
+    Args:
+        parts: What the router lends. Its session's budget is that of the run.
+        job: What is asked.
+        budget: Dollars that the session of the run may spend, on all workers.
+        concurrency: The most calls in flight to one model, on all workers.
+    """
+    tools = _tools(parts, budget, concurrency, _hide)
+    if not any(run.id == job.run_id for run in parts.store.runs()):
+        now = parts.clock.now()
+        prompt = job.base.prompt.text if parts.config.log_content else None
+        parts.store.put_run(Run(job.run_id, now, now, {"status": "in parts", "prompt": prompt}))
+    runner = Runner(tools, job.run_id, len(job.requests))
+    runner.run(enumerate(job.requests))
+    return job.table.frame(*_values(job, runner, "not sent"))
+
+
+def _hide(_: Progress) -> None:
+    """Show nothing: a worker has no cell."""
+
+
 def _in_batch(
     parts: Parts,
     tools: Tools,
@@ -182,14 +213,63 @@ def _in_batch(
     """Run a job through the batch APIs, and return its frame."""
 
     def save(jobs: list[dict[str, Any]]) -> None:
-        _record(parts, job, run, {**state, "jobs": jobs}, "in batch" if jobs else "unfinished")
+        kept = {**state, "jobs": jobs, "options": _options(job.base, content=parts.config.log_content)}
+        _record(parts, job, run, kept, "in batch" if jobs else "unfinished")
 
     jobs = state.get("jobs", [])
-    run = BatchRun(tools, parts.clients, parts.store, job.run_id, jobs=jobs, save=save)
+    run = BatchRun(tools, parts.clients, parts.store, job.run_id, base=job.base, jobs=jobs, save=save)
     run.run(job.requests, most=most, wait=wait)
     if not run.open:
         _record(parts, job, run, {**state, "jobs": []}, _status(run.rows))
     return _result(job, run, "not sent", again)
+
+
+def attach(parts: Parts, run_id: str, *, wait: bool, show: Show) -> Any:
+    """Collect the batches of a run, and return a frame with a row for each of their requests.
+
+    Args:
+        parts: What the router lends.
+        run_id: The run's id.
+        wait: Whether to wait for the batches.
+        show: Shows the progress.
+
+    Raises:
+        UsageError: There is no such run, or it has no batch at a provider.
+    """
+    state = next((run.state for run in parts.store.runs() if run.id == run_id), None)
+    if state is None:
+        raise UsageError(f"There is no run {run_id!r}.", "router.runs() lists them.")
+    if not state.get("jobs"):
+        raise UsageError(
+            f"The run {run_id!r} has no batch at a provider.", "Call map again: what has an answer is in the cache."
+        )
+    import pandas as pd
+
+    before = {name: value for name, value in state.items() if name != "jobs"}
+    base = make_request(state.get("prompt") or _NOT_KEPT, **(state.get("options") or {}))
+
+    def save(jobs: list[dict[str, Any]]) -> None:
+        now = parts.clock.now()
+        cost = str(_cost_of(before) + run.progress.spent)
+        status = "in batch" if jobs else _status(run.rows)
+        parts.store.put_run(Run(run_id, now, now, {**before, "jobs": jobs, "cost": cost, "status": status}))
+
+    tools = _tools(parts, None, None, show)
+    run = BatchRun(tools, parts.clients, parts.store, run_id, base=base, jobs=state["jobs"], save=save)
+    names = run.attach(wait=wait)
+    table = read_table(pd.Series(names, index=pd.Index(names, name="prompt")))
+    job = Job(table, base, [], list(range(len(names))), {}, run_id)
+    return _result(job, run, "not sent", lambda: attach(parts, run_id, wait=wait, show=show))
+
+
+def _options(base: Request, *, content: bool) -> dict[str, Any]:
+    """Return what makes the requests of a run again, but for their prompts; without content no system prompt."""
+    schema = None if base.schema is None else json.loads(base.schema.text)
+    return {
+        "schema": schema, "system": base.system if content else None, "tier": base.tier, "model": base.model,
+        "max_output_tokens": base.max_output_tokens, "temperature": base.temperature, "effort": base.effort,
+        "json": base.json,
+    }  # fmt: skip
 
 
 def _status(rows: Sequence[Row | None]) -> str:
@@ -231,16 +311,27 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
     most = config.batch.concurrency if concurrency is None else concurrency
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= 1000:
         raise UsageError(f"concurrency must lie between 1 and 1000, not {most!r}.", "Leave it out for the default.")
-    limiter = Limiter(config, parts.clients, most)
-    common = (config.budget, parts.pricing, parts.store, parts.clock, parts.session)
+    if parts.workers is not None:
+        most = max(most // parts.workers, 1)
+    limiter = Limiter(shared(config.limits, parts.workers or 1), parts.clients, most)
     pipeline = replace(
         parts.pipeline,
         classify=functools.lru_cache(_REMEMBERED)(parts.pipeline.classify),
         warmth=Warmth(config, parts.pricing, parts.pipeline.breaker, parts.clock),  # no row is a turn to be remembered
         chain=Chain(config, limiter, parts.pricing, parts.pipeline.breaker),
-        budget=Budget(*common) if budget is None else RunBudget(*common, most=_dollars(budget)),
+        budget=_budget(parts, budget),
     )
     return Tools(pipeline, limiter, parts.store, parts.session, parts.clock, show, most)
+
+
+def _budget(parts: Parts, dollars: Decimal | float | str | None) -> Budget:
+    """Return the budgets of a run: those of the config, and its own."""
+    limits, common = parts.config.budget, (parts.pricing, parts.store, parts.clock, parts.session)
+    if dollars is None:
+        return Budget(limits, *common)
+    if parts.workers is None:
+        return RunBudget(limits, *common, most=_dollars(dollars))
+    return Budget(replace(limits, session=_dollars(dollars)), *common)
 
 
 def _check_pilot(pilot: int | None, agreement: float | None) -> None:
@@ -292,16 +383,27 @@ def _record(parts: Parts, job: Job, runner: Runner | BatchRun, before: Mapping[s
         "failed": progress.failed,
         "cost": str(_cost_of(before) + progress.spent),
         "jobs": before.get("jobs", []),
+        "options": before.get("options"),
     }
     parts.store.put_run(Run(job.run_id, now, now, state))
 
 
 def _result(job: Job, runner: Runner | BatchRun, otherwise: str, again: Callable[[], Any]) -> Any:
+    frame = job.table.frame(*_values(job, runner, otherwise))
+    if not job.table.in_pandas:
+        return frame
+    from ipyrouter.batch.frame import MapFrame
+
+    return MapFrame.of(frame, job.run_id, runner.progress.line(), again)
+
+
+def _values(job: Job, runner: Runner | BatchRun, otherwise: str) -> tuple[dict[str, list[Any]], Dtypes]:
+    """Return the result's columns, and what each of them holds."""
     dtypes = columns.dtypes_of(job.base.schema)
     reason = runner.progress.note
     unsent = Row("not sent", reason or otherwise)
     first: set[int] = set()
-    data: dict[str, list[Any]] = {name: [] for name in (*dtypes, *_STATUS)}
+    data: dict[str, list[Any]] = {name: [] for name in (*dtypes, *STATUS)}
     for place, number in enumerate(job.layout):
         row = Row("missing", job.missing[place].reason) if number < 0 else runner.rows[number] or unsent
         repeated = number in first
@@ -317,9 +419,4 @@ def _result(job: Job, runner: Runner | BatchRun, otherwise: str, again: Callable
         data["_model"].append(row.model)
         data["_cost"].append(None if cost is None else float(cost))
         data["_cached"].append(row.cached or (repeated and answered))
-    frame = job.table.frame(data, {**dtypes, **_STATUS})
-    if not job.table.in_pandas:
-        return frame
-    from ipyrouter.batch.frame import MapFrame
-
-    return MapFrame.of(frame, job.run_id, runner.progress.line(), again)
+    return data, {**dtypes, **STATUS}

@@ -103,9 +103,20 @@ class Runner:
                     self._done(place, rows.of_hit(one))
                 elif one.plan.missing is not None and not self.progress.asked:
                     raise one.plan.missing
+                elif (unfit := self._unfit(one)) is not None:
+                    self._done(place, rows.Row("error", unfit))
                 elif not self._put((place, one)):
                     return
             self._look()
+
+    def _unfit(self, prepared: Prepared) -> str | None:
+        """Return why a request that may wait cannot be sent so: at the full price it is not sent."""
+        if not prepared.request.flex:
+            return None
+        candidate = (prepared.plan.first.steps or prepared.plan.first.cacheable)[0].candidate
+        if self._tools.limiter.has_flex(candidate):
+            return None
+        return f"{candidate} has no flex processing. Name a model of OpenAI, or leave delivery out."
 
     def _put(self, work: Work) -> bool:
         """Hand work to the threads; False where the run was stopped meanwhile."""

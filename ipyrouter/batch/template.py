@@ -46,7 +46,7 @@ class Template:
                 self._columns.append((name, table.columns[column]))
                 self._pieces.append("")
             elif name in variables:
-                self._pieces[-1] += _string(name, variables[name])
+                self._pieces[-1] += inserted(name, variables[name])
             elif name.isidentifier():
                 raise UsageError(
                     f"{place[0]}: there is no column and no variable {name!r}.", _nearest(name, table, variables)
@@ -79,6 +79,11 @@ class Template:
             yield "".join(parts)
 
 
+def used_in(text: str) -> set[str]:
+    """Return the names in a prompt: of columns, of variables, or of neither."""
+    return {name_in(place) for place in PLACE.finditer(text)}
+
+
 def is_missing(value: Any) -> bool:
     """Tell whether a value is None, NaN, NaT or pandas' NA."""
     if value is None:
@@ -98,7 +103,7 @@ def _alias(text: str, table: Table, variables: Mapping[str, Any]) -> dict[str, s
     if not table.single:
         return {}
     (column,) = table.columns
-    names = {name for place in PLACE.finditer(text) if (name := name_in(place)).isidentifier()}
+    names = set(filter(str.isidentifier, used_in(text)))
     unknown = [name for name in names if name not in variables]
     if column in names and column != NAMELESS:
         return {}
@@ -119,7 +124,8 @@ def _nearest(name: str, table: Table, variables: Mapping[str, Any]) -> str:
     return f"Columns: {', '.join(filter(None, table.columns))}." if any(table.columns) else ""
 
 
-def _string(name: str, value: Any) -> str:
+def inserted(name: str, value: Any) -> str:
+    """Return a variable as it stands in the prompt. Raises UsageError where it has no str()."""
     try:
         return str(value)
     except Exception as error:  # noqa: BLE001

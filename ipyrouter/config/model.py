@@ -30,6 +30,7 @@ from ipyrouter.config.rules import (
     String,
     Strings,
     Subset,
+    Tags,
     Url,
     Variable,
     Whole,
@@ -541,6 +542,12 @@ class Config:
         metadata=setting(
             Flag(), "never", "what is logged is your choice", "keep prompts and answers in the log, not only costs",
             key="log.content", trait="log_content",
+        )
+    )  # fmt: skip
+    log_tags: tuple[str, ...] = field(
+        metadata=setting(
+            Tags(), "free", "a project knows what its costs are summed up under",
+            "tags of every request, for reports by tag, beside those of --tag", key="log.tags",
         )
     )  # fmt: skip
     otel_enabled: bool = field(

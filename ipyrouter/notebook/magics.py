@@ -108,6 +108,7 @@ class RouterMagics(Magics):
             "schema": schema,
             "json": fmt == "json" and schema is None,
             "show_thinking": args.show_thinking,
+            "tags": args.tag,
             "previous_tier": self.chats.tier_before(place, prompt, self._cell),
         }
         if args.dry_run:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from ipyrouter.config import as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.notebook.formats import FORMATS
+from ipyrouter.text import tags
 from ipyrouter.types import EFFORTS, TIERS, Effort, Status, TierName
 
 _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
@@ -22,7 +23,7 @@ _NAMES = re.compile(r"""\s*([^\s,"']+(?:\s*,\s*[^\s,"']+)*),?(?=\s|$)""")  # df,
 _DASHES = "‐‑‒–—―−﹘﹣－"
 _PLAIN_DASHES = str.maketrans(dict.fromkeys(_DASHES, "-"))
 _QUOTATION = re.compile(r"""\s*(?:“([^”]*)”|„([^“”]*)[“”]|‘([^’]*)’|«([^»]*)»)(?=\s|$)""")
-DELIVERIES = ("live", "batch")
+DELIVERIES = ("live", "flex", "batch")
 _QUOTES = "“”„‘’«»"
 
 
@@ -79,6 +80,12 @@ def _effort(text: str) -> str:
     return text
 
 
+def _tag(text: str) -> str:
+    if not tags.is_tag(text):
+        raise UsageError(f"{text!r} is not a valid tag.", f"Use {tags.RULE}.")
+    return text
+
+
 def _name(text: str) -> str:
     if not text.strip():
         raise UsageError("A conversation needs a name.", "Write --chat NAME, or --continue for the latest one.")
@@ -130,7 +137,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--pilot",), "ask only N rows, and say what all will cost; with -t pilot, compare N rows", "N", _count),
     Option(
         ("--delivery",),
-        "of a run over rows: live, or batch: half the price, within a day",
+        "of a run over rows: live, or for half the price flex (slower) or batch (within a day)",
         "HOW",
         _delivery,
         DELIVERIES,
@@ -140,6 +147,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
     Option(("--effort",), f"how much the model thinks: {', '.join(EFFORTS)}", "EFFORT", _effort, EFFORTS),
     Option(("--show-thinking",), "show a summary of what the model thinks, folded, where its provider has one"),
+    Option(("--tag",), "a word in the log under which reports sum up, such as project-x", "TAG", _tag, repeats=True),
     Option(("--refresh",), "call again and replace the cached answer"),
     Option(("--no-cache",), "neither read nor write the cache"),
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
@@ -213,12 +221,13 @@ class RouteLine(ParsedLine):
     error: bool = False
     map: str | None = None
     pilot: int | None = None
-    delivery: Literal["live", "batch"] = "live"
+    delivery: Literal["live", "flex", "batch"] = "live"
     budget: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     effort: Effort | None = None
     show_thinking: bool = False
+    tag: tuple[str, ...] = ()
     refresh: bool = False
     no_cache: bool = False
     no_escalate: bool = False
@@ -240,6 +249,10 @@ class RouterLine(ParsedLine):
     tier: TierName | None = None
     model: str | None = None
     status: Status | None = None
+    user: str | None = None
+    team: str | None = None
+    tag: str | None = None
+    by: str | None = None
     before: str | None = None
     content: bool = False
     no_content: bool = False

@@ -156,9 +156,18 @@ class Pricing:
         known = self._find(candidate.provider, candidate.model)
         return None if known is None else known.model.context_window
 
-    def rates(self, candidate: Candidate) -> dict[str, Decimal]:
-        """Return dollars per million tokens by kind, for short contexts; empty if no price is known."""
-        return dict(self.cost(candidate, Usage(1, 1)).rates)
+    def rates(self, candidate: Candidate, context: Context = ()) -> dict[str, Decimal]:
+        """Return dollars per million tokens by kind, for short contexts; empty if no price is known.
+
+        Args:
+            candidate: A provider and a model.
+            context: What other than the standard price is meant; empty rates where there is no such price.
+        """
+        if context:
+            known = self._find(candidate.provider, candidate.model)
+            if known is None or self._override(candidate) is not None or not known.conditions(context):
+                return {}
+        return dict(self.cost(candidate, Usage(1, 1), context=context).rates)
 
     def source(self, candidate: Candidate) -> str:
         """Return where the price comes from: the config (which wins), genai-prices with its version, or unknown."""

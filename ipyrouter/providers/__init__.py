@@ -19,7 +19,7 @@ from ipyrouter.text import redact
 from ipyrouter.types import Candidate, Completion
 
 if TYPE_CHECKING:
-    from ipyrouter.providers.batches import JobStatus, Result
+    from ipyrouter.providers.batches import JobStatus, Result, Search
     from ipyrouter.providers.network import Watch
     from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
@@ -100,6 +100,15 @@ class Clients:
             return (0, 0)
         return backend_of(provider.sdk).most_in_batch
 
+    def has_flex(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate takes calls that may wait for half the price, as far as that is known."""
+        from ipyrouter.providers.registry import backend_of
+
+        provider = self.config.providers[candidate.provider]
+        if provider.embedded or (provider.supports and "flex" not in provider.supports):
+            return False
+        return backend_of(provider.sdk).has_flex
+
     def batch_body(self, candidate: Candidate, call: Call) -> dict[str, Any]:
         """Return what a batch API gets for a call."""
         provider = replace(self.config.providers[candidate.provider], stream=False)
@@ -107,14 +116,25 @@ class Clients:
             changes = dict(self._changes.get((candidate, provider.address()), {}))
         return self._client(provider, candidate.model).body(provider, call, changes, [])
 
-    def submit(self, candidate: Candidate, requests: Sequence[tuple[str, dict[str, Any]]], call: Call) -> str:
-        """Submit a job and return its id; ``call`` is one of its calls.
+    def submit(
+        self, candidate: Candidate, name: str, requests: Sequence[tuple[str, dict[str, Any]]], call: Call
+    ) -> str:
+        """Submit a job under a name and return its id; ``call`` is one of its calls.
 
         Raises:
             Fault: The provider did not take it.
         """
         with self._batch(candidate, call) as (backend, watch):
-            return backend.submit(requests, watch)
+            return backend.submit(name, requests, watch)
+
+    def find(self, candidate: Candidate, name: str, keys: Sequence[str], since: float, call: Call) -> Search:
+        """Look for a job of which it is not known whether it was submitted; ``since`` is in seconds since 1970.
+
+        Raises:
+            Fault: The provider did not say.
+        """
+        with self._batch(candidate, call) as (backend, watch):
+            return backend.find(name, keys, since, watch)
 
     def poll(self, candidate: Candidate, job: str, call: Call) -> JobStatus:
         """Return how far a job is.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import anthropic
@@ -24,7 +24,7 @@ from ipyrouter.providers.base import (
     system_note,
     temperature_note,
 )
-from ipyrouter.providers.batches import JobStatus, Result
+from ipyrouter.providers.batches import CLOCKS, JobStatus, Result, Search
 from ipyrouter.providers.effort import thinking_tokens
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
@@ -120,13 +120,32 @@ class AnthropicBackend(Backend):
         """Yield the JSON values of a response as they arrive."""
         return read(response, watch.address, bounds(collector.call.max_output_tokens))
 
-    def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
+    def submit(self, name: str, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:  # noqa: ARG002
         """Submit a job to the batch API and return its id. Raises whatever the SDK raises."""
         lines: list[Any] = []
-        for name, body in requests:
-            params = {key: value for key, value in body.items() if key != "extra_body"} | body.get("extra_body", {})
-            lines.append({"custom_id": name, "params": params})
+        for key, body in requests:
+            params = {name: value for name, value in body.items() if name != "extra_body"} | body.get("extra_body", {})
+            lines.append({"custom_id": key, "params": params})
         return str(self._sdk.messages.batches.create(requests=lines, timeout=watch.timeout()).id)
+
+    def find(self, name: str, keys: Collection[str], since: float, watch: Watch) -> Search:  # noqa: ARG002
+        """Look for a job by the ids of its requests, which only one that has ended tells: this API keeps no names.
+
+        Raises whatever the SDK raises.
+        """
+        undecided = False
+        for batch in self._sdk.messages.batches.list(limit=100, timeout=watch.timeout()):
+            if batch.created_at.timestamp() < since - CLOCKS:
+                break
+            counts = batch.request_counts
+            count = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
+            if count != len(keys):
+                continue
+            if batch.processing_status != "ended":
+                undecided = True
+            elif {result.custom_id for result in self.results(batch.id, watch)} == set(keys):
+                return Search(str(batch.id))
+        return Search(undecided=undecided)
 
     def poll(self, job: str, watch: Watch) -> JobStatus:
         """Return how far a job is. Raises whatever the SDK raises."""

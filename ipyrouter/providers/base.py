@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ from ipyrouter.types import Completion, Message, Prompt, TextPart, Usage
 if TYPE_CHECKING:
     import httpx2
 
-    from ipyrouter.providers.batches import JobStatus, Result
+    from ipyrouter.providers.batches import JobStatus, Result, Search
     from ipyrouter.providers.network import Watch
     from ipyrouter.providers.stream import Collector
     from ipyrouter.providers.transport import Transport
@@ -95,11 +95,12 @@ class Call:
     show_thinking: bool = False
     extra: str = ""  # a digest of what the config adds to each request, headers and query
     conversation: bool = False  # later turns send it again; it changes no answer
+    flex: bool = False  # it may take long, for half the price; it changes no answer
 
     def key(self) -> bytes:
         """Return the SHA-256 of the canonical JSON of the call and of the key's version."""
         fields = {
-            name: getattr(self, name) for name in self.__slots__ if name != "conversation"
+            name: getattr(self, name) for name in self.__slots__ if name not in ("conversation", "flex")
         }  # asdict() is ten times slower
         fields["messages"] = [(message.role, content_key(message.content)) for message in self.messages]
         fields["schema"] = self.schema and [self.schema.name, self.schema.text]
@@ -263,6 +264,8 @@ class Backend(ABC):
     version: ClassVar[str] = ""
     """How an address ends that the SDK adds the path to, such as "/v1"; "" where the SDK adds the version, too."""
 
+    has_flex: ClassVar[bool] = False
+    """Whether a call may be sent as one that can wait, for half the price."""
     most_in_batch: ClassVar[tuple[int, int]] = (0, 0)
     """The requests and bytes that a job of its batch API takes at most; 0 where it has none."""
 
@@ -308,11 +311,26 @@ class Backend(ABC):
             The response; None if there was none.
         """
 
-    def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
+    def submit(self, name: str, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
         """Submit a job to the batch API and return its id.
 
         Args:
+            name: By which :meth:`find` finds it again, where the provider keeps names.
             requests: The id that each result comes back under, and what :meth:`body` returned.
+            watch: The deadlines.
+
+        Raises:
+            Exception: Whatever the SDK raises.
+        """
+        raise NotImplementedError
+
+    def find(self, name: str, keys: Collection[str], since: float, watch: Watch) -> Search:
+        """Look for a job of which it is not known whether it was submitted.
+
+        Args:
+            name: What it was submitted under.
+            keys: The ids of its requests.
+            since: When it was submitted, in seconds since 1970.
             watch: The deadlines.
 
         Raises:

@@ -35,6 +35,17 @@ class JobStatus(NamedTuple):
     error: str = ""
 
 
+class Search(NamedTuple):
+    """Which job was looked for, "" where there is none; ``undecided`` where one that still runs may be it."""
+
+    id: str = ""
+    undecided: bool = False
+
+
+CLOCKS = 600.0
+"""Seconds that the provider's clock may be behind ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """A line of a job's results: the answer as the provider would have sent it, or its error."""

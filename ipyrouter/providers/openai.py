@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
@@ -26,7 +26,7 @@ from ipyrouter.providers.base import (
     system_note,
     temperature_note,
 )
-from ipyrouter.providers.batches import JobStatus, Result
+from ipyrouter.providers.batches import CLOCKS, JobStatus, Result, Search
 from ipyrouter.providers.network import Watch
 from ipyrouter.providers.stream import Collector, bill_of_litellm, count_of
 from ipyrouter.providers.structured import Structured, structured
@@ -42,12 +42,17 @@ _OF_A_CHUNK = ("id", "object", "created", "model", "choices", "usage", "service_
 """What says nothing of where a chunk without choices has its answer."""
 
 
+_JOB = "ipyrouter"
+"""Under which name a job's metadata hold what it was submitted under."""
+
+
 class OpenAIBackend(Backend):
     """Sends calls through the openai SDK."""
 
     limit_names = ("max_completion_tokens", "max_tokens")
     paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/completions")
     version = "/v1"
+    has_flex: ClassVar[bool] = True
     most_in_batch: ClassVar[tuple[int, int]] = (50_000, 200_000_000)
 
     def __init__(self, target: Target, transport: Transport) -> None:
@@ -91,8 +96,7 @@ class OpenAIBackend(Backend):
             body["temperature"] = call.temperature
         if (effort := effort_of(call, changes, notes)) is not None:
             body["reasoning_effort"] = effort
-        if call.conversation and provider.official and provider.name == "openai" and "prompt_caching" not in changes:
-            body["prompt_cache_key"] = _cache_key(call)
+        body |= _service(provider, call, changes)
         if form.means != "none":
             body["response_format"] = _response_format(form)
         if provider.stream and "stream" not in changes:
@@ -115,18 +119,31 @@ class OpenAIBackend(Backend):
                     break
                 _take(event, collector, bills=bills)
 
-    def submit(self, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
+    def submit(self, name: str, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:
         """Submit a job to the batch API and return its id. Raises whatever the SDK raises."""
         lines = (
-            json.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body})
-            for name, body in requests
+            json.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body})
+            for key, body in requests
         )
         data = "\n".join(lines).encode()
         timeout = watch.timeout()
         file = self._sdk.files.create(file=("ipyrouter.jsonl", data), purpose="batch", timeout=timeout)
         return self._sdk.batches.create(
-            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", timeout=timeout
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={_JOB: name},
+            timeout=timeout,
         ).id
+
+    def find(self, name: str, keys: Collection[str], since: float, watch: Watch) -> Search:  # noqa: ARG002
+        """Look for a job by its metadata, newest first. Raises whatever the SDK raises."""
+        for batch in self._sdk.batches.list(limit=100, timeout=watch.timeout()):
+            if (batch.metadata or {}).get(_JOB) == name:
+                return Search(batch.id)
+            if batch.created_at < since - CLOCKS:
+                break
+        return Search()
 
     def poll(self, job: str, watch: Watch) -> JobStatus:
         """Return how far a job is. Raises whatever the SDK raises."""
@@ -154,6 +171,14 @@ class OpenAIBackend(Backend):
     def take(self, event: Event, collector: Collector) -> None:
         """Hand a whole answer to the collector. Raises InBandError."""
         _take(event, collector, bills=False)
+
+
+def _service(provider: Provider, call: Call, changes: Changes) -> dict[str, Any]:
+    """Return how the call is to be served; it changes no answer."""
+    service = {"service_tier": "flex"} if call.flex else {}
+    if call.conversation and provider.official and provider.name == "openai" and "prompt_caching" not in changes:
+        service["prompt_cache_key"] = _cache_key(call)
+    return service
 
 
 def _cache_key(call: Call) -> str:

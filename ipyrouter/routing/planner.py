@@ -334,6 +334,9 @@ def retirement_of(config: Config, candidate: Candidate) -> str:
     return f"was retired on {day} and is skipped" + (f"; its successor is {successor}" if successor else "")
 
 
+_FLEX_SECONDS = 900.0  # that a call may take which can wait, as OpenAI advises
+
+
 def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[Candidate, ...]) -> tuple[Step, ...]:
     settings = config.tiers[tier]
     steps = []
@@ -341,6 +344,8 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
         provider = config.providers[candidate.provider]
         effort, notes = _effort(config, request, tier, candidate)
         deadlines = _patient(config, tier, effort)
+        if request.flex:
+            deadlines = replace(deadlines, total=max(deadlines.total, _FLEX_SECONDS))
         if provider.embedded:  # this machine computes: being slow is not a sign of a fault
             deadlines = replace(deadlines, first_byte=deadlines.total, idle=deadlines.total)
         elif not provider.stream:  # the first byte comes with the last
@@ -360,6 +365,7 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
             show_thinking=request.show_thinking,
             extra=provider.extra_digest(),
             conversation=request.conversation or bool(request.history),
+            flex=request.flex,
         )
         steps.append(Step(tier, candidate, call, deadlines, notes))
     return tuple(steps)

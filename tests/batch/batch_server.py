@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+_NOW = dt.datetime.now(dt.UTC)
 
 Answer = Callable[[dict[str, Any]], Any]
 """From a request's body to a result: a whole answer, (status, error) for one that failed, None for one left out."""
@@ -24,6 +27,8 @@ class BatchServer:
         self.keys: set[str] = set()
         self.failure = "invalid JSONL"
         self.refuse: tuple[int, str] | None = None
+        self.metadata: dict[str, Any] = {}
+        self.lose_answer = False  # take a job, and hang up instead of giving its id
         owner = self
 
         class Handler(_Handler):
@@ -86,12 +91,20 @@ class _Handler(BaseHTTPRequestHandler):
             assert self.path == "/v1/messages/batches"
             job = f"msgbatch_{len(owner.lines)}"
             owner.lines[job] = body["requests"]
-        owner.states[job] = "running"
+        owner.states[job], owner.metadata[job] = "running", body.get("metadata")
+        if owner.lose_answer:
+            self.close_connection = True
+            return None
         return self._json(self._job(job))
 
     def do_GET(self) -> None:
         owner = self.server_owner
-        name = self.path.rstrip("/").split("/")[-1]
+        path = self.path.partition("?")[0]
+        name = path.rstrip("/").split("/")[-1]
+        if name == "batches":
+            claude = path == "/v1/messages/batches"
+            jobs = [self._job(job) for job in reversed(owner.states) if job.startswith("msg") == claude]
+            return self._json({"object": "list", "data": jobs, "has_more": False, "first_id": None, "last_id": None})
         if self.path.startswith("/v1/batches/") or self.path.startswith("/v1/messages/batches/"):
             job = self.path.split("/batches/")[1].split("/")[0]
             if job not in owner.states:
@@ -134,12 +147,13 @@ class _Handler(BaseHTTPRequestHandler):
             ended = state != "running"
             counts = {"processing": 0, "succeeded": count, "errored": 0, "canceled": 0, "expired": 0}
             return {"id": job, "type": "message_batch", "processing_status": "ended" if ended else "in_progress",
-                    "request_counts": counts, "created_at": "2026-11-29T10:00:00Z", "archived_at": None,
+                    "request_counts": counts, "created_at": _NOW.isoformat(), "archived_at": None,
                     "expires_at": "2026-11-30T10:00:00Z", "ended_at": None, "cancel_initiated_at": None,
                     "results_url": f"{owner.url}/v1/messages/batches/{job}/results" if ended else None}  # fmt: skip
         over = state in ("completed", "expired", "cancelled")
         errors = {"object": "list", "data": [{"code": "invalid", "message": owner.failure}]}
         return {"id": job, "object": "batch", "endpoint": "/v1/chat/completions", "input_file_id": "f",
-                "completion_window": "24h", "created_at": 1, "status": "in_progress" if state == "running" else state,
+                "completion_window": "24h", "created_at": int(_NOW.timestamp()),
+                "metadata": owner.metadata[job], "status": "in_progress" if state == "running" else state,
                 "output_file_id": f"out-{job}" if over else None, "error_file_id": f"err-{job}" if over else None,
                 "errors": errors if state == "failed" else None}  # fmt: skip

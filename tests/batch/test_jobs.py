@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -18,6 +19,7 @@ from ipyrouter.providers.openai import OpenAIBackend
 from ipyrouter.router import Router
 from tests import postgres
 from tests.batch.batch_server import BatchServer
+from tests.conftest import run_python
 from tests.faults.server import chat, claude_whole
 
 pytestmark = pytest.mark.wire
@@ -300,3 +302,127 @@ def test_no_batch_api(make: MakeRouter, batches: BatchServer) -> None:
 def test_what_cannot_be(make: MakeRouter, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         make().map(["a"], "Repeat {{x}}", **options)
+
+
+# --- the process dies, or the answer is lost, between submitting a job and knowing its id ---
+
+
+class Later:
+    """A clock that is some seconds ahead."""
+
+    def __init__(self, seconds: float) -> None:
+        from ipyrouter.clock import SystemClock
+
+        clock = SystemClock()
+        self.now = lambda: clock.now() + dt.timedelta(seconds=seconds)
+        self.monotonic, self.wait = clock.monotonic, clock.wait
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_job_whose_id_never_came_is_found_again(make: MakeRouter, batches: BatchServer, model: str) -> None:
+    batches.lose_answer = True
+    router = make(model, budget={"day": 1})
+    waiting = router.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert list(waiting["_status"]) == ["in batch"] * 2
+    assert "may not have arrived" in waiting["_error"][0]
+    left = router.guard().left()["today"]
+    assert left is not None
+    assert left < 1  # it may be paid for
+    router.close()
+    batches.lose_answer = False
+    other = make(model, budget={"day": 1})
+    assert list(other.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)["_status"]) == ["in batch"] * 2
+    batches.end()
+    done = other.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert list(done["answer"]) == ["a", "b"]
+    assert len(batches.lines) == 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_job_that_never_arrived_goes_out_again(make: MakeRouter, batches: BatchServer, model: str) -> None:
+    batches.lose_answer = True
+    make(model).map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    batches.lose_answer = False
+    batches.lines.clear()
+    batches.states.clear()
+    make(model).map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert batches.lines == {}  # it may still be on its way
+    make(model, clock=Later(3600)).map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert len(batches.lines) == 1
+
+
+_KILLED = """
+import os
+from ipyrouter.providers import Clients
+from ipyrouter.router import Router
+submit = Clients.submit
+def die(*arguments):
+    submit(*arguments)
+    os.kill(os.getpid(), 9)
+Clients.submit = die
+Router({settings!r}, home={home!r}).map(["a", "b"], "Repeat {{{{x}}}}", delivery="batch", wait=False)
+"""
+
+
+@pytest.mark.kernel
+def test_kill_9_between_the_job_and_its_id(make: MakeRouter, batches: BatchServer, tmp_path: Path) -> None:
+    settings = {
+        "providers": {"o": {"sdk": "openai", "base_url": f"{batches.url}/v1"}},
+        "tiers": {tier: {"chain": ["o/gpt"]} for tier in ("fast", "mid", "power")},
+        "routing": {"mode": "rules"},
+    }
+    with pytest.raises(AssertionError):
+        run_python(_KILLED.format(settings=settings, home=str(tmp_path / "home")))
+    assert len(batches.lines) == 1
+    batches.end()
+    done = make().map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert list(done["answer"]) == ["a", "b"]
+    assert len(batches.lines) == 1
+
+
+# --- a run goes on where its data are not ---
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_is_attached_to_without_its_data(make: MakeRouter, batches: BatchServer, model: str) -> None:
+    run = make(model).map(["a", "b", "bad"], "Repeat {{x}}", schema={"word": str}, delivery="batch", wait=False).run
+    router = make(model)
+    waiting = router.attach(run, wait=False)
+    assert list(waiting["_status"]) == ["in batch"] * 3
+    assert list(waiting.index) == ["Repeat a", "Repeat b", "Repeat bad"]
+    batches.end()
+    done = router.attach(run)
+    assert list(done["word"])[:2] == ["a", "b"]
+    assert list(done["_status"]) == ["ok", "ok", "error"]
+    assert list(router.runs()["status"]) == ["incomplete"]
+    assert len(router.log()) == 3
+    aligned = router.map(["b", "a"], "Repeat {{x}}", schema={"word": str})
+    assert list(aligned["word"]) == ["b", "a"]
+    assert aligned["_cached"].all()
+    with pytest.raises(UsageError, match=r"has no batch at a provider\. Call map again"):
+        router.attach(run)
+    with pytest.raises(UsageError, match="There is no run 'x'"):
+        router.attach("x")
+
+
+def test_without_content_no_prompt_is_kept_for_it(make: MakeRouter, batches: BatchServer, tmp_path: Path) -> None:
+    options = {"system": "Be kindly.", "delivery": "batch", "wait": False}
+    run = make(log={"content": False}).map(["secretly", "b"], "Repeat {{x}}", **options).run
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())
+    assert b"kindly" not in stored
+    assert make(log={"content": False}).store.runs()[0].state["jobs"][0]["prompts"] == ""
+    batches.end()
+    router = make(log={"content": False})
+    done = router.attach(run)
+    assert list(done["answer"]) == ["secretly", "b"]
+    assert all(len(name) == 64 for name in done.index)
+    assert router.map(["secretly", "b"], "Repeat {{x}}", system="Be kindly.")["_cached"].all()
+
+
+def test_rows_that_a_later_call_lacks_are_collected_too(make: MakeRouter, batches: BatchServer) -> None:
+    router = make()
+    router.map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)
+    batches.end()
+    assert list(router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)["answer"]) == ["a"]
+    assert list(router.map(["a", "b"], "Repeat {{x}}")["_cached"]) == [True, True]
+    assert router.log()["cost"].sum() == pytest.approx(0.0006)

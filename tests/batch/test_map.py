@@ -19,6 +19,7 @@ import ipyrouter
 from ipyrouter.batch.frame import MapFrame
 from ipyrouter.errors import NoModelError, UsageError
 from ipyrouter.router import Router
+from ipyrouter.types import Candidate
 from tests.conftest import run_python
 from tests.faults.server import FaultServer, Reply, chat
 
@@ -318,6 +319,7 @@ def test_answers_of_a_run_outlive_the_cache_until_it_is_dropped(
 _KILLED = """
 import os, sys, threading, time
 from ipyrouter.router import Router
+from ipyrouter.types import Candidate
 router = Router({settings!r}, home={home!r})
 threading.Thread(target=lambda: (time.sleep(float({after!r})), os.kill(os.getpid(), 9)), daemon=True).start()
 router.map([str(n) for n in range(400)], "Repeat {{{{x}}}}", concurrency=8)
@@ -413,3 +415,43 @@ def test_without_content_no_prompt_is_kept(make_router: MakeRouter) -> None:
     router.map(["a"], "Repeat {{x}}")
     assert router.runs()["prompt"].isna().all()
     assert json.dumps(router.runs().astype(str).to_dict()).count("Repeat") == 0
+
+
+# --- answers that may wait ---
+
+
+def test_flex_goes_out_and_is_priced(
+    make_router: MakeRouter, server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prices of genai-prices know flex; here its OpenAI provider is the loopback server's."""
+    from ipyrouter.pricing import prices
+
+    known = prices._look_up("https://api.openai.com/v1", "gpt-5.4")
+    monkeypatch.setattr(prices, "_look_up", lambda address, model: known)
+    server.replies["gpt-5.4"] = Reply({**chat("ok"), "model": "gpt-5.4", "service_tier": "flex"})
+    router = make_router(**{tier: ["o/gpt-5.4"] for tier in ("fast", "mid", "power")}, prices={})
+    plan = router.map(["a"], "Repeat {{x}}", dry_run=True)
+    assert plan.cost_flex == plan.cost_batch == plan.cost_likely / 2
+    assert "with flex (slower)" in str(plan)
+    router.map(["a"], "Repeat {{x}}", delivery="flex")
+    assert [body["service_tier"] for _, _, body in requests] == ["flex"]
+    row = router.log().iloc[0]
+    full = router.pricing.at(Candidate("o", "gpt-5.4"), 120, 30)
+    assert full is not None
+    assert row["cost"] == pytest.approx(float(full / 2), rel=0.05)
+    assert "flex" in row["price_id"]
+    assert router.map(["a"], "Repeat {{x}}")["_cached"].all()  # it is the same answer
+
+
+def test_what_has_no_flex_is_not_sent_at_the_full_price(make_router: MakeRouter, requests: list[Any]) -> None:
+    result = make_router(mid=["a/claude-haiku-5-5"]).map(["a"], "Repeat {{x}}", delivery="flex")
+    assert "a/claude-haiku-5-5 has no flex processing" in result["_error"][0]
+    assert requests == []
+
+
+def test_a_model_that_refuses_flex_is_an_error_of_its_row(make_router: MakeRouter, server: FaultServer) -> None:
+    error = {"message": "Invalid service_tier argument", "param": "service_tier", "type": "invalid_request_error"}
+    server.replies["m"] = Reply({"error": error}, 400)
+    result = make_router(mid=["o/m"]).map(["a"], "Repeat {{x}}", delivery="flex")
+    assert list(result["_status"]) == ["error"]
+    assert "Invalid service_tier" in result["_error"][0]

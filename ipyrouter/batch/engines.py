@@ -1,0 +1,267 @@
+"""A prompt over the tables of a cluster: a function from a table to a table that can be pickled, and three adapters.
+
+Workers build their own router from the config: keys are read there and never shipped. What holds over all of them
+(budgets, the cache, one call for equal rows) is in the team's store; limits a minute are divided among them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ipyrouter.batch import columns
+from ipyrouter.batch.map import STATUS, Job, make_job
+from ipyrouter.batch.tables import read_table
+from ipyrouter.batch.template import inserted, used_in
+from ipyrouter.config import Config
+from ipyrouter.errors import UsageError
+from ipyrouter.types import Session
+
+_ENGINES = {"dask": "Dask", "dask_expr": "Dask", "ray": "Ray", "pyspark": "Spark"}
+_ROUTERS = 8  # that a worker keeps
+
+
+class Asks(Protocol):
+    """What asks: :class:`ipyrouter.Router`, which can be pickled."""
+
+    config: Config
+    session: Session
+
+    def map_part(self, data: Any, prompt: str, *, workers: int, session: Session, **options: Any) -> Any:
+        """Ask a prompt of each row of a part of a table."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mapper:
+    """Asks a prompt of each row of a table, on whichever machine it is called.
+
+    Args:
+        router: What asks; a pickle holds its config and its home, and no key.
+        prompt: The prompt.
+        options: As in :meth:`ipyrouter.Router.map`.
+        session: Whose requests these are.
+        workers: How many of these are at work together.
+        joins: Whether the result has the table's own columns, too; the table is of pyarrow then.
+    """
+
+    router: Asks
+    prompt: str
+    options: Mapping[str, Any]
+    session: Session
+    workers: int = 1
+    joins: bool = False
+
+    def __call__(self, table: Any) -> Any:
+        """Return the answers for a table.
+
+        Args:
+            table: A list, a Series or a frame of pandas or polars, or a table of pyarrow.
+
+        Returns:
+            A frame of the same library, order and index, as :meth:`ipyrouter.Router.map` returns it.
+
+        Raises:
+            UsageError: The table lacks a column, or an option is not valid.
+            NoModelError: No model can be called on this machine.
+        """
+        result = self.router.map_part(table, self.prompt, workers=self.workers, session=self.session, **self.options)
+        return _joined(table, result, self.dtypes) if self.joins else result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rest = (self.prompt, self.options, self.session, self.workers, self.joins)
+        return _unpickled, (pickle.dumps(self.router), *rest)
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """The result's columns, each with what it holds (batch.tables.Dtypes)."""
+        schema = self.options.get("schema")
+        if schema is not None:
+            from ipyrouter.schemas import schema_of
+
+            schema = schema_of(schema)
+        return {**columns.dtypes_of(schema), **STATUS}
+
+    def job(self, data: Any) -> Job:
+        """Check the prompt and the options against some data.
+
+        Raises:
+            UsageError: The data lack a column, or an option is not valid.
+        """
+        options = {name: value for name, value in self.options.items() if name not in ("budget", "concurrency")}
+        return make_job(data, self.prompt, options.pop("variables", None), options)
+
+
+@functools.lru_cache(_ROUTERS)
+def _router(pickled: bytes) -> Asks:
+    """Return the router of a pickle: one a process, however many tables come."""
+    router: Asks = pickle.loads(pickled)  # noqa: S301  from inside a pickle that is being read already
+    return router
+
+
+def _unpickled(router: bytes, *rest: Any) -> Mapper:
+    return Mapper(_router(router), *rest)
+
+
+def make_mapper(router: Asks, prompt: str, *, workers: int, **options: Any) -> Mapper:
+    """Return a mapper.
+
+    A budget is one over all that it does, which the store keeps: as that of a session of its own.
+
+    Raises:
+        UsageError: The number of workers is not valid, or the budget does not go with that of the config.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise UsageError(f"workers must be a number from 1 up, not {workers!r}.", "Write workers=4.")
+    variables = options.get("variables") or {}
+    options["variables"] = {name: inserted(name, variables[name]) for name in sorted(used_in(prompt) & {*variables})}
+    given = {name: value for name, value in options.items() if value is not None}
+    session = router.session
+    if options.get("budget") is not None:
+        if router.config.budget.session is not None:
+            raise UsageError("On several workers there is one budget for a session or for a run.", "Leave budget out.")
+        session = replace(session, id=uuid.uuid4().hex[:12])
+    return Mapper(router, prompt, given, session, workers)
+
+
+def engine_of(data: Any) -> str | None:
+    """Return the engine of a frame that lives on a cluster; None for any other data."""
+    names = (kind.__module__.partition(".")[0] for kind in type(data).__mro__)
+    return next((_ENGINES[name] for name in names if name in _ENGINES), None)
+
+
+def on_engine(data: Any, mapper: Mapper, engine: str) -> Any:
+    """Return a frame of the same engine, which asks when it is computed.
+
+    Args:
+        data: A Dask DataFrame or Series, a Ray Dataset or a Spark DataFrame.
+        mapper: What asks; the adapter counts its workers.
+        engine: "Dask", "Ray" or "Spark".
+
+    Raises:
+        UsageError: The prompt or an option is not valid, or a budget is set that nothing keeps over all workers.
+    """
+    config = mapper.router.config
+    if config.store_url is None:
+        limits = config.budget
+        if mapper.options.get("budget") is not None or any((limits.session, limits.day, limits.month)):
+            raise UsageError(
+                f"A budget is set, and nothing keeps it over the workers of {engine}. Nothing was sent.",
+                "Share a store ([store] url in your config), or leave the budget out for this run.",
+            )
+    adapters: dict[str, Callable[[Any, Mapper], Any]] = {"Dask": _dask, "Ray": _ray, "Spark": _spark}
+    return adapters[engine](data, mapper)
+
+
+def _among(mapper: Mapper, workers: int, engine: str) -> Mapper:
+    """Return the mapper for so many workers, and say what each may do."""
+    if workers > 1:
+        print(f"{engine}: {workers} workers, each with 1/{workers} of the limits and the concurrency.", file=sys.stderr)
+    return replace(mapper, workers=max(workers, 1))
+
+
+# --- Dask ---
+
+
+def _dask(data: Any, mapper: Mapper) -> Any:
+    empty = data._meta  # the empty frame by which Dask knows the columns
+    mapper.job(empty)
+    meta = read_table(empty).frame({name: [] for name in mapper.dtypes}, mapper.dtypes)
+    return data.map_partitions(_among(mapper, min(_dask_threads(), data.npartitions), "Dask"), meta=meta)
+
+
+def _dask_threads() -> int:
+    """Return how many partitions are computed together."""
+    import dask.system
+
+    if "distributed" in sys.modules:
+        from distributed import default_client
+
+        try:
+            workers = default_client().scheduler_info(n_workers=-1)["workers"].values()
+        except ValueError:  # no cluster: the threads of this process
+            pass
+        else:
+            return sum(worker["nthreads"] for worker in workers)
+    return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
+
+
+# --- Ray and Spark, whose rows have no index: the answers come with the rows that they belong to ---
+
+
+class RayActor:
+    """A mapper in an actor of Ray's: one router for all of its tables."""
+
+    def __init__(self, mapper: Mapper) -> None:
+        self._mapper = mapper
+
+    def __call__(self, table: Any) -> Any:
+        """Return a table of pyarrow with the answers behind its columns."""
+        return self._mapper(table)
+
+
+def _ray(data: Any, mapper: Mapper) -> Any:
+    import ray.data
+
+    mapper = _joining(mapper, data.columns(), "Ray")
+    # One processor is left to what reads the data.
+    mapper = _among(mapper, int(ray.cluster_resources().get("CPU", 1)) - 1, "Ray")
+    return data.map_batches(
+        RayActor,
+        fn_constructor_args=(mapper,),
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=mapper.workers),
+    )
+
+
+def _spark(data: Any, mapper: Mapper) -> Any:
+    from pyspark.sql import types
+
+    kinds: dict[Any, Any] = {int: types.LongType, float: types.DoubleType, bool: types.BooleanType}
+    mapper = _joining(mapper, data.columns, "Spark")
+    added = [types.StructField(name, kinds.get(kind, types.StringType)()) for name, kind in mapper.dtypes.items()]
+    mapper = _among(mapper, data.sparkSession.sparkContext.defaultParallelism, "Spark")
+    return data.mapInArrow(functools.partial(_spark_batches, mapper), types.StructType([*data.schema.fields, *added]))
+
+
+def _spark_batches(mapper: Mapper, batches: Iterator[Any]) -> Iterator[Any]:
+    import pyarrow as pa
+
+    for batch in batches:
+        yield from mapper(pa.Table.from_batches([batch])).to_batches()
+
+
+def _joining(mapper: Mapper, names: Sequence[str], engine: str) -> Mapper:
+    """Return a mapper whose tables keep their columns, of which none may have the name of another."""
+    import pyarrow as pa
+
+    mapper.job(pa.table({name: pa.nulls(0) for name in names}))
+    if twice := [name for name in names if name in mapper.dtypes]:
+        words = ", ".join(map(repr, twice))
+        raise UsageError(
+            f"The result has columns of the same name as the data: {words}.",
+            f"Rename them before, or drop them: {engine} keeps no index, so the rows come along.",
+        )
+    return replace(mapper, joins=True)
+
+
+def _joined(table: Any, result: Any, dtypes: Mapping[str, Any]) -> Any:
+    """Return a table of pyarrow with a result's columns behind its own.
+
+    What may have any shape is JSON: no table may differ from the next in the type of a column.
+    """
+    import pyarrow as pa
+
+    for name, kind in dtypes.items():
+        column = result[name]
+        if kind is None:
+            values = (None if value is None else json.dumps(value, default=str) for value in column.to_pylist())
+            column = pa.array(values, pa.string())
+        table = table.append_column(name, column)
+    return table

@@ -1,0 +1,294 @@
+"""A prompt over the frames of Dask, Ray and Spark, on real local clusters."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from ipyrouter.batch.engines import Mapper
+from ipyrouter.batch.limits import shared
+from ipyrouter.config.model import RateLimits
+from ipyrouter.errors import NoModelError, UsageError
+from ipyrouter.router import Router
+from tests import postgres
+from tests.faults.server import FaultServer, Reply, chat
+
+MakeRouter = Callable[..., Router]
+# What these engines warn of is theirs: processes that they leave running, and versions that they do not know yet.
+ENGINES = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)  # fmt: skip
+ROWS = [f"row {n % 30}" for n in range(40)]
+SCHEMA = {"label": ["a", "b"], "score": float, "count": int, "many": [str]}
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"text": ROWS, "n": range(40)}, index=range(100, 140))
+
+
+def prompts(requests: list[Any]) -> list[str]:
+    return [body["messages"][-1]["content"] for _, _, body in requests]
+
+
+# --- the function that is pickled ---
+
+
+@pytest.mark.wire
+def test_a_mapper_can_be_pickled(make_router: MakeRouter, requests: list[Any]) -> None:
+    mapper = make_router().mapper("Rate {{text}} for {{whom}}", schema=SCHEMA, variables={"whom": 5, "other": open})
+    pickled = pickle.dumps(mapper)
+    other: Mapper = pickle.loads(pickled)
+    assert pickle.loads(pickled).router is other.router  # one a process, however many tables come
+    result = other(frame())
+    assert type(result) is pd.DataFrame
+    assert list(result.index) == list(range(100, 140))
+    assert set(result["_status"]) == {"ok"}
+    assert list(result.columns) == list(other.dtypes)
+    assert len(requests) == 30
+    assert prompts(requests)[0].endswith("for 5")
+    (run,) = other.router.store.runs()  # type: ignore[attr-defined]
+    assert run.state["status"] == "in parts"
+    other.router.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.wire
+def test_keys_are_read_where_the_mapper_works(
+    make_router: MakeRouter, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("O_KEY", "sk-a-secret-of-here")
+    provider = {"sdk": "openai", "base_url": f"{server.url}/v1", "key": "O_KEY"}
+    router = make_router(fast=["k/ok"], mid=["k/ok"], power=["k/ok"], providers={"k": provider})
+    pickled = pickle.dumps(router.mapper("Rate {{text}}"))
+    assert b"sk-a-secret" not in pickled
+    monkeypatch.delenv("O_KEY")
+    with pytest.raises(NoModelError, match="O_KEY"):
+        pickle.loads(pickled)(["a"])
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("data", [["a"], pd.Series(["a"]), pa.table({"text": ["a"]})], ids=["list", "pandas", "arrow"])
+def test_a_mapper_takes_what_map_takes(make_router: MakeRouter, data: Any) -> None:
+    result = make_router().mapper("Rate {{text}}", tier="fast")(data)
+    assert len(result) == 1
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tier": "pilot"}, "takes no pilot"),
+        ({"workers": 0}, "workers must be a number"),
+        ({"modle": "m"}, "Did you mean 'model'"),
+        ({"budget": "lots"}, "budget must be dollars"),
+        ({"concurrency": 0}, "concurrency must lie"),
+    ],
+)
+def test_what_a_mapper_does_not_take(make_router: MakeRouter, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make_router().mapper("Rate {{text}}", **options)(["a"])
+
+
+def test_workers_share_the_limits() -> None:
+    limits = {"m": RateLimits(6000, None), "n": RateLimits(None, 3)}
+    assert shared(limits, 4) == {"m": RateLimits(1500, None), "n": RateLimits(None, 1)}
+
+
+# --- budgets ---
+
+
+def _spend(mapper: Mapper, rows: list[str]) -> list[str]:
+    return list(mapper(rows)["_status"])
+
+
+@pytest.mark.kernel
+def test_a_budget_holds_over_processes(make_router: MakeRouter) -> None:
+    router = make_router(prices={"o/ok": {"input": 0, "output": 10}})  # 30 tokens: $0.0003 an answer
+    mapper = router.mapper("Repeat {{x}}", budget="0.01", max_output_tokens=100, concurrency=4)
+    parts = [[str(n) for n in range(start, 100, 4)] for start in range(4)]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(4, mp_context=context) as pool:
+        statuses = [status for part in pool.map(_spend, [mapper] * 4, parts) for status in part]
+    log = router.log()
+    assert set(log["session"]) == {mapper.session.id}
+    assert 0 < Decimal(str(log["cost"].sum())) <= Decimal("0.01")
+    assert statuses.count("ok") == (log["status"] == "ok").sum()
+    assert "budget" in statuses
+    assert set(statuses) <= {"ok", "budget", "not sent"}
+
+
+@pytest.mark.wire
+def test_a_run_has_one_budget_on_workers(make_router: MakeRouter) -> None:
+    with pytest.raises(UsageError, match="one budget for a session or for a run"):
+        make_router(budget={"session": 1}).mapper("Repeat {{x}}", budget=1)
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("engine", ["Dask", "Ray", "Spark"])
+def test_a_budget_is_refused_where_nothing_keeps_it(make_router: MakeRouter, engine: str) -> None:
+    with pytest.raises(UsageError, match=f"nothing keeps it over the workers of {engine}. Nothing was sent"):
+        make_router().map(lazy(engine), "Rate {{text}}", budget=1)
+    with pytest.raises(UsageError, match=f"nothing keeps it over the workers of {engine}"):
+        make_router(budget={"day": 1}).map(lazy(engine), "Rate {{text}}")
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("options", [{"dry_run": True}, {"pilot": 3}, {"tier": "pilot"}, {"delivery": "flex"}])
+def test_what_a_cluster_does_not_take(make_router: MakeRouter, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="Dask computes later, and takes no dry run, pilot, flex or batch"):
+        make_router().map(lazy("Dask"), "Rate {{text}}", **options)
+
+
+def lazy(engine: str) -> Any:
+    """Return a stand-in for a frame, which is refused before it is looked at."""
+    module = {"Dask": "dask.dataframe.dask_expr._collection", "Ray": "ray.data", "Spark": "pyspark.sql"}[engine]
+    return type("Lazy", (), {"__module__": module})()
+
+
+# --- Dask ---
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Any]:
+    """Four workers, each a process."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 4, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+        yield pytest.importorskip("dask.dataframe")
+
+
+@pytest.mark.kernel
+def test_dask(
+    make_router: MakeRouter, server: FaultServer, requests: list[Any], dask: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = make_router()
+    result = router.map(dask.from_pandas(frame(), npartitions=8), "Rate {{text}}", schema=SCHEMA)
+    assert requests == []  # nothing is sent before it is computed
+    assert "Dask: 4 workers, each with 1/4 of the limits" in capsys.readouterr().err
+    computed = result.compute()
+    assert list(computed.index) == list(range(100, 140))
+    assert set(computed["_status"]) == {"ok"}
+    assert set(computed["label"]) == {"a"}
+    assert dict(computed.dtypes) == dict(result.dtypes)
+    assert len(prompts(requests)) == 30  # equal rows are one call, on whichever workers they are
+    # A Series has its one column under any name; what is in the cache costs nothing.
+    again = router.map(dask.from_pandas(frame()["text"], npartitions=2), "Rate {{x}}", schema=SCHEMA).compute()
+    assert again["_cached"].all()
+    assert len(prompts(requests)) == 30
+    assert list(router.runs()["status"]) == ["in parts"]
+    with pytest.raises(UsageError, match="Did you mean 'text'"):
+        router.map(dask.from_pandas(frame(), npartitions=2), "Rate {{tekst}}")
+
+
+@pytest.mark.kernel
+def test_a_worker_that_dies_costs_only_its_calls_in_flight(
+    make_router: MakeRouter, server: FaultServer, requests: list[Any], dask: Any
+) -> None:
+    from distributed import default_client
+
+    dead: list[int] = []
+    pids = [pid for pid in default_client().run(os.getpid).values() if pid != os.getpid()]
+
+    def deadly(body: dict[str, Any]) -> Reply:
+        if len(requests) == 60 and not dead:
+            dead.append(pids[0])
+            os.kill(pids[0], signal.SIGKILL)
+        return Reply(chat("ok"))
+
+    server.replies["m"] = deadly
+    data = dask.from_pandas(pd.DataFrame({"n": range(200)}), npartitions=16)
+    result = make_router(mid=["o/m"]).map(data, "Repeat {{n}}", concurrency=8).compute()
+    assert dead
+    assert set(result["_status"]) == {"ok"}
+    assert len(requests) - len(set(prompts(requests))) <= 2  # its share of the concurrency
+
+
+@pytest.mark.kernel
+def test_a_budget_holds_over_dasks_workers(make_router: MakeRouter, dask: Any) -> None:
+    with postgres.database() as name:
+        router = make_router(
+            prices={"o/ok": {"input": 0, "output": 10}}, store={"url": postgres.server().url("alice", name)}
+        )
+        data = dask.from_pandas(pd.DataFrame({"n": range(100)}), npartitions=8)
+        options = {"budget": "0.01", "max_output_tokens": 100}
+        result = router.map(data, "Repeat {{n}}", **options).compute()
+        spent = Decimal(str(router.log()["cost"].sum()))
+        assert 0 < spent <= Decimal("0.01")
+        assert "budget" in set(result["_status"])
+        assert (result["_status"] == "ok").sum() == round(float(spent) / 0.0003)
+        assert set(result["_status"]) <= {"ok", "budget", "not sent"}
+        assert list(router.runs()["status"]) == ["in parts"]
+        router.close()
+
+
+# --- Ray ---
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    module = pytest.importorskip("ray")
+    for attempt in range(5):  # on a busy machine its own processes do not wait long enough for each other
+        try:
+            module.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            break
+        except Exception:
+            module.shutdown()
+            if attempt == 4:
+                raise
+    pytest.importorskip("ray.data").DataContext.get_current().enable_progress_bars = False
+    yield module
+    module.shutdown()
+
+
+@ENGINES
+@pytest.mark.kernel
+def test_ray(make_router: MakeRouter, requests: list[Any], ray: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    router = make_router()
+    result = router.map(ray.data.from_pandas(frame()), "Rate {{text}}", schema=SCHEMA)
+    assert requests == []
+    assert "Ray: 2 workers, each with 1/2 of the limits" in capsys.readouterr().err
+    computed = result.to_pandas()
+    assert sorted(computed["n"]) == list(range(40))  # batches come in any order: the answers come with their rows
+    assert set(computed["_status"]) == {"ok"}
+    assert set(computed["many"]) == {'["text"]'}
+    assert len(requests) == 30
+    with pytest.raises(UsageError, match="columns of the same name as the data: 'answer'"):
+        router.map(ray.data.from_pandas(frame().rename(columns={"n": "answer"})), "Rate {{text}}")
+    with pytest.raises(UsageError, match="Did you mean 'text'"):
+        router.map(ray.data.from_pandas(frame()), "Rate {{tekst}}")
+
+
+# --- Spark: `nox -s spark` ---
+
+
+@ENGINES
+@pytest.mark.kernel
+def test_spark(make_router: MakeRouter, requests: list[Any]) -> None:
+    sql = pytest.importorskip("pyspark.sql")
+    session = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        router = make_router()
+        data = session.createDataFrame([(text, n, [n]) for n, text in enumerate(ROWS)], ["text", "n", "list"])
+        result = router.map(data, "Rate {{text}}", schema=SCHEMA)
+        assert requests == []
+        rows = result.collect()
+        with pytest.raises(UsageError, match="Did you mean 'text'"):
+            router.map(data, "Rate {{tekst}}")
+        with pytest.raises(UsageError, match="columns of the same name as the data: 'answer'"):
+            router.map(data.withColumnRenamed("n", "answer"), "Rate {{text}}")
+    finally:
+        session.stop()
+    assert sorted((row["n"], *row["list"]) for row in rows) == [(n, n) for n in range(40)]
+    assert {row["_status"] for row in rows} == {"ok"}
+    assert {(row["label"], row["score"], row["count"], row["many"]) for row in rows} == {("a", 0.5, 1, '["text"]')}
+    assert len(requests) == 30
