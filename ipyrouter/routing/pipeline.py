@@ -227,10 +227,10 @@ class Pipeline:
     def _judged(self, run: RequestRun, completion: Completion, step: Step) -> tuple[Completion, Attempt | None]:
         """Return the answer, and its attempt where it is weak; one that does not fit a schema is corrected once.
 
-        Raises SchemaError for a refusal: there is no data in it.
+        Raises SchemaError for a refusal: there is no data in it; and where the schema's own code fails.
         """
         schema = run.request.schema
-        reason = weakness(run.request, completion, step.tier)
+        reason = _weakness(run, completion, step)
         weak = None if reason is None else run.mark_weak(reason)
         if schema is None:
             return completion, weak
@@ -242,7 +242,7 @@ class Pipeline:
             if result.completion is not None:
                 run.note(f"The first answer did not fit the schema {schema.name}; its correction was asked for.")
                 completion = result.completion
-                reason = weakness(run.request, completion, step.tier)
+                reason = _weakness(run, completion, step)
                 weak = None if reason is None else run.mark_weak(reason)
         if completion.finish == "refusal":
             raise _no_data(run, schema, run.attempts[-1])
@@ -375,6 +375,14 @@ def _less_reasoning(completion: Completion, step: Step) -> str:
     less = "" if step.call.effort in ("none", "minimal", "low") else "try --effort low, or "
     count = f"{completion.usage.output_tokens:,}"
     return f"All {count} tokens went into reasoning; {less}allow more with --max-tokens."
+
+
+def _weakness(run: RequestRun, completion: Completion, step: Step) -> str | None:
+    """Return why an answer is weak, None where it is not. Raises SchemaError where the schema's code fails."""
+    try:
+        return weakness(run.request, completion, step.tier)
+    except UsageError as error:  # the answer is paid: it comes along, with its cost
+        raise SchemaError(error.message, error.remedy, completion.text, run.attempts) from error.__cause__
 
 
 def _no_data(run: RequestRun, schema: Schema, last: Attempt, why: str = "") -> SchemaError:

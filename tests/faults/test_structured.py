@@ -17,7 +17,7 @@ import pytest
 
 from ipyrouter.config import load
 from ipyrouter.config.catalogue import model_of
-from ipyrouter.errors import BudgetError, SchemaError, UsageError
+from ipyrouter.errors import BudgetError, SchemaError
 from ipyrouter.pricing import media
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call, Target
@@ -301,8 +301,12 @@ def test_what_a_validator_quotes_of_an_answer_is_no_content_of_the_log(
     for content in (True, False):
         replies = [chat(json.dumps({"note": note}))]
         router = answers(replies, replies, log={"content": content}, cache={"enabled": False}, providers=provider)
-        with pytest.raises((SchemaError, UsageError), match="canary"):
+        with pytest.raises(SchemaError, match="canary") as caught:
             router.route(ASK, schema=Quoting, tier="fast")
+        assert caught.value.text == json.dumps({"note": note})  # it is paid, also where the validator has a bug
+        assert isinstance(caught.value.__cause__, KeyError) is ("bug" in note)
+        rows = router.map(["x"], ASK + " {{text}}", schema=Quoting, tier="fast")
+        assert rows["_cost"][0] > 0
         log = router.log().to_csv()
         assert ("canary" in log) is content
         assert key not in log
