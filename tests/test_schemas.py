@@ -159,6 +159,8 @@ def test_a_bug_in_the_users_own_class_is_not_the_models() -> None:
         ),
         ({"$ref": "https://example.org/schema.json"}, "which leads nowhere"),
         ({"anyOf": [{"$ref": "#"}]}, "contains itself without an end"),
+        ({"enum": []}, "an enum without values"),
+        ({"type": "object", "properties": {"a": {"enum": []}}}, "an enum without values"),
         ({"type": "string", "minLength": "3"}, "'3' is not of type 'integer' at $.minLength"),
         ({"type": "object", "properties": {"a": {"type": "text"}}}, "'text' is not valid under any of the given"),
         ({"type": "object", "default": object()}, "is not valid JSON"),

@@ -33,7 +33,8 @@ def fault_of(error: Exception, backend: Backend, sent: Sent, watch: Watch) -> Fa
     if isinstance(error, InBandError):
         words = read_words(error.body)
         if not (words.message or isinstance(error.body, dict)):
-            return Fault("malformed", f"the server's answer is a {type(error.body).__name__}, which holds no answer")
+            what = "null" if error.body is None else f"a {type(error.body).__name__}"
+            return Fault("malformed", f"the server's answer is {what}, which holds no answer")
         return _from_words(words.status, words, backend, sent, watch)
     if (response := backend.response_of(error)) is not None:
         return _from_response(response, backend, sent, watch)

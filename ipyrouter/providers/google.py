@@ -195,6 +195,8 @@ def _take_candidate(candidate: Any, collector: Collector) -> None:
             collector.think(part.get("text"))
         elif isinstance(part, dict):
             collector.add(part.get("text"))
+            for name in part.keys() - {"text", "thoughtSignature"}:
+                collector.skip(name)
     collector.end(candidate.get("finishReason") or "")
 
 

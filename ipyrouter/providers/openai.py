@@ -38,6 +38,9 @@ from ipyrouter.types import ImagePart, PdfPart, Prompt, Usage
 _NOT_TEXT = ("audio", "images", "tool_calls", "function_call")
 """What a message may hold beside its content that is not text; of OpenAI and OpenRouter."""
 
+_OF_A_CHUNK = ("id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint")
+"""What says nothing of where a chunk without choices has its answer."""
+
 
 _JOB = "ipyrouter"
 """Under which name a job's metadata hold what it was submitted under."""
@@ -220,6 +223,8 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
         collector.count(usage, _usage)
         if bills and "cost" in usage:
             collector.bill(_cost(usage))
+    if not isinstance(choices, list) and not usage:
+        collector.hold(name for name in piece if name not in _OF_A_CHUNK)
     collector.name(piece.get("model"))
     collector.serve(service_tier=piece.get("service_tier"))
     for choice in _first_choice(choices, collector):
@@ -243,6 +248,8 @@ def _take_choice(choice: Any, collector: Collector) -> None:
         raise InBandError(choice)
     collector.accepted = True
     message = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
+    if isinstance(message, str):
+        message = {"content": message}
     if isinstance(message, dict):
         # Some servers send the same under both names: DeepSeek's and OpenRouter's.
         collector.think(message.get("reasoning_content") or message.get("reasoning"))

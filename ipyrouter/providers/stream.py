@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -85,6 +85,7 @@ class Collector:
         self._half = ""  # the first half of a character whose second half is in the next piece
         self.sent = False
         self._unread: list[str] = []  # kinds of parts of the answer that hold no text
+        self._strange: dict[str, None] = {}  # what pieces hold that have no shape of an answer's
         self._counts: dict[str, Any] = {}
         self._broken_off = ""  # a finish reason that is none of a finished answer
         self.on_begin: Callable[[], None] = lambda: None
@@ -136,6 +137,11 @@ class Collector:
     def skip(self, kind: Any) -> None:
         """Take note of a part of the answer that cannot be shown; an answer that holds nothing else says so."""
         self._unread.append(str(kind))
+
+    def hold(self, names: Iterable[str]) -> None:
+        """Take note of what a piece holds that has no shape of an answer's; the fault of no answer names it."""
+        if len(self._strange) < 10:
+            self._strange.update(dict.fromkeys(names))
 
     def think(self, content: Any) -> None:
         """Take a piece of what the model thinks, which is not part of the answer."""
@@ -275,7 +281,8 @@ class Collector:
         if self.finish is None or usage is None:
             if self.text or self.thinking:
                 raise self.fault(Fault("broken_stream", "the answer ended without a finish reason"))
-            raise self.fault(Fault("malformed", "the server's answer holds no choices"))
+            strange = f" but {short(', '.join(self._strange))}" if self._strange else ""
+            raise self.fault(Fault("malformed", f"the server's answer holds no choices{strange}"))
         if self.finish == "tool_calls" and not self.text:
             raise self.fault(Fault("malformed", "the model answered with tool calls only"))
         if self.finish == "stop" and not (self.saw_content or self.thinking):

@@ -111,7 +111,8 @@ def _of_object(value: dict[str, Any], depth: int) -> Iterator[str]:
     if raw and raw not in text:
         text = f"{text}: {raw}" if text else raw
     if text and isinstance(place := value.get("loc"), list):  # FastAPI
-        text = f"{'.'.join(str(part) for part in place if part != 'body')}: {text}"
+        where = ".".join(str(part) for part in place if part != "body")
+        text = f"{where}: {text}" if where else text
     if text:
         yield text
 

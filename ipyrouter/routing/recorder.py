@@ -261,7 +261,11 @@ class Recorder:
         if run.answer is None:
             self._store.release(run.owner)
             return
-        run.answer = replace(run.answer, notes=tuple(map(self._hide, run.answer.notes)))
+        run.answer = replace(
+            run.answer,
+            notes=tuple(map(self._hide, run.answer.notes)),
+            attempts=tuple(map(self._clean, run.answer.attempts)),
+        )
         content = self.config.log_content
         record = Record(
             run.answer if content else _without_content(run.answer),
@@ -275,6 +279,10 @@ class Recorder:
         )
         self._store.record(record, run.cache_key, self.config.cache_max_mb, self.config.cache_ttl_days)
         self.last = run.answer
+
+    def _clean(self, attempt: Attempt) -> Attempt:
+        """Return an attempt whose error shows no key: a validator of the user's may quote anything."""
+        return attempt if attempt.error is None else replace(attempt, error=self._hide(attempt.error))
 
     def forget(self, answer_id: str | None) -> None:
         """Let go of the last answer, if it is this one."""

@@ -57,6 +57,8 @@ def unusable(schema: Json) -> str | None:
     try:
         Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
         for node in _nodes(schema):
+            if node.get("enum") == []:
+                return "an enum without values, which nothing fits"
             if "$ref" in node and _target(schema, node) is None:
                 return f"the reference {node['$ref']!r}, which leads nowhere"
             for pattern in (*([node["pattern"]] if "pattern" in node else ()), *node.get("patternProperties", ())):

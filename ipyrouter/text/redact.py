@@ -64,8 +64,9 @@ _LOOKS = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
+# Between a name and its value in Python: name: dict[str, str] | None = …
+_ANNOTATION = r"(?:\s{0,3}:\s{0,3}\w[\w.]{0,40}(?:\[[\w., |\[]{0,40}\]{1,3})?(?:\s?\|\s?\w{1,30}){0,3})?"
 # password = "…", 'api_key': '…': the name says what it is; key="…" may be anything, unless it looks like a key.
-_ANNOTATION = r"(?:\s{0,3}:\s{0,3}\w[\w.]{0,40}(?:\[[\w., |\[]{0,40}\]{1,3})?(?:\s?\|\s?\w{1,30}){0,3})?"  # name: str = …
 _ASSIGNMENT = re.compile(
     r"""((?:api|access|private|secret|auth|account|client)[_-]?(?:key|token|secret)|passw(?:or)?d|passphrase)"""
     rf"""(["']?{_ANNOTATION}\s{{0,3}}[=:]\s{{0,3}}[rbf]?)(["'])[^"'\n]{{4,}}\3""",

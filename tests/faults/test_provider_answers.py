@@ -30,6 +30,7 @@ def ask(server: FaultServer, requests: list[Any]) -> Iterator[Ask]:
         server.replies["m"] = body if isinstance(body, Reply) else Reply(body)
         router = Router({"providers": {
             "o": {"sdk": "openai", "base_url": f"{server.url}/v1"}, "a": {"sdk": "anthropic", "base_url": server.url},
+            "g": {"sdk": "google", "base_url": server.url, "stream": False},
         }})  # fmt: skip
         routers.append(router)
         return router.route("Explain closures", model=f"{provider}/m")
@@ -195,6 +196,9 @@ ANSWERS: dict[str, tuple[str, Any, Expected]] = {
         sse({"type": "weather", "delta": {"text": "rain"}}, done=False) + blocks(text_block("Forty-two.")),
         Expected(),
     ),
+    "a-message-that-is-a-string": (
+        "o", {"choices": [{"message": "Forty-two.", "finish_reason": "stop"}]}, Expected()
+    ),
     "claude-refuses-without-a-word": ("a", claude_whole(stop="refusal"), Expected("", finish="refusal")),
     "claude-s-window-is-full": (
         "a",
@@ -263,6 +267,24 @@ NOTHING: dict[str, tuple[str, Any, str]] = {
     "speech-alone": ("o", chat(None, audio={"id": "a", "data": "…", "transcript": "x"}), "no content but audio"),
     "claude-is-overloaded-at-once": ("a", sse(OVERLOADED, done=False), "Overloaded"),
     "a-list": ("o", [1, 2], "is a list, which holds no answer"),
+    "a-choice-of-null": ("o", {"choices": [None]}, "the server's answer is null, which holds no answer"),
+    "ollama-s-own-shape": (
+        "o",
+        {"model": "m", "response": "Forty", "done": True},
+        "holds no choices but response, done",
+    ),
+    "openai-s-responses": (
+        "o",
+        {"id": "r", "output": [{"type": "message", "content": []}]},
+        "holds no choices but output",
+    ),
+    "gemini-s-picture-alone": (
+        "g",
+        {"candidates": [{"content": {"parts": [{"inlineData": {"data": "AA=="}}]}, "finishReason": "STOP"}]},
+        "the answer has no content but inlineData",
+    ),
+    "gemini-s-own-stream": ("o", sse({"candidates": []}, {"candidates": []}), "holds no choices but candidates"),
+    "fastapi-without-a-place": ("o", {"detail": [{"loc": ["body"], "msg": "Not so"}]}, "Not so"),
 }
 
 

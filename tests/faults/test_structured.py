@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
@@ -14,7 +17,7 @@ import pytest
 
 from ipyrouter.config import load
 from ipyrouter.config.catalogue import model_of
-from ipyrouter.errors import BudgetError, SchemaError
+from ipyrouter.errors import BudgetError, SchemaError, UsageError
 from ipyrouter.pricing import media
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call, Target
@@ -275,6 +278,39 @@ def test_a_log_without_content_does_not_say_what_was_wrong(answers: Any) -> None
     assert router.route(ASK, schema={"sentiment": ["positive"]}, tier="fast").data == {"sentiment": "positive"}
     assert "secret" not in router.log().to_csv()
     assert router.log()["error"][0] == "not what the schema Answer asks for"
+
+
+class Quoting(pydantic.BaseModel):
+    note: str
+
+    @pydantic.field_validator("note")
+    @classmethod
+    def refuse(cls, note: str) -> str:
+        if "bug" in note:
+            raise KeyError(note)
+        raise ValueError(f"{note!r} is not allowed, and the key is {os.environ['A_KEY']}")
+
+
+@pytest.mark.parametrize("note", ["canary", "a canary's bug"])
+def test_what_a_validator_quotes_of_an_answer_is_no_content_of_the_log(
+    answers: Any, home: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch, note: str
+) -> None:
+    key = "sk-of-the-server-and-long"
+    monkeypatch.setenv("A_KEY", key)
+    provider = {"o": {"sdk": "openai", "base_url": f"{server.url}/v1", "stream": False, "key": "A_KEY"}}
+    for content in (True, False):
+        replies = [chat(json.dumps({"note": note}))]
+        router = answers(replies, replies, log={"content": content}, cache={"enabled": False}, providers=provider)
+        with pytest.raises((SchemaError, UsageError), match="canary"):
+            router.route(ASK, schema=Quoting, tier="fast")
+        log = router.log().to_csv()
+        assert ("canary" in log) is content
+        assert key not in log
+        router.close()
+        stored = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+        assert (b"canary" in stored) is content
+        assert key.encode() not in stored
+        shutil.rmtree(home)
 
 
 def test_a_limit_of_the_users_own_would_cut_the_next_tier_off_as_well(answers: Any, requests: list[Any]) -> None:

@@ -139,6 +139,7 @@ def test_a_notebook_goes_out_as_its_cells_and_their_text() -> None:
         {"cell_type": "markdown", "source": f"# Yield\n![a](data:image/png;base64,{PIXELS}) end", "attachments": {}},
         {"cell_type": "markdown", "source": "![b](attachment:b.png)", "attachments": {"b.png": {"image/png": PIXELS}}},
         {"cell_type": "code", "source": ["plot()\n", "x"], "outputs": [png, printed, error, "odd"]},
+        {"cell_type": "code", "source": 3, "outputs": 3, "attachments": 3},
         "odd",
     ]
     write("a.ipynb", json.dumps({"cells": cells, "nbformat": 4}))
@@ -146,10 +147,10 @@ def test_a_notebook_goes_out_as_its_cells_and_their_text() -> None:
     assert one.body == (
         "[1] markdown:\n# Yield\n![a](data:image/png;base64,…) end\n\n[2] markdown:\n![b](attachment:b.png)\n\n"
         "[3] code:\nplot()\nx\n\n[3] output:\n<Figure size 640x480>\n\n[3] output:\npassword: [removed]\n\n"
-        "[3] output:\nE: v"
+        "[3] output:\nE: v\n\n[4] code:\n"
     )
     assert one.note == "`a.ipynb`: 3 pictures in it not sent."
-    assert one.title == "`a.ipynb` (notebook, 3 cells)"
+    assert one.title == "`a.ipynb` (notebook, 4 cells)"
     for text in ("", "[]", '{"cells": 3}', "{}", '{"cells": [', "[" * 100_000):
         with pytest.raises(UsageError, match=r"--file: b\.ipynb is not a valid notebook\. Open and save it"):
             piece(write("b.ipynb", text))
@@ -168,7 +169,7 @@ def test_pictures_within_a_text_do_not_go_out_as_text(name: str) -> None:
         ("", r"\."),
         ("--with words", r": what is sent is `words` \(list\)\."),
         ("--file c.txt", r": what is sent is `c.txt` \(file, 6 characters\)\."),
-        ("--cells 1", r": what is sent is Cell \[1\]\."),
+        ("--cells 1", r": what is sent is Cell \[1\]"),
     ],
 )
 def test_rows_without_a_table(options: str, sent: str, shell: Shell, requests: list[Any]) -> None:

@@ -5,6 +5,7 @@ LITELLM names its program. It asks nothing but the loopback server, and its pric
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -13,8 +14,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,8 +21,10 @@ from ipyrouter.errors import RouteError
 from ipyrouter.router import Router
 from ipyrouter.types import ImagePart, Prompt, TextPart
 from tests.faults.server import CACHED, IN, OUT, TEXT, FaultServer, serving
-from tests.real.pictures import PNG
 
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 PROGRAM = os.environ.get("LITELLM", "")
 KEY = "sk-of-the-proxy-1234"
 MODELS = ("ok", "priced", "status-401", "status-429", "status-400-context", "length")
@@ -138,7 +139,7 @@ def test_an_error_is_one_line_that_says_whose_it_is(router: Router, model: str, 
 
 def test_a_wrong_key_is_named(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_API_KEY", "sk-a-wrong-one-5678")
-    with pytest.raises(RouteError, match="No connected db.*LITELLM_API_KEY") as caught:
+    with pytest.raises(RouteError, match=r"No connected db.*LITELLM_API_KEY") as caught:
         router.route("Explain generators", model="litellm/ok")
     assert caught.value.attempts[-1].error_kind == "auth"
     assert "sk-a-wrong-one-5678" not in str(caught.value)

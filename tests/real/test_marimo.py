@@ -14,7 +14,7 @@ from tests.faults.server import TEXT, FaultServer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("marimo") is None, reason="nox -s marimo runs it")
 
-NOTEBOOK = '''
+NOTEBOOK = """
 import marimo
 
 app = marimo.App()
@@ -44,7 +44,7 @@ def _(ipyrouter):
 def _(ipyrouter):
     ipyrouter.route("Label this", schema={"label": ["a", "b"]}, model="o/ok").data
     return
-'''
+"""
 
 
 def test_an_answer_shows_in_marimo(home: Path, server: FaultServer) -> None:

@@ -92,9 +92,10 @@ def _notebook(name: str, text: str) -> Piece:
     parts, pictured = [], 0
     for number, cell in enumerate(cells, 1):
         source, count = _PICTURE.subn(r"\1…", _joined(cell.get("source")))
-        pictured += count + len(cell.get("attachments") or ())
+        attached = cell.get("attachments")
+        pictured += count + (len(attached) if isinstance(attached, dict) else 0)
         parts.append(f"[{number}] {cell.get('cell_type')}:\n{source}")
-        for output in filter(_is_dict, cell.get("outputs") or ()):
+        for output in _dicts(cell.get("outputs")):
             words, count = _output(output)
             pictured += count
             parts += [f"[{number}] output:\n{words}"] if words else []
@@ -102,13 +103,14 @@ def _notebook(name: str, text: str) -> Piece:
     return _of_text(name, f"notebook, {len(cells):,} cells", body, "", pictured)
 
 
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, dict)
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _output(output: dict[str, Any]) -> tuple[str, int]:
     """Return the text of a cell's output, and how many pictures it holds besides."""
-    data = output.get("data") if _is_dict(output.get("data")) else {}
+    data = output.get("data")
+    data = data if isinstance(data, dict) else {}
     kinds = {kind.partition("/")[0] for kind in data}
     traceback = output.get("traceback")
     lines = traceback if isinstance(traceback, list) else []

@@ -156,7 +156,8 @@ def _describe(view: _View, choice: Choice) -> Table:
         f"{len(columns):,} of {len(view.names):,} columns" if left else "",
     ]
     rest = " and ".join(filter(None, cut))
-    return Table(title, f"{head}\n\n{which}{removal.fields(text.rstrip())}", f"{rest} sent" if rest else "", has_rows=True)
+    body = f"{head}\n\n{which}{removal.fields(text.rstrip())}"
+    return Table(title, body, f"{rest} sent" if rest else "", has_rows=True)
 
 
 def spread(length: int, most: int) -> list[int]:
