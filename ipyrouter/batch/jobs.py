@@ -14,7 +14,7 @@ import json
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +22,7 @@ from ipyrouter.batch import rows
 from ipyrouter.batch.progress import Progress
 from ipyrouter.batch.rows import ANSWERED, Row
 from ipyrouter.batch.runner import Tools
-from ipyrouter.errors import BudgetError, RouteError, SchemaError, error_of
+from ipyrouter.errors import BudgetError, RouteError, SchemaError, UsageError, error_of
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Call, Fault
 from ipyrouter.providers.batches import Result
@@ -75,6 +75,20 @@ class _Item:
     key: str
 
 
+def _read(state: Mapping[str, Any], run_id: str) -> Job:
+    """Return a job as it is in the store; what a newer version has added is left out."""
+    names = {one.name for one in fields(Job)}
+    try:
+        return Job(
+            **{name: tuple(value) if name == "keys" else value for name, value in state.items() if name in names}
+        )
+    except (AttributeError, KeyError, TypeError):
+        raise UsageError(
+            f"The run {run_id!r} has a batch at its provider that another version of ipyrouter has written.",
+            "Collect it with that version.",
+        ) from None
+
+
 def pack(prompts: Sequence[str]) -> str:
     """Return prompts as a short string, for the state of a run."""
     return base64.b64encode(zlib.compress(json.dumps(prompts).encode())).decode("ascii")
@@ -115,7 +129,7 @@ class BatchRun:
         self._store = store
         self._run_id = run_id
         self._base = base
-        self._jobs = [Job(**{**job, "keys": tuple(job["keys"])}) for job in jobs]
+        self._jobs = [_read(job, run_id) for job in jobs]
         self._save = save
         self._items: dict[str, _Item] = {}
         self.rows: list[Row | None] = []
