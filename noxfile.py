@@ -20,6 +20,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", f"tests-{sys.version_info.major}.{sys.version_info.minor}"]
 
 LOCK = Path("requirements", "dev.txt")
+LITELLM = "litellm[proxy]==1.108.7"  # one version, not the newest: 1.107.0 was reported as compromised
 MUTATED = (
     "budget",
     "ledger",
@@ -89,6 +90,26 @@ def attachments(session: nox.Session) -> None:
     install(session)
     session.install("geopandas", "kaleido", "plotly", "pypdf", "seaborn", "xarray")
     session.run("pytest", "-n0", "tests/attachments", *session.posargs)
+
+
+@nox.session
+def litellm(session: nox.Session) -> None:
+    """Send calls through a real LiteLLM proxy, which gets an environment of its own, to the loopback server."""
+    install(session)
+    folder = empty_folder(session)
+    session.run("python", "-m", "venv", str(folder))
+    programs = folder / ("Scripts" if sys.platform == "win32" else "bin")
+    session.run(str(programs / "python"), "-m", "pip", "install", "--quiet", LITELLM, external=True)
+    environment = {"LITELLM": str(programs / "litellm")}
+    session.run("pytest", "-n0", "tests/real/test_litellm.py", *session.posargs, env=environment)
+
+
+@nox.session
+def marimo(session: nox.Session) -> None:
+    """Run a real marimo notebook that asks the loopback server."""
+    install(session)
+    session.install("marimo>=0.25")
+    session.run("pytest", "-n0", "tests/real/test_marimo.py", *session.posargs)
 
 
 @nox.session

@@ -152,12 +152,12 @@ _ATTEMPTS = {
 }  # fmt: skip
 _SUM = """
 INSERT INTO ipyrouter.sums
-SELECT day, team, member, tier, provider, model, status, final, priced, band, 0, sum(rows), sum(sent), sum(unpriced),
-    sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens), sum(output_tokens), sum(cached_input_tokens),
-    sum(cache_write_tokens), sum(reasoning_tokens), sum(took), sum(requests), sum(calls), sum(calls_unpriced),
-    sum(calls_pico), sum(calls_took), sum(fallbacks), sum(escalations), sum(escalated_unpriced), sum(escalated_pico),
-    max(most_pico), max(most_took)
-FROM ipyrouter.measured WHERE answer_id LIKE 'g%' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 ON CONFLICT DO NOTHING
+SELECT day, team, member, tags, tier, provider, model, status, final, priced, band, 0, sum(rows), sum(sent),
+    sum(unpriced), sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens), sum(output_tokens),
+    sum(cached_input_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(took), sum(requests), sum(calls),
+    sum(calls_unpriced), sum(calls_pico), sum(calls_took), sum(fallbacks), sum(escalations), sum(escalated_unpriced),
+    sum(escalated_pico), max(most_pico), max(most_took)
+FROM ipyrouter.measured WHERE answer_id LIKE 'g%' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ON CONFLICT DO NOTHING
 """
 _CHUNK = 500_000
 

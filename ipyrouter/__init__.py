@@ -138,7 +138,8 @@ def route(
         **options: As in :meth:`Router.route`: ``system``, ``history``, ``tier`` ("fast", "mid" or "power"), ``model``
             ("provider/model"), ``max_output_tokens``, ``temperature``, ``cache`` ("use", "refresh" or "off"),
             ``escalate``, ``allow_large``, ``effort`` ("none", "low", "medium", "high", "xhigh" or "max"), ``json``,
-            ``show_thinking``, ``conversation``, ``previous_tier``, ``session`` and ``on_delta``.
+            ``show_thinking``, ``conversation``, ``previous_tier``, ``tags``, ``session`` and
+            ``on_delta``.
 
     Returns:
         The answer, after it and its costs were recorded; its ``data`` is an object of the schema.
@@ -380,6 +381,9 @@ def cost_log(
     session: str | None = None,
     notebook: str | None = None,
     status: Status | None = None,
+    user: str | None = None,
+    team: str | None = None,
+    tag: str | None = None,
     content: bool = True,
 ) -> pd.DataFrame:
     """Return the cost log as a DataFrame, one row per attempt, oldest first.
@@ -392,6 +396,9 @@ def cost_log(
         session: Only requests of this session.
         notebook: Only requests of this notebook.
         status: Only attempts that ended so, for example "error".
+        user: Only requests of this login at the team's store.
+        team: Only requests of this team's.
+        tag: Only requests with this tag.
         content: False leaves prompts and answers out, which halves time and memory.
 
     Returns:
@@ -403,7 +410,7 @@ def cost_log(
     """
     return default_router().log(
         since=since, until=until, tier=tier, model=model,
-        session=session, notebook=notebook, status=status, content=content,
+        session=session, notebook=notebook, status=status, user=user, team=team, tag=tag, content=content,
     )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spans = report.add_mutually_exclusive_group()
     for span, meaning in (("week", "the day's week"), ("month", "the day's month"), ("all", "the whole log")):
         spans.add_argument(f"--{span}", dest="span", action="store_const", const=span, default="day", help=meaning)
+    report.add_argument("--by", metavar="GROUP", help="also by user, team, notebook or tag")
     prune = commands.add_parser("prune", help="delete old prompts, answers and costs, or only the texts, for good")
     prune.add_argument("--before", required=True, metavar="DATE", help="such as 2026-11-23, UTC")
     prune.add_argument("--content-only", action="store_true", help="models, tokens and costs stay")
@@ -66,16 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _team(options)
         if options.command == "prune":
             return _prune(options.before, content_only=options.content_only)
-        return _report(options.day, options.span)
+        return _report(options.day, options.span, options.by)
     except IPyRouterError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
 
 
-def _report(day: str | None, span: str) -> int:
+def _report(day: str | None, span: str, by: str | None) -> int:
     from ipyrouter.router import Router
 
-    print(Router().report(day, span=span))
+    print(Router().report(day, span=span, by=by))
     return 0
 
 
@@ -138,9 +139,13 @@ def _add_team(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--member", help="one member; default: the team together")
     for period in ("call", "session", "day", "month"):
         budget.add_argument(f"--{period}", metavar="DOLLARS", help="none takes the budget away")
+    for unit in ("requests", "tokens"):
+        budget.add_argument(f"--{unit}-per-minute", metavar="N", help="none takes the rate away")
     budget.add_argument("--print", action="store_true", help="show the SQL instead of running it")
     prune = actions.add_parser("prune", help="drop old months and runs; the daily sums stay in the reports")
-    prune.add_argument("--keep", required=True, type=int, metavar="MONTHS", help="beside the month that is not over")
+    prune.add_argument(
+        "--keep", required=True, nargs="+", metavar="MONTHS", help="such as 13 months, beside the one that is not over"
+    )
     prune.add_argument("--content-only", action="store_true", help="drop only prompts and answers")
 
 
@@ -158,10 +163,13 @@ def _team(options: argparse.Namespace) -> int:
     elif options.action == "budget":
         given = {period: getattr(options, period) for period in ("call", "session", "day", "month")}
         limits = {period: _dollars(value) for period, value in given.items() if value is not None}
+        rates = {unit: getattr(options, f"{unit}_per_minute") for unit in ("requests", "tokens")}
+        paces = {unit: _rate(value) for unit, value in rates.items() if value is not None}
         statements = owner.set_budgets(options.team, options.member, limits)
+        statements += owner.set_rates(options.team, options.member, paces)
     else:
         today = dt.datetime.now(dt.UTC).date()
-        statements = [owner.prune(options.keep, today, content_only=options.content_only)]
+        statements = [owner.prune(_months(options.keep), today, content_only=options.content_only)]
     if options.action != "prune" and options.print:
         print("\n".join(f"{statement};" for statement in statements))
         return 0
@@ -177,6 +185,20 @@ def _store_url() -> str:
     if url is None:
         raise ConfigError("No database is named.", "Write --url postgresql://OWNER@HOST/DATABASE, or set [store] url.")
     return url
+
+
+def _months(words: list[str]) -> int:
+    if not words[0].isdecimal() or len(words[0]) > 4 or words[1:] not in ([], ["month"], ["months"]):
+        raise UsageError(f"{' '.join(words)!r} is not a valid number of months.", "Write --keep 13 months.")
+    return int(words[0])
+
+
+def _rate(value: str) -> int | None:
+    if value == "none":
+        return None
+    if not value.isdecimal() or len(value) > 12:
+        raise UsageError(f"{value!r} is not a valid number a minute.", "Write a whole number, or none.")
+    return int(value)
 
 
 def _dollars(value: str) -> Decimal | None:

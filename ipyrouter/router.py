@@ -98,7 +98,7 @@ class Router:
         self.store: Store = store or self._open_store()
         self.lessons = Lessons(configuration.data_folder(self.home) / "learned")
         self._clients = Clients(self.config, progress or _to_stderr)
-        self._breaker = Breaker(self.config, self._clock)
+        self._breaker = Breaker(self.config, self._clock, self.store)
         self._recorder = Recorder(self.config, self.store, self.pricing, self.hide)
         self._seen_notices: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None
@@ -191,6 +191,7 @@ class Router:
         show_thinking: bool = False,
         conversation: bool = False,
         previous_tier: str | None = None,
+        tags: Sequence[str] = (),
         session: Session | None = None,
         on_delta: OnDelta | None = None,
         schema: Any = None,
@@ -220,6 +221,7 @@ class Router:
                 cache; a prompt with a ``history`` needs no such word.
             previous_tier: The tier of the turn before, or of this prompt before a small edit. It stays where the
                 difficulty lies only a little beyond its boundary.
+            tags: Words in the log under which reports can sum up, beside those of ``[log] tags``.
             session: Whose request this is, where it is not the router's own session.
             on_delta: Gets the text as it arrives, after an empty Delta for each model that is asked.
             schema: What the answer's ``data`` must be: a pydantic model, a dataclass, a TypedDict, a dict of fields and
@@ -241,7 +243,7 @@ class Router:
             prompt, system=system, history=history, tier=tier, model=model, max_output_tokens=max_output_tokens,
             temperature=temperature, cache=cache, escalate=escalate, allow_large=allow_large, effort=effort, json=json,
             show_thinking=show_thinking, conversation=conversation, previous_tier=previous_tier, schema=schema,
-            **unknown,
+            tags=tags, **unknown,
         )  # fmt: skip
         return self._pipeline.run(RequestRun(request, session or self.session, self._clock, on_delta))
 
@@ -346,7 +348,7 @@ class Router:
             progress: Is called about once a second with how far the run is.
             session: Whose requests these are, where it is not the router's own session.
             **options: As in :meth:`route`: ``system``, ``model``, ``max_output_tokens``, ``temperature``, ``cache``,
-                ``escalate``, ``allow_large``, ``effort`` and ``json``.
+                ``escalate``, ``allow_large``, ``effort``, ``json`` and ``tags``.
 
         Returns:
             A frame with the data's order and index, in the library of the data (lists: pandas); an Estimate for a dry
@@ -561,7 +563,7 @@ class Router:
 
         Args:
             **conditions: As in :func:`ipyrouter.cost_log`: ``since``, ``until``, ``tier``, ``model``, ``session``,
-                ``notebook``, ``status`` and ``content``.
+                ``notebook``, ``status``, ``user``, ``team``, ``tag`` and ``content``.
 
         Returns:
             One row per attempt; ``cost`` is in dollars, ``latency`` in seconds.
@@ -574,23 +576,24 @@ class Router:
 
         return log_frame(self.store, **conditions)
 
-    def report(self, day: dt.date | str | None = None, *, span: str = "day") -> Report:
+    def report(self, day: dt.date | str | None = None, *, span: str = "day", by: str | None = None) -> Report:
         """Return the totals, tiers, models, faults, escalations, and the most expensive and slowest requests of a span.
 
         Args:
             day: The day, in UTC; default: today.
             span: "day", the "week" (from Monday) or "month" that the day lies in, or "all" of the log.
+            by: "user", "team", "notebook" or "tag": also the figures of each, in ``groups``.
 
         Returns:
             The report; its costs are in dollars.
 
         Raises:
-            UsageError: A date or span that is not valid.
+            UsageError: A date, span or group that is not valid.
             StoreError: The database is of a newer version.
         """
         from ipyrouter.reporting import report
 
-        return report.report(self.store, day, span)
+        return report.report(self.store, day, span, by)
 
     def forget(
         self,

@@ -168,7 +168,7 @@ def _words_of(error: Any) -> str:
 
 def _of_json_schema(kind: Mapping[str, Any]) -> Schema:
     try:
-        schema: json_schema.Json = json.loads(json.dumps(dict(kind)))
+        schema: json_schema.Json = json.loads(json.dumps(dict(kind), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UsageError(f"The JSON Schema is not valid JSON: {error}.", _FORMS) from None
     except RecursionError:

@@ -174,6 +174,7 @@ class Request:
     ``json`` asks for JSON of any shape, ``schema`` for one shape; ``show_thinking`` for a summary of the thinking.
     ``conversation`` says that later turns will send this one again, as does a ``history``.
     ``previous_tier`` is that of the turn before, or of this prompt before a small edit: near a boundary it stays.
+    ``tags`` stand in the log, beside those of the config.
     ``flex`` says that the answer may take long, for half the price where the provider has that.
     """
 
@@ -193,6 +194,7 @@ class Request:
     show_thinking: bool = False
     conversation: bool = False
     previous_tier: TierName | None = None
+    tags: tuple[str, ...] = ()
     flex: bool = False
 
 
@@ -275,6 +277,7 @@ class RouteOptions(TypedDict, total=False):
     show_thinking: bool
     conversation: bool
     previous_tier: TierName | None
+    tags: Sequence[str]
     session: Session | None
     on_delta: Callable[[Delta], None] | None
 
@@ -291,6 +294,7 @@ class MapOptions(TypedDict, total=False):
     allow_large: bool
     effort: Effort | None
     json: bool
+    tags: Sequence[str]
 
 
 class LogConditions(TypedDict, total=False):
@@ -303,6 +307,9 @@ class LogConditions(TypedDict, total=False):
     session: str | None
     notebook: str | None
     status: Status | None
+    user: str | None
+    team: str | None
+    tag: str | None
     content: bool
 
 

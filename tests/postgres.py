@@ -12,8 +12,9 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Never
 
@@ -170,3 +171,59 @@ CREATE OR REPLACE FUNCTION ipyrouter.now_us() RETURNS bigint LANGUAGE sql VOLATI
 AS $$ SELECT moment FROM ipyrouter.clock $$;
 """
 """The server's time, set by its owner: tests pass days in no time."""
+
+
+class Proxy:
+    """A way to the server that can hold bytes back, or cut: 'open', 'stalled' or 'shut'."""
+
+    def __init__(self) -> None:
+        self.state = "open"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._moved = threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self._start(self._serve)
+
+    def set(self, state: str) -> None:
+        with self._moved:
+            self.state = state
+            self._moved.notify_all()
+        if state == "shut":
+            for one in self._sockets:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.set("shut")
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in list(self._threads):
+            thread.join()
+        for one in (self._listener, *self._sockets):
+            one.close()
+
+    def _start(self, work: Callable[..., None], *arguments: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=work, args=arguments, daemon=True))
+        self._threads[-1].start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.state == "shut":
+                    client.close()
+                    continue
+                there = socket.create_connection(("127.0.0.1", server().port))
+                self._sockets += [client, there]
+                self._start(self._pump, client, there)
+                self._start(self._pump, there, client)
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                with self._moved:
+                    self._moved.wait_for(lambda: self.state != "stalled")
+                target.sendall(data)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from ipyrouter.pricing import tokens
-from ipyrouter.text.amounts import age, at_least, count, dollars, from_pico, seconds, to_pico
+from ipyrouter.text.amounts import age, at_least, count, dollars, from_pico, seconds, to_pico, unit_of
 from ipyrouter.types import Message
 
 
@@ -99,6 +99,34 @@ def test_durations_change_their_unit_where_they_should(value: float, words: str)
 )  # fmt: skip
 def test_ages_are_cut_to_their_largest_whole_unit(value: float, words: str) -> None:
     assert age(value) == words
+
+
+@pytest.mark.parametrize(
+    ("amounts", "per_call", "head", "words"),
+    [
+        ([], True, "cost", []),
+        ([None, 0.0, float("nan")], True, "cost", ["unknown", "$0", "unknown"]),
+        ([Decimal(12), Decimal("0.5")], True, "cost", ["$12.00", "$0.50"]),
+        ([Decimal("1234.5"), Decimal("0.00042")], True, "cost", ["$1,234.50000", "$0.00042"]),
+        ([Decimal("0.00042"), Decimal("0.0099")], True, "cost per 1,000", ["$0.42", "$9.90"]),
+        ([Decimal("0.00042")], True, "cost", ["$0.00042"]),
+        ([Decimal("0.00042"), Decimal("0.0099")], False, "cost", ["$0.00042", "$0.00990"]),
+        ([Decimal(1), Decimal("0.0000000001")], False, "cost", ["$1.000000", "<$0.000001"]),
+        ([Decimal("-0.5"), Decimal("-0.0000000001")], False, "cost", ["−$0.500000", "−<$0.000001"]),
+    ],
+)
+def test_a_column_of_amounts_has_one_unit(
+    amounts: list[Decimal | None], per_call: bool, head: str, words: list[str]
+) -> None:
+    unit = unit_of(amounts, per_call=per_call)
+    assert (unit.head("cost"), [unit.words(amount) for amount in amounts]) == (head, words)
+
+
+def test_a_sum_in_a_column_says_that_it_is_not_all() -> None:
+    unit = unit_of([Decimal("0.5")])
+    assert [unit.sum(Decimal("0.5"), 0), unit.sum(Decimal("0.5"), 2), unit.sum(Decimal(0), 1)] == [
+        "$0.50", "at least $0.50", "unknown",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ipyrouter.config import load
 from ipyrouter.providers.base import Fault, FaultKind
 from ipyrouter.routing.breaker import Breaker, Reason
 from ipyrouter.routing.planner import Step
+from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import Candidate
 from tests.store.conftest import ManualClock
 
@@ -24,12 +27,12 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def breaker(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Breaker:
+def breaker(clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Breaker:
     """A breaker over the providers "a", whose key is A_KEY, and "b", which needs none."""
     monkeypatch.setenv("A_KEY", "first")
     server = {"sdk": "openai", "base_url": "http://localhost:1/v1"}
     providers = {"a": {**server, "key": "A_KEY"}, "b": server}
-    return Breaker(load({"providers": providers}, environ={}), clock)
+    return Breaker(load({"providers": providers}, environ={}), clock, SQLiteStore(tmp_path))
 
 
 def fail(breaker: Breaker, candidate: Candidate, kind: FaultKind, **fields: object) -> None:

@@ -119,6 +119,10 @@ def test_doctor_with_a_damaged_database(home: Path, capsys: pytest.CaptureFixtur
 def test_report_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report"]) == 0
     assert "$0 · 0 calls" in capsys.readouterr().out
+    assert cli.main(["report", "--by", "tag", "--all"]) == 0
+    assert "All time: $0 · 0 calls" in capsys.readouterr().out
+    assert cli.main(["report", "--by", "colour"]) == 1
+    assert "UsageError: A report by 'colour' is not known." in capsys.readouterr().err
     assert cli.main(["report", "2026-13-45"]) == 1
     assert "UsageError: '2026-13-45' is not a valid date." in capsys.readouterr().err
 

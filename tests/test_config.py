@@ -168,6 +168,19 @@ def project(home: Path, user: str, text: str) -> Config:
     return config.load(home=home)
 
 
+def test_a_project_names_its_tags(home: Path) -> None:
+    loaded = project(home, "[log]\ntags = ['mine']\n", "[log]\ntags = ['project-x', 'ünï']\n")
+    assert loaded.log_tags == ("project-x", "ünï")
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize("tags", ["'x'", "['a b']", "['a,b']", "['']", "[1]", "['" + "x" * 65 + "']", "['a\\u0000']"])
+def test_tags_that_cannot_be(home: Path, tags: str) -> None:
+    write(home / "config.toml", f"[log]\ntags = {tags}\n".replace("'a\\u0000'", '"a\\u0000"'))
+    with pytest.raises(ConfigError, match=r"log\.tags must be a list of at most 20 tags of 1 to 64 printable"):
+        config.load(home=home)
+
+
 @pytest.mark.parametrize(
     ("text", "key", "held"),
     [

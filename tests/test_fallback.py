@@ -340,7 +340,7 @@ def run_chain(
     session = Session("test", clock.now())
     run = RequestRun(Request(Prompt.of("x")), session, clock)
     budget = Budget(loaded.budget, pricing, SQLiteStore(Path("not-used")), clock, session)
-    chain = Chain(loaded, script, pricing, breaker or Breaker(loaded, clock))
+    chain = Chain(loaded, script, pricing, breaker or Breaker(loaded, clock, SQLiteStore(Path("not-used"))))
     return chain.run(steps, run, budget), run
 
 
@@ -373,7 +373,7 @@ class Policy(RuleBasedStateMachine):
         self.clock = FakeClock()
         providers = {name: {"sdk": "openai", "base_url": "http://127.0.0.1:1"} for name in "opq"}
         self.config = config.load({"providers": providers}, environ={})
-        self.breaker = Breaker(self.config, self.clock)
+        self.breaker = Breaker(self.config, self.clock, SQLiteStore(Path("not-used")))
         self.off: set[str] = set()
         self.gone: set[Candidate] = set()
 

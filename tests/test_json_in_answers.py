@@ -31,6 +31,9 @@ from ipyrouter.text.blocks import find_json
         ('```\n{"a": 1}\n```\nReplace {name}.', {"a": 1}),
         ("The set is {} or [].", {}),
         ('A brace in a string: {"a": "}"} {', {"a": "}"}),
+        ('{"a": "NaN", "b": 1e308}', {"a": "NaN", "b": 1e308}),
+        ('Not {"a": "NaN, []", "b": NaN}, but {"a": 1}', {"a": 1}),  # JSON has no NaN
+        ("[Infinity, 1, 2] or [1]", [1]),
     ],
 )
 def test_the_json_of_an_answer(answer: str, value: Any) -> None:
@@ -49,6 +52,10 @@ def test_the_json_of_an_answer(answer: str, value: Any) -> None:
         "<think>[1]",
         "[x] {y} [z",
         "{" * 9,
+        "NaN",
+        "[-Infinity]",
+        '{"a": NaN}',
+        '{"a": 1e999}',
     ],
 )
 def test_no_json(answer: str) -> None:

@@ -20,8 +20,8 @@ from ipyrouter.store.sqlite import bulk
 
 MakeRouter = Callable[..., Router]
 CATEGORIES = {
-    "session", "notebook", "tier", "routed_tier", "escalated_from", "fallback_from", "provider", "model", "status",
-    "price_id", "rates", "finish", "error_kind", "error", "feedback",
+    "session", "notebook", "user", "team", "tags", "tier", "routed_tier", "escalated_from", "fallback_from", "provider",
+    "model", "status", "price_id", "rates", "finish", "error_kind", "error", "feedback",
 }  # fmt: skip
 
 

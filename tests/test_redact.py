@@ -256,6 +256,10 @@ def test_what_looks_like_a_key_goes(text: str, left: str) -> None:
         ('key="abcdefghijklmnopqrst"', 'key="[removed]"'),
         ('key="abcdefghijklmnopqrs"', 'key="abcdefghijklmnopqrs"'),
         ("password is hunter22", "password is hunter22"),
+        ("DC(a: int = 1, password: str = 'hunter22')", "DC(a: int = 1, password: str = '[removed]')"),
+        ("    api_key: dict[str, str] | None = 'hunter22'", "    api_key: dict[str, str] | None = '[removed]'"),
+        ("def f(password: str, name='Ada Byron'):", "def f(password: str, name='Ada Byron'):"),
+        ("password: str\nname = 'Ada Byron'", "password: str\nname = 'Ada Byron'"),
     ],
 )
 def test_values_whose_name_says_what_they_are_go_from_what_is_sent(text: str, left: str) -> None:

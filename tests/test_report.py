@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -49,6 +51,41 @@ def test_a_report_of_one_row(make_router: MakeRouter) -> None:
     assert (report.total, report.calls) == (answer.cost, 1)
     assert list(report.models.index) == ["o/ok"]
     assert list(report.most_expensive["prompt"]) == list(report.slowest["prompt"]) == ["Explain closures"]
+
+
+def test_a_report_by_tag_and_notebook(make_router: MakeRouter) -> None:
+    router = make_router()
+    router.configure({"log": {"tags": ["house"]}})
+    first = router.route("Explain closures", tags=["b", "a"])
+    second = router.route("Explain decorators", session=replace(router.session, notebook="n.ipynb"))
+    third = router.route("Explain decorators", tags="a")  # from the cache
+    assert third.cached
+    report = router.report(by="tag")
+    assert report.groups is not None
+    figures = {name: (row["calls"], row["cache_hits"], row["cost"]) for name, row in report.groups.iterrows()}
+    cost = (first.cost or 0) + (second.cost or 0)
+    assert figures == {"a": (1, 1, first.cost), "b": (1, 0, first.cost), "house": (2, 1, cost)}
+    assert report.total == cost
+    assert "by tag" in str(report)
+    assert report.to_frame().loc[("tag", "house"), "calls"] == 2
+    assert "<td>house</td>" in report.to_html()
+    notebooks = router.report(by="notebook").groups
+    assert notebooks is not None
+    assert notebooks["calls"].to_dict() == {"(no notebook)": 1, "n.ipynb": 1}
+    users = router.report(by="user").groups
+    assert users is not None
+    assert users["calls"].to_dict() == {"(no user)": 2}
+    assert router.report().groups is None
+    with pytest.raises(UsageError, match=r"A report by 'tags' is not known\. Did you mean 'tag'\?"):
+        router.report(by="tags")
+
+
+@pytest.mark.parametrize("tags", ["a b", ["a,b"], [""], [3], ["x"] * 21, 5])
+def test_tags_that_cannot_be(make_router: MakeRouter, tags: Any) -> None:
+    router = make_router()
+    with pytest.raises(UsageError, match=r"not a valid tag|21 tags are too many"):
+        router.route("Explain closures", tags=tags)
+    assert len(router.log()) == 0
 
 
 def test_every_figure(make_router: MakeRouter) -> None:
@@ -137,7 +174,7 @@ def test_unknown_prices_are_never_zero(make_router: MakeRouter) -> None:
     assert report.spent == "at least $0.00042, 1 call unpriced"
     assert list(report.most_expensive["model"]) == ["o/ok"]  # an unknown cost has no rank
     assert len(report.slowest) == 2
-    assert "price unknown" in str(report)
+    assert re.search(r"^ +1 +unknown ", str(report), re.MULTILINE)
     compared = router.compare()
     assert compared["cost"].isna().tolist() == [True, False, False, False]  # the model of the tier power has no price
     assert compared["unpriced"].tolist() == [3, 0, 2, 1]
@@ -195,7 +232,7 @@ class Tags(HTMLParser):
         self.feed(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert attrs in ([], [("class", "mathjax_ignore tex2jax_ignore")]), (tag, attrs)
+        assert attrs in ([], [("align", "right")], [("class", "mathjax_ignore tex2jax_ignore")]), (tag, attrs)
         self.names.add(tag)
 
     def handle_data(self, data: str) -> None:
@@ -217,9 +254,26 @@ def test_nothing_in_a_prompt_is_markup(make_router: MakeRouter) -> None:
     for active in ("<script", "<img", "**b**", "](javascript", "$x$", "`c`", "\x1b"):
         assert active not in markdown, active
     columns = {line.count("|") for line in markdown.splitlines() if line.startswith("| ") and "script" in line}
-    assert columns == {6}
+    assert columns == {8}
     assert "\x1b" not in str(report)
     assert "<script>" in str(report)
+
+
+def test_no_request_stands_twice_and_numbers_stand_below_each_other(make_router: MakeRouter) -> None:
+    router = make_router()
+    for number in range(7):
+        router.route(f"Question {number} {'and why ' * number}", tier="mid")
+    report = router.report()
+    assert set(report.most_expensive.index) & set(report.slowest.index)
+    text, page, markdown = str(report), report.to_html(), report._repr_markdown_()
+    for number in range(7):
+        assert max(shown.count(f"Question {number} ") for shown in (text, page, markdown)) <= 1
+    head, *rows = text[text.index("    by cost") :].splitlines()
+    ends = {re.search(r"\$\d\.\d+", row).end() for row in rows}  # type: ignore[union-attr]
+    assert len(rows) == len(set(report.most_expensive.index) | set(report.slowest.index))
+    assert ends == {re.search("  cost( per 1,000)?", head).end()}  # type: ignore[union-attr]
+    assert '<td align="right">' in page
+    assert re.search(r"^\| :--- \| ---: \|", markdown, re.MULTILINE)
 
 
 def test_a_notebook_gets_markdown_and_no_html(make_router: MakeRouter) -> None:

@@ -162,6 +162,7 @@ def test_a_bug_in_the_users_own_class_is_not_the_models() -> None:
         ({"type": "string", "minLength": "3"}, "'3' is not of type 'integer' at $.minLength"),
         ({"type": "object", "properties": {"a": {"type": "text"}}}, "'text' is not valid under any of the given"),
         ({"type": "object", "default": object()}, "is not valid JSON"),
+        ({"type": "object", "properties": {"a": {"maximum": float("nan")}}}, "is not valid JSON"),
         (type("Plain", (), {}), "Plain cannot be a schema"),
     ],
 )

@@ -32,6 +32,7 @@ INDEX = "keyring.txt"
 INSTALL = "pip install keyring"
 _FRESH = 300.0  # seconds that a command's output, or a notebook service's answer, counts
 _PATIENCE = 60.0  # seconds that a command may take: its user may have to touch something
+_LONGEST = 100_000  # bytes that are read of what it prints
 
 _lock = threading.RLock()  # whoever asks holds it, for as long as that takes; looking up what is known needs none
 _outputs: dict[tuple[str, ...], tuple[float, str]] = {}
@@ -301,20 +302,50 @@ def _run(command: tuple[str, ...], setting: str) -> str:
     """Run a command and return its output. What it prints is in no message: it may be the key, or a part of it."""
     remedy = "Run it in a terminal to see why, or correct the setting."
     try:
-        done = subprocess.run(  # noqa: S603  the user's own config says so, word by word, and no shell reads it
-            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE, check=False,
-        )  # fmt: skip
+        output, code = _output_of(command)
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{setting}: {command[0]!r} printed no key within {_PATIENCE:g} s.", remedy) from None
     except OSError as error:
         raise ConfigError(f"{setting}: {command[0]!r} cannot be run: {error.strerror}.", remedy) from None
-    if done.returncode != 0:
-        raise ConfigError(f"{setting}: {command[0]!r} ended with exit code {done.returncode}.", remedy)
-    value = done.stdout.decode("utf-8", "replace").strip(BLANKS)
+    if len(output) > _LONGEST:
+        raise ConfigError(f"{setting}: {command[0]!r} printed more than {_LONGEST:,} bytes, which is no key.", remedy)
+    if code != 0:
+        raise ConfigError(f"{setting}: {command[0]!r} ended with exit code {code}.", remedy)
+    value = output.decode("utf-8", "replace").strip(BLANKS)
     if not value:
         raise ConfigError(f"{setting}: {command[0]!r} printed nothing.", remedy)
     return value
+
+
+def _output_of(command: tuple[str, ...]) -> tuple[bytes, int]:
+    """Run a command and return the beginning of its output, one byte more than the longest, and its exit code.
+
+    Raises:
+        OSError: It cannot be run.
+        TimeoutExpired: It has not ended in time.
+    """
+    process = subprocess.Popen(  # noqa: S603  the user's own config says so, word by word, and no shell reads it
+        list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    output: list[bytes] = []
+
+    def read() -> None:
+        with process.stdout as pipe:  # type: ignore[union-attr]
+            output.append(pipe.read(_LONGEST + 1))
+
+    reader = threading.Thread(target=read, daemon=True)  # what the command has started may hold the pipe for ever
+    reader.start()
+    ends = time.monotonic() + _PATIENCE
+    try:
+        reader.join(_PATIENCE)
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired(command, _PATIENCE)
+        if len(output[0]) > _LONGEST:
+            process.kill()
+        return output[0], process.wait(max(ends - time.monotonic(), 1.0))
+    finally:
+        process.kill()
+        process.wait()
 
 
 def forget() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +30,7 @@ from ipyrouter.config.rules import (
     String,
     Strings,
     Subset,
+    Tags,
     Url,
     Variable,
     Whole,
@@ -76,6 +79,13 @@ def read_key(variable: str) -> str:
 def resolved(value: str) -> str:
     """Return a value with those of the variables that it names."""
     return _REFERENCE.sub(lambda found: read_key(found[1]), "".join(value))
+
+
+def _significant(name: str, value: str) -> str:
+    """Return what of a header's or parameter's value may change an answer: all but what is a secret by its name."""
+    if redact.secret_name(name):
+        return ""
+    return _REFERENCE.sub(lambda found: "" if redact.secret_name(found[1]) else read_key(found[1]), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +258,20 @@ class Provider:
             {name: resolved(value) for name, value in self.headers.items()},
             {name: resolved(value) for name, value in self.query.items()},
         )
+
+    def extra_digest(self) -> str:
+        """Return a digest of the headers and the query of every call, which may change its answer; "" without any.
+
+        Secrets count by the names under which they go out: another key asks for the same answer.
+        """
+        if not (self.headers or self.query):
+            return ""
+        parts = [
+            [kind, name.lower() if kind == "headers" else name, _significant(name, "".join(value))]
+            for kind, values in (("headers", self.headers), ("query", self.query))
+            for name, value in values.items()
+        ]
+        return hashlib.sha256(json.dumps(sorted(parts)).encode("utf-8", "surrogatepass")).hexdigest()
 
     def address(self) -> str:
         """Return the base URL as the SDK would resolve it, for cache keys and reports."""
@@ -518,6 +542,12 @@ class Config:
         metadata=setting(
             Flag(), "never", "what is logged is your choice", "keep prompts and answers in the log, not only costs",
             key="log.content", trait="log_content",
+        )
+    )  # fmt: skip
+    log_tags: tuple[str, ...] = field(
+        metadata=setting(
+            Tags(), "free", "a project knows what its costs are summed up under",
+            "tags of every request, for reports by tag, beside those of --tag", key="log.tags",
         )
     )  # fmt: skip
     otel_enabled: bool = field(

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from ipyrouter.config.catalogue import backends, services
-from ipyrouter.text import redact
+from ipyrouter.text import redact, tags
 
 EMBEDDED = "embedded"
 """The base_url that stands for the llama.cpp server inside this process."""
@@ -155,6 +155,14 @@ class Strings(Check):
 
     def read(self, value: Any) -> tuple[str, ...]:
         return tuple(value)
+
+
+class Tags(Strings):
+    """A list of tags, which may be empty."""
+
+    def fault(self, value: Any) -> str | None:
+        whole = isinstance(value, list) and len(value) <= tags.MOST and all(map(tags.is_tag, value))
+        return None if whole else f"a list of at most {tags.MOST} tags of {tags.RULE}"
 
 
 class Subset(Strings):

@@ -46,8 +46,9 @@ def ask(args: RouteLine, prompt: str, namespace: Mapping[str, Any], router: Rout
         tier=args.tier, model=args.model, max_output_tokens=args.max_tokens, temperature=args.temperature,
         cache="off" if args.no_cache else "refresh" if args.refresh else "use",
         escalate=False if args.no_escalate else None, allow_large=args.yes, effort=args.effort,
-        json=args.format == "json" and schema is None, budget=args.budget, pilot=args.pilot, delivery=args.delivery,
-        dry_run=args.dry_run, yes=args.yes, progress=_hide if args.quiet else progress.choose(), session=session,
+        tags=args.tag, json=args.format == "json" and schema is None, budget=args.budget, pilot=args.pilot,
+        delivery=args.delivery, dry_run=args.dry_run, yes=args.yes,
+        progress=_hide if args.quiet else progress.choose(), session=session,
     )  # fmt: skip
     if args.dry_run:
         print(f"Dry run: nothing was sent.\n{result}")

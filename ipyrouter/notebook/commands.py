@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +13,7 @@ from ipyrouter.config import LOCAL_MODEL, NO_KEY, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.notebook.options import HELP, Option, RouterLine, help_text, parse_around
 from ipyrouter.store.base import Feedback, LastCall, LogFilter
-from ipyrouter.text.amounts import age, at_least, count, dollars, seconds
+from ipyrouter.text.amounts import age, count, dollars, seconds, unit_of
 from ipyrouter.types import STATUSES, TIERS, Answer
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ _SPANS = (
     Option(("--week",), "the week of the day, from Monday"),
     Option(("--month",), "the month of the day"),
     Option(("--all",), "the whole log"),
+    Option(("--by",), "also by user, team, notebook or tag", "GROUP", choices=("user", "team", "notebook", "tag")),
 )
 _NO_CONTENT = Option(("--no-content",), "leave prompts and answers out")
 _FORGET = (
@@ -47,6 +47,9 @@ _FILTERS = (
     Option(("--tier",), "rows of this tier", "TIER", as_tier, TIERS),
     Option(("--model",), "rows of this model, without its provider", "NAME"),
     Option(("--status",), f"rows of this status: {', '.join(STATUSES)}", "STATUS", _status_name, STATUSES),
+    Option(("--user",), "rows of this login at the team's store", "NAME"),
+    Option(("--team",), "rows of this team's", "NAME"),
+    Option(("--tag",), "rows with this tag", "TAG"),
 )
 _RESET = Option(("--reset",), "forget what was learned")
 
@@ -131,25 +134,33 @@ def _report(line: Line) -> Report:
     spans = [span for span, is_set in options.items() if is_set]
     if len(spans) > 1:
         raise UsageError("A report has one span.", f"Choose one of --{' and --'.join(spans)}.")
-    return line.router.report(line.rest or None, span=spans[0] if spans else "day")
+    return line.router.report(line.rest or None, span=spans[0] if spans else "day", by=line.parsed.by)
 
 
 def _compare(line: Line) -> pd.DataFrame:
+    from ipyrouter.notebook.panel.log_table import readable
+
     frame = line.router.compare()
+    print(frame.attrs["sentence"])
     print(frame.attrs["assumption"])
-    costs = zip(frame["cost"].fillna(0.0), frame["unpriced"], strict=True)
-    return frame.assign(
-        cost=[at_least(Decimal(str(cost)), unpriced) for cost, unpriced in costs],
+    costs = list(zip(frame["cost"].fillna(0.0), frame["unpriced"], strict=True))
+    unit = unit_of(frame["cost"])
+    words = frame.assign(
+        cost=[unit.sum(Decimal(str(cost)), unpriced) for cost, unpriced in costs],
         latency=frame["latency"].map(lambda s: seconds(s) if s == s else ""),  # noqa: PLR0124  NaN
-    ).drop(columns="unpriced")
+    )
+    columns = ["cost", *(["unpriced"] if frame["unpriced"].any() else []), "calls", "latency", "model"]
+    return readable(words[columns], frozenset(("strategy", "model")), dispensable=("latency",), shorten={"model": 12})
 
 
 def _calibrate(line: Line) -> pd.DataFrame:
     frame = line.router.calibrate()
     print(frame.attrs["assumption"])
+    from ipyrouter.notebook.panel.log_table import readable
+
     shares = {name: frame[name].map("{:.0%}".format) for name in (*TIERS, "of_power", "quality")}
-    costs = ["unknown" if math.isnan(cost) else dollars(Decimal(str(cost))) for cost in frame["cost"]]
-    return frame.assign(cost=costs, **shares)
+    costs = list(map(unit_of(frame["cost"]).words, frame["cost"]))
+    return readable(frame.assign(cost=costs, **shares), frozenset(("dial",)))
 
 
 def _models(line: Line) -> pd.DataFrame:
@@ -174,13 +185,13 @@ def _models(line: Line) -> pd.DataFrame:
                     "tier": tier,
                     "place": place,
                     "model": str(candidate),
+                    "state": state or ("ready" if line.router.ready(candidate) else "no key"),
                     "input $/M": _rate(rates.get("input")),
                     "output $/M": _rate(rates.get("output")),
                     "cached $/M": _rate(rates.get("cached_input")),
                     "price from": pricing.source(candidate),
                     "context": pricing.context_window(candidate),
                     "retires": retires or "",
-                    "state": state or ("ready" if line.router.ready(candidate) else "no key"),
                     "last seen": _last_call(calls.get(str(candidate))),
                 }
             )
@@ -189,9 +200,16 @@ def _models(line: Line) -> pd.DataFrame:
         print(f"{NO_KEY}; {LOCAL_MODEL} answers in every tier.")
     for server in local_servers(config.providers.values()):
         print(line.router.hide(str(server)))
+    from ipyrouter.notebook.panel.log_table import readable
+
     frame = pd.DataFrame(rows).set_index(["tier", "place"])
-    frame["context"] = frame["context"].astype("Int64")
-    return frame
+    return readable(
+        frame,
+        frozenset(("tier", "model", "price from", "state", "last seen", "retires")),
+        dispensable=("price from", "cached $/M", "context", "retires", "last seen"),
+        shorten={"model": 16, "state": 12},
+        more="A wider terminal shows all of it.",
+    )
 
 
 def _last_call(last: LastCall | None) -> str:
@@ -214,11 +232,17 @@ def _config(line: Line) -> pd.DataFrame:
     config = line.router.config
     for warning in (*config.warnings, *config.ignored_files, *line.router.pricing.unpriced()):
         print(line.router.hide(warning))
+    from ipyrouter.notebook.panel.log_table import readable
+
+    origins = {key: config.origins.get(key, "default") for key in config.values}
+    differing = sum(origin != "default" for origin in origins.values())
+    print(f"{count(differing, 'setting')} not at the default." if differing else "Every setting is at its default.")
     rows = [
-        (key, line.router.hide(_text_of(value)), config.origins.get(key, "default"))
-        for key, value in sorted(config.values.items())
+        (key, line.router.hide(_text_of(config.values[key])), origins[key])
+        for key in sorted(config.values, key=lambda key: (origins[key] == "default", key))
     ]
-    return pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
+    frame = pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
+    return readable(frame, frozenset(("setting", "value", "from")), shorten={"value": 20})
 
 
 def _text_of(value: Any) -> str:
@@ -283,8 +307,9 @@ def _export(line: Line) -> None:
 
     options = line.parsed
     log_filter = LogFilter(
-        moment(options.since), moment(options.until), tier=options.tier, model=options.model, status=options.status
-    )
+        moment(options.since), moment(options.until), tier=options.tier, model=options.model, status=options.status,
+        user=options.user, team=options.team, tag=options.tag,
+    )  # fmt: skip
     parts = frames(line.router.store, log_filter, content=not options.no_content)
     print(f"Wrote {count(export(parts, path), 'row')} to {path}")
 
@@ -363,12 +388,14 @@ COMMANDS: dict[str, Command] = {
     "panel": Command(_panel, "panel", "live costs: totals, charts, the log to browse and export"),
     "log": Command(_log, "log [N]", "the newest N rows of the cost log (20); all of it: ipyrouter.cost_log()"),
     "report": Command(_report, "report [DAY]", "what a day (default: today, UTC), week or month cost, by tier", _SPANS),
-    "compare": Command(_compare, "compare", "what other strategies would have cost for the same log"),
+    "compare": Command(
+        _compare, "compare", "what you paid against what other strategies would have cost for the same log"
+    ),
     "calibrate": Command(
         _calibrate, "calibrate", "shares, cost and expected quality of your own prompts at other settings of the dial"
     ),
     "models": Command(_models, "models", "tiers, chains, prices, limits and state"),
-    "config": Command(_config, "config", "every setting and where it came from"),
+    "config": Command(_config, "config", "every setting and where it came from; what differs from the defaults first"),
     "status": Command(_status, "status", "which models are cooling down after faults, for how long and why"),
     "reset": Command(_reset, "reset [CHAT]", "begin a new session, or forget one conversation"),
     "clear-cache": Command(_clear_cache, "clear-cache", "forget all cached answers"),

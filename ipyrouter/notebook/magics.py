@@ -108,6 +108,7 @@ class RouterMagics(Magics):
             "schema": schema,
             "json": fmt == "json" and schema is None,
             "show_thinking": args.show_thinking,
+            "tags": args.tag,
             "previous_tier": self.chats.tier_before(place, prompt, self._cell),
         }
         if args.dry_run:
@@ -176,8 +177,8 @@ class RouterMagics(Magics):
 
     def _pieces(self, args: RouteLine, namespace: Mapping[str, Any]) -> list[Piece]:
         """Return what is sent along below the prompt."""
-        asks = (args.with_, args.file, args.cells, args.above, args.error, args.rows, args.columns)
-        if not any(asks):
+        asks = (args.file, args.cells, args.above, args.error, args.rows, args.columns)
+        if args.with_ is None and not any(asks):
             return []
         from ipyrouter.notebook.prompt import gather
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from ipyrouter.config import as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.notebook.formats import FORMATS
+from ipyrouter.text import tags
 from ipyrouter.types import EFFORTS, TIERS, Effort, Status, TierName
 
 _TOKEN = re.compile(r"""\s*((?:[^\s"']+|"(?:\\.|[^"\\])*"|'[^']*')+|["'].*)""")
@@ -34,7 +35,7 @@ def _positive(text: str) -> int:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 6 or int(text) == 0:
-        raise UsageError(f"{text!r} is not a valid number.", "Write a whole number above 0.")
+        raise UsageError(f"{text!r} is not a valid number.", "Write a whole number from 1 to 999,999.")
     return int(text)
 
 
@@ -76,6 +77,12 @@ def _format(text: str) -> str:
 def _effort(text: str) -> str:
     if text not in EFFORTS:
         raise UsageError(f"Unknown effort {text!r}.", did_you_mean(text, EFFORTS))
+    return text
+
+
+def _tag(text: str) -> str:
+    if not tags.is_tag(text):
+        raise UsageError(f"{text!r} is not a valid tag.", f"Use {tags.RULE}.")
     return text
 
 
@@ -140,6 +147,7 @@ ROUTE: tuple[Option, ...] = (
     Option(("--temperature",), "sampling temperature, sent only when given", "T", _number),
     Option(("--effort",), f"how much the model thinks: {', '.join(EFFORTS)}", "EFFORT", _effort, EFFORTS),
     Option(("--show-thinking",), "show a summary of what the model thinks, folded, where its provider has one"),
+    Option(("--tag",), "a word in the log under which reports sum up, such as project-x", "TAG", _tag, repeats=True),
     Option(("--refresh",), "call again and replace the cached answer"),
     Option(("--no-cache",), "neither read nor write the cache"),
     Option(("--no-escalate",), "keep a weak answer instead of asking a tier up"),
@@ -219,6 +227,7 @@ class RouteLine(ParsedLine):
     temperature: float | None = None
     effort: Effort | None = None
     show_thinking: bool = False
+    tag: tuple[str, ...] = ()
     refresh: bool = False
     no_cache: bool = False
     no_escalate: bool = False
@@ -240,6 +249,10 @@ class RouterLine(ParsedLine):
     tier: TierName | None = None
     model: str | None = None
     status: Status | None = None
+    user: str | None = None
+    team: str | None = None
+    tag: str | None = None
+    by: str | None = None
     before: str | None = None
     content: bool = False
     no_content: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from decimal import Decimal
@@ -23,21 +24,30 @@ if TYPE_CHECKING:
 # White on each of them can be read in any theme (4.5:1 and more), and front ends without styles show the bare word.
 COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
 _ERROR = "#c62828"
-_CHIP = "color:#fff; padding:0 0.6em; margin-right:0.3em; border-radius:0.8em; background-color:"
+_AMBER = "#a15c00"
+_ATTENTION = ("fell back", "escalated", "cut off", "toy model", "refused", "stopped", "partial")  # how such words begin
+_WHOLE = 'style="white-space:nowrap"'  # no line ends inside
+_NAME = re.compile(r"[\w.-]+/[^/]\S{,40}$")  # provider/model
+_CHIP = "color:#fff; padding:0 0.6em; border-radius:0.8em; white-space:nowrap; background-color:"
 _QUIET = f'{sanitise.NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
 _MOST_PROMPT = 6000  # characters of a prompt that a dry run shows
 Bundle = dict[str, str]
 
 
 def badge_words(answer: Answer) -> list[str]:
-    """Return the badge's parts: model, cost, tokens, time, and what was out of the ordinary."""
+    """Return the badge's parts: model, cost, and what was out of the ordinary."""
+    return [f"{answer.provider}/{answer.model}", _cost_words(answer), *_saving(answer), *_incidents(answer)]
+
+
+def quiet_words(answer: Answer) -> list[str]:
+    """Return what the badge shows when it is pointed at: tokens and time."""
     usage = answer.usage
-    words = [f"{answer.provider}/{answer.model}", _cost_words(answer)]
     approximately = "about " if usage.estimated else ""
     thinking = f", {usage.reasoning_tokens:,} of them thinking" if usage.reasoning_tokens else ""
-    words.append(f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens{thinking}")
-    words.append(seconds(answer.latency))
-    return [*words, *_saving(answer), *_incidents(answer)]
+    return [
+        f"{approximately}{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens{thinking}",
+        seconds(answer.latency),
+    ]
 
 
 def _saving(answer: Answer) -> list[str]:
@@ -59,7 +69,7 @@ def _incidents(answer: Answer) -> list[str]:
         _toy(answer),
         _fallback(answer),
         next((note.partition(":")[0] for note in answer.notes if note.startswith(IN_WORDS)), ""),
-        f"escalated from {answer.escalated_from}" if answer.escalated_from else "",
+        _escalation(answer),
         words_of.get(answer.finish, ""),
     ]
     return [word for word in words if word]
@@ -78,6 +88,16 @@ def _fallback(answer: Answer) -> str:
     # The note below the badge has the server's words whole.
     why = f": {textwrap.shorten(answer.fallback_reason, 90, placeholder=' …')}" if answer.fallback_reason else ""
     return f"fell back from {answer.fallback_from}{why}"
+
+
+def _escalation(answer: Answer) -> str:
+    if answer.escalated_from is None:
+        return ""
+    weak = (one.error for one in answer.attempts if one.status == "weak" and one.tier == answer.escalated_from)
+    why = next(filter(None, weak), None)
+    return f"escalated from {answer.escalated_from}" + (
+        f": {textwrap.shorten(why, 90, placeholder=' …')}" if why else ""
+    )
 
 
 def badge_sentence(answer: Answer) -> str:
@@ -110,24 +130,40 @@ def _cost_words(answer: Answer) -> str:
 
 
 def badge_text(answer: Answer) -> str:
-    """Return the badge as one line of plain text."""
-    return sanitise.plain(f"[{answer.tier}] " + " · ".join(badge_words(answer)))
+    """Return the badge as one line of plain text, tokens and time at its end."""
+    return sanitise.plain(f"[{answer.tier}] " + " · ".join([*badge_words(answer), *quiet_words(answer)]))
 
 
 def badge_markdown(answer: Answer) -> str:
     """Return the badge as one line of HTML for a Markdown cell; its words read well where the style is dropped."""
-    return _badge(answer.tier, badge_words(answer), badge_sentence(answer))
+    return _badge(answer.tier, badge_words(answer), badge_sentence(answer), " · ".join(quiet_words(answer)))
 
 
-def _badge(tier: TierName, words: list[str], sentence: str) -> str:
+def _badge(tier: TierName, words: list[str], sentence: str, on_hover: str = "") -> str:
+    name, *rest = words
+    first, *others = map(_word, rest)
+    parts = [f"<strong {_WHOLE}>{sanitise.inert(name)}</strong>", first, _chip(tier, COLOURS[tier]), *others]
     # As an "image" with this text, so that a screen reader says the sentence and not the parts as well.
-    inside = _chip(tier, COLOURS[tier]) + sanitise.inert(" · ".join(words))
-    label = sanitise.inert(sentence).replace('"', "&quot;")
-    return f'<div role="img" aria-label="{label}" {_QUIET}>{inside}</div>'
+    title = f' title="{_attribute(on_hover)}"' if on_hover else ""
+    return f'<div role="img" aria-label="{_attribute(sentence)}"{title} {_QUIET}>{" · ".join(parts)}</div>'
+
+
+def _word(word: str) -> str:
+    """Return a part of the badge as HTML: what a user should notice begins in amber, and no line ends inside a name."""
+    notice = next((start for start in _ATTENTION if word.startswith(start)), "")
+    rest = [
+        f"<span {_WHOLE}>{sanitise.inert(token)}</span>" if _NAME.match(token) else sanitise.inert(token)
+        for token in word[len(notice) :].split()
+    ]
+    return " ".join([*([_chip(notice, _AMBER)] if notice else []), *rest])
+
+
+def _attribute(words: str) -> str:
+    return sanitise.inert(words).replace('"', "&quot;")
 
 
 def _chip(word: str, colour: str) -> str:
-    return f'<span style="{_CHIP}{colour}">{word}</span> '
+    return f'<span style="{_CHIP}{colour}">{word}</span>'
 
 
 def _line(inside: str) -> str:
@@ -166,7 +202,7 @@ def waiting_bundle(words: str) -> Bundle:
 def broken_bundle(text: str, attempts: int, fmt: str) -> Bundle:
     """Return the bundle of a request whose every candidate failed, with the last one's partial answer."""
     words = f"no complete answer after {count(attempts, 'attempt')}; the error below says why"
-    return _bundle(_line(_chip("failed", _ERROR) + words), f"[failed] {words}", partial_body(text, fmt), ())
+    return _bundle(_line(f"{_chip('failed', _ERROR)} {words}"), f"[failed] {words}", partial_body(text, fmt), ())
 
 
 def _bundle(badge: str, badge_plain: str, body: Body, notes: tuple[str, ...]) -> Bundle:
@@ -284,7 +320,8 @@ def preview_bundle(
         *(("note", note) for note in preview.notes),
     ]
     bundle = table_bundle(f"Dry run: nothing was sent. {verdict(preview)}", rows)
-    sent = [*([_in_full(prompt)] if prompt else []), *map(str, pieces)]
+    in_words = any(note.startswith(IN_WORDS) for note in preview.notes)
+    sent = [*([_in_full(prompt)] if prompt else []), *(str(piece) if in_words else piece.part.text for piece in pieces)]
     return {
         "text/markdown": "\n\n".join([bundle["text/markdown"], *map(sanitise.markdown, sent)]),
         "text/plain": "\n\n".join([bundle["text/plain"], *map(sanitise.plain, sent)]),

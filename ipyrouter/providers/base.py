@@ -93,6 +93,7 @@ class Call:
     schema: Schema | None = None
     json: bool = False
     show_thinking: bool = False
+    extra: str = ""  # a digest of what the config adds to each request, headers and query
     conversation: bool = False  # later turns send it again; it changes no answer
     flex: bool = False  # it may take long, for half the price; it changes no answer
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from ipyrouter.config import Provider
+from ipyrouter.config.model import read_key
 from ipyrouter.providers.network import plain_address
 from ipyrouter.providers.transport import certificates, proxy_of
 
@@ -29,14 +30,25 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A model server that answers on this machine, and the names of its models."""
+    """A model server that answers on this machine, and the names of its models.
+
+    Attributes:
+        name: The service's.
+        address: Where it answers.
+        models: Their names.
+        wants_key: Whether it shows them to those with its key alone, which is not in the environment.
+    """
 
     name: str
     address: str
     models: tuple[str, ...]
+    wants_key: bool = False
 
     def __str__(self) -> str:
         """Return it in words, with how to name its first model."""
+        if self.wants_key:
+            setting = f"providers.{self.name}.key"
+            return f"{self.name} answers at {self.address} and wants a key: name its variable in {setting}, and set it"
         if not self.models:
             return f"{self.name} answers at {self.address} and has no model yet"
         shown = ", ".join(f"{self.name}/{model}" for model in self.models[:5])
@@ -53,26 +65,30 @@ def local_servers(providers: Iterable[Provider]) -> list[LocalServer]:
     Returns:
         Those that answer, in the order of ``providers``.
     """
-    places = [(p.name, p.address().rstrip("/")) for p in providers if p.name in LOCAL_SERVERS]
-    places = [(name, address) for name, address in places if urlsplit(address).hostname in _LOOPBACK]
+    here = [p for p in providers if p.name in LOCAL_SERVERS and urlsplit(p.address()).hostname in _LOOPBACK]
     with concurrent.futures.ThreadPoolExecutor(len(LOCAL_SERVERS)) as pool:  # a port may be silent
-        return [server for server in pool.map(_ask, places) if server is not None]
+        return [server for server in pool.map(_ask, here) if server is not None]
 
 
-def _ask(place: tuple[str, str]) -> LocalServer | None:
-    name, address = place
+def _ask(provider: Provider) -> LocalServer | None:
+    name, address = provider.name, provider.address().rstrip("/")
+    key = read_key(provider.key) if provider.key and provider.key_fault() is None else ""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     body = b""
     try:
         with (
-            httpx2.Client(trust_env=False, timeout=_PATIENCE, follow_redirects=False) as client,
+            httpx2.Client(trust_env=False, timeout=_PATIENCE, follow_redirects=False, headers=headers) as client,
             client.stream("GET", f"{address}/models") as response,
         ):
-            if response.status_code != 200:
+            if response.status_code not in (200, 401):
                 return None
             for piece in response.iter_bytes():
                 body += piece
                 if len(body) > _MOST_BYTES:
                     return None
+        if response.status_code == 401:  # as llama.cpp's server says it
+            refusal = json.loads(body)["error"]["message"]
+            return LocalServer(name, plain_address(address), (), wants_key=True) if refusal else None
         entries: Any = json.loads(body)["data"] or []  # Ollama without models says null
         models = tuple(str(entry["id"]) for entry in entries)
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError, RecursionError):

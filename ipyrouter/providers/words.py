@@ -155,6 +155,7 @@ _KEY = _pattern(
     r"\b(invalid|incorrect|expired|missing|wrong|no|unknown|revoked|disabled)\b[^.]{0,20}"
     r"(api.?key|auth\w* (token|header|credentials)|\bcredentials|access token|x-api-key)",
     r"api_key_invalid|unauthenticated|unauthori[sz]ed|authentication_error|account\W.{0,20}(deactivated|suspended)",
+    r"no_db_connection",  # LiteLLM without a database knows one key, and no other
 )
 _RATE = _pattern(r"rate.?limit|too.?many.?requests|throttl|resource_exhausted|requests? per (minute|day)|\b[rt]pm\b")
 _CONTEXT = _pattern(

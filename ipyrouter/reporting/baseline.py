@@ -49,3 +49,8 @@ def cost_at(pricing: Pricing, candidate: Candidate, totals: Iterable[Totals], st
             return None
         total += at_rates(rates, tokens)
     return total
+
+
+def share(saved: Decimal, at_power: Decimal) -> int | None:
+    """Return what was saved against all power in whole percent, less than 0 where more was spent; None of nothing."""
+    return round(100 * saved / at_power) if at_power else None

@@ -12,7 +12,7 @@ from ipyrouter.pricing.prices import Pricing
 from ipyrouter.reporting import baseline
 from ipyrouter.store.base import LogFilter, RequestLog, Totals
 from ipyrouter.store.rows import ANSWERED
-from ipyrouter.text.amounts import at_least, count, from_pico
+from ipyrouter.text.amounts import at_least, count, dollars, from_pico
 from ipyrouter.types import Candidate, TierName
 
 ASSUMPTION = (
@@ -29,7 +29,8 @@ def compare(store: RequestLog, config: Config, pricing: Pricing) -> pd.DataFrame
     its cache. Each counts every request that was answered; the router's cost and latency include the attempts before
     the answer. ``unpriced`` counts the calls without a known price: ``cost`` is then at least what stands there, NaN
     where none has a price. A latency is NaN where nothing was measured.
-    ``frame.attrs["assumption"]`` says what this assumes, and what was left out.
+    ``frame.attrs["assumption"]`` says what this assumes, and what was left out; ``frame.attrs["sentence"]`` what the
+    user paid against all power.
 
     Args:
         store: The log.
@@ -69,7 +70,18 @@ def compare(store: RequestLog, config: Config, pricing: Pricing) -> pd.DataFrame
     frame["cost"] = frame["cost"].where((frame["unpriced"] == 0) | (frame["cost"] > 0))
     frame.index.name = "strategy"
     frame.attrs["assumption"] = ASSUMPTION + _omission(totals)
+    frame.attrs["sentence"] = _sentence(from_pico(spent), unpriced, rows["all power"][1], answered)
     return frame
+
+
+def _sentence(paid: Decimal, unpriced: int, all_power: Decimal | None, answered: int) -> str:
+    """Return what was paid for the answered requests, and what the power tier's model would have cost."""
+    if not answered:
+        return "You paid nothing: no request was answered yet."
+    power = "an unknown amount" if all_power is None else dollars(all_power)
+    sentence = f"You paid {at_least(paid, unpriced)}; all power would have been {power}"
+    share = None if unpriced or all_power is None else baseline.share(all_power - paid, all_power)
+    return f"{sentence}, {f'{-share:+} %'.replace('-', '−')}." if share is not None else f"{sentence}."
 
 
 def _latency(totals: list[Totals], candidate: Candidate) -> float:

@@ -18,7 +18,7 @@ from ipyrouter.store.rows import Kind
 from ipyrouter.types import TIERS
 
 _BILLION = 10**9
-_CONDITIONS = ("since", "until", "tier", "model", "session", "notebook", "status", "content")
+_CONDITIONS = ("since", "until", "tier", "model", "session", "notebook", "status", "user", "team", "tag", "content")
 _DAYS = ("day", "date", "days", "when", "start", "end", "from_", "to", "week", "month")
 COLUMNS = tuple(
     name
@@ -38,6 +38,9 @@ def log_frame(
     session: str | None = None,
     notebook: str | None = None,
     status: str | None = None,
+    user: str | None = None,
+    team: str | None = None,
+    tag: str | None = None,
     content: bool = True,
     **unknown: Never,
 ) -> pd.DataFrame:
@@ -59,7 +62,7 @@ def log_frame(
         days = 'Use since= and until=, as in cost_log(since="2026-11-23", until="2026-11-24").'
         hint = days if name in _DAYS else did_you_mean(name, _CONDITIONS)
         raise UsageError(f"cost_log() has no condition {name!r}.", hint)
-    log_filter = LogFilter(moment(since), moment(until), tier, model, session, notebook, status)
+    log_filter = LogFilter(moment(since), moment(until), tier, model, session, notebook, status, user, team, tag)
     return frame_of(store.log(log_filter, content=content))
 
 

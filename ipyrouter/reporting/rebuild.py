@@ -78,7 +78,7 @@ def _attempt(figures: dict[str, Any]) -> Attempt:
         tier=values["tier"],
         candidate=Candidate(values["provider"], values["model"]),
         status=cast(Status, _one_of(values["status"], get_args(Status))),
-        usage=Usage(**{name: values[name] for name in Usage.__slots__}),
+        usage=Usage(**{name: values[name] for name in Usage.__slots__ if name in values}),  # those that are logged
         cost=Cost(values["cost_pico"], values["price_id"]),
         latency=values["latency"],
         error_kind=values["error_kind"],

@@ -15,16 +15,19 @@ import pandas as pd
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.reporting.log import moment
 from ipyrouter.routing.planner import today
-from ipyrouter.store.base import LogFilter, RequestLog, Totals
+from ipyrouter.store.base import Group, LogFilter, RequestLog, Totals
 from ipyrouter.store.rows import ANSWERED
-from ipyrouter.text import tables
-from ipyrouter.text.amounts import at_least, count, dollars, from_pico, seconds
+from ipyrouter.text import tables, tags
+from ipyrouter.text.amounts import at_least, count, from_pico, seconds, unit_of
 from ipyrouter.text.sanitise import NO_MATHS, inert
 from ipyrouter.text.tables import cell
 from ipyrouter.types import STATUSES, TIERS
 
 Span = Literal["day", "week", "month", "all"]
 SPANS: tuple[Span, ...] = get_args(Span)
+By = Literal["user", "team", "notebook", "tag"]
+BY: tuple[By, ...] = get_args(By)
+_COLUMNS: dict[str, Group] = {"user": "user", "team": "team", "notebook": "notebook", "tag": "tags"}
 _FAILED = tuple(status for status in STATUSES if status not in ANSWERED)
 _TOP = 5
 _FIGURES = ["calls", "cache_hits", "errors", "cost", "unpriced", "saved", "unsaved", "latency"]
@@ -42,7 +45,8 @@ class Report:
     calls up there cost. ``tiers`` and ``models`` have a row each with calls, cache_hits, errors, cost and saved
     (dollars), unpriced, unsaved, and latency (mean seconds of the calls that answered). ``most_expensive`` and
     ``slowest`` hold the five first requests: time, model, cost (dollars of what has a price; without any, a request is
-    not ranked), latency (seconds, all attempts), prompt (one line, cut), unpriced (calls).
+    not ranked), latency (seconds, all attempts), prompt (one line, cut), unpriced (calls). ``groups`` has the same rows
+    as ``tiers`` by user, team, notebook or tag, where one of them was chosen; a request stands with each of its tags.
     """
 
     title: str
@@ -63,6 +67,7 @@ class Report:
     models: pd.DataFrame
     most_expensive: pd.DataFrame
     slowest: pd.DataFrame
+    groups: pd.DataFrame | None = None
 
     @property
     def spent(self) -> str:
@@ -122,71 +127,87 @@ class Report:
         return "\n".join([*paragraphs, *map(tables.html_table, self._tables())])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the figures of the total, the tiers and the models.
+        """Return the figures of the total, the groups, the tiers and the models.
 
         Returns:
             One row for each, indexed by (by, name), such as ("tier", "fast"); costs in dollars, latency in seconds.
         """
         figures = [self.calls, self.cache_hits, self.errors, self.total, self.unpriced, self.saved, self.unsaved]
         whole = pd.DataFrame([figures], columns=_FIGURES[:-1], index=[""])
-        return pd.concat({"total": whole, "tier": self.tiers, "model": self.models}, names=["by", "name"])
+        groups = {} if self.groups is None else {str(self.groups.index.name): self.groups}
+        frames = {"total": whole, **groups, "tier": self.tiers, "model": self.models}
+        return pd.concat(frames, names=["by", "name"])
 
     def _tables(self) -> list[tables.Table]:
-        all_tables = [_figures("tier", self.tiers), _figures("model", self.models)]
-        all_tables += [
-            _ranking("most expensive requests", self.most_expensive),
-            _ranking("slowest requests", self.slowest),
-        ]
+        groups = [] if self.groups is None else [_figures(str(self.groups.index.name), self.groups)]
+        all_tables = [*groups, _figures("tier", self.tiers), _figures("model", self.models)]
+        all_tables.append(_ranking(self.most_expensive, self.slowest))
         return [table for table in all_tables if table.rows]
 
 
 def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
-    head = (of, "cost", "calls", "from the cache", "saved", "failed", "average")
+    unit = unit_of([*frame["cost"], *frame["saved"]])
+    unpriced, unsaved = bool(frame["unpriced"].any()), bool(frame["unsaved"].any())
+    head = (
+        of, unit.head("cost"), *(["unpriced calls"] if unpriced else []), "calls", "from the cache",
+        unit.head("saved"), *(["unpriced answers"] if unsaved else []), "failed", "average",
+    )  # fmt: skip
     rows: list[tuple[str, ...]] = [
         (
             str(name),
-            at_least(row["cost"], row["unpriced"]),
+            unit.sum(row["cost"], row["unpriced"]),
+            *([f"{row['unpriced']:,}"] if unpriced else []),
             f"{row['calls']:,}",
             f"{row['cache_hits']:,}",
-            at_least(row["saved"], row["unsaved"], "answer"),
+            unit.sum(row["saved"], row["unsaved"]),
+            *([f"{row['unsaved']:,}"] if unsaved else []),
             f"{row['errors']:,}",
             "" if pd.isna(row["latency"]) else seconds(row["latency"]),
         )
         for name, row in frame.iterrows()
     ]
-    return tables.Table(f"by {of}", head, rows)
+    return tables.Table(f"by {of}", head, rows, frozenset((of,)))
 
 
-def _ranking(title: str, frame: pd.DataFrame) -> tables.Table:
+def _ranking(most_expensive: pd.DataFrame, slowest: pd.DataFrame) -> tables.Table:
+    """Return the requests of both rankings, each once, the most expensive first."""
+    both = pd.concat([most_expensive, slowest[~slowest.index.isin(most_expensive.index)]])
+    places = [[f"{frame.index.get_loc(name) + 1}" if name in frame.index else "" for frame in (most_expensive, slowest)]
+              for name in both.index]  # fmt: skip
+    unit = unit_of(both["cost"], per_call=True)
     rows: list[tuple[str, ...]] = [
-        (f"{time:%m-%d %H:%M:%S}", model, _cost(cost, unpriced), seconds(latency), prompt)
-        for time, model, cost, latency, prompt, unpriced in frame.itertuples(index=False)
-    ]
-    return tables.Table(title, ("at (UTC)", "model", "cost", "took", "prompt"), rows)
+        (by_cost, by_time, unit.words(cost) if pd.isna(cost) else unit.sum(Decimal(str(cost)), unpriced),
+         seconds(latency), f"{time:%m-%d %H:%M:%S}", model, prompt)
+        for (by_cost, by_time), (time, model, cost, latency, prompt, unpriced) in zip(
+            places, both.itertuples(index=False), strict=True
+        )
+    ]  # fmt: skip
+    head = ("by cost", "by time", unit.head("cost"), "took", "at (UTC)", "model", "prompt")
+    title = "requests that cost or took most"
+    return tables.Table(title, head, rows, frozenset(("at (UTC)", "model", "prompt")))
 
 
-def _cost(cost: float, unpriced: int) -> str:
-    return dollars(cost) if pd.isna(cost) else at_least(Decimal(str(cost)), unpriced)
-
-
-def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day") -> Report:
+def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day", by: str | None = None) -> Report:
     """Return the report of a span of the log.
 
     Args:
         store: The log.
         day: The day, in UTC; default: today.
         span: "day", the "week" (from Monday) or "month" that the day lies in, or "all".
+        by: "user", "team", "notebook" or "tag": also the figures of each.
 
     Raises:
-        UsageError: The date or the span is not valid.
+        UsageError: The date, the span or the group is not valid.
         StoreError: The database was written by a newer version.
     """
     if span not in SPANS:
         raise UsageError(f"Unknown span {span!r}.", did_you_mean(span, SPANS))
+    if by is not None and by not in BY:
+        raise UsageError(f"A report by {by!r} is not known.", did_you_mean(by, BY))
     if span == "all":
         if day is not None:
             raise UsageError("The whole log has no day.", "Leave the day or the span out.")
-        return _summarise(store, None, None, "All time")
+        return _summarise(store, None, None, "All time", by)
     start = moment(day or today())
     if start is not None and not 1900 <= start.year < 9999:
         raise UsageError(f"{day!r} is not a day that the log can hold.", "Write it as 2026-11-23.")
@@ -200,12 +221,14 @@ def report(store: RequestLog, day: dt.date | str | None = None, span: str = "day
         after, title = (first + dt.timedelta(days=31)).replace(day=1), f"{first:%Y-%m}"
     else:
         after, title = first + dt.timedelta(days=1), str(first.date())
-    return _summarise(store, first, after, title)
+    return _summarise(store, first, after, title, by)
 
 
-def _summarise(store: RequestLog, since: dt.datetime | None, until: dt.datetime | None, title: str) -> Report:
+def _summarise(
+    store: RequestLog, since: dt.datetime | None, until: dt.datetime | None, title: str, by: str | None
+) -> Report:
     """Return the report of a time, from the store's sums."""
-    totals = store.totals(LogFilter(since, until))
+    totals = store.totals(LogFilter(since, until), by=_COLUMNS[by] if by else None)
     figures = _figures_of(totals)
     failed = [row for row in totals if row.status in _FAILED]
     requests = [row.requests for row in totals]
@@ -224,18 +247,25 @@ def _summarise(store: RequestLog, since: dt.datetime | None, until: dt.datetime 
         escalations=sum(one.escalations for one in requests),
         escalation_cost=from_pico(sum(one.escalated_pico for one in requests)),
         escalation_unpriced=sum(one.escalated_unpriced for one in requests),
-        tiers=_by(totals, "tier", lambda row: row.tier, list(TIERS)),
-        models=_by(totals, "model", lambda row: f"{row.provider}/{row.model}", []),
+        tiers=_by(totals, "tier", lambda row: [row.tier], list(TIERS)),
+        models=_by(totals, "model", lambda row: [f"{row.provider}/{row.model}"], []),
         most_expensive=_top(store, since, until, "cost"),
         slowest=_top(store, since, until, "latency"),
+        groups=_by(totals, by, lambda row: _names(row, by), []) if by else None,
     )
 
 
-def _by(totals: list[Totals], name: str, key: Callable[[Totals], str], order: list[str]) -> pd.DataFrame:
+def _names(row: Totals, by: str) -> list[str]:
+    """Return the groups of a sum: several where its requests have several tags."""
+    return (tags.split(row.group) if by == "tag" else [row.group] * bool(row.group)) or [f"(no {by})"]
+
+
+def _by(totals: list[Totals], name: str, keys: Callable[[Totals], list[str]], order: list[str]) -> pd.DataFrame:
     """Return the figures of each group; those that ``order`` names come first, the others after the alphabet."""
     groups: dict[str, list[Totals]] = defaultdict(list)
     for row in totals:
-        groups[key(row)].append(row)
+        for key in keys(row):
+            groups[key].append(row)
     names = [one for one in order if one in groups] + sorted(set(groups) - set(order))
     frame = pd.DataFrame.from_dict({one: _figures_of(groups[one]) for one in names}, orient="index", columns=_FIGURES)
     frame.index.name = name

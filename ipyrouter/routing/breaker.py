@@ -9,8 +9,10 @@ from typing import Literal
 
 from ipyrouter.clock import Clock
 from ipyrouter.config import Config, keys
+from ipyrouter.config.catalogue import service_at
 from ipyrouter.providers.base import Fault, FaultKind
 from ipyrouter.routing.planner import Step
+from ipyrouter.store.base import OutageBoard
 from ipyrouter.text import amounts
 from ipyrouter.types import Candidate
 
@@ -45,7 +47,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """Why and until when (the clock's monotonic seconds) a candidate is skipped; ``faults`` counts those in a row."""
+    """Why and until when (the clock's monotonic seconds) a candidate is skipped; ``faults`` counts those in a row.
+
+    None of them are this kernel's own where a colleague's call failed.
+    """
 
     until: float
     reason: Reason
@@ -65,11 +70,16 @@ Bypass = tuple[Candidate, Reason]
 
 
 class Breaker:
-    """The memory of what failed. Safe to use from several threads."""
+    """The memory of what failed. Safe to use from several threads.
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    A server's fault (5xx) from a known service is an outage, of which those who share the store hear. What may be this
+    kernel's own fault (its key, quota, network, or a server of its own) stays here.
+    """
+
+    def __init__(self, config: Config, clock: Clock, board: OutageBoard) -> None:
         self.config = config
         self._clock = clock
+        self._board = board
         self._lock = threading.Lock()
         self._cooldowns: dict[Candidate, Cooldown] = {}
         self._disabled: dict[str, DisabledProvider] = {}
@@ -98,6 +108,7 @@ class Breaker:
 
     def order(self, steps: tuple[Step, ...]) -> list[Step]:
         """Return the steps to take: healthy ones in order, then those that cool down, the soonest healthy first."""
+        self._heed([step.candidate for step in steps])
         now = self._clock.monotonic()
         with self._lock:
             usable = [
@@ -130,12 +141,42 @@ class Breaker:
                     seconds = _COOLDOWN_SECONDS[fault.kind] * 2 ** min(faults - 1, 10)
                 until = self._clock.monotonic() + min(seconds, _LONGEST_COOLDOWN)
                 self._cooldowns[candidate] = Cooldown(until, reason, faults)
+        if fault.kind == "server" and fault.status and (model := self._shared_name(candidate)):
+            self._board.report_outage(model, fault.status, until - self._clock.monotonic())
+
+    def _heed(self, candidates: list[Candidate]) -> None:
+        """Let candidates cool down whose services fail, as colleagues' kernels have found."""
+        outages = self._board.outages()
+        if not outages:
+            return
+        for candidate in candidates:
+            outage = outages.get(self._shared_name(candidate) or "")
+            if outage is None:
+                continue
+            error = f"{outage.status} to a colleague's call"
+            with self._lock:
+                own = self._cooldowns.get(candidate)
+                if own is None or own.until <= self._clock.monotonic():
+                    faults = own.faults if own is not None else 0
+                    self._cooldowns[candidate] = Cooldown(outage.until, Reason("server", error, error), faults)
+
+    def _shared_name(self, candidate: Candidate) -> str | None:
+        """Return the name under which all know a model, None for one on a server that may be this user's alone."""
+        from ipyrouter.providers.transport import is_private  # httpx
+
+        provider = self.config.providers[candidate.provider]
+        if provider.embedded or is_private(address := provider.address()):
+            return None
+        service = service_at(address)
+        return f"{service}/{candidate.model}" if service else None
 
     def record_success(self, candidate: Candidate) -> None:
         """Forget a candidate's faults: it has answered."""
         with self._lock:
-            self._cooldowns.pop(candidate, None)
+            cooldown = self._cooldowns.pop(candidate, None)
             self._disabled.pop(candidate.provider, None)
+        if cooldown is not None and cooldown.reason.kind == "server" and (model := self._shared_name(candidate)):
+            self._board.report_outage(model, 200, 0)
 
     def bypasses(
         self, steps: tuple[Step, ...], answering: Candidate | None, known: Mapping[Candidate, Reason] | None = None

@@ -14,9 +14,9 @@ from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.interrupts import Interrupts, pauses
 from ipyrouter.routing.planner import Step
 from ipyrouter.store import base
-from ipyrouter.store.base import BudgetLedger, Limit, Period, Unavailable
+from ipyrouter.store.base import BudgetLedger, Busy, Limit, Period, Unavailable
 from ipyrouter.text.amounts import dollars, from_pico, to_pico
-from ipyrouter.types import Request, Session
+from ipyrouter.types import Attempt, Request, Session
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 
@@ -25,27 +25,39 @@ _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 class Refusal:
     """Why a budget forbids a call, in words.
 
-    ``unpriced`` where no price is known to keep it with, ``unknown`` where it is not known what is spent of it.
+    ``unpriced`` where no price is known to keep it with, ``unknown`` where it is not known what is spent of it,
+    ``busy`` where a minute of the team's is used up.
     """
 
     reason: str
     unpriced: bool = False
     unknown: bool = False
+    busy: bool = False
 
 
 @dataclass(slots=True)
 class Hold:
-    """Money that is held for one call. The caller sets ``spent`` to its dollars; None: unknown."""
+    """What is held for one call. Until the caller settles it, the dollars and tokens that it took are unknown."""
 
     spent: Decimal | None = None
+    tokens: int | None = None
+
+    def settle(self, attempt: Attempt) -> None:
+        """Note what a call has cost, and its tokens."""
+        self.spent = attempt.cost.amount
+        self.tokens = attempt.usage.input_tokens + attempt.usage.output_tokens
 
 
 @dataclass(slots=True)
 class Holdings:
-    """The reservations of one request, whose ``owner`` releases them, and their 1e-12 dollars: spent, or to spend."""
+    """The reservations of one request, whose ``owner`` releases them, and their 1e-12 dollars: spent, or to spend.
+
+    ``waits`` says what was waited for, in a sentence each.
+    """
 
     owner: str
     reservations: dict[str, int] = field(default_factory=dict)
+    waits: list[str] = field(default_factory=list)
 
     @property
     def picodollars(self) -> int:
@@ -84,11 +96,18 @@ class Budget:
         Yields:
             A Hold, or the Refusal of a budget; nothing may be sent then.
         """
-        if not self.active:
+        worst: Decimal | Refusal = Decimal(0)
+        if self.active:
+            worst = self.worst_case(step, request, holdings.picodollars)
+        elif not self._ledger.rates(self._session):
             yield Hold()
             return
-        worst = self.worst_case(step, request, holdings.picodollars)
-        reservation = worst if isinstance(worst, Refusal) else self._reserve(step, worst, holdings, interrupts, until)
+        reservation: str | Refusal
+        if isinstance(worst, Refusal):
+            reservation = worst
+        else:
+            most = _longest(step, request) + step.call.max_output_tokens
+            reservation = self._reserve(step, worst, holdings, interrupts, until, most=most)
         if isinstance(reservation, Refusal):
             yield reservation
             return
@@ -98,7 +117,8 @@ class Budget:
         finally:
             if hold.spent is not None:
                 holdings.reservations[reservation] = to_pico(hold.spent)
-                self._ledger.settle(reservation, holdings.reservations[reservation])
+            if hold.spent is not None or hold.tokens is not None:
+                self._ledger.settle(reservation, holdings.reservations[reservation], hold.tokens)
 
     def reserve(self, worst: Decimal, owner: str, seconds: float) -> Refusal | None:
         """Reserve dollars for a job at a provider that goes on without this process, or say which budget forbids it.
@@ -113,6 +133,7 @@ class Budget:
         reserved = self._ledger.reserve(to_pico(worst), self._spans(), self._session, owner, seconds)
         if isinstance(reserved, base.Reservation):
             return None
+        assert not isinstance(reserved, Busy)  # noqa: S101  a batch is no call of this minute
         words = _unknown(reserved) if isinstance(reserved, Unavailable) else _shortage(reserved)
         return Refusal(f"the batch could cost {dollars(worst)}, {words}", unknown=isinstance(reserved, Unavailable))
 
@@ -147,11 +168,7 @@ class Budget:
 
         ``held`` is what its request holds already, in 1e-12 dollars.
         """
-        *history, prompt = step.call.messages  # a correction's holds more than the request
-        schema = request.schema.text if request.schema else ""
-        longest = tokens.bound_input(prompt.text, request.system, tuple(history), schema)
-        longest += media.bound(step.call.messages, step.call.model)
-        worst = self._pricing.bound(step.candidate, longest, step.call.max_output_tokens)
+        worst = self._pricing.bound(step.candidate, _longest(step, request), step.call.max_output_tokens)
         if worst is None:
             return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
         if (reason := self._exceeds_call(to_pico(worst), held)) is not None:
@@ -159,19 +176,26 @@ class Budget:
         return worst
 
     def _reserve(
-        self, step: Step, worst: Decimal, holdings: Holdings, interrupts: Interrupts, until: float
+        self, step: Step, worst: Decimal, holdings: Holdings, interrupts: Interrupts, until: float, *, most: int
     ) -> str | Refusal:
-        """Reserve the worst case, and return the reservation's id; wait for calls in flight where that may help."""
+        """Reserve dollars and at most so many tokens, and return the reservation's id; wait where that may help."""
         pico, spans, waits = to_pico(worst), self._own_spans(), pauses()
         seconds = step.deadlines.total + _MARGIN
         while True:
-            reserved = self._ledger.reserve(pico, spans, self._session, holdings.owner, seconds)
+            reserved = self._ledger.reserve(pico, spans, self._session, holdings.owner, seconds, tokens=most)
             if isinstance(reserved, base.Reservation):
                 holdings.reservations[reserved.id] = pico
                 return reserved.id
             if isinstance(reserved, Unavailable):
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}", unknown=True)
             left = until - self._clock.monotonic()
+            if isinstance(reserved, Busy):
+                if left <= 0:
+                    return Refusal(f"{step.candidate} must wait, {_pace(reserved)}", busy=True)
+                rate = f"{reserved.rate.most:,} {reserved.rate.unit} a minute for {reserved.rate.name}"
+                holdings.waits.append(f"{step.candidate} had to wait: {rate} were used up.")
+                interrupts.sleep(min(next(waits), reserved.seconds, left))
+                continue
             # What this very request holds belongs to no other call, and does not come back before its end.
             if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}")
@@ -199,6 +223,19 @@ class Budget:
         )
         strict = self._limits.action == "block"
         return [Limit(name, to_pico(most), period, strict) for name, most, period in spans if most is not None]
+
+
+def _longest(step: Step, request: Request) -> int:
+    """Return the input tokens that a call has at most."""
+    *history, prompt = step.call.messages  # a correction's holds more than the request
+    schema = request.schema.text if request.schema else ""
+    longest = tokens.bound_input(prompt.text, request.system, tuple(history), schema)
+    return longest + media.bound(step.call.messages, step.call.model)
+
+
+def _pace(busy: Busy) -> str:
+    rate = busy.rate
+    return f"and {max(rate.most - busy.used, 0):,} of {rate.most:,} {rate.unit} a minute for {rate.name} are left"
 
 
 def _unknown(unavailable: Unavailable) -> str:

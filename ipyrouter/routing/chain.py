@@ -136,6 +136,7 @@ class Chain:
         """Send a step's call under the budgets. A fault with a ``change`` may be followed by the same step again."""
         until = run.started + step.deadlines.total
         with budget.hold(step, run.request, run.holdings, run.interrupts, until) as hold:
+            run.note(*run.holdings.waits)
             if isinstance(hold, Refusal):
                 return hold
             attempt = run.begin(step, functools.partial(self._pricing.context_window, step.candidate))
@@ -145,12 +146,12 @@ class Chain:
                         done = self._clients.complete(step.candidate, step.call, step.deadlines, attempt.collector)
                 except Fault as fault:
                     self._change(step, fault, changed)
-                    hold.spent = attempt.failed(fault, self._reason(step, fault).error, self._pricing).cost.amount
+                    hold.settle(attempt.failed(fault, self._reason(step, fault).error, self._pricing))
                     if fault.kind == "interrupted":
                         raise KeyboardInterrupt from None
                     return fault
                 run.note(*step.notes)
-                hold.spent = attempt.completed(done, self._pricing).cost.amount
+                hold.settle(attempt.completed(done, self._pricing))
                 return done
 
     def _change(self, step: Step, fault: Fault, changed: set[tuple[Candidate, Parameter]]) -> None:

@@ -317,7 +317,9 @@ class Pipeline:
             for candidate, refusal in result.refused
             if refusal.unpriced
         ]
-        if any(refusal.unknown for _, refusal in result.refused):
+        if any(refusal.busy for _, refusal in result.refused):
+            remedies.append("Try again in a minute, or ask the owner of the team's store for more.")
+        elif any(refusal.unknown for _, refusal in result.refused):
             remedies.append(
                 'Wait until the database can be read, or set budget.action = "downgrade", which counts what is known.'
             )

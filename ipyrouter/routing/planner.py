@@ -363,6 +363,7 @@ def _steps(config: Config, request: Request, tier: TierName, candidates: tuple[C
             schema=request.schema,
             json=request.json,
             show_thinking=request.show_thinking,
+            extra=provider.extra_digest(),
             conversation=request.conversation or bool(request.history),
             flex=request.flex,
         )

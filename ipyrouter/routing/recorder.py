@@ -271,6 +271,7 @@ class Recorder:
             session=run.session,
             owner=run.owner,
             run=run.run_id,
+            tags=(*self.config.log_tags, *run.request.tags),
         )
         self._store.record(record, run.cache_key, self.config.cache_max_mb, self.config.cache_ttl_days)
         self.last = run.answer

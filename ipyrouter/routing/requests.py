@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from ipyrouter import config as configuration
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.text import redact
+from ipyrouter.text import tags as tagging
 from ipyrouter.types import EFFORTS, CacheMode, Effort, Message, Part, Prompt, Request, Role, TextPart
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def make_request(
     cache: str = "use",
     effort: Effort | None = None,
     schema: Any = None,
+    tags: Sequence[str] = (),
     **rest: Any,
 ) -> Request:
     """Check what was asked for.
@@ -79,8 +81,19 @@ def make_request(
         cache=cast(CacheMode, cache),
         effort=effort,
         schema=_schema(schema),
+        tags=_tags(tags),
         **rest,
     )
+
+
+def _tags(tags: object) -> tuple[str, ...]:
+    several = tags if isinstance(tags, list | tuple | set | frozenset) else (tags,)  # one may stand alone
+    for tag in several:
+        if not tagging.is_tag(tag):
+            raise UsageError(f"{redact.excerpt(tag)} is not a valid tag.", f"Use {tagging.RULE}.")
+    if len(several) > tagging.MOST:
+        raise UsageError(f"{len(several)} tags are too many.", f"Give a request at most {tagging.MOST}.")
+    return tuple(cast(Iterable[str], several))
 
 
 def _schema(kind: Any) -> Schema | None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Outcome = Literal["ok", "cached", "error", "interrupted"]
 Feedback = Literal["good", "bad"]
+Group = Literal["user", "team", "notebook", "tags"]
+OrderColumn = Literal["time", "cost", "status", "tier", "model", "tokens", "latency", "saved"]
 Period = Literal["call", "session", "day", "month"]
 
 # --- the cache ---
@@ -99,6 +101,15 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """What a team's owner allows a minute: whose it is in messages, how many, and of what."""
+
+    name: str
+    most: int
+    unit: Literal["requests", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """Money that is promised to one call, in 1e-12 dollars."""
 
@@ -113,6 +124,15 @@ class Refusal:
     limit: Limit
     used: int
     spent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The rate that a call would exceed now, how much of it the last minute used, and when some of it is free again."""
+
+    rate: Rate
+    used: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +151,18 @@ class BudgetLedger(Protocol):
     """
 
     def reserve(
-        self, pico: int, limits: Sequence[Limit], session: Session, owner: str, seconds: float
-    ) -> Reservation | Refusal | Unavailable:
-        """Promise money to a call, or say which budget has not enough left.
+        self,
+        pico: int,
+        limits: Sequence[Limit],
+        session: Session,
+        owner: str,
+        seconds: float,
+        *,
+        tokens: int | None = None,
+    ) -> Reservation | Refusal | Busy | Unavailable:
+        """Promise money to a call, or say which budget has not enough left, or which rate of the store's.
 
-        Of several, that one is returned for which waiting for the calls in flight cannot help.
+        Of several budgets, that one is returned for which waiting for the calls in flight cannot help.
 
         Args:
             pico: How much, in 1e-12 dollars.
@@ -143,11 +170,16 @@ class BudgetLedger(Protocol):
             session: For whom.
             owner: Who may release it, together with all else that it holds.
             seconds: When the reservation lapses: its owner is dead then.
+            tokens: The most that the call may take; more than a rate holds wait for a whole minute of it. None: it is
+                no call of this minute.
         """
         ...
 
-    def settle(self, reservation: str, pico: int) -> None:
-        """Change what a reservation holds: its call has ended, its request has not. Nothing held is nothing left."""
+    def settle(self, reservation: str, pico: int, tokens: int | None = None) -> None:
+        """Change what a reservation holds: its call has ended, its request has not. Nothing held is nothing left.
+
+        ``tokens`` is what the call took, where that is known.
+        """
         ...
 
     def used(self, limit: Limit, session: Session) -> int | Unavailable:
@@ -156,6 +188,33 @@ class BudgetLedger(Protocol):
 
     def limits(self, session: Session) -> list[Limit]:
         """Return the budgets that the store itself keeps: a team's. :meth:`reserve` holds them without being told."""
+        ...
+
+    def rates(self, session: Session) -> list[Rate]:
+        """Return what the store allows a minute; :meth:`reserve` holds it without being told."""
+        ...
+
+
+# --- outages ---
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A service that answered a colleague's call with a server's fault: its status, and when (monotonic) it is over."""
+
+    status: int
+    until: float
+
+
+class OutageBoard(Protocol):
+    """What those who share the store know of services that fail."""
+
+    def outages(self) -> Mapping[str, Outage]:
+        """Return the outages by service/model, as of some seconds ago."""
+        ...
+
+    def report_outage(self, model: str, status: int, seconds: float) -> None:
+        """Tell the others that a model's service fails, for at most a minute; 0 seconds: that it answers again."""
         ...
 
 
@@ -177,11 +236,16 @@ class Record:
     session: Session
     owner: str = ""
     run: str = ""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which rows of the log are meant; None sets no condition. Times are aware and half-open: since <= t < until."""
+    """Which rows of the log are meant; None sets no condition. Times are aware and half-open: since <= t < until.
+
+    ``user`` and ``team`` are those of a team's store; no row in a file of one's own has any. ``tag`` is one of a row's.
+    ``text`` stands in the prompt or the answer, the letters a to z in either case.
+    """
 
     since: dt.datetime | None = None
     until: dt.datetime | None = None
@@ -190,6 +254,20 @@ class LogFilter:
     session: str | None = None
     notebook: str | None = None
     status: str | None = None
+    user: str | None = None
+    team: str | None = None
+    tag: str | None = None
+    text: str | None = None
+
+
+class Order(NamedTuple):
+    """How rows are sorted; those without a value come last, and of equal ones the newest first."""
+
+    column: OrderColumn = "time"
+    descending: bool = True
+
+
+NEWEST = Order()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +325,40 @@ class LogRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedAttempt:
+    """An attempt of a request as a user looks at it. Costs in 1e-12 dollars, ``latency`` in seconds."""
+
+    tier: str
+    provider: str
+    model: str
+    status: str
+    cost_pico: int | None
+    saved_pico: int | None
+    input_tokens: int
+    output_tokens: int
+    latency: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """A request as a user looks at it; texts are None where the log keeps none, or not for this user."""
+
+    answer_id: str
+    time: dt.datetime
+    notebook: str | None
+    tier: str
+    routed_tier: str
+    difficulty: float
+    prompt: str | None
+    system: str | None
+    text: str | None
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    attempts: tuple[LoggedAttempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RequestTotals:
     """Sums over whole requests: the attempts of each, whatever their tier or model.
 
@@ -277,7 +389,7 @@ class Totals:
     which it is unknown what they saved. Costs in 1e-12 dollars, ``latency`` in seconds.
 
     ``requests`` is about the requests of which one of these rows is the head: the one that answered or, where none did,
-    the last one.
+    the last one. ``group`` is the value of the column that the sums are also grouped by; "" where there is none.
     """
 
     start: int
@@ -297,6 +409,7 @@ class Totals:
     usage: Usage
     latency: float
     requests: RequestTotals
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +446,8 @@ class Overview:
     days: tuple[str, ...]
     """The newest days in UTC, as 2026-11-23."""
     models: tuple[str, ...]
+    users: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 class LogWriter(Protocol):
@@ -376,11 +491,33 @@ class LogReader(Protocol):
         """Yield the same in parts of some thousand rows."""
         ...
 
-    def page(self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
-        """Return so many rows, newest first: those before a row, and after so many that are skipped."""
+    def page(
+        self,
+        log_filter: LogFilter,
+        rows: int,
+        *,
+        before: RowKey | None = None,
+        skip: int = 0,
+        order: Order = NEWEST,
+    ) -> list[LogRow]:
+        """Return so many rows: those before a row, and after so many that are skipped.
+
+        Args:
+            log_filter: Of which rows.
+            rows: The most.
+            before: Only rows before this one, the newest first: it goes with no other order.
+            skip: How many are left out at the beginning.
+            order: How they are sorted; any but the newest first costs a look at all of them.
+        """
         ...
 
-    def totals(self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+    def request(self, answer_id: str) -> LoggedRequest | None:
+        """Return a request with its attempts and texts; None if there is no such one."""
+        ...
+
+    def totals(
+        self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = (), by: Group | None = None
+    ) -> list[Totals]:
         """Return exact sums over the log's rows.
 
         Args:
@@ -388,6 +525,7 @@ class LogReader(Protocol):
             bucket: The microseconds that a bucket of time spans, or somewhat more where the log is large; None is one
                 bucket for all.
             steps: The input tokens above which the bands begin, ascending.
+            by: The column that they are also grouped by.
         """
         ...
 
@@ -461,7 +599,7 @@ class Health:
     cached_bytes: int = 0
 
 
-class Store(AnswerCache, BudgetLedger, RequestLog, RunStore, Protocol):
+class Store(AnswerCache, BudgetLedger, OutageBoard, RequestLog, RunStore, Protocol):
     """Cache, budgets and log, whose transactions are one: a record writes to all three. Safe to use from any thread."""
 
     def health(self) -> Health:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ipyrouter.text import tags
 from ipyrouter.text.amounts import to_pico
 from ipyrouter.types import TIERS, Answer, Attempt
 
@@ -60,7 +61,8 @@ class Column:
     """A column of the log, or of its tables only.
 
     ``attempt`` and ``request`` give the value of a row in each of the two tables that hold the column, from a _Source.
-    ``meaning`` documents a column of the log; without one the tables alone have it. ``notebook`` is the name under
+    ``meaning`` documents a column of the log; without one the tables alone have it. A column without both is the team's
+    store's own: it knows who wrote a row. ``notebook`` is the name under
     which a saved notebook keeps the value, which must then come from the attempt alone. ``later`` marks a column that
     is never NULL and that files of an older version do not have: there it is 0.
     """
@@ -207,6 +209,10 @@ COLUMNS = (
     Column("session", Kind.NAME, "who asked", attempt=lambda s: s.record.session.id,
            request=lambda s: s.record.session.id),
     Column("notebook", Kind.NAME, "where", request=lambda s: s.record.session.notebook, null=True),
+    Column("user", Kind.NAME, "the login at the team's store; None in a file of your own"),
+    Column("team", Kind.NAME, "the user's team then; None in a file of your own"),
+    Column("tags", Kind.NAME, "tags of the request, in the order of the alphabet, with commas between them",
+           request=lambda s: tags.join(s.record.tags), null=True),
     Column("tier", Kind.TIER, "whose chain was asked; of a model that was named, its own tier",
            attempt=lambda s: s.attempt.tier, request=lambda s: s.answer.tier,
            notebook="tier"),
@@ -345,6 +351,40 @@ DTYPES = {
     Kind.TEXT: "object (str)",
 }
 """The dtype that each kind of column has in the DataFrame."""
+
+
+# --- how rows are sorted, filtered and looked at ---
+
+ORDERS: dict[str, str] = {
+    "time": "t.time",
+    "cost": "t.cost_pico",
+    "status": "t.status",
+    "tier": "CASE t.tier WHEN 'fast' THEN 0 WHEN 'mid' THEN 1 ELSE 2 END",
+    "model": "t.provider || '/' || t.model",
+    "tokens": "t.input_tokens + t.output_tokens",
+    "latency": "t.latency",
+    "saved": "t.saved_pico",
+}
+"""The SQL of each column that store.base.Order names, over a row ``t`` of attempts."""
+
+
+def order_by(column: str, *, descending: bool) -> str:
+    """Return what follows ORDER BY: rows without a value come last, and of equal ones the newest first."""
+    direction = "DESC" if descending else "ASC"
+    ties = ["t.answer_id DESC", "t.n DESC"] if column == "time" else ["t.time DESC", "t.answer_id DESC", "t.n DESC"]
+    if column == "time" and not descending:
+        ties = ["t.answer_id ASC", "t.n ASC"]
+    nulls = "" if column == "time" else " NULLS LAST"
+    return ", ".join([f"{ORDERS[column]} {direction}{nulls}", *ties])
+
+
+def lines(value: Any) -> tuple[str, ...]:
+    """Return the strings of a column that holds several as JSON; none of a damaged one."""
+    try:
+        found = json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        return ()
+    return tuple(line for line in found if isinstance(line, str)) if isinstance(found, list) else ()
 
 
 # --- what a saved notebook keeps of an attempt ---

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 
 
@@ -36,6 +38,52 @@ def at_least(known: Decimal, unknown: int, noun: str = "call") -> str:
     if not unknown:
         return dollars(known)
     return f"{f'at least {dollars(known)}' if known else 'unknown'}, {count(unknown, noun)} unpriced"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What all amounts of a column are written in, so that they can be compared at a glance.
+
+    ``calls`` is how many calls an amount is written for, 1 or 1,000; ``places`` are the decimals.
+    """
+
+    calls: int
+    places: int
+
+    def head(self, name: str) -> str:
+        """Return the head of a column of this unit."""
+        return name if self.calls == 1 else f"{name} per {self.calls:,}"
+
+    def words(self, amount: Decimal | float | None) -> str:
+        """Return an amount (in dollars, of one call) in this unit; None is "unknown"."""
+        if amount is None or amount != amount:  # noqa: PLR0124  NaN
+            return "unknown"
+        value = (Decimal(str(amount)) if isinstance(amount, float) else amount) * self.calls
+        if value == 0:
+            return "$0"
+        text = f"{abs(value):,.{self.places}f}"
+        text = f"${text}" if Decimal(text.replace(",", "")) else f"<${Decimal(1).scaleb(-self.places):f}"
+        return f"−{text}" if value < 0 else text
+
+    def sum(self, known: Decimal, unknown: int) -> str:
+        """Return a sum in this unit that stays true where ``unknown`` of its parts have no known price."""
+        if not unknown:
+            return self.words(known)
+        return f"at least {self.words(known)}" if known else "unknown"
+
+
+def unit_of(amounts: Iterable[Decimal | float | None], *, per_call: bool = False) -> Unit:
+    """Return the unit in which the smallest of the amounts (in dollars) shows two digits, in six decimals at most.
+
+    Args:
+        amounts: A column's.
+        per_call: They are prices of single calls: where all are below a cent, they are written for 1,000 calls.
+    """
+    sizes = [abs(Decimal(str(amount))) for amount in amounts if amount is not None and amount == amount and amount]  # noqa: PLR0124
+    if not sizes:
+        return Unit(1, 2)
+    calls = 1000 if per_call and len(sizes) > 1 and max(sizes) < Decimal("0.01") else 1
+    return Unit(calls, min(max(2, 1 - (min(sizes) * calls).adjusted()), 6))
 
 
 def count(number: int, noun: str) -> str:

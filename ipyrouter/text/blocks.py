@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import math
 import re
 import textwrap
 import warnings
@@ -27,8 +28,26 @@ _CODE_MARK = re.compile(
 )  # "Paris is nice" parses as Python too
 _JSON_START = re.compile(r"""\{(?=\s*["}])|\[(?=\s*["{\[\]\dtfnNI-])""")  # prose has brackets, too
 _MOST_STARTS = 1000  # places where JSON may begin and is broken: each costs a look over the whole text
-_DECODER = json.JSONDecoder()
+_STRING_OR_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)')
 _MAGIC = re.compile(r"^([ \t]*)[%!].*$", re.MULTILINE)
+
+
+class _NotJson(ValueError):  # noqa: N818  what is wrong with a number
+    """A constant of JavaScript's that Python reads, and JSON does not have."""
+
+
+def _refuse(constant: str) -> Any:
+    raise _NotJson(f"{constant} is no JSON")
+
+
+def _number(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("the number is too large")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_number)
 
 
 def code_blocks(text: str) -> list[tuple[str, str]]:
@@ -92,7 +111,7 @@ def find_json(text: str) -> Any:
     blocks = sorted(code_blocks(text), key=lambda block: not block[0].startswith("json"))  # stable: marked ones first
     for candidate in (text, *(body for _, body in blocks)):
         try:
-            return json.loads(candidate)
+            return _DECODER.decode(candidate)
         except (ValueError, RecursionError):
             continue
     return _longest_json(text)
@@ -113,6 +132,9 @@ def _longest_json(text: str) -> Any:
                 longest, size = value, end - place
         except json.JSONDecodeError as error:
             end, broken = max(error.pos, place + 1), broken + 1
+        except _NotJson:
+            tokens = _STRING_OR_CONSTANT.finditer(text, place)
+            end, broken = next(token.end() for token in tokens if token[1]), broken + 1
         except (ValueError, RecursionError):  # a number of 10,000 digits; too deep to be read from any place inside
             break
         start = _JSON_START.search(text, end)

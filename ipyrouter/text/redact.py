@@ -65,13 +65,14 @@ _LOOKS = re.compile(
     re.DOTALL,
 )
 # password = "…", 'api_key': '…': the name says what it is; key="…" may be anything, unless it looks like a key.
+_ANNOTATION = r"(?:\s{0,3}:\s{0,3}\w[\w.]{0,40}(?:\[[\w., |\[]{0,40}\]{1,3})?(?:\s?\|\s?\w{1,30}){0,3})?"  # name: str = …
 _ASSIGNMENT = re.compile(
     r"""((?:api|access|private|secret|auth|account|client)[_-]?(?:key|token|secret)|passw(?:or)?d|passphrase)"""
-    r"""(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[^"'\n]{4,}\3""",
+    rf"""(["']?{_ANNOTATION}\s{{0,3}}[=:]\s{{0,3}}[rbf]?)(["'])[^"'\n]{{4,}}\3""",
     re.IGNORECASE,
 )
 _LIKELY = re.compile(
-    r"""(key|token|secret)(["']?\s{0,3}[=:]\s{0,3}[rbf]?)(["'])[\w.~+/=-]{20,}\3""",
+    rf"""(key|token|secret)(["']?{_ANNOTATION}\s{{0,3}}[=:]\s{{0,3}}[rbf]?)(["'])[\w.~+/=-]{{20,}}\3""",
     re.IGNORECASE,
 )
 # A field in a repr: name=value or 'name': value, the value quoted or up to the next comma or bracket.

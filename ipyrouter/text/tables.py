@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ipyrouter.text import sanitise
@@ -10,11 +11,20 @@ from ipyrouter.text.sanitise import NO_MATHS
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A title, the columns' heads, and rows of as many cells."""
+    """A title, the columns' heads, and rows of as many cells.
+
+    Numbers stand at the right of their columns, ``words`` at the left: the heads of those.
+    """
 
     title: str
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    words: frozenset[str] = frozenset()
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which of the columns hold numbers."""
+        return [name not in self.words for name in self.head]
 
 
 def line(words: str, most: int | None = None) -> str:
@@ -26,23 +36,70 @@ def line(words: str, most: int | None = None) -> str:
 def text(table: Table) -> str:
     """Return the table with aligned columns."""
     rows = [table.head, *(tuple(map(line, row)) for row in table.rows)]
+    return "\n".join([f"  {table.title}:", *(f"    {row}".rstrip() for row in aligned(rows, table.numeric))])
+
+
+def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
+    """Return rows of words as lines, the columns that are ``numeric`` to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = ["  ".join(f"{word:<{width}}" for word, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([f"  {table.title}:", *(f"    {row}".rstrip() for row in aligned)])
+    sides = [">" if number else "<" for number in numeric]
+    return [
+        "  ".join(f"{word:{side}{width}}" for word, side, width in zip(row, sides, widths, strict=True)) for row in rows
+    ]
 
 
 def markdown(table: Table) -> str:
     """Return the table as Markdown."""
-    rows = [table.head, ("---",) * len(table.head)]
+    rows = [tuple(map(cell, table.head)), tuple("---:" if number else ":---" for number in table.numeric)]
     body = [tuple(map(cell, row)) for row in table.rows]
     return "\n".join([f"{cell(table.title)}:", "", *(f"| {' | '.join(row)} |" for row in (*rows, *body))])
 
 
 def html_table(table: Table) -> str:
     """Return the table as HTML."""
-    head = "".join(f"<th>{sanitise.inert(name)}</th>" for name in table.head)
-    body = "".join("<tr>" + "".join(f"<td>{sanitise.inert(word)}</td>" for word in row) + "</tr>" for row in table.rows)
+    sides = [' align="right"' if number else "" for number in table.numeric]
+    head = "".join(f"<th{side}>{sanitise.inert(name)}</th>" for name, side in zip(table.head, sides, strict=True))
+    body = "".join(
+        f"<tr>{''.join(f'<td{side}>{sanitise.inert(word)}</td>' for word, side in zip(row, sides, strict=True))}</tr>"
+        for row in table.rows
+    )
     return f"<table {NO_MATHS}><caption>{sanitise.inert(table.title)}</caption><tr>{head}</tr>{body}</table>"
+
+
+_BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,0.4))"
+_CELL = f"vertical-align:top; padding:0.15em 0.8em 0.15em 0; border:0; border-bottom:{_BORDER}"
+_SIDES = {False: "text-align:left", True: "text-align:right; font-variant-numeric:tabular-nums"}
+
+
+def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *, descending: bool = False) -> str:
+    """Return the table as HTML for a notebook, without its title.
+
+    The rules of a table of pandas that is shown elsewhere would move the heads away from their columns; what stands at
+    each cell outlasts them.
+
+    Args:
+        table: The table.
+        name: Its class.
+        sorted_by: The place of the column by which the rows are sorted, which is marked.
+        descending: In which direction.
+    """
+    styles = [f'style="{_SIDES[number]}; {_CELL}"' for number in table.numeric]
+    marks = {sorted_by: ' aria-sort="descending"' if descending else ' aria-sort="ascending"'}
+    arrows = {sorted_by: " ▼" if descending else " ▲"}
+    head = "".join(
+        f'<th scope="col"{marks.get(place, "")} {style}>{sanitise.inert(word)}{arrows.get(place, "")}</th>'
+        for place, (word, style) in enumerate(zip(table.head, styles, strict=True))
+    )
+    rows = (
+        "".join(f"<td {style}>{sanitise.inert(line(word))}</td>" for word, style in zip(row, styles, strict=True))
+        for row in table.rows
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        f'<table class="{f"{name} {sanitise.MATHS_OFF}".strip()}"'
+        ' style="border-collapse:collapse; font-size:0.9em; line-height:1.6; white-space:nowrap">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
 
 
 def cell(text: str) -> str:

@@ -355,12 +355,12 @@ def test_ctrl_c_returns_what_is_there(make_router: MakeRouter, server: FaultServ
 
     server.delay = 0.05
     router = make_router(mid=[echo(server)])
-    shown: list[Any] = []
+    interrupted: list[int] = []
 
     def progress(state: Any) -> None:
-        shown.append(state.done)
-        if len(shown) == 1:
-            threading.Timer(0.5, _thread.interrupt_main).start()
+        if state.done >= 4 and not interrupted:
+            interrupted.append(state.done)
+            _thread.interrupt_main()
 
     result = router.map([str(n) for n in range(2000)], "Repeat {{x}}", concurrency=4, progress=progress)
     server.delay = 0.0

@@ -39,11 +39,12 @@ def test_a_typed_prompt_streams_and_ends_with_its_cost(notebook: Notebook, serve
     notebook.page.keyboard.press("Shift+Enter")
     expect(cell.output).to_contain_text(TEXT[:12])
     expect(cell.output).not_to_contain_text("well known")
-    expect(cell.badge).to_have_text("fast o/stream-held · …")
+    expect(cell.badge).to_have_text("o/stream-held · … · fast")
     server.release.set()
     expect(cell.wait().output).to_contain_text(TEXT)
-    expect(cell.badge).to_have_text(
-        re.compile(r"^fast o/stream-held · \$0\.00041 · 120 in \+ 30 out tokens, 5 of them thinking · [\d.]+ m?s$")
+    expect(cell.badge).to_have_text("o/stream-held · $0.00041 · fast · the provider's cache saved $0.000010")
+    expect(cell.badge).to_have_attribute(
+        "title", re.compile(r"^120 in \+ 30 out tokens, 5 of them thinking · [\d.]+ m?s$")
     )
     expect(cell.outputs).to_have_count(1)
     again = notebook.run("%%route -m o/stream-held\nWhy forty-two?").wait()

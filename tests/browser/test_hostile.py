@@ -71,9 +71,7 @@ def assert_harmless(cell: Cell) -> None:
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_answer(lab: Lab, shared: Notebook, text: str) -> None:
     cell = echo(shared, text)
-    expect(cell.badge).to_have_text(
-        re.compile(r"^\w+ o/echo · price unknown · 120 in \+ 30 out tokens, 5 of them thinking · [\d.]+ m?s$")
-    )
+    expect(cell.badge).to_have_text(re.compile(r"^o/echo · price unknown · \w+$"))
     expect(cell.outputs).to_have_count(1)
     assert_harmless(cell)
 

@@ -82,6 +82,28 @@ def test_headers_and_query_of_the_config_go_out(
         ask(server, {"sdk": "openai", **extra}, "Explain generators")
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, {"headers": {"X-Region": "north"}}, False),
+        ({"headers": {"X-Region": "north"}}, {"headers": {"x-region": "north"}}, True),
+        ({"headers": {"X-Region": "north"}}, {"headers": {"X-Region": "${SITE}"}}, True),
+        ({"query": {"site": "south"}}, {"query": {"site": "${SITE}"}}, False),
+        ({"headers": {"X-Gateway": "a ${OLD_TOKEN}"}}, {"headers": {"X-Gateway": "a ${NEW_TOKEN}"}}, True),
+        ({"headers": {"Authorization": "Basic b2xk"}}, {"headers": {"Authorization": "Basic bmV3"}}, True),
+    ],
+)
+def test_another_header_or_query_is_another_answer_but_another_secret_is_not(
+    one: dict[str, Any], other: dict[str, Any], same: bool,
+    server: FaultServer, requests: list[Any], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name, value in (("SITE", "north"), ("OLD_TOKEN", "old-and-long"), ("NEW_TOKEN", "new-and-long")):
+        monkeypatch.setenv(name, value)
+    for extra in (one, other):
+        assert ask(server, {"sdk": "openai", **extra}) == TEXT
+    assert len(requests) == (1 if same else 2)
+
+
 def test_their_values_are_shown_nowhere() -> None:
     router = Router({"providers": {"c": {"sdk": "openai", "base_url": "http://localhost:1", "headers": {"X-A": KEY}}}})
     assert KEY not in repr(router.config) + str(router.config.values) + router.hide(f"it said {KEY}")
@@ -372,13 +394,15 @@ def test_a_command_that_fails_once_is_run_again(
         (["true"], "'true' printed nothing"),
         (["printf", "a\\nb"], "the key of c is not a key: it holds a line break"),
         (["sleep", "100"], "'sleep' printed no key within"),
+        (["yes"], "'yes' printed more than 100,000 bytes, which is no key"),
+        (["sh", "-c", "echo half-of-a-key; exec >&-; exec sleep 100"], "'sh' printed no key within"),
     ],
 )
 def test_what_a_command_does_wrong_is_one_line(
     command: list[str], words: str, server: FaultServer, requests: list[Any], home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(keys, "_PATIENCE", 0.5 if command[0] == "sleep" else 60.0)
+    monkeypatch.setattr(keys, "_PATIENCE", 0.5 if "sleep" in str(command) else 60.0)
     quoted = ", ".join(f"'''{word}'''" for word in command)
     write(home, f'[providers.c]\nsdk = "openai"\nbase_url = "{server.url}"\nkey_command = [{quoted}]\n')
     router = Router()

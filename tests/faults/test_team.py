@@ -17,6 +17,7 @@ from ipyrouter.store.postgres import PostgresStore
 from ipyrouter.store.postgres import server as servers
 from ipyrouter.store.postgres.owner import set_budgets
 from tests import postgres
+from tests.postgres import Proxy
 from tests.store.conftest import SESSION, a_record
 
 DOLLAR = 10**12
@@ -55,12 +56,18 @@ def query(database: str, text: str) -> list[tuple[object, ...]]:
         return owner.execute(text.encode()).fetchall()
 
 
-def start_writers(url: str, folder: Path, number: int) -> list[subprocess.Popen[str]]:
+def change(database: str, text: str) -> None:
+    with postgres.server().connect(database) as owner:
+        for statement in text.replace("DATABASE {}", f"DATABASE {database}").split(";\n"):
+            owner.execute(statement.encode())
+
+
+def start_writers(url: str, folder: Path, number: int, processes: int = 4) -> list[subprocess.Popen[str]]:
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, url, folder, f"w{n}", str(number)], stdout=subprocess.PIPE, text=True
         )
-        for n in range(4)
+        for n in range(processes)
     ]
     for one in writers:
         assert one.stdout is not None
@@ -71,7 +78,7 @@ def start_writers(url: str, folder: Path, number: int) -> list[subprocess.Popen[
 def finish(writers: list[subprocess.Popen[str]], url: str, folder: Path) -> None:
     """Wait for the processes, and send what they had to leave on this machine."""
     for number, one in enumerate(writers):
-        assert one.wait() == 0
+        assert one.wait(timeout=900) == 0
         assert one.stdout is not None
         one.stdout.close()
         rest = PostgresStore(url, folder / f"w{number}")
@@ -90,12 +97,12 @@ def assert_complete(database: str, requests: int) -> None:
 
 def test_a_server_that_is_killed_loses_and_doubles_nothing(database: str, tmp_path: Path) -> None:
     server, url = postgres.server(), postgres.server().url("alice", database)
-    writers = start_writers(url, tmp_path, 60)
+    writers = start_writers(url, tmp_path, 40, processes=20)
     server.kill()
     time.sleep(0.5)
     server.start()
     finish(writers, url, tmp_path)
-    assert_complete(database, 4 * 60)
+    assert_complete(database, 20 * 40)
 
 
 class PgBouncer:
@@ -174,19 +181,47 @@ def test_budgets_hold_and_logins_stay_apart_behind_pgbouncer(
     assert query(database, "SELECT count(*) FROM ipyrouter.reservation") == [(0,)]
 
 
-def test_a_server_that_cannot_write_costs_no_answer(database: str, tmp_path: Path) -> None:
-    """A disk that is full, and a server that takes only reads, refuse the same way: at the write."""
+FULL = """
+CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON ipyrouter.answers FOR EACH ROW EXECUTE FUNCTION full_disk()
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "relief"),
+    [
+        (FULL, "DROP TRIGGER full_disk ON ipyrouter.answers"),
+        (
+            "ALTER DATABASE {} SET default_transaction_read_only = on",
+            "SET default_transaction_read_only = off;\nALTER DATABASE {} RESET default_transaction_read_only",
+        ),
+    ],
+    ids=["full", "read-only"],
+)
+def test_a_server_that_cannot_write_costs_no_answer(database: str, tmp_path: Path, trouble: str, relief: str) -> None:
+    """What the server says where its disk is full, in the middle of a record; and one that takes only reads."""
     store = PostgresStore(postgres.server().url("alice", database), tmp_path)
-    with postgres.server().connect("postgres") as owner:
-        owner.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on".encode())
-        store.record(a_record("kept", cost=Decimal("0.001")), None, 500)
-        assert len(store.warnings()) == 1
-        owner.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only".encode())
+    change(database, trouble)
+    store.record(a_record("kept", cost=Decimal("0.001")), None, 500)
+    assert len(store.warnings()) == 1
+    change(database, relief)
     store._server.close()
     time.sleep(0.1)
     store.record(a_record("next", cost=Decimal("0.001")), None, 500)
     store.close()
     assert_complete(database, 2)
+
+
+def test_another_address_takes_over_in_the_middle_of_writes(database: str, tmp_path: Path) -> None:
+    first, second = Proxy(), Proxy()
+    url = f"postgresql://alice@127.0.0.1:{first.port},127.0.0.1:{second.port}/{database}"
+    writers = start_writers(url, tmp_path, 40)
+    first.set("shut")
+    finish(writers, url, tmp_path)
+    assert_complete(database, 4 * 40)
+    first.close()
+    second.close()
 
 
 def test_another_address_takes_over(database: str, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_console_is_sent_no_update(home: Path, server: FaultServer) -> None:
         assert (reply.status, reply.updates, reply.others, reply.results) == ("ok", 0, [], [])
         assert _screen(reply.out) == TEXT + "\n"
         (output,) = reply.displays
-        assert re.fullmatch(r"\[mid\] o/ok · .* tokens · .*", output["data"]["text/plain"])
+        assert re.fullmatch(r"\[mid\] o/ok · .* tokens, 5 of them thinking · .*", output["data"]["text/plain"])
         assert TEXT in output["data"]["text/markdown"]  # for one that shows Markdown
         assert output["metadata"]["ipyrouter"]["model"] == "ok"
 
@@ -178,4 +178,25 @@ def test_a_real_jupyter_console(home: Path, server: FaultServer) -> None:
         console.sendline("print(_.cost, 'dollars')")
         console.expect(r"[\d.]+ dollars|price unknown|None dollars")
     finally:
+        console.close(force=True)
+
+
+def test_ctrl_c_in_a_real_jupyter_console_keeps_what_had_come(home: Path, server: FaultServer) -> None:
+    mid_chain(home, server, '["o/stream-held"]')
+    server.release.clear()
+    command = ["-m", "jupyter_console", "--simple-prompt", "--ZMQTerminalInteractiveShell.kernel_timeout=120"]
+    console: Any = pexpect.spawn(sys.executable, command, encoding="utf-8", timeout=120, dimensions=(50, 200))
+    try:
+        console.expect(r"In \[1\]: ")
+        console.sendline("%load_ext ipyrouter")
+        console.expect(r"In \[2\]: ")
+        console.sendline("%route -t mid --no-cache Explain closures")
+        console.expect(TEXT[:12])
+        console.sendintr()
+        console.expect("Interrupted: Stopped. What had arrived is shown and logged.")
+        console.expect(r"In \[3\]: ")
+        console.sendline("import ipyrouter; print([*ipyrouter.cost_log()[['status', 'text']].iloc[-1]])")
+        console.expect(r"\['interrupted', '" + TEXT[:12])
+    finally:
+        server.release.set()
         console.close(force=True)

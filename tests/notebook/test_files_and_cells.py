@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,9 @@ def test_what_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         (write("empty.csv", ""), "is not a valid table"),
         (write("no.pdf", "Hello"), "is not a valid PDF file"),
         (write("no.png", "Hello"), "is not a valid picture"),
+        (Path("a" * 5000), r"^--file: 'a{60}' is not a valid path: File name too long\. Correct it\.$"),
+        (Path("a\0b"), r"is not a valid path|is not there"),
+        (Path("~no-such-user-here/a"), r"is not a valid path|is not there"),
     ):
         with pytest.raises(UsageError, match=why):
             piece(path)
@@ -121,6 +126,64 @@ def test_an_invalid_table_is_named() -> None:
         UsageError, match=r"--file: bad\.csv is not a valid table: .+\. Correct it, or rename it to \.txt\."
     ):
         files.pieces(("bad.csv",), Choice())
+
+
+PIXELS = "iVBORw0KGgo" + "A" * 400
+
+
+def test_a_notebook_goes_out_as_its_cells_and_their_text() -> None:
+    png = {"data": {"image/png": [PIXELS], "text/plain": ["<Figure size 640x480>"]}, "output_type": "display_data"}
+    error = {"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["\x1b[31mE\x1b[0m: v"]}
+    printed = {"output_type": "stream", "text": "password: hunter22\n"}
+    cells = [
+        {"cell_type": "markdown", "source": f"# Yield\n![a](data:image/png;base64,{PIXELS}) end", "attachments": {}},
+        {"cell_type": "markdown", "source": "![b](attachment:b.png)", "attachments": {"b.png": {"image/png": PIXELS}}},
+        {"cell_type": "code", "source": ["plot()\n", "x"], "outputs": [png, printed, error, "odd"]},
+        "odd",
+    ]
+    write("a.ipynb", json.dumps({"cells": cells, "nbformat": 4}))
+    one = piece(Path("a.ipynb"))
+    assert one.body == (
+        "[1] markdown:\n# Yield\n![a](data:image/png;base64,…) end\n\n[2] markdown:\n![b](attachment:b.png)\n\n"
+        "[3] code:\nplot()\nx\n\n[3] output:\n<Figure size 640x480>\n\n[3] output:\npassword: [removed]\n\n"
+        "[3] output:\nE: v"
+    )
+    assert one.note == "`a.ipynb`: 3 pictures in it not sent."
+    assert one.title == "`a.ipynb` (notebook, 3 cells)"
+    for text in ("", "[]", '{"cells": 3}', "{}", '{"cells": [', "[" * 100_000):
+        with pytest.raises(UsageError, match=r"--file: b\.ipynb is not a valid notebook\. Open and save it"):
+            piece(write("b.ipynb", text))
+
+
+@pytest.mark.parametrize("name", ["page.html", "page.md", "page.txt", "style.css", "data.json"])
+def test_pictures_within_a_text_do_not_go_out_as_text(name: str) -> None:
+    one = piece(write(name, f"<img src='data:image/png;base64,{PIXELS}=='> and the rest"))
+    assert one.body == "<img src='data:image/png;base64,…'> and the rest"
+    assert one.note == f"`{name}`: 1 picture in it not sent."
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ("", r"\."),
+        ("--with words", r": what is sent is `words` \(list\)\."),
+        ("--file c.txt", r": what is sent is `c.txt` \(file, 6 characters\)\."),
+        ("--cells 1", r": what is sent is Cell \[1\]\."),
+    ],
+)
+def test_rows_without_a_table(options: str, sent: str, shell: Shell, requests: list[Any]) -> None:
+    write("c.txt", "second")
+    shell.run("words = ['a', 'b']")
+    for choice in ("--rows 3", "--columns a"):
+        error = str(shell.run(f"%%route {choice} {options}\nSum up").error)
+        assert re.match(f"--rows and --columns choose from a table, and none is sent{sent}", error), error
+    assert requests == []
+
+
+@pytest.mark.parametrize("option", ["--with ,", "--with ''", "--with ' , '"])
+def test_a_with_that_names_nothing(option: str, shell: Shell, requests: list[Any]) -> None:
+    assert "--with names nothing." in str(shell.run(f"%%route {option}\nSum up").error)
+    assert requests == []
 
 
 def test_files_go_out(shell: Shell, requests: list[Any]) -> None:

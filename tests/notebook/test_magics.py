@@ -132,7 +132,7 @@ def test_each_option_has_a_field_and_each_field_an_option(table: tuple[options.O
     parsed = options.parse("", table, kind)
     with pytest.raises(AttributeError):
         _ = parsed.teir
-    assert not any(getattr(parsed, item.name) for item in fields(kind))
+    assert parsed == kind(rest="")
 
 
 def test_help_syntax_still_works(shell: Shell, requests: list[Any]) -> None:
@@ -162,6 +162,21 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         assert part in ran.out
     assert not requests
     assert ran.value is None
+
+
+def test_tags_are_in_the_log_and_in_reports(shell: Shell, tmp_path: Path) -> None:
+    assert shell.run("%%route --tag project-x --tag b\nExplain closures").error is None
+    assert shell.run("%%route\nExplain closures, please").error is None
+    router = ipyrouter.default_router()
+    assert router.log()["tags"].astype(object).fillna("").tolist() == ["b,project-x", ""]
+    assert len(router.log(tag="project-x")) == 1
+    ran = shell.run("report = %router report --by tag")
+    assert ran.error is None
+    groups = shell.ip.user_ns["report"].groups
+    assert groups["calls"].to_dict() == {"(no tag)": 1, "b": 1, "project-x": 1}
+    path = tmp_path / "tagged.csv"
+    assert shell.run(f"%router export {path} --tag b").error is None
+    assert path.read_text().count("\n") == 2
 
 
 @pytest.mark.parametrize(
@@ -208,6 +223,9 @@ def test_dry_run_sends_nothing(shell: Shell, requests: list[Any]) -> None:
         ("%%route -m openai/\nx", "Unknown model 'openai/': a name is missing. Write provider/model"),
         ("%%route -m /ok\nx", "Unknown model '/ok': a name is missing."),
         ("%%route -m ''\nx", "Unknown model '': a name is missing."),
+        ("%%route --tag 'a b'\nx", "'a b' is not a valid tag. Use 1 to 64 printable characters"),
+        ("%%route --tag a,b\nx", "'a,b' is not a valid tag."),
+        ("%router report --by users", "A report by 'users' is not known. Did you mean 'user'?"),
         ("%%route --with\nx", "--with needs a value. Write --with NAMES."),
         ("%router status now", "%router status takes no 'now'. Write %router status alone."),
         ("%router panel big", "%router panel takes no 'big'."),
@@ -435,11 +453,60 @@ def test_the_comparison_says_at_least(shell: Shell, make_router: MakeRouter) -> 
     shell.run("%%route\nExplain closures")
     shell.run("%%route -t power\nExplain closures")
     table = shell.run("%router compare").value
-    assert table["cost"].tolist() == [
-        "unknown, 2 calls unpriced", "$0.00084", "at least $0.00042, 1 call unpriced",
-        "at least $0.00042, 1 call unpriced",
-    ]  # fmt: skip
-    assert list(table.columns) == ["model", "cost", "latency", "calls"]
+    assert table["cost"].tolist() == ["unknown", "$0.00084", "at least $0.00042", "at least $0.00042"]
+    assert table["unpriced"].tolist() == [2, 0, 1, 1]
+    assert list(table.columns) == ["cost", "unpriced", "calls", "latency", "model"]
+
+
+def test_the_comparison_leads_with_what_was_paid(
+    shell: Shell, make_router: MakeRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    prices = {"o/ok": {"input": 1, "output": 10}, "a/ok": {"input": 10, "output": 100}}
+    ipyrouter.use_router(make_router(power=["a/ok"], prices=prices))
+    assert shell.run("%router compare").out.startswith("You paid nothing: no request was answered yet.\n")
+    shell.run("%%route -t mid -q\nExplain closures")
+    output = shell.run("%router compare").out
+    assert output.startswith("You paid $0.00041; all power would have been $0.0041, −90 %.\nAssumes ")
+    table = output.splitlines()[-5:]
+    assert table[0].split() == ["strategy", "cost", "calls", "latency", "model"]
+    assert [row.split("$")[1].split()[0] for row in table[1:]] == ["0.00410", "0.00041", "0.00041", "0.00041"]
+    assert max(map(len, table)) <= 80
+
+
+def test_the_comparison_admits_what_it_does_not_know(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router(power=["a/ok"], prices={"o/ok": {"input": 1, "output": 10}}))
+    shell.run("%%route -t mid -q\nExplain closures")
+    assert shell.run("%router compare").out.startswith(
+        "You paid $0.00041; all power would have been an unknown amount.\n"
+    )
+    shell.run("%%route -t power -q\nExplain closures")
+    assert "You paid at least $0.00041, 1 call unpriced; all power" in shell.run("%router compare").out
+
+
+def test_config_begins_with_what_differs(shell: Shell, make_router: MakeRouter) -> None:
+    ipyrouter.use_router(make_router())
+    result = shell.run("%router config")
+    origins = result.value["from"].tolist()
+    differing = sum(origin != "default" for origin in origins)
+    assert differing
+    assert set(origins[differing:]) == {"default"}
+    assert f"{differing} settings not at the default." in result.out
+    ipyrouter.use_router(Router())
+    assert "Every setting is at its default." in shell.run("%router config").out
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+@pytest.mark.parametrize("command", ["models", "calibrate"])
+def test_tables_fit_the_terminal_and_name_what_is_left_out(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shell.run("%%route -q\nExplain closures")
+    table = [line for line in shell.run(f"%router {command}").out.splitlines() if "  " in line and line[0] != " "]
+    assert len(table) > 3
+    assert max(map(len, table)) <= columns
+    assert not any("..." in line for line in table)
 
 
 def test_the_log_table_marks_estimates(shell: Shell, make_router: MakeRouter) -> None:

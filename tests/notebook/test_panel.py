@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyrouter.notebook.panel.figures import Figures, Sums, as_html, gather
+from ipyrouter.notebook.panel.figures import Figures, Spent, Sums, as_html, as_text, gather, with_notebooks
+from ipyrouter.notebook.panel.log_rows import COLUMNS
 from ipyrouter.notebook.panel.panel import Panel
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
@@ -100,8 +101,48 @@ def test_figures_of_a_log(make_router: MakeRouter) -> None:
     assert result.tiers == {"fast": Decimal("0.25"), "mid": Decimal("0.000000000001"), "power": 0}
     assert result.totals[-1] == result.spent
     assert dict(result.cards())["spent"] == "$0.25"
+    cards = dict(result.cards())
+    assert cards["average"] == "$0.13 a call"
+    assert cards["saved against all power"] == "−$0.24 (−4067 %)"
     part = figures(router, LogFilter(since=day + dt.timedelta(hours=1), until=day + dt.timedelta(hours=5)))
     assert (part.spent, part.rows) == (Decimal("0.25"), 1)
+
+
+def test_costs_of_each_model_and_notebook(make_router: MakeRouter) -> None:
+    router = make_router()
+    day = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+    named = replace(OLD, notebook="a.ipynb")
+    costs = (("m1", Decimal("0.5"), named), ("m2", Decimal("0.25"), OLD), ("m1", None, named), ("m1", Decimal(1), OLD))
+    router.store.restore(
+        [Record(answer(n, model=model, cost=cost, created=day), "ok", "x", None, session)
+         for n, (model, cost, session) in enumerate(costs)]
+    )  # fmt: skip
+    sums = Sums(router.store, LogFilter())
+    result = with_notebooks(gather(router, sums, "all"), sums)
+    assert result.models == {"o/m1": Spent(3, Decimal("1.5"), 1), "o/m2": Spent(1, Decimal("0.25"))}
+    assert list(result.models) == ["o/m1", "o/m2"]
+    assert result.notebooks == {"(no notebook)": Spent(2, Decimal("1.25")), "a.ipynb": Spent(2, Decimal("0.5"), 1)}
+    page, text = as_html(result, b""), as_text(result)
+    for name in ("a.ipynb", "(no notebook)", "o/m1"):
+        assert name in unescape(page)
+        assert name in text
+    assert "at least $0.50" in text
+
+
+def test_small_averages_are_written_for_a_thousand_calls(make_router: MakeRouter) -> None:
+    router = make_router()
+    fill(router, [answer(1, cost=Decimal("0.002")), answer(2, cost=Decimal("0.003")), answer(3, cost=None)])
+    assert dict(figures(router).cards())["average"] == "$2.50 per 1,000 calls"
+
+
+def test_a_log_of_free_calls_shows_calls(make_router: MakeRouter) -> None:
+    router = make_router()
+    fill(router, [answer(1, cost=Decimal(0)), answer(2, cost=Decimal(0), tier="fast")])
+    result = figures(router)
+    assert result.counts[-1] == 2
+    page = as_html(result, b"png")
+    assert "Nothing was spent" in page
+    assert "Calls per tier: fast 1, mid 1, power 0. Calls over time: 2 in all." in unescape(page)
 
 
 def test_unknown_prices_are_said(make_router: MakeRouter) -> None:
@@ -167,25 +208,88 @@ def test_filters_and_pages(panel: Panel) -> None:
     assert panel._older.disabled
     panel._newer.click()
     assert panel._place.value == "page 2 of 3 · 50 rows"
-    assert list(panel._when.options) == ["all", "this session", "2026-11-22", "2026-11-21", "2026-11-20"]
+    assert list(panel._when.options) == [
+        "all", "today", "last 7 days", "last 30 days", "this session", "2026-11-22", "2026-11-21", "2026-11-20",
+    ]  # fmt: skip
     panel._when.value = "2026-11-21"
     assert panel._place.value == "page 1 of 2 · 24 rows"
-    panel._tier.value = "power"
+    panel._facets["tier"].value = "power"
     assert panel._place.value == "page 1 of 1 · 8 rows"
-    panel._model.value = "m1"
+    panel._facets["model"].value = "m1"
     assert panel._place.value == "page 1 of 1 · 4 rows"
-    panel._status.value = "error"
+    panel._facets["status"].value = "error"
     assert panel._place.value == "page 1 of 1 · 0 rows"
-    panel._when.value = panel._tier.value = panel._model.value = panel._status.value = "all"
+    for control in (panel._when, *panel._facets.values()):
+        control.value = "all"
     panel._when.value = "this session"
     assert panel._place.value == "page 1 of 1 · 0 rows"
+
+
+def test_what_there_is_nothing_to_choose_from_is_not_shown(panel: Panel) -> None:
+    shown = {name for name, dropdown in panel._facets.items() if dropdown.layout.display != "none"}
+    assert shown == {"tier", "status"}
+    tagged = Record(answer(1), "ok", "x", None, replace(OLD, notebook="a.ipynb"), tags=("project",))
+    panel.router.store.restore([tagged])
+    panel.show()
+    shown = {name for name, dropdown in panel._facets.items() if dropdown.layout.display != "none"}
+    assert shown == {"tier", "model", "status", "notebook", "tag"}  # a file of one's own has no users
+    assert list(panel._facets["tag"].options) == ["all", "project"]
+
+
+def test_ranges_end_with_today(panel: Panel) -> None:
+    now = dt.datetime.now(dt.UTC)
+    fill(panel.router, [answer(days, created=now - dt.timedelta(days=days)) for days in (0, 6, 8, 29, 31)])
+    panel.show()
+    numbers = {}
+    for span in ("today", "last 7 days", "last 30 days", "all"):
+        panel._when.value = span
+        numbers[span] = panel._rows
+    assert numbers == {"today": 1, "last 7 days": 2, "last 30 days": 4, "all": 5}
+
+
+def test_sorted_pages_hold_every_row_once(panel: Panel) -> None:
+    fill(panel.router, [answer(n, cost=Decimal(n % 7)) for n in range(50)])
+    panel.show()
+    panel._sort.value = "cost, descending"
+    assert 'aria-sort="descending"' in panel._table.value
+    seen = []
+    for _ in range(3):
+        seen += prompts_of(panel)
+        panel._older.click()
+    assert sorted(seen) == [f"{n:04}" for n in range(50)]
+    costs = [int(name) % 7 for name in seen]
+    assert costs == sorted(costs, reverse=True)
+    panel._sort.value = "newest first"
+    assert panel._place.value == "page 1 of 3 · 50 rows"
+
+
+def test_a_row_opens_its_request(panel: Panel) -> None:
+    router = panel.router
+    router.route("Why <b>this</b>\nand $that$?", tier="mid")
+    router.route("Something else", tier="mid")
+    panel.show()
+    assert [name.partition(" · ")[2] for name, _ in panel._row.options[1:]] == [
+        "Something else", "Why <b>this</b> and $that$?",
+    ]  # fmt: skip
+    panel._row.value = panel._row.options[2][1]
+    page = panel._request.value
+    assert "Why &lt;b&gt;this&lt;/b&gt;\nand $that$?" in page
+    assert "mathjax_ignore" in page
+    assert "classified as" in page
+    for head in ("attempt", "cost", "status", "model", "error"):
+        assert f">{head}</th>" in page
+    router.route("A third", tier="mid")
+    panel.flush()
+    assert panel._request.value == page  # it stays open while answers come
+    panel._row.value = ""
+    assert panel._request.value == ""
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
 def test_export_writes_the_rows_that_are_shown(panel: Panel, kind: str) -> None:
     fill(panel.router, [answer(1, tier="fast"), answer(2, tier="mid")])
     panel.show()
-    panel._tier.value = "fast"
+    panel._facets["tier"].value = "fast"
     panel._kind.value = kind
     panel._export.click()
     (path,) = Path().glob(f"*.{kind}")
@@ -196,8 +300,11 @@ def test_export_writes_the_rows_that_are_shown(panel: Panel, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("_when", "2026-11-21"), ("_when", "this session"), ("_tier", "power"), ("_model", "m1"), ("_status", "cached")],
-)
+    [
+        ("_when", "2026-11-21"), ("_when", "this session"), ("_when", "today"), ("tier", "power"), ("model", "m1"),
+        ("status", "cached"), ("notebook", "a.ipynb"), ("tag", "x"), ("_text", "PROMPT 000"),
+    ],
+)  # fmt: skip
 def test_each_filter_holds_for_the_export(panel: Panel, name: str, value: str) -> None:
     start = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
     rows = [
@@ -206,11 +313,13 @@ def test_each_filter_holds_for_the_export(panel: Panel, name: str, value: str) -
         for n in range(50)
     ]  # fmt: skip
     fill(panel.router, rows)
+    noted = Record(answer(99, created=start), "ok", "a prompt", None, replace(OLD, notebook="a.ipynb"), tags=("x",))
+    panel.router.store.restore([noted])
     panel.router.route("Explain closures")
     panel.show()
-    getattr(panel, name).value = value
+    (panel._facets[name] if name in panel._facets else getattr(panel, name)).value = value
     number = panel._rows
-    assert 0 < number < 51
+    assert 0 < number < 52
     panel._export.click()
     (path,) = Path().glob("*.csv")
     assert len(pd.read_csv(path)) == number
@@ -223,10 +332,11 @@ def test_headers_stand_above_their_columns_whatever_else_is_shown(panel: Panel) 
     table = panel._table.value
     assert "dataframe" not in table
     assert "<style" not in table
-    cells = re.findall(r"<t[hd] [^>]*>", table)
-    assert len(cells) == 2 * 9
-    assert len({re.search(r'style="([^"]*)"', cell)[1] for cell in cells}) == 1  # type: ignore[index]
-    assert all("text-align:left" in cell for cell in cells)
+    heads, cells = (re.findall(f'<{tag} [^>]*style="([^"]*)"', table) for tag in ("th", "td"))
+    assert heads == cells
+    sides = dict(zip(COLUMNS, (style.partition(";")[0] for style in cells), strict=True))
+    assert {name for name, side in sides.items() if side == "text-align:right"} == {"cost", "tokens", "took", "saved"}
+    assert all("tabular-nums" in style for style in cells if "right" in style)
 
 
 def test_two_panels_have_filters_pages_and_figures_of_their_own(home: Path, server: FaultServer) -> None:
@@ -239,10 +349,10 @@ def test_two_panels_have_filters_pages_and_figures_of_their_own(home: Path, serv
         reply = running.run("%%route -t mid\nExplain closures")
         assert {update["transient"]["display_id"] for update in reply.others} == {first, second}
         panels = 'panels = get_ipython().magics_manager.registry["RouterMagics"].panels'
-        chosen = running.run(f"{panels}\npanels['first']._tier.value = 'fast'")
+        chosen = running.run(f"{panels}\npanels['first']._facets['tier'].value = 'fast'")
         assert [update["transient"]["display_id"] for update in chosen.others] == [first]
         assert "calls: 0" in chosen.others[0]["data"]["text/plain"]
-        output = running.run("print(panels['second']._tier.value, panels['second']._place.value)").out
+        output = running.run("print(panels['second']._facets['tier'].value, panels['second']._place.value)").out
         assert output == "all page 1 of 1 · 1 row\n"
         again = running.run("%router panel", cell="first")  # run again, it is as it was
         assert "all of the log · fast" in again.displays[0]["data"]["text/plain"]
@@ -259,7 +369,7 @@ def test_hostile_names_and_prompts_stay_text(make_router: MakeRouter) -> None:
     )
     panel = Panel(router)
     panel.show()
-    panel._model.value = hostile.model
+    panel._facets["model"].value = hostile.model
     for html in (panel._table.value, as_html(panel._figures(), b"")):
         assert "<img" not in html
         assert "<script" not in html

@@ -15,7 +15,7 @@ from ipyrouter.notebook import rendering
 from ipyrouter.notebook.display import TerminalDisplay
 from ipyrouter.notebook.formats import Body, present
 from ipyrouter.text.sanitise import MATHS_OFF, code, fence_for, inert, markdown, plain
-from ipyrouter.types import Answer, Classification, Usage
+from ipyrouter.types import Answer, Attempt, Candidate, Classification, Usage
 
 BASE = Answer(
     id="1",
@@ -49,10 +49,59 @@ def test_badge_says_what_happened() -> None:
     assert "fell back from a/b: 401, check K" in words(fallback_from="a/b", fallback_reason=reason)
     assert len(words(fallback_from="a/b", fallback_reason="a server's long words " * 20)) < 250
     assert "escalated from fast" in words(tier="mid", escalated_from="fast")
+    weak = Attempt("fast", Candidate("a", "b"), "weak", error="12 characters", text="")
+    assert "escalated from fast: 12 characters" in words(tier="mid", escalated_from="fast", attempts=(weak,))
     assert "about 1,200 in" in words(usage=Usage(1200, 34, estimated=True))
     assert "cut off at the token limit" in words(finish="length")
     assert "refused" in words(finish="refusal")
     assert "stopped" in words(finish="interrupted")
+
+
+def bare(badge: str) -> str:
+    """Return a badge as it reads where styles and attributes are dropped."""
+    return html.unescape(re.sub("<[^>]*>", "", badge))
+
+
+def test_the_badge_begins_with_model_and_cost_and_keeps_the_rest_for_hovering() -> None:
+    badge = rendering.badge_markdown(BASE)
+    assert bare(badge) == "openai/gpt-6-luna · $0.00012 · fast"
+    title = re.search(r' title="([^"]*)"', badge)
+    assert title is not None
+    assert html.unescape(title[1]) == "1,200 in + 34 out tokens · 1.2 s"
+
+
+@pytest.mark.parametrize(
+    ("changes", "chip", "text"),
+    [
+        (
+            {"fallback_from": "a/b-c", "fallback_reason": "401, check K"},
+            "fell back",
+            "fell back from a/b-c: 401, check K",
+        ),
+        ({"escalated_from": "fast", "tier": "mid"}, "escalated", "escalated from fast"),
+        ({"finish": "length"}, "cut off", "cut off at the token limit"),
+        ({"finish": "interrupted"}, "stopped", "stopped"),
+        (
+            {"provider": LOCAL_MODEL.provider, "model": LOCAL_MODEL.model, "notes": (NO_KEY,)},
+            "toy model",
+            "toy model (SmolLM2-135M): no key is set",
+        ),
+    ],
+)
+def test_what_a_user_should_notice_is_amber_with_its_reason(changes: dict[str, Any], chip: str, text: str) -> None:
+    amber = 'background-color:#a15c00">'
+    badge = rendering.badge_markdown(dataclasses.replace(BASE, **changes))
+    assert f"{amber}{chip}</span>" in badge
+    assert bare(badge).endswith(f" · {text}")
+    assert amber not in rendering.badge_markdown(dataclasses.replace(BASE, cached=True, cost=Decimal(0)))
+
+
+def test_no_line_ends_inside_a_name() -> None:
+    fallen = dataclasses.replace(
+        BASE, fallback_from="some-provider/some-model-5-5", fallback_reason="see https://a.b/c"
+    )
+    whole = re.findall(r'white-space:nowrap">([^<]*)<', rendering.badge_markdown(fallen))
+    assert html.unescape(" ".join(whole)).split() == ["openai/gpt-6-luna", "some-provider/some-model-5-5:"]
 
 
 def test_the_local_model_is_called_a_toy_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +119,7 @@ def test_the_local_model_is_called_a_toy_once(capsys: pytest.CaptureFixture[str]
 def test_a_screen_reader_gets_a_sentence() -> None:
     fallen = dataclasses.replace(BASE, fallback_from="a/b", model='x" onload="y')
     badge = rendering.badge_markdown(fallen)
-    label = re.search(r'role="img" aria-label="([^"]*)"', badge)
+    label = re.search(r'role="img" aria-label="([^"]*)" title="1', badge)
     assert label is not None
     assert html.unescape(label[1]) == (
         'openai/x" onload="y of the tier fast answered in 1.2 s, for $0.00012, 1,200 tokens in and 34 out, '

@@ -170,7 +170,9 @@ def test_what_was_cut_is_said_at_the_answer(shell: Shell, requests: list[Any]) -
     assert "`b` (int):\n5" in content
     assert content.count("\n199,199\n") == 1  # its index, and x
     assert shell.run("%%route --rows 3\nHello").error is not None
-    assert shell.run("%%route --rows 0 --with a\nHello").error is not None
+    for number in ("0", "-1", "1000000", "a"):
+        error = str(shell.run(f"%%route --rows {number} --with a\nHello").error)
+        assert error == f"{number!r} is not a valid number. Write a whole number from 1 to 999,999."
     assert len(requests) == 1
 
 

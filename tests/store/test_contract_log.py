@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,8 +15,23 @@ import pandas as pd
 import pytest
 
 from ipyrouter.reporting.log import frame_of
-from ipyrouter.store.base import LogFilter, RequestTotals, Store, Totals, moment
-from ipyrouter.types import TIERS, Candidate, Cost, Session, Usage
+from ipyrouter.store.base import (
+    Group,
+    LogFilter,
+    LoggedAttempt,
+    LoggedRequest,
+    LogRow,
+    Order,
+    OrderColumn,
+    RequestTotals,
+    Store,
+    Totals,
+    moment,
+)
+from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.text import tags
+from ipyrouter.types import TIERS, Attempt, Candidate, Cost, Session, Usage
+from tests import postgres
 from tests.store.conftest import NOON, ManualClock, a_record, of_attempts, random_record
 
 HOUR = 3_600_000_000
@@ -31,11 +47,12 @@ def fill(store: Store, clock: ManualClock, seed: int, number: int = 120) -> None
     clock.set(NOON - dt.timedelta(days=3))
     for name in names:
         session = Session(chance.choice(["one", "two"]), NOON, notebook=chance.choice([None, "a.ipynb", "b.ipynb"]))
+        tags = chance.choice([(), (), ("x",), ("y", "x"), ("x-y",), ("ünï'",)])
         if chance.random() < 0.1:
             created = NOON - dt.timedelta(minutes=chance.randrange(9000))
-            store.restore([random_record(chance, name, session=session, created=created)])
+            store.restore([replace(random_record(chance, name, session=session, created=created), tags=tags)])
         else:
-            store.record(random_record(chance, name, session=session), None, 500)
+            store.record(replace(random_record(chance, name, session=session), tags=tags), None, 500)
         if chance.random() < 0.9:
             clock.pass_(chance.choice([0.000001, 1, 600, 3600, 20_000]))
 
@@ -58,10 +75,22 @@ FILTERS = [
     LogFilter(since=NOON - dt.timedelta(days=2), until=NOON - dt.timedelta(days=1)),
     LogFilter(since=NOON, until=NOON),
     LogFilter(model="nobody"),
+    LogFilter(text="-01"),
+    LogFilter(text="NOBODY SAID THIS"),
+    LogFilter(tag="x"),
+    LogFilter(tag="ünï'", tier="mid", until=NOON - dt.timedelta(hours=10, seconds=1)),
+    LogFilter(tag="nobody"),
+    LogFilter(user="nobody"),
+    LogFilter(team="nobody"),
 ]
 
 
 # --- rows ---
+
+
+def whose(store: Store) -> tuple[str, str] | tuple[None, None]:
+    """Whose the rows are: only a team's store has logins."""
+    return (None, None) if isinstance(store, SQLiteStore) else ("alice", postgres.TEAM)
 
 
 def test_a_request_comes_back_as_it_was(store: Store, clock: ManualClock) -> None:
@@ -70,10 +99,11 @@ def test_a_request_comes_back_as_it_was(store: Store, clock: ManualClock) -> Non
         "name", session=session, usage=Usage(7, 6, 5, 4, 3, estimated=True), cost=Decimal("0.123456789012"),
         status="weak", error_kind="weak", error="too short", fallback_from="o/other", prompt="what?",
     )  # fmt: skip
-    store.record(record, None, 500)
+    store.record(replace(record, tags=("project-x", "ad-hoc", "project-x")), None, 500)
     (row,) = frame(store).astype(object).where(lambda f: f.notna(), None).to_dict("records")
     expected = {
-        "time": pd.Timestamp(NOON), "answer_id": "name", "session": "s", "notebook": "n.ipynb", "tier": "mid",
+        "time": pd.Timestamp(NOON), "answer_id": "name", "session": "s", "notebook": "n.ipynb",
+        "user": whose(store)[0], "team": whose(store)[1], "tags": "ad-hoc,project-x", "tier": "mid",
         "routed_tier": "mid", "difficulty": 0.5, "escalated_from": None, "fallback_from": "o/other", "provider": "o",
         "model": "m", "status": "weak", "input_tokens": 7, "output_tokens": 6, "cached_input_tokens": 5,
         "cache_write_tokens": 4, "reasoning_tokens": 3, "estimated": True, "cost": 0.123456789012,
@@ -136,7 +166,12 @@ def test_the_parts_are_the_whole(store: Store, clock: ManualClock, monkeypatch: 
 
 
 def matching(rows: pd.DataFrame, log_filter: LogFilter) -> pd.DataFrame:
-    for name in ("tier", "model", "session", "notebook", "status"):
+    if log_filter.tag is not None:
+        rows = rows[[log_filter.tag in tags.split(value) for value in rows["tags"].astype(object).fillna("")]]
+    if log_filter.text is not None:
+        texts = rows["prompt"].fillna("") + "\n" + rows["text"].fillna("")
+        rows = rows[texts.str.lower().str.contains(log_filter.text.lower(), regex=False)]
+    for name in ("tier", "model", "session", "notebook", "status", "user", "team"):
         if (value := getattr(log_filter, name)) is not None:
             rows = rows[rows[name] == value]
     if log_filter.since is not None:
@@ -171,6 +206,61 @@ def test_pages_run_through_the_rows_newest_first(store: Store, clock: ManualCloc
     assert pages == expected
     for skip in (0, 1, 50, len(expected) - 3, len(expected), len(expected) + 5):
         assert keys_of(store.page(log_filter, 5, skip=max(skip, 0))) == expected[max(skip, 0) :][:5]
+
+
+ORDERED: dict[str, Callable[[LogRow], Any]] = {
+    "time": lambda row: row.key,
+    "cost": lambda row: row.cost_pico,
+    "status": lambda row: row.status,
+    "tier": lambda row: TIERS.index(row.tier),
+    "model": lambda row: f"{row.provider}/{row.model}".encode(),
+    "tokens": lambda row: row.input_tokens + row.output_tokens,
+    "latency": lambda row: row.latency,
+    "saved": lambda row: row.saved_pico,
+}
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("column", ORDERED)
+def test_pages_are_sorted_by_any_column(
+    store: Store, clock: ManualClock, column: OrderColumn, descending: bool
+) -> None:
+    fill(store, clock, 5, 40)
+    value = ORDERED[column]
+    newest = store.page(LogFilter(), 1000)
+    known = sorted((row for row in newest if value(row) is not None), key=value, reverse=descending)
+    expected = [*known, *(row for row in newest if value(row) is None)]
+    order = Order(column, descending)
+    pages: list[LogRow] = []
+    while page := store.page(LogFilter(), 9, skip=len(pages), order=order):
+        pages += page
+    assert pages == expected
+    some = LogFilter(tier="mid")
+    assert store.page(some, 1000, order=order) == [row for row in expected if row.tier == "mid"]
+
+
+def test_a_request_is_looked_at_with_all_its_attempts(store: Store, clock: ManualClock) -> None:
+    first, second = (
+        Attempt("fast", Candidate("o", "m"), "error", Usage(7, 0), Cost(None), 1.5, error="503 overloaded"),
+        Attempt("mid", Candidate("a", "n"), "ok", Usage(7, 5), Cost(Decimal("0.25")), 2.5, 0.5, "stop", "the answer"),
+    )
+    session = Session("s", NOON, notebook="n.ipynb")
+    record = of_attempts("name", (first, second), prompt="what?\nwhy?", session=session, notes=("a note",))
+    store.record(replace(record, system="be brief"), None, 500)
+    assert store.request("nobody") is None
+    found = store.request("name")
+    assert found == LoggedRequest(
+        "name", NOON, "n.ipynb", "mid", "fast", 0.5, "what?\nwhy?", "be brief", "the answer", ("a reason",),
+        ("a note",),
+        (
+            LoggedAttempt("fast", "o", "m", "error", None, None, 7, 0, 1.5, "503 overloaded"),
+            LoggedAttempt("mid", "a", "n", "ok", 250_000_000_000, None, 7, 5, 2.5, None),
+        ),
+    )  # fmt: skip
+    store.record(of_attempts("secret", (second,), prompt=None), None, 500)
+    secret = store.request("secret")
+    assert secret is not None
+    assert (secret.prompt, secret.text, secret.reasons) == (None, None, ())
 
 
 def test_a_page_stays_where_it_is_while_rows_come(store: Store, clock: ManualClock) -> None:
@@ -259,7 +349,10 @@ def figures_of(totals: list[Totals]) -> dict[Any, Any]:
 def agree(store: Store, log_filter: LogFilter, bucket: int | None = None, steps: tuple[int, ...] = ()) -> None:
     everything = frame(store)
     rows = matching(everything, log_filter)
-    expected, actual = brute(rows, everything, bucket, steps), figures_of(store.totals(log_filter, bucket, steps))
+    compare(figures_of(store.totals(log_filter, bucket, steps)), brute(rows, everything, bucket, steps))
+
+
+def compare(actual: dict[Any, Any], expected: dict[Any, Any]) -> None:
     assert set(actual) == set(expected)
     for key, figures in actual.items():
         for name, value in figures.items():
@@ -280,6 +373,31 @@ def test_sums_agree_with_the_rows(
 def test_sums_by_time_agree_with_the_rows(store: Store, clock: ManualClock, bucket: int) -> None:
     fill(store, clock, 5)
     agree(store, LogFilter(), bucket)
+
+
+@pytest.mark.parametrize("by", ["user", "team", "notebook", "tags"])
+@pytest.mark.parametrize("log_filter", [ALL, LogFilter(since=NOON - dt.timedelta(hours=30, minutes=7), tag="x")])
+def test_sums_by_a_column_agree_with_the_rows(
+    store: Store, clock: ManualClock, log_filter: LogFilter, by: Group
+) -> None:
+    fill(store, clock, 4)
+    everything = frame(store)
+    rows = matching(everything, log_filter)
+    groups = rows[by].astype(object).where(rows[by].notna(), "")
+    assert groups.nunique() > 1 or by in ("user", "team")
+    totals = store.totals(log_filter, None, STEPS, by)
+    assert {row.group for row in totals} == set(groups)
+    for group in set(groups):
+        expected = brute(rows[groups == group], everything, None, STEPS)
+        compare(figures_of([row for row in totals if row.group == group]), expected)
+
+
+def test_the_users_and_tags_that_there_are(store: Store, clock: ManualClock) -> None:
+    fill(store, clock, 8)
+    user, _ = whose(store)
+    overview = store.overview(3)
+    assert overview.tags == ("x", "x-y", "y", "ünï'")
+    assert overview.users == ((user,) if user else ())
 
 
 def test_sums_agree_after_answers_are_forgotten(disk_store: Store, clock: ManualClock) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -215,19 +216,49 @@ def test_a_newer_version_is_refused(store: SQLiteStore, old: Path) -> None:
     assert (old / "ipyrouter.db").read_bytes() == before
 
 
-def test_a_file_of_version_2_gets_the_tables_of_runs(tmp_path: Path) -> None:
-    store = SQLiteStore(tmp_path / "two")
-    store.record(a_record(), b"k" * 32, 500)
+def of_version(version: int, folder: Path) -> SQLiteStore:
+    """A store over a file that the last code of version 3 made, or of version 2, which had all but the runs."""
+    folder.mkdir(mode=0o700)
+    (folder / "ipyrouter.db").write_bytes(gzip.decompress((HERE / "version-3.db.gz").read_bytes()))
+    if version == 2:
+        with sqlite3.connect(folder / "ipyrouter.db") as connection:
+            connection.execute("DROP TABLE runs")
+            connection.execute("DROP TABLE run_rows")
+            connection.execute("PRAGMA user_version = 2")
+        connection.close()
+    return SQLiteStore(folder, clock=ManualClock())
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_file_of_a_later_version_is_what_a_new_one_is(tmp_path: Path, version: int) -> None:
+    before = json.loads(gzip.decompress((HERE / "version-3.json.gz").read_bytes()))
+    store = of_version(version, tmp_path / "old")
+    rows = frame_of(store.log(LogFilter()))
+    assert rows["tags"].isna().all()
+    actual = rows[list(before[0])].to_json(orient="records", date_format="iso", double_precision=15)
+    assert json.loads(actual) == before
+    assert len(store.runs()) == (version == 3)
+    agree(store, ALL, None, STEPS)
+    tagged = replace(a_record("tagged"), tags=("x",))
+    store.record(tagged, b"k" * 32, 500)
+    store.pin("run", [b"k" * 32])
+    assert [row.group for row in store.totals(LogFilter(tag="x"), by="tags")] == ["x"]
+    agree(store, ALL, None, STEPS)
+    assert store.warnings() == []
     store.close()
-    with sqlite3.connect(tmp_path / "two" / "ipyrouter.db") as connection:  # as version 2 left it
-        connection.execute("DROP TABLE runs")
-        connection.execute("DROP TABLE run_rows")
-        connection.execute("PRAGMA user_version = 2")
+    new = SQLiteStore(tmp_path / "new")
+    new.record(a_record(), None, 500)
+    new.close()
+    assert describe(tmp_path / "old" / "ipyrouter.db") == describe(tmp_path / "new" / "ipyrouter.db")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_damaged_number_of_a_later_version_is_not_believed(tmp_path: Path, version: int) -> None:
+    store = of_version(version, tmp_path / "old")
+    with sqlite3.connect(tmp_path / "old" / "ipyrouter.db") as connection:
+        connection.execute("PRAGMA user_version = 0")
     connection.close()
-    again = SQLiteStore(tmp_path / "two")
-    again.pin("run", [b"k" * 32])
-    assert again.cached([b"k" * 32], 30) is not None
-    assert len(again.log(LogFilter()).values("answer_id")) == 1
-    assert again.runs() == []
-    assert again.warnings() == []
-    again.close()
+    store.record(replace(a_record("tagged"), tags=("x",)), None, 500)
+    assert store.overview(1).tags == ("x",)
+    assert store.warnings() == []
+    store.close()

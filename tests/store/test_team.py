@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,19 +20,40 @@ import psycopg
 import pytest
 
 from ipyrouter import cli
-from ipyrouter.errors import ConfigError, StoreError
+from ipyrouter.clock import SystemClock
+from ipyrouter.config import load
+from ipyrouter.errors import BudgetError, ConfigError, StoreError
+from ipyrouter.providers.base import Fault, FaultKind
 from ipyrouter.reporting.log import frame_of
+from ipyrouter.reporting.report import report
 from ipyrouter.router import Router
-from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation, Run, Unavailable
+from ipyrouter.routing.breaker import Breaker, Reason
+from ipyrouter.routing.planner import Step
+from ipyrouter.store.base import (
+    Busy,
+    Claim,
+    Limit,
+    LogFilter,
+    Rate,
+    Refusal,
+    Reservation,
+    Run,
+    Unavailable,
+    microseconds,
+)
 from ipyrouter.store.owners import batch_owner, new_owner
 from ipyrouter.store.postgres import PostgresStore, migrations
+from ipyrouter.store.postgres import owner as owning
 from ipyrouter.store.postgres import server as servers
 from ipyrouter.store.postgres.owner import set_budgets
 from ipyrouter.store.rows import ATTEMPTS, REQUESTS
 from ipyrouter.store.sqlite.schema import EDGES
-from ipyrouter.types import Session
+from ipyrouter.types import Candidate, Session
 from tests import postgres
-from tests.store.conftest import NOON, SESSION, ManualClock, a_record
+from tests.conftest import server_config
+from tests.faults.server import FaultServer
+from tests.postgres import Proxy
+from tests.store.conftest import NOON, SESSION, Happening, ManualClock, a_record
 
 pytestmark = pytest.mark.wire
 
@@ -148,6 +168,40 @@ def test_a_member_sees_its_own_and_a_lead_sees_costs_and_no_texts(open_as: Open)
 TABLES = ("answers", "attempts", "texts", "attempt_texts", "sums", "measured", "runs")
 
 
+def test_a_lead_reads_costs_by_user_team_notebook_and_tag(database: str, open_as: Open) -> None:
+    notebook = replace(SESSION, notebook="n.ipynb")
+    open_as().record(replace(a_record("one", session=notebook), tags=("x", "y")), None, 500)
+    open_as("bob").record(replace(a_record("two"), tags=("x",)), None, 500)
+    open_as(postgres.OTHER).record(replace(a_record("three"), tags=("secret",)), None, 500)
+    lead = open_as(postgres.LEAD)
+
+    def costs(by: str) -> dict[str, Decimal]:
+        groups = report(lead, by=by).groups
+        assert groups is not None
+        return dict(groups["cost"])
+
+    half = Decimal("0.5")
+    assert costs("user") == {"alice": half, "bob": half}
+    assert costs("team") == {postgres.TEAM: 1}
+    assert costs("notebook") == {"(no notebook)": half, "n.ipynb": half}
+    assert costs("tag") == {"x": 1, "y": half}
+    rows = frame_of(lead.log(LogFilter()))
+    assert rows[["user", "team", "tags"]].astype(object).values.tolist() == [
+        ["alice", postgres.TEAM, "x,y"], ["bob", postgres.TEAM, "x"],
+    ]  # fmt: skip
+    for chosen in (LogFilter(user="bob"), LogFilter(tag="x", user="bob", team=postgres.TEAM)):
+        assert names(lead) == ["one", "two"]
+        assert frame_of(lead.log(chosen))["answer_id"].tolist() == ["two"]
+        assert [row.key.answer_id for row in lead.page(chosen, 5)] == ["two"]
+        assert sum(row.rows for row in lead.totals(chosen)) == 1
+    assert lead.overview(1).users == ("alice", "bob")
+    assert lead.overview(1).tags == ("x", "y")
+    alice = open_as()
+    assert frame_of(alice.log(LogFilter(user="bob"))).empty
+    assert alice.totals(LogFilter(user="bob")) == alice.totals(LogFilter(tag="secret")) == []
+    assert alice.overview(1).tags == ("x", "y")
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_no_setting_shows_another_members_rows(database: str, open_as: Open, table: str) -> None:
     open_as("alice").record(a_record("a", error="hers", cost=Decimal(1)), KEY, 500)
@@ -181,6 +235,17 @@ FORBIDDEN = (
     "SELECT * FROM ipyrouter.reservation",
     "SELECT * FROM ipyrouter.counter",
     "SELECT * FROM ipyrouter.budget",
+    "SELECT * FROM ipyrouter.rate",
+    "SELECT * FROM ipyrouter.minute",
+    "SELECT * FROM ipyrouter.outage",
+    "SELECT * FROM ipyrouter.member",
+    "SELECT * FROM ipyrouter.team",
+    "DELETE FROM ipyrouter.minute",
+    "UPDATE ipyrouter.rate SET most = 1000000",
+    "SELECT * FROM ipyrouter.pace(NULL)",
+    "SELECT ipyrouter.count('team', 'science', 0, -1e9)",
+    "SELECT ipyrouter.recount_cache('alice', 0)",
+    "SELECT ipyrouter.cache_scope(NULL)",
     "SELECT ipyrouter.me()",
     "SELECT ipyrouter.prune(0, false)",
     "SELECT ipyrouter.make_partition(0)",
@@ -259,6 +324,64 @@ def test_what_another_holds_cannot_be_released_settled_judged_or_forgotten(datab
     assert list(frame_of(alice.log(LogFilter()))["prompt"]) == ["prompt of hers"]
 
 
+HUGE = (
+    "SELECT ipyrouter.reserve('r', 'o', 's', -1, 60, '[]')",
+    "SELECT ipyrouter.reserve('r', 'o', 's', 'NaN', 60, '[]')",
+    "SELECT ipyrouter.reserve('r', 'o', 's', 1e300, 60, '[]')",
+    "SELECT ipyrouter.reserve(repeat('r', 501), 'o', 's', 1, 60, '[]')",
+    "SELECT ipyrouter.reserve('r', 'o', repeat('s', 501), 1, 60, '[]')",
+    "SELECT ipyrouter.reserve('r', 'o', 's', 1, 60, '[{\"pico\": \"much\", \"period\": \"day\"}]')",
+    "SELECT ipyrouter.settle('held', -1)",
+    "SELECT ipyrouter.settle('held', 'NaN')",
+    "SELECT ipyrouter.settle('held', 1e300)",
+    "SELECT ipyrouter.record('{}', 'record')",
+    "SELECT ipyrouter.record('[1]', 'record')",
+    "SELECT ipyrouter.record('null', 'record')",
+    "SELECT ipyrouter.record('{\"request\": {}, \"attempts\": [{}]}', 'late')",
+    'SELECT ipyrouter.record(\'{"request": {"time": 1e300}, "attempts": [{}]}\', \'restore\')',
+    "SELECT ipyrouter.cached_or_claim(ARRAY[repeat('k', 65)::bytea], repeat('k', 65)::bytea, 'o', 60, 1)",
+    "SELECT ipyrouter.pin('run', ARRAY[NULL::bytea])",
+    "SELECT ipyrouter.pin(repeat('r', 501), ARRAY['k'::bytea])",
+    "SELECT ipyrouter.put_run('run', -1, 0, '{}')",
+    "SELECT ipyrouter.put_run('run', 0, 0, '[]')",
+    "SELECT ipyrouter.put_run(NULL, 0, 0, '{}')",
+    "SELECT ipyrouter.set_feedback('held', 'excellent')",
+    "SELECT ipyrouter.report_outage(NULL, 500, 9)",
+    "SELECT ipyrouter.report_outage('m', NULL, 9)",
+)
+
+
+@pytest.mark.parametrize("attack", HUGE)
+def test_values_that_cannot_be_change_nothing(database: str, open_as: Open, attack: str) -> None:
+    alice = open_as()
+    alice.record(a_record("held"), None, 500)
+    ask(database, "alice", "SELECT ipyrouter.reserve('held', 'o', 's', 5, 60, '[]')")
+    with pytest.raises(psycopg.Error):
+        ask(database, "alice", attack)
+    assert ask(database, "owner", "SELECT id, pico FROM ipyrouter.reservation") == [("held", 5)]
+    assert names(alice) == ["held"]
+    assert alice.runs() == []
+    assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.run_rows") == [(0,)]
+    assert alice.used(TODAY, SESSION) == DOLLAR // 2 + 5
+
+
+def test_functions_out_of_order_do_no_harm(database: str, open_as: Open) -> None:
+    set_budget(database, day="1")
+    set_rates(database, tokens=100)
+    for call in (
+        "ipyrouter.settle('nothing', 0, 0)", "ipyrouter.release('nobody')", "ipyrouter.drop_run('none')",
+        "ipyrouter.pin('none', ARRAY['k'::bytea])", "ipyrouter.forget_texts('none', 0)", "ipyrouter.clear_cache()",
+        "ipyrouter.set_feedback('none', 'good')", "ipyrouter.report_outage('m', 500, 0)",
+        "ipyrouter.reserve('x', 'o', 's', 1, 'NaN', '[]', -5)", "ipyrouter.reserve('x', 'o', 's', 1, 'NaN', '[]', 50)",
+        "ipyrouter.settle('x', 0, -7)", "ipyrouter.release('o')", "ipyrouter.settle('x', 5, 5)",
+    ):  # fmt: skip
+        ask(database, "alice", f"SELECT {call}")
+    bob = open_as("bob")
+    assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.reservation") == [(0,)]
+    assert isinstance(bob.reserve(DOLLAR, [], SESSION, "b", 60, tokens=95), Reservation)
+    assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=1), Busy)  # alice's 5 and his 95
+
+
 @pytest.mark.parametrize(
     "words", ["'); DROP SCHEMA ipyrouter CASCADE; --", "%s %(a)s {}", "$$; SELECT 1; $$", "\\'\0\n"]
 )
@@ -266,11 +389,19 @@ def test_sql_in_any_text_is_text(open_as: Open, words: str) -> None:
     store = open_as()
     session = Session(words, NOON, notebook=words)
     record = a_record(words, session=session, error=words, error_kind=words, prompt=words, fallback_from=words)
-    store.record(record, KEY, 500)
+    tag = words.replace(",", ";")
+    store.record(replace(record, tags=(tag,)), KEY, 500)
     kept = words.replace("\0", "\ufffd")
     (row,) = frame_of(store.log(LogFilter())).to_dict("records")
-    for column in ("answer_id", "session", "notebook", "error", "error_kind", "prompt", "fallback_from"):
+    for column in ("answer_id", "session", "notebook", "error", "error_kind", "prompt", "fallback_from", "tags"):
         assert row[column] == kept
+    assert names(store) == [kept]
+    for chosen in (LogFilter(tag=kept), LogFilter(notebook=kept, tag=kept, user="alice", team=postgres.TEAM)):
+        assert [row.key.answer_id for row in store.page(chosen, 5)] == [kept]
+        assert [one.group for one in store.totals(chosen, by="tags")] == [kept]
+    assert store.totals(LogFilter(user=kept)) == store.totals(LogFilter(team=kept, status=kept)) == []
+    store.report_outage(words, 500, 60)
+    assert list(store.outages()) == [kept]
     assert len(store.log(LogFilter(notebook=kept, session=kept, model="m")).columns["time"]) == 1
     assert store.warnings() == []
 
@@ -443,6 +574,167 @@ def test_many_members_on_many_connections_never_overspend(database: str, open_as
     assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.reservation") == [(0,)]
 
 
+def set_rates(database: str, member: str = "", **rates: int | None) -> None:
+    with postgres.server().connect(database) as owner:
+        for statement in owning.set_rates(postgres.TEAM, member, rates):
+            owner.execute(statement.encode())
+
+
+@contextlib.contextmanager
+def minutes(database: str) -> Iterator[Callable[[float], None]]:
+    """The server's time, which stands still; gives what lets seconds pass."""
+    now = microseconds(NOON)
+    with postgres.server().connect(database) as owner:
+        owner.execute(postgres.SET_CLOCK)
+
+        def pass_(seconds: float) -> None:
+            nonlocal now
+            now += int(seconds * 1e6)
+            owner.execute("UPDATE ipyrouter.clock SET moment = %s", (now,))
+
+        pass_(0)
+        yield pass_
+
+
+def test_a_minutes_requests_hold_for_a_team_and_a_member_and_say_whose_they_are(database: str, open_as: Open) -> None:
+    set_rates(database, requests=3)
+    set_rates(database, "*", requests=2)
+    alice, bob, other = open_as("alice"), open_as("bob"), open_as("oskar")
+    assert [(rate.name, rate.most, rate.unit) for rate in alice.rates(SESSION)] == [
+        ("you in your team", 2, "requests"), ("your team", 3, "requests"),
+    ]  # fmt: skip
+    assert other.rates(SESSION) == []
+
+    def busy(store: PostgresStore) -> str | None:
+        decided = store.reserve(0, [], SESSION, new_owner(), 60, tokens=1)
+        assert isinstance(decided, Busy | Reservation)
+        return f"{decided.rate.name}, {decided.used}, {decided.seconds:g} s" if isinstance(decided, Busy) else None
+
+    with minutes(database) as pass_:
+        assert [busy(alice), busy(alice)] == [None, None]
+        pass_(20)
+        assert busy(alice) == "you in your team, 2, 40 s"
+        assert [busy(bob), busy(bob)] == [None, "your team, 3, 40 s"]
+        assert busy(other) is None
+        assert isinstance(bob.reserve(0, [], SESSION, "job", 60), Reservation)  # a batch is no call of this minute
+        pass_(40)
+        assert [busy(alice), busy(alice), busy(bob)] == [None, None, "your team, 3, 20 s"]
+    set_rates(database, requests=None)
+    set_rates(database, "*", requests=None)
+    assert open_as().rates(SESSION) == []
+
+
+def test_a_minutes_tokens_are_promised_and_settled(database: str, open_as: Open) -> None:
+    set_rates(database, tokens=1000)
+    alice, bob = open_as("alice"), open_as("bob")
+    with minutes(database) as pass_:
+        first = alice.reserve(0, [], SESSION, "a", 60, tokens=900)
+        assert isinstance(first, Reservation)
+        refused = bob.reserve(0, [], SESSION, "b", 60, tokens=200)
+        assert isinstance(refused, Busy)
+        assert (refused.rate.unit, refused.used) == ("tokens", 900)
+        bob.settle(first.id, 0, 0)  # another's
+        assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=200), Busy)
+        alice.settle(first.id, 0, 100)
+        assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=200), Reservation)
+        # More than a minute holds waits for a whole one.
+        assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=10**6), Busy)
+        pass_(61)
+        assert isinstance(bob.reserve(0, [], SESSION, "b", 60, tokens=10**6), Reservation)
+        assert isinstance(alice.reserve(0, [], SESSION, "a", 60, tokens=1), Busy)
+
+
+def test_many_members_on_many_connections_never_exceed_a_minute(database: str, open_as: Open) -> None:
+    set_rates(database, requests=20)
+    stores = [open_as(user) for user in ("alice", "bob", "lena") for _ in range(3)]
+
+    def ask_for(number: int) -> bool:
+        return isinstance(stores[number % 9].reserve(0, [], SESSION, f"o{number}", 60, tokens=1), Reservation)
+
+    with minutes(database), ThreadPoolExecutor(12) as pool:
+        assert sum(pool.map(ask_for, range(90))) == 20
+
+
+def test_a_request_waits_for_the_teams_minute_and_says_so(database: str, tmp_path: Path, server: FaultServer) -> None:
+    set_rates(database, requests=1)
+    with minutes(database) as pass_:
+        store = PostgresStore(postgres.server().url("alice", database), tmp_path / "team", clock=(clock := Happening()))
+        clock.moved = lambda: pass_(10)  # the server's time passes while the request waits
+        router = Router(server_config(server), store=store, clock=clock)
+        assert router.route("Explain closures").notes == ()
+        second = router.route("Explain decorators")
+        assert "o/ok had to wait: 1 requests a minute for your team were used up." in second.notes
+        assert router.route("Explain decorators").cached
+        clock.moved = lambda: None
+        with pytest.raises(BudgetError, match=r"o/ok must wait, and 0 of 1 requests a minute for your team are left"):
+            router.route("Explain generators")
+        router.close()
+
+
+# --- outages ---
+
+LUNA, OPUS = Candidate("openai", "gpt-6-luna"), Candidate("anthropic", "claude-opus-4-6")
+SERVERS = {"o": {"sdk": "openai", "base_url": "http://localhost:1/v1", "key": "OPENAI_API_KEY"}}
+
+
+def a_breaker(store: PostgresStore) -> Breaker:
+    return Breaker(load({"providers": SERVERS}, environ={}), SystemClock(), store)
+
+
+def fail(breaker: Breaker, candidate: Candidate, kind: FaultKind, status: int | None) -> None:
+    reason = Reason(kind, f"{status}", f"{status} {kind}")
+    breaker.record_failure(candidate, Fault(kind, "went wrong: a secret prompt", status=status), reason)
+
+
+def in_order(breaker: Breaker, *candidates: Candidate) -> list[Candidate]:
+    steps = tuple(Step("mid", candidate, call=None, deadlines=None) for candidate in candidates)
+    return [step.candidate for step in breaker.order(steps)]
+
+
+def cooling(breaker: Breaker, *candidates: Candidate) -> dict[str, str]:
+    in_order(breaker, *candidates)
+    return {name: error for name, error, _ in breaker.status()}
+
+
+def test_a_services_outage_is_the_teams_and_ends_for_all(open_as: Open) -> None:
+    alice, bob, other = (a_breaker(open_as(user)) for user in ("alice", "bob", "oskar"))
+    fail(alice, LUNA, "server", 503)
+    assert cooling(bob, LUNA, OPUS) == {"openai/gpt-6-luna": "503 to a colleague's call"}
+    assert in_order(bob, LUNA, OPUS) == [OPUS, LUNA]
+    assert cooling(other, LUNA, OPUS) == {}
+    bob.record_success(LUNA)
+    assert cooling(bob, LUNA) == {}
+    assert cooling(a_breaker(open_as("lena")), LUNA) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("auth", 401), ("forbidden", 403), ("quota", 429), ("rate_limit", 429), ("connect", None), ("timeout", None)],
+)
+def test_what_may_be_a_kernels_own_fault_stays_there(open_as: Open, kind: FaultKind, status: int | None) -> None:
+    alice = a_breaker(open_as())
+    fail(alice, LUNA, kind, status)
+    assert cooling(alice, LUNA) != {}
+    assert cooling(a_breaker(open_as("bob")), LUNA) == {}
+
+
+def test_a_server_of_ones_own_is_nobody_elses(database: str, open_as: Open) -> None:
+    fail(a_breaker(open_as()), Candidate("o", "m"), "server", 500)
+    assert cooling(a_breaker(open_as("bob")), Candidate("o", "m")) == {}
+    assert ask(database, "owner", "SELECT count(*) FROM ipyrouter.outage") == [(0,)]
+
+
+def test_no_member_can_make_an_outage_last(database: str, open_as: Open) -> None:
+    ask(database, "alice", "SELECT ipyrouter.report_outage('openai/gpt-6-luna', 503, 1e300)")
+    with pytest.raises(psycopg.Error):
+        ask(database, "alice", "SELECT ipyrouter.report_outage(repeat('x', 501), 503, 9)")
+    breaker = a_breaker(open_as("bob"))
+    cooling(breaker, LUNA)
+    ((_, _, left),) = breaker.status()
+    assert left is not None
+    assert left <= 60
+
+
 def test_a_client_whose_clock_is_wrong_by_a_day_changes_nothing(open_as: Open) -> None:
     for days in (-1, 1):
         clock = ManualClock(dt.datetime.now(dt.UTC) + dt.timedelta(days=days))
@@ -506,9 +798,15 @@ def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--day", "2.5", "--month", "50"]) == 0
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--each", "--call", "0.1"]) == 0
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--month", "none"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--each", "--requests-per-minute", "60"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--tokens-per-minute", "100000"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--tokens-per-minute", "none"]) == 0
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--requests-per-minute", "0"]) == 1
+    assert cli.main([*owner, "budget", "--team", "l'équipe", "--requests-per-minute", "1.5"]) == 1
     alice = open_as()
     found = [(limit.name, limit.pico) for limit in alice.limits(SESSION)]
     assert sorted(found) == [("you in your team a call", DOLLAR // 10), ("your team today", 5 * DOLLAR // 2)]
+    assert alice.rates(SESSION) == [Rate("you in your team", 60, "requests")]
     old = dt.datetime.now(dt.UTC) - dt.timedelta(days=100)
     alice.restore([a_record("old", created=old)])
     alice.record(a_record("new"), None, 500)
@@ -519,7 +817,7 @@ def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
     assert capsys.readouterr().out == "Dropped 2 partitions.\n"
     assert frame_of(alice.log(LogFilter()))["text"].isna().tolist() == [True, False]
     assert [run.id for run in alice.runs()] == ["going on"]
-    assert cli.main([*owner, "prune", "--keep", "1"]) == 0
+    assert cli.main([*owner, "prune", "--keep", "1", "month"]) == 0
     assert capsys.readouterr().out == "Dropped 2 partitions.\n"
     assert names(alice) == ["new"]
     assert sum(row.rows for row in alice.totals(LogFilter())) == 2  # the sums stay
@@ -529,6 +827,9 @@ def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
     assert "Connect as its owner" in capsys.readouterr().err
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--call", "1"]) == 1
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--day", "much"]) == 1
+    for keep in (["0"], ["13", "years"], ["13.5"], ["1201", "months"]):
+        assert cli.main([*owner, "prune", "--keep", *keep]) == 1
+        assert "is not a valid number of months" in capsys.readouterr().err
 
 
 def test_nothing_is_imported_or_opened_before_the_first_use(tmp_path: Path) -> None:
@@ -563,62 +864,6 @@ def test_idle_connections_are_closed(database: str, open_as: Open, monkeypatch: 
 
 
 # --- while the server is away ---
-
-
-class Proxy:
-    """A way to the server that can hold bytes back, or cut: 'open', 'stalled' or 'shut'."""
-
-    def __init__(self) -> None:
-        self.state = "open"
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        self._moved = threading.Condition()
-        self._threads: list[threading.Thread] = []
-        self._start(self._serve)
-
-    def set(self, state: str) -> None:
-        with self._moved:
-            self.state = state
-            self._moved.notify_all()
-        if state == "shut":
-            for one in self._sockets:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.set("shut")
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for thread in list(self._threads):
-            thread.join()
-        for one in (self._listener, *self._sockets):
-            one.close()
-
-    def _start(self, work: Callable[..., None], *arguments: socket.socket) -> None:
-        self._threads.append(threading.Thread(target=work, args=arguments, daemon=True))
-        self._threads[-1].start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if self.state == "shut":
-                    client.close()
-                    continue
-                there = socket.create_connection(("127.0.0.1", postgres.server().port))
-                self._sockets += [client, there]
-                self._start(self._pump, client, there)
-                self._start(self._pump, there, client)
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                with self._moved:
-                    self._moved.wait_for(lambda: self.state != "stalled")
-                target.sendall(data)
-        for one in (source, target):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

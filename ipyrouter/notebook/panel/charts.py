@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ipyrouter.notebook.rendering import COLOURS
-from ipyrouter.text.amounts import dollars
 from ipyrouter.types import TIERS, TierName
 
 INCHES, DPI = (8, 2.1), 160
@@ -28,8 +28,20 @@ _STYLE = {
 _TIMES = ["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"]  # years to seconds
 
 
-def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals: Sequence[float]) -> bytes:
-    """Return a PNG of two charts: dollars per tier, and dollars spent up to each of the times (UTC)."""
+@dataclass(frozen=True)
+class Series:
+    """What the charts show: their titles, a value per tier and its words, and the sum up to each of the times (UTC)."""
+
+    title: str
+    title_over_time: str
+    tiers: Mapping[TierName, float]
+    times: Sequence[dt.datetime]
+    totals: Sequence[float]
+    words: Callable[[float], str]
+
+
+def draw(series: Series) -> bytes:
+    """Return a PNG of two charts: a bar per tier, and the sum over time."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -40,20 +52,20 @@ def costs(tiers: Mapping[TierName, float], times: Sequence[dt.datetime], totals:
         figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         bars, line = figure.subplots(1, 2, width_ratios=(2, 3))
-        values = [tiers.get(tier, 0.0) for tier in TIERS]
+        values = [series.tiers.get(tier, 0.0) for tier in TIERS]
         drawn = bars.barh(TIERS, values, color=[COLOURS[tier] for tier in TIERS], height=0.6)
-        bars.bar_label(drawn, [dollars(value) for value in values], padding=3)
-        bars.set_title("cost per tier", loc="left", fontsize=9)
+        bars.bar_label(drawn, [series.words(value) for value in values], padding=3)
+        bars.set_title(series.title, loc="left", fontsize=9)
         bars.invert_yaxis()
         bars.set_xlim(0, max(values) * 1.3 or 1)
         bars.set_xticks([])
         bars.spines["bottom"].set_visible(False)
-        line.set_title("spent over time (UTC)", loc="left", fontsize=9)
-        line.step(times, totals, where="post", color="#1565c0")
-        line.fill_between(times, totals, step="post", color="#1565c0", alpha=0.15, linewidth=0)
-        line.set_ylim(0, (totals[-1] if totals else 0) * 1.1 or 1)
-        line.yaxis.set_major_formatter(lambda value, _: dollars(float(f"{value:.6g}")))
-        if not times:
+        line.set_title(series.title_over_time, loc="left", fontsize=9)
+        line.step(series.times, series.totals, where="post", color="#1565c0")
+        line.fill_between(series.times, series.totals, step="post", color="#1565c0", alpha=0.15, linewidth=0)
+        line.set_ylim(0, (series.totals[-1] if series.totals else 0) * 1.1 or 1)
+        line.yaxis.set_major_formatter(lambda value, _: series.words(float(f"{value:.6g}")))
+        if not series.times:
             line.set_axis_off()
         locator = AutoDateLocator(minticks=2, maxticks=6)
         line.xaxis.set_major_locator(locator)

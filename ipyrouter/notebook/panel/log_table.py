@@ -1,56 +1,112 @@
-"""The newest rows of the log as a user reads them."""
+"""Tables as a user reads them: the newest rows of the log, and what other subcommands of `%router` return."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ipyrouter.notebook.panel import log_rows
 from ipyrouter.store.base import LogFilter
+from ipyrouter.text import tables
 
 if TYPE_CHECKING:
     from ipyrouter.store.base import RequestLog
 
-_DISPENSABLE = ("saved", "took", "tokens")  # in a narrow terminal, in this order
-_SHORTEN = {"prompt": 8, "model": 12}  # to no fewer characters
-
 
 class Readable(pd.DataFrame):
-    """A table whose strings are shown literally: a $ in a prompt is not maths. In a terminal it takes its width."""
+    """A table whose strings are shown literally: a $ in a prompt is not maths. In a terminal it takes its width.
+
+    ``attrs["layout"]`` says how: see :func:`readable`.
+    """
 
     def __repr__(self) -> str:
         """Leave out what matters least, and name it: pandas would leave out what stands in the middle."""
         if self.empty:
             return super().__repr__()
         width = shutil.get_terminal_size().columns
-        table, absent = pd.DataFrame(self), []
-        for name in _DISPENSABLE:
-            if name in table and _width(table) > width:
-                table = table.drop(columns=name)
+        layout = self.attrs["layout"]
+        lines, absent = self._lines(), []
+        for name in layout["dispensable"]:
+            if name in self and max(map(len, lines)) > width:
                 absent.append(name)
-        for name, least in _SHORTEN.items():
-            if name in table and (over := _width(table) - width) > 0:
-                most = max(least, int(table[name].str.len().max()) - over)
-                table[name] = table[name].map(
-                    lambda text, most=most: text if len(text) <= most else f"{text[: most - 1]}…"
-                )
-        more = [f"Not shown: {', '.join(absent)}. All of the log: ipyrouter.cost_log()"] if absent else []
-        return "\n".join([table.to_string(index=False), *more])
+                lines = self._lines(absent)
+        shorter: dict[str, int] = {}
+        for name, least in layout["shorten"].items():
+            if name in self and (over := max(map(len, lines)) - width) > 0:
+                shorter[name] = max(least, int(self[name].str.len().max()) - over)
+                lines = self._lines(absent, shorter)
+        more = [f"Not shown: {', '.join(absent)}. {layout['more']}".strip()] if absent else []
+        return "\n".join([*(line.rstrip() for line in lines), *more])
 
-    def _repr_html_(self) -> Any:
-        with pd.option_context("display.html.use_mathjax", False):
-            return super()._repr_html_()  # type: ignore[misc]  # pandas-stubs know only what is public
+    def _repr_html_(self) -> str:
+        return "" if self.empty else tables.notebook_table(self._table())
+
+    def _table(self, absent: list[str] | None = None, shorter: Mapping[str, int] | None = None) -> tables.Table:
+        frame = pd.DataFrame(self).drop(columns=absent or [])
+        if frame.index.names != [None]:
+            frame = frame.reset_index()
+        for name, most in (shorter or {}).items():
+            frame[name] = [tables.line(word, most) for word in frame[name]]
+        layout = self.attrs["layout"]
+        heads = {name: layout["heads"].get(name, name) for name in map(str, frame.columns)}
+        rows = list(zip(*(_strings(frame[name]) for name in frame), strict=True))
+        words = frozenset(heads[name] for name in layout["words"] if name in heads)
+        return tables.Table("", tuple(heads.values()), rows, words)
+
+    def _lines(self, absent: list[str] | None = None, shorter: Mapping[str, int] | None = None) -> list[str]:
+        table = self._table(absent, shorter)
+        return tables.aligned([table.head, *(tuple(map(tables.line, row)) for row in table.rows)], table.numeric)
 
 
-def newest(store: RequestLog, log_filter: LogFilter, rows: int) -> pd.DataFrame:
-    """Return rows of the log, newest first, as strings: the time, prompt, model and cost of each call.
+def _strings(column: pd.Series[Any]) -> list[str]:
+    """Return a column's values as strings: numbers with the same decimals, "" for what is absent."""
+    numbers = [value for value in column if isinstance(value, float) and value == value]  # noqa: PLR0124  NaN
+    places = max((len(f"{value:g}".partition(".")[2]) for value in numbers), default=0)
+    return [
+        "" if pd.isna(value) else f"{value:,.{places}f}" if isinstance(value, float) else str(value) for value in column
+    ]
+
+
+def readable(
+    frame: pd.DataFrame,
+    words: frozenset[str],
+    *,
+    heads: Mapping[str, str] | None = None,
+    dispensable: tuple[str, ...] = (),
+    shorten: Mapping[str, int] | None = None,
+    more: str = "",
+) -> Readable:
+    """Return a table of strings as one that is shown as a user reads it.
+
+    Args:
+        frame: The table; an index that has a name is shown.
+        words: The columns that hold no numbers, and so stand at the left.
+        heads: What stands above a column instead of its name.
+        dispensable: What a narrow terminal leaves out, in this order.
+        shorten: The columns that it then shortens, in this order, to no fewer characters.
+        more: Where a user finds what is left out.
+    """
+    result = Readable(frame)
+    result.attrs["layout"] = {
+        "words": words, "heads": heads or {}, "dispensable": dispensable, "shorten": shorten or {}, "more": more,
+    }  # fmt: skip
+    return result
+
+
+def newest(store: RequestLog, log_filter: LogFilter, rows: int) -> Readable:
+    """Return rows of the log, newest first, as strings: cost, status, time, model and prompt of each call.
 
     Raises StoreError.
     """
-    return Readable([log_rows.words(row) for row in store.page(log_filter, rows)], columns=list(log_rows.COLUMNS))
-
-
-def _width(frame: pd.DataFrame) -> int:
-    return max(map(len, frame.to_string(index=False).split("\n")))
+    table = log_rows.table(store.page(log_filter, rows))
+    return readable(
+        pd.DataFrame(table.rows, columns=list(log_rows.COLUMNS)),
+        log_rows.WORDS,
+        heads=dict(zip(log_rows.COLUMNS, table.head, strict=True)),
+        dispensable=("saved", "took", "tokens"),
+        shorten={"prompt": 8, "model": 12},
+        more="All of the log: ipyrouter.cost_log()",
+    )

@@ -63,8 +63,11 @@ def variables(
     Raises:
         UsageError: For a name that is not defined, or a value that cannot be described.
     """
-    pieces = []
-    for name in filter(None, (part.strip() for part in names.split(","))):
+    pieces: list[Piece] = []
+    parts = list(filter(None, (part.strip() for part in names.split(","))))
+    if not parts:
+        raise UsageError("--with names nothing.", "Name variables, as in --with df,fig, or leave it out.")
+    for name in parts:
         try:
             value = _value(name, namespace, outputs)
             pieces.append(_piece(name, value, choice))
@@ -222,7 +225,7 @@ def of_table(name: str, table: Table, most: int) -> Piece:
     cut = [table.cut, f"{most:,} of {len(body):,} characters sent" if len(body) > most else ""]
     words = ", ".join(filter(None, cut))
     note = f"`{name}`: {words}." if words else ""
-    return Piece(_titled(name, table.title), bounded(body, most), note=note)
+    return Piece(_titled(name, table.title), bounded(body, most), note=note, has_rows=table.has_rows)
 
 
 def cell(value: Any) -> Any:

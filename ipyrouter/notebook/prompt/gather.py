@@ -34,10 +34,6 @@ def pieces(
     Raises:
         UsageError: For what is not there, or cannot be sent.
     """
-    if (line.rows or line.columns) and not (line.with_ or line.file):
-        raise UsageError(
-            "--rows and --columns choose from a table, and none is sent.", "Send one with --with or --file."
-        )
     choice = Choice(line.rows, tuple(filter(None, (name.strip() for name in (line.columns or "").split(",")))))
     outputs = cells.outputs(history, shown)
     result: list[Piece] = []
@@ -45,9 +41,14 @@ def pieces(
         result += cells.pieces(history, line.cells, line.above, outputs, within=within)
     if line.file:
         result += files.pieces(line.file, choice)
-    if line.with_:
+    if line.with_ is not None:
         result += attachments.variables(line.with_, namespace, choice, outputs)
     if line.error:
         error, source = failure or (attachments.last_error(), None)
         result += attachments.failure(error, source)
+    if (line.rows is not None or line.columns) and not any(piece.has_rows for piece in result):
+        sent = f": what is sent is {', '.join(piece.title for piece in result[:3])}" if result else ""
+        raise UsageError(
+            f"--rows and --columns choose from a table, and none is sent{sent}.", "Send one with --with or --file."
+        )
     return result

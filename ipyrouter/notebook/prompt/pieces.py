@@ -22,6 +22,7 @@ class Piece:
         document: The PDF file that goes out where a model reads such.
         note: What of it is not sent, or not as it is.
         comment: Whether the title stands in a program as a comment; False where "#" begins none.
+        has_rows: Whether it is a table whose rows and columns a user can choose.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Piece:
     document: Document | None = None
     note: str = ""
     comment: bool = True
+    has_rows: bool = False
 
     def __str__(self) -> str:
         return self._block(self.body)

@@ -43,11 +43,19 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table in words; ``cut`` says what of it is not sent, "" where all of it is."""
+    """A table in words.
+
+    Attributes:
+        title: What it is.
+        body: The words.
+        cut: What of it is not sent, "" where all of it is.
+        has_rows: Whether rows of it are sent, which a user can choose.
+    """
 
     title: str
     body: str
     cut: str = ""
+    has_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,7 @@ def _describe(view: _View, choice: Choice) -> Table:
         f"{len(columns):,} of {len(view.names):,} columns" if left else "",
     ]
     rest = " and ".join(filter(None, cut))
-    return Table(title, f"{head}\n\n{which}{removal.fields(text.rstrip())}", f"{rest} sent" if rest else "")
+    return Table(title, f"{head}\n\n{which}{removal.fields(text.rstrip())}", f"{rest} sent" if rest else "", has_rows=True)
 
 
 def spread(length: int, most: int) -> list[int]:

@@ -15,7 +15,7 @@ from ipyrouter.store.sqlite import SQLiteStore
 _REQUESTS = [column.name for column in rows.REQUESTS]
 _ATTEMPTS = [column.name for column in rows.ATTEMPTS]
 _LONGEST = {rows.Kind.NAME: 500, rows.Kind.ID: 500, rows.Kind.TIER: 500}  # characters
-_LONG_NAMES = ("notebook", "rates", "error")
+_LONG_NAMES = ("notebook", "rates", "error", "tags")
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,34 @@ def set_budgets(team: str, member: str, dollars: Mapping[str, Decimal | None]) -
     return statements
 
 
+def set_rates(team: str, member: str, rates: Mapping[str, int | None]) -> list[str]:
+    """Return the statements that set what may be asked a minute.
+
+    Args:
+        team: The team.
+        member: "" for the team together, "*" for each of its members, or one member's role.
+        rates: By unit ("requests" or "tokens"); None takes a rate away.
+
+    Raises:
+        UsageError: A rate is not a whole number above 0.
+    """
+    _check_names(team)
+    statements = []
+    for unit, most in rates.items():
+        if most is None:
+            query = "DELETE FROM ipyrouter.rate WHERE team = {} AND member = {} AND unit = {}"
+            statements.append(_format(query, team, member, unit))
+            continue
+        if not 0 < most <= 10**12:
+            raise UsageError(f"{most} is not a valid number of {unit} a minute.", "Write a whole number above 0.")
+        query = (
+            "INSERT INTO ipyrouter.rate (team, member, unit, most) VALUES ({}, {}, {}, {})"
+            " ON CONFLICT (team, member, unit) DO UPDATE SET most = excluded.most"
+        )
+        statements.append(_format(query, team, member, unit, most))
+    return statements
+
+
 def prune(months: int, today: dt.date, *, content_only: bool) -> str:
     """Return the statement that drops what is older than so many whole months; the daily sums stay.
 

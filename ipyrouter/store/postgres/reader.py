@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ipyrouter import interrupts
 from ipyrouter.errors import StoreError
 from ipyrouter.store import rows
 from ipyrouter.store.base import (
+    NEWEST,
+    Group,
     LastCall,
     LogFilter,
+    LoggedAttempt,
+    LoggedRequest,
     LogRow,
     LogTable,
+    Order,
     Overview,
     RankedRequest,
     RequestTotals,
@@ -24,8 +30,9 @@ from ipyrouter.store.base import (
 from ipyrouter.store.postgres.away import AwayError
 from ipyrouter.store.postgres.calls import Calls
 from ipyrouter.store.rows import COOLING_DOWN, Column, Kind
-from ipyrouter.store.sqlite.filters import Span, span, span_of
+from ipyrouter.store.sqlite.filters import Span, needs_rows, span, span_of
 from ipyrouter.store.sqlite.schema import DAY, EDGES
+from ipyrouter.text import tags as tagging
 from ipyrouter.types import TIERS, Usage
 
 if TYPE_CHECKING:
@@ -36,6 +43,8 @@ T = TypeVar("T")
 _PART = 4000  # rows
 _PROMPT = 1000  # characters
 _FEW_ROWS = 20_000  # as many are read one by one where the sums by the day are too coarse
+_MANY_ROWS = 200_000  # no statement scans more of them
+_GROUPS = "1, 2, 3, 4, 5, 6, 7, 8, 9"
 _KEYS = ("tier", "provider", "model", "status", "final", "priced")
 _MEASURES = (
     "rows", "sent", "unpriced", "cost_pico", "saved_pico", "unsaved", "input_tokens", "output_tokens",
@@ -46,6 +55,10 @@ _IS_CALL = f"status != 'cached' AND error_kind IS DISTINCT FROM '{COOLING_DOWN}'
 _MEASURED = (  # both times, so that the server reads no other partition
     "ipyrouter.measured t WHERE t.time >= %s AND t.time < %s AND t.answer_time >= %s AND t.answer_time < %s"
 )
+_HOLDS = (
+    "EXISTS (SELECT 1 FROM ipyrouter.texts w WHERE w.answer_id = {row}.answer_id AND w.time = {row}.time AND"
+    " strpos(lower(COALESCE(w.prompt, '') || chr(10) || COALESCE(w.text, '')), lower(%s)) > 0)"
+)
 _Conditions = tuple[str, list[Any]]  # SQL that begins with AND, and its values
 
 
@@ -55,6 +68,8 @@ def _source(column: Column) -> str:
         return "COALESCE(y.text, x.text)"
     if column.name in ("prompt", "error"):
         return f"{'x' if column.name == 'prompt' else 'y'}.{column.name}"
+    if column.name in ("user", "team"):
+        return "t.member" if column.name == "user" else "t.team"
     return f"{'t' if column.attempt is not None else 'a'}.{column.name}"
 
 
@@ -113,37 +128,72 @@ class LogReader(Calls):
             place = (part[-1][1], part[-1][2], part[-1][0])
             yield [row[1:] for row in part]
 
-    def _conditions(self, log_filter: LogFilter, row: str, notebook: str = "a") -> _Conditions:
-        """Return the conditions of a filter but its time.
+    def _conditions(self, log_filter: LogFilter, row: str, request: str = "a") -> _Conditions:
+        """Return the conditions of a filter but its time, on rows of attempts or sums and on those of the request.
 
         Row-level security would leave a member's rows alone anyway; that condition lets the server use its index.
         """
         hello = self._server.hello()
-        fields = {
-            f"{row}.tier = %s": log_filter.tier,
-            f"{row}.model = %s": log_filter.model,
-            f"{row}.session = %s": log_filter.session,
-            f"{row}.status = %s": log_filter.status,
-            f"{notebook}.notebook = %s": log_filter.notebook,
-            f"{row}.member = %s": None if hello["lead"] else hello["member"],
-        }
-        terms = {condition: value for condition, value in fields.items() if value is not None}
-        clause, values = "".join(f" AND {condition}" for condition in terms), list(terms.values())
+        fields = (
+            (f"{row}.tier = %s", log_filter.tier),
+            (f"{row}.model = %s", log_filter.model),
+            (f"{row}.session = %s", log_filter.session),
+            (f"{row}.status = %s", log_filter.status),
+            (f"{request}.notebook = %s", log_filter.notebook),
+            (f"strpos(',' || {request}.tags || ',', ',' || %s || ',') > 0", log_filter.tag),
+            (_HOLDS.format(row=row), log_filter.text),
+            (f"{row}.team = %s", log_filter.team),
+            (f"{row}.member = %s", log_filter.user),
+            (f"{row}.member = %s", None if hello["lead"] else hello["member"]),
+        )
+        terms = [(condition, value) for condition, value in fields if value is not None]
+        clause, values = "".join(f" AND {condition}" for condition, _ in terms), [value for _, value in terms]
         if hello["lead"]:
             return f"{clause} AND ({row}.team = %s OR {row}.member = %s)", [*values, hello["team"], hello["member"]]
         return clause, values
 
     # --- pages ---
 
-    def page(self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
-        """Return so many rows, newest first."""
+    def page(
+        self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0, order: Order = NEWEST
+    ) -> list[LogRow]:
+        """Return so many rows."""
         return self._here_or_there(
-            lambda: self._page(log_filter, rows, before, skip),
-            lambda: self._local.page(log_filter, rows, before=before, skip=skip),
+            lambda: self._page(log_filter, rows, before, skip, order),
+            lambda: self._local.page(log_filter, rows, before=before, skip=skip, order=order),
         )
 
-    def _page(self, log_filter: LogFilter, rows: int, before: RowKey | None, skip: int) -> list[LogRow]:
+    def request(self, answer_id: str) -> LoggedRequest | None:
+        """Return a request with its attempts and texts; others' texts are not this user's to see."""
+        return self._here_or_there(lambda: self._request(answer_id), lambda: self._local.request(answer_id))
+
+    def _request(self, answer_id: str) -> LoggedRequest | None:
+        own, who = self._conditions(LogFilter(), "a")
+        found = self._server.call(
+            "SELECT a.time, a.notebook, a.tier, a.routed_tier, a.difficulty, x.prompt, x.system, x.text, x.reasons,"
+            " x.notes FROM ipyrouter.answers a LEFT JOIN ipyrouter.texts x ON x.answer_id = a.id AND x.time = a.time"
+            f" WHERE a.id = %s{own}",
+            (answer_id, *who),
+        )
+        if not found:
+            return None
+        time, notebook, tier, routed, difficulty, prompt, system, text, reasons, notes = found[0]
+        attempts = self._server.call(
+            "SELECT t.tier, t.provider, t.model, t.status, t.cost_pico, t.saved_pico, t.input_tokens, t.output_tokens,"
+            " t.latency, y.error FROM ipyrouter.attempts t LEFT JOIN ipyrouter.attempt_texts y"
+            " ON y.answer_id = t.answer_id AND y.n = t.n AND y.time = t.time"
+            " WHERE t.answer_id = %s AND t.time = %s ORDER BY t.n",
+            (answer_id, time),
+        )
+        return LoggedRequest(
+            answer_id, moment(time), notebook, tier, routed, difficulty, prompt, system, text, rows.lines(reasons),
+            rows.lines(notes), tuple(LoggedAttempt(*attempt) for attempt in attempts),
+        )  # fmt: skip
+
+    def _page(self, log_filter: LogFilter, rows: int, before: RowKey | None, skip: int, order: Order) -> list[LogRow]:
         """Return a page; the sums tell which days hold rows, so that neither a distant page nor a rare model costs."""
+        if order != NEWEST:
+            return self._page_of(log_filter, span_of(log_filter), rows, skip=skip, order=order)
         since, until = span_of(log_filter)
         if before is not None:
             until = min(until, before.time + 1)
@@ -152,7 +202,7 @@ class LogReader(Calls):
             if before is None and skip >= number:
                 skip -= number
                 continue
-            result += self._page_of(log_filter, day, rows - len(result), before, skip)
+            result += self._page_of(log_filter, day, rows - len(result), before=before, skip=skip)
             skip = 0
             if len(result) >= rows:
                 break
@@ -160,11 +210,11 @@ class LogReader(Calls):
 
     def _days(self, log_filter: LogFilter, whole: Span) -> Iterator[tuple[Span, int]]:
         """Yield the days that hold rows, newest first, and how many; the days at the span's ends are counted."""
-        if log_filter.notebook is not None or log_filter.session is not None:  # the sums do not tell those apart
+        if _needs_rows(log_filter):
             yield whole, self._count(log_filter, whole)
             return
         since, until = whole
-        clause, values = self._conditions(log_filter, "s")
+        clause, values = self._conditions(log_filter, "s", "s")
         query = (
             "SELECT s.day, sum(s.rows)::bigint FROM ipyrouter.sums s WHERE s.day >= %s AND s.day <= %s"
             f"{clause} GROUP BY s.day ORDER BY s.day DESC"
@@ -179,7 +229,14 @@ class LogReader(Calls):
         return int(self._server.call(query, (*within, *within, *values))[0][0])
 
     def _page_of(
-        self, log_filter: LogFilter, within: Span, rows: int, before: RowKey | None, skip: int
+        self,
+        log_filter: LogFilter,
+        within: Span,
+        number: int,
+        *,
+        before: RowKey | None = None,
+        skip: int = 0,
+        order: Order = NEWEST,
     ) -> list[LogRow]:
         clause, values = self._conditions(log_filter, "t")
         if before is not None:
@@ -189,56 +246,74 @@ class LogReader(Calls):
             "SELECT t.time, t.answer_id, t.n, t.tier, t.provider, t.model, t.status, t.cost_pico, t.saved_pico,"
             f" t.input_tokens, t.output_tokens, t.estimated = 1, t.latency, left(x.prompt, {_PROMPT})"
             f" FROM {_join(within)}{clause}"
-            " ORDER BY t.time DESC, t.answer_id DESC, t.n DESC LIMIT %s OFFSET %s"
+            f" ORDER BY {rows.order_by(order.column, descending=order.descending)} LIMIT %s OFFSET %s"
         )
-        return [LogRow(RowKey(*row[:3]), *row[3:]) for row in self._server.call(query, (*values, rows, skip))]
+        return [LogRow(RowKey(*row[:3]), *row[3:]) for row in self._server.call(query, (*values, number, skip))]
 
     # --- sums ---
 
-    def totals(self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+    def totals(
+        self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = (), by: Group | None = None
+    ) -> list[Totals]:
         """Return exact sums over the log's rows."""
         return self._here_or_there(
-            lambda: self._totals(log_filter, bucket, tuple(steps)),
-            lambda: self._local.totals(log_filter, bucket, steps),
+            lambda: self._totals(log_filter, bucket, tuple(steps), by),
+            lambda: self._local.totals(log_filter, bucket, steps, by),
         )
 
-    def _totals(self, log_filter: LogFilter, bucket: int | None, steps: tuple[int, ...]) -> list[Totals]:
+    def _totals(
+        self, log_filter: LogFilter, bucket: int | None, steps: tuple[int, ...], by: Group | None
+    ) -> list[Totals]:
         whole = span_of(log_filter)
-        by_row = log_filter.notebook is not None or log_filter.session is not None or not set(steps) <= set(EDGES)
+        by_row = _needs_rows(log_filter) or by == "notebook"
+        by_row = by_row or not set(steps) <= set(EDGES)
         if not by_row and bucket is not None and bucket % DAY:
             by_row = sum(number for _, number in self._days(log_filter, whole)) <= _FEW_ROWS
             bucket = bucket if by_row else max(bucket // DAY, 1) * DAY
         days, rest = _split(whole)
-        parts = [whole] if by_row else rest
-        found = [row for part in parts for row in self._scan(log_filter, part, bucket, steps)]
+        parts = self._pieces(log_filter, whole) if by_row else rest
+        found = [row for part in parts for row in self._scan(log_filter, part, bucket, steps, by)]
         if not by_row:
-            found += self._whole_days(log_filter, days, bucket, steps)
+            found += self._whole_days(log_filter, days, bucket, steps, by)
         return [_totals(row) for row in found]
 
+    def _pieces(self, log_filter: LogFilter, whole: Span) -> list[Span]:
+        """Return the times between which each statement scans some rows: in all of a long log no one could."""
+        pieces: list[Span] = []
+        scanned = 0
+        for (begin, end), number in self._days(replace(log_filter, notebook=None, session=None, text=None), whole):
+            if pieces and scanned + number <= _MANY_ROWS:
+                pieces[-1] = begin, pieces[-1][1]
+                scanned += number
+            else:
+                pieces.append((begin, end))
+                scanned = number
+        return pieces
+
     def _whole_days(
-        self, log_filter: LogFilter, days: Span, bucket: int | None, steps: tuple[int, ...]
+        self, log_filter: LogFilter, days: Span, bucket: int | None, steps: tuple[int, ...], by: Group | None
     ) -> list[tuple[Any, ...]]:
         start = "0::bigint" if bucket is None else f"s.day::bigint * {DAY} / {bucket} * {bucket}"
         # A band of the sums lies between two edges; it exceeds the steps at and below its lower one.
         exceeded = [sum(step <= edge for step in steps) for edge in EDGES]
         band = " ".join(f"WHEN {place + 1} THEN {number}" for place, number in enumerate(exceeded))
-        clause, values = self._conditions(log_filter, "s")
+        clause, values = self._conditions(log_filter, "s", "s")
         return self._server.call(
-            f"SELECT {start}, {', '.join(_KEYS)}, CASE s.band {band} ELSE 0 END,"
+            f"SELECT {_group('s', by)}, {start}, {', '.join(_KEYS)}, CASE s.band {band} ELSE 0 END,"
             f" {', '.join(f'sum(s.{name})' for name in _MEASURES)} FROM ipyrouter.sums s"
-            f" WHERE s.day >= %s AND s.day < %s{clause} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+            f" WHERE s.day >= %s AND s.day < %s{clause} GROUP BY {_GROUPS}",
             (*days, *values),
         )
 
     def _scan(
-        self, log_filter: LogFilter, within: Span, bucket: int | None, steps: tuple[int, ...]
+        self, log_filter: LogFilter, within: Span, bucket: int | None, steps: tuple[int, ...], by: Group | None
     ) -> list[tuple[Any, ...]]:
         start = "0::bigint" if bucket is None else f"t.time / {bucket} * {bucket}"
         band = " + ".join(f"(t.read_tokens > {step})::int" for step in steps) or "0"
         clause, values = self._conditions(log_filter, "t", "t")
         return self._server.call(
-            f"SELECT {start}, {', '.join(_KEYS)}, {band}, {', '.join(f'sum(t.{name})' for name in _MEASURES)}"
-            f" FROM {_MEASURED}{clause} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+            f"SELECT {_group('t', by)}, {start}, {', '.join(_KEYS)}, {band},"
+            f" {', '.join(f'sum(t.{name})' for name in _MEASURES)} FROM {_MEASURED}{clause} GROUP BY {_GROUPS}",
             (*within, *within, *values),
         )
 
@@ -293,8 +368,10 @@ class LogReader(Calls):
         first, last = (self._edge(edge, day, own, who) for edge, day in (("min", first_day), ("max", last_day)))
         query = f"SELECT DISTINCT s.day FROM ipyrouter.sums s WHERE true{own} ORDER BY s.day DESC LIMIT %s"
         newest = tuple(f"{moment(day * DAY):%Y-%m-%d}" for (day,) in self._server.call(query, (*who, days)))
-        models = self._server.call(f"SELECT DISTINCT s.model FROM ipyrouter.sums s WHERE true{own}", who)
-        return Overview(first, last, newest, tuple(sorted(model for (model,) in models)))
+        query = f"SELECT DISTINCT s.model, s.member, s.tags FROM ipyrouter.sums s WHERE true{own}"
+        models, users, combined = (set(values) for values in zip(*self._server.call(query, who), strict=True))
+        tags = {tag for value in combined for tag in tagging.split(value)}
+        return Overview(first, last, newest, tuple(sorted(models)), tuple(sorted(users)), tuple(sorted(tags)))
 
     def _edge(self, edge: str, day: int, own: str, who: list[Any]) -> int:
         """Return the first or the last time of a day; where retention has dropped its rows, the day's beginning."""
@@ -322,6 +399,11 @@ class LogReader(Calls):
         return [LastCall(provider, model, moment(time), *rest) for provider, model, time, *rest in found]
 
 
+def _needs_rows(log_filter: LogFilter) -> bool:
+    """Tell whether a filter asks for what the sums do not tell apart."""
+    return needs_rows(log_filter) or log_filter.session is not None
+
+
 def _split(whole: Span) -> tuple[Span, list[Span]]:
     """Return the whole days of a span, as numbers from 1970, and what is left of it at both ends."""
     since, until = whole
@@ -332,8 +414,13 @@ def _split(whole: Span) -> tuple[Span, list[Span]]:
     return (first, last), [part for part in ends if part[0] < part[1]]
 
 
+def _group(row: str, by: Group | None) -> str:
+    """Return SQL for the value of the column that sums are also grouped by."""
+    return "''" if by is None else f"COALESCE({row}.{'member' if by == 'user' else by}, '')"
+
+
 def _totals(row: tuple[Any, ...]) -> Totals:
-    start, tier, provider, model, status, final, priced, band, *numbers = row
+    group, start, tier, provider, model, status, final, priced, band, *numbers = row
     sums = {name: int(number) for name, number in zip(_MEASURES, numbers, strict=True)}
     return Totals(
         start, tier, provider, model, status, bool(final), bool(priced), band,
@@ -359,6 +446,7 @@ def _totals(row: tuple[Any, ...]) -> Totals:
             escalated_unpriced=sums["escalated_unpriced"],
             escalated_pico=sums["escalated_pico"],
         ),
+        group=group,
     )  # fmt: skip
 
 

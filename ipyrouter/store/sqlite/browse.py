@@ -6,21 +6,37 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from ipyrouter.store.base import LastCall, LogFilter, LogRow, Overview, RowKey, moment
-from ipyrouter.store.rows import COOLING_DOWN, LATEST, MOST_PICO, MOST_SECONDS, MOST_TOKENS
+from ipyrouter.store.base import (
+    NEWEST,
+    LastCall,
+    LogFilter,
+    LoggedAttempt,
+    LoggedRequest,
+    LogRow,
+    Order,
+    Overview,
+    RowKey,
+    moment,
+)
+from ipyrouter.store.rows import COOLING_DOWN, LATEST, MOST_PICO, MOST_SECONDS, MOST_TOKENS, lines, order_by
 from ipyrouter.store.sqlite import schema
-from ipyrouter.store.sqlite.filters import Span, conditions, span_of
+from ipyrouter.store.sqlite.filters import Span, conditions, needs_rows, span_of
+from ipyrouter.text import tags as tagging
 
 _PROMPT = 1000  # characters
 _IS_CALL = f"status != 'cached' AND error_kind IS NOT '{COOLING_DOWN}'"
 
 
-def page(sql: sqlite3.Connection, log_filter: LogFilter, rows: int, before: RowKey | None, skip: int) -> list[LogRow]:
-    """Return so many rows of one database, newest first, before a row and after so many that are skipped.
+def page(
+    sql: sqlite3.Connection, log_filter: LogFilter, rows: int, *, before: RowKey | None, skip: int, order: Order
+) -> list[LogRow]:
+    """Return so many rows of one database, before a row and after so many that are skipped.
 
     The sums tell which hours hold any, and how many, so that neither a distant page nor a rare model costs a scan.
     """
     since, until = span_of(log_filter)
+    if order != NEWEST:
+        return _rows(sql, log_filter, (since, until), rows=rows, before=None, skip=skip, order=order)
     if before is not None:
         until = min(until, before.time + 1)
     result: list[LogRow] = []
@@ -39,7 +55,7 @@ def _hours(sql: sqlite3.Connection, log_filter: LogFilter, span: Span) -> Iterat
     """Yield the hours that hold rows, newest first, and how many; the hours at the span's ends are counted."""
     since, until = span
     clause, values = conditions(log_filter, "sums")
-    if log_filter.notebook is not None:  # the sums do not tell notebooks apart
+    if needs_rows(log_filter):
         yield span, _count(sql, log_filter, span)
         return
     query = (
@@ -62,7 +78,14 @@ def _count(sql: sqlite3.Connection, log_filter: LogFilter, span: Span) -> int:
 
 
 def _rows(
-    sql: sqlite3.Connection, log_filter: LogFilter, span: Span, *, rows: int, before: RowKey | None, skip: int
+    sql: sqlite3.Connection,
+    log_filter: LogFilter,
+    span: Span,
+    *,
+    rows: int,
+    before: RowKey | None,
+    skip: int,
+    order: Order = NEWEST,
 ) -> list[LogRow]:
     clause, values = conditions(log_filter, "t")
     if before is not None:
@@ -72,7 +95,7 @@ def _rows(
         "SELECT t.time, t.answer_id, t.n, t.tier, t.provider, t.model, t.status, t.cost_pico, t.saved_pico,"
         f" t.input_tokens, t.output_tokens, t.estimated, t.latency, substr(a.prompt, 1, {_PROMPT})"
         f" FROM attempts t JOIN answers a ON a.id = t.answer_id WHERE t.time >= ? AND t.time < ?{clause}"
-        " ORDER BY t.time DESC, t.answer_id DESC, t.n DESC LIMIT ? OFFSET ?"
+        f" ORDER BY {order_by(order.column, descending=order.descending)} LIMIT ? OFFSET ?"
     )
     records = sql.execute(query, (*span, *values, rows, skip)).fetchall()
     return [row for one in records if (row := _row(one)) is not None]
@@ -89,13 +112,50 @@ def _row(row: tuple[Any, ...]) -> LogRow | None:
         cost_pico=_whole(cost, MOST_PICO), saved_pico=_whole(saved, MOST_PICO),
         input_tokens=_whole(read, MOST_TOKENS) or 0, output_tokens=_whole(written, MOST_TOKENS) or 0,
         estimated=bool(estimated),
-        latency=latency if isinstance(latency, int | float) and 0 <= latency <= MOST_SECONDS else 0.0,
-        prompt=prompt if isinstance(prompt, str) else None,
+        latency=_seconds(latency),
+        prompt=_string(prompt),
     )  # fmt: skip
 
 
 def _whole(value: Any, most: int) -> int | None:
     return value if type(value) is int and 0 <= value <= most else None
+
+
+def _seconds(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= MOST_SECONDS else 0.0
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def request(sql: sqlite3.Connection, answer_id: str) -> LoggedRequest | None:
+    """Return a request of one database, every damaged value as not known; None if it is not there."""
+    query = (
+        "SELECT time, notebook, tier, routed_tier, difficulty, prompt, system, text, reasons, notes"
+        " FROM answers WHERE id = ?"
+    )
+    found = sql.execute(query, (answer_id,)).fetchone()
+    if found is None:
+        return None
+    time, notebook, tier, routed, difficulty, prompt, system, text, reasons, notes = found
+    query = (
+        "SELECT tier, provider, model, status, cost_pico, saved_pico, input_tokens, output_tokens, latency, error"
+        " FROM attempts WHERE answer_id = ? ORDER BY n"
+    )
+    attempts = tuple(
+        LoggedAttempt(
+            *(_string(name) or "" for name in names), _whole(cost, MOST_PICO), _whole(saved, MOST_PICO),
+            _whole(read, MOST_TOKENS) or 0, _whole(written, MOST_TOKENS) or 0, _seconds(latency), _string(error),
+        )
+        for *names, cost, saved, read, written, latency, error in sql.execute(query, (answer_id,))
+    )  # fmt: skip
+    return LoggedRequest(
+        answer_id, moment(time if type(time) is int and 0 <= time <= LATEST else 0), _string(notebook),
+        _string(tier) or "", _string(routed) or "",
+        float(difficulty) if isinstance(difficulty, int | float) and 0 <= difficulty <= 1 else 0.0,
+        _string(prompt), _string(system), _string(text), lines(reasons), lines(notes), attempts,
+    )  # fmt: skip
 
 
 def overview(sql: sqlite3.Connection, days: int) -> Overview:
@@ -113,7 +173,10 @@ def overview(sql: sqlite3.Connection, days: int) -> Overview:
         earlier = sql.execute(query, (newest * schema.DAY,)).fetchone()
         newest = earlier[0] // schema.DAY if earlier and type(earlier[0]) is int and earlier[0] >= 0 else None
     models = sql.execute("SELECT DISTINCT model FROM sums WHERE rows > 0").fetchall()
-    return Overview(first[0], last[0], tuple(dates), tuple(model for (model,) in models if isinstance(model, str)))
+    combined = sql.execute("SELECT DISTINCT tags FROM sums WHERE rows > 0").fetchall()
+    tags = {tag for (value,) in combined if isinstance(value, str) for tag in tagging.split(value)}
+    known = tuple(model for (model,) in models if isinstance(model, str))
+    return Overview(first[0], last[0], tuple(dates), known, tags=tuple(sorted(tags)))
 
 
 def last_calls(sql: sqlite3.Connection) -> list[LastCall]:

@@ -41,6 +41,8 @@ class UnevenError(Exception):
 def _source(column: Column) -> str:
     if column.attempt is not None and column.request is not None and column.kind is Kind.TEXT:
         return f"COALESCE(t.{column.name}, a.{column.name})"
+    if column.attempt is None and column.request is None:
+        return "NULL"  # of a team's store alone
     return f"{'t' if column.attempt is not None else 'a'}.{column.name}"
 
 

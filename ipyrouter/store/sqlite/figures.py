@@ -4,34 +4,47 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from ipyrouter.store.base import LogFilter, RankedRequest, RequestTotals, Totals, moment
+from ipyrouter.store.base import Group, LogFilter, RankedRequest, RequestTotals, Totals, moment
 from ipyrouter.store.rows import LATEST, MOST_PICO
 from ipyrouter.store.sqlite import schema
-from ipyrouter.store.sqlite.filters import Span, conditions, span_of
+from ipyrouter.store.sqlite.filters import Span, conditions, needs_rows, span_of
 from ipyrouter.types import Usage
 
 _FEW_ROWS = 20_000  # as many are read one by one where the sums by the hour are too coarse
+_NO_GROUP = "''"
+_GROUPS = "1, 2, 3, 4, 5, 6, 7, 8, 9"
 _KEYS = ("tier", "provider", "model", "status", "final", "priced")
 _MEASURES = tuple(schema.measures("t"))
 _JOIN = "attempts t LEFT JOIN answers a ON a.id = t.answer_id"
 
 
-def totals(sql: sqlite3.Connection, log_filter: LogFilter, bucket: int | None, steps: tuple[int, ...]) -> list[Totals]:
+class _Groups(NamedTuple):
+    """What sums are grouped by beside _KEYS: as in :meth:`ipyrouter.store.base.LogReader.totals`."""
+
+    bucket: int | None
+    steps: tuple[int, ...]
+    by: Group | None
+
+
+def totals(
+    sql: sqlite3.Connection, log_filter: LogFilter, bucket: int | None, steps: tuple[int, ...], by: Group | None
+) -> list[Totals]:
     """Return sums over the rows of one database."""
     span = span_of(log_filter)
     coarse = bucket is None or bucket >= schema.HOUR
-    by_row = log_filter.notebook is not None or not set(steps) <= set(schema.EDGES)
+    by_row = needs_rows(log_filter) or by == "notebook" or not set(steps) <= set(schema.EDGES)
     sql.execute("BEGIN")  # sums and rows of one moment
     if not by_row and not coarse:
         by_row = _rows(sql, span) <= _FEW_ROWS
     if bucket is not None and not by_row:
         bucket = max(bucket // schema.HOUR, 1) * schema.HOUR
     hours, rest = _split(span)
-    rows = _scan(sql, log_filter, [span] if by_row else rest, bucket, steps)
+    groups = _Groups(bucket, steps, by)
+    rows = _scan(sql, log_filter, [span] if by_row else rest, groups)
     if not by_row:
-        rows += _whole_hours(sql, log_filter, hours, bucket, steps)
+        rows += _whole_hours(sql, log_filter, hours, groups)
     sql.execute("COMMIT")
     return [total for row in rows if (total := _totals(row)) is not None]
 
@@ -52,9 +65,8 @@ def _rows(sql: sqlite3.Connection, span: Span) -> int:
     return int(sql.execute(query, (span[0] // schema.HOUR, span[1] // schema.HOUR)).fetchone()[0])
 
 
-def _whole_hours(
-    sql: sqlite3.Connection, log_filter: LogFilter, hours: Span, bucket: int | None, steps: tuple[int, ...]
-) -> list[tuple[Any, ...]]:
+def _whole_hours(sql: sqlite3.Connection, log_filter: LogFilter, hours: Span, groups: _Groups) -> list[tuple[Any, ...]]:
+    bucket, steps, by = groups
     start = "0" if bucket is None else f"hour * {schema.HOUR} / {bucket} * {bucket}"
     # A band of the sums lies between two edges; it exceeds the steps at and below its lower one.
     exceeded = [sum(step <= edge for step in steps) for edge in schema.EDGES]
@@ -62,30 +74,32 @@ def _whole_hours(
     clause, values = conditions(log_filter, "sums")
     measures = ", ".join(schema.total(name) for name in _MEASURES)
     return sql.execute(
-        f"SELECT {start}, {', '.join(_KEYS)}, CASE band {band} ELSE 0 END, {measures} FROM sums"
-        f" WHERE hour >= ? AND hour < ?{clause} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING TOTAL(rows) > 0",
+        f"SELECT {'tags' if by == 'tags' else _NO_GROUP}, {start}, {', '.join(_KEYS)}, CASE band {band} ELSE 0 END,"
+        f" {measures} FROM sums WHERE hour >= ? AND hour < ?{clause} GROUP BY {_GROUPS} HAVING TOTAL(rows) > 0",
         (*hours, *values),
     ).fetchall()
 
 
 def _scan(
-    sql: sqlite3.Connection, log_filter: LogFilter, spans: Sequence[Span], bucket: int | None, steps: tuple[int, ...]
+    sql: sqlite3.Connection, log_filter: LogFilter, spans: Sequence[Span], groups: _Groups
 ) -> list[tuple[Any, ...]]:
+    bucket, steps, by = groups
     start = "0" if bucket is None else f"t.time / {bucket} * {bucket}"
     keys = schema.keys("t")
-    groups = [start, *(keys[name] for name in _KEYS), schema.band("t", steps)]
+    group = f"IFNULL(a.{by}, '')" if by in ("notebook", "tags") else _NO_GROUP
+    columns = [group, start, *(keys[name] for name in _KEYS), schema.band("t", steps)]
     measures = [schema.total(value) for value in schema.measures("t").values()]
     clause, values = conditions(log_filter, "t")
     query = (
-        f"SELECT {', '.join((*groups, *measures))} FROM {_JOIN} WHERE t.time >= ? AND t.time < ?{clause}"
-        " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+        f"SELECT {', '.join((*columns, *measures))} FROM {_JOIN} WHERE t.time >= ? AND t.time < ?{clause}"
+        f" GROUP BY {_GROUPS}"
     )
     return [row for span in spans for row in sql.execute(query, (*span, *values))]
 
 
 def _totals(row: tuple[Any, ...]) -> Totals | None:
-    start, tier, provider, model, status, final, priced, band, *numbers = row
-    if not all(isinstance(name, str) for name in (tier, provider, model, status)):
+    group, start, tier, provider, model, status, final, priced, band, *numbers = row
+    if not all(isinstance(name, str) for name in (group, tier, provider, model, status)):
         return None  # damaged
     sums = dict(zip(_MEASURES, numbers, strict=True))
     return Totals(
@@ -112,6 +126,7 @@ def _totals(row: tuple[Any, ...]) -> Totals | None:
             escalated_unpriced=sums["escalated_unpriced"],
             escalated_pico=sums["escalated_micro"] * schema.MICRO + sums["escalated_rest"],
         ),
+        group=group,
     )  # fmt: skip
 
 

@@ -27,12 +27,22 @@ def conditions(log_filter: LogFilter, row: str) -> tuple[str, list[Any]]:
 
     ``row`` names the rows of attempts, beside which the requests are ``a``, or of the sums.
     """
-    fields = {
-        f"{row}.tier = ?": log_filter.tier,
-        f"{row}.model = ?": log_filter.model,
-        f"{row}.session = ?": log_filter.session,
-        f"{row}.status = ?": log_filter.status,
-        "a.notebook = ?": log_filter.notebook,
-    }
-    terms = {condition: value for condition, value in fields.items() if value is not None}
-    return "".join(f" AND {condition}" for condition in terms), list(terms.values())
+    request = "a" if row == "t" else row
+    fields = (
+        (f"{row}.tier = ?", log_filter.tier),
+        (f"{row}.model = ?", log_filter.model),
+        (f"{row}.session = ?", log_filter.session),
+        (f"{row}.status = ?", log_filter.status),
+        ("a.notebook = ?", log_filter.notebook),
+        (f"instr(',' || {request}.tags || ',', ',' || ? || ',') > 0", log_filter.tag),
+        ("instr(lower(IFNULL(a.prompt, '') || char(10) || IFNULL(a.text, '')), lower(?)) > 0", log_filter.text),
+        ("NULL = ?", log_filter.user),  # no row of a file has one
+        ("NULL = ?", log_filter.team),
+    )
+    terms = [(condition, value) for condition, value in fields if value is not None]
+    return "".join(f" AND {condition}" for condition, _ in terms), [value for _, value in terms]
+
+
+def needs_rows(log_filter: LogFilter) -> bool:
+    """Tell whether a filter asks for what the sums do not tell apart."""
+    return log_filter.notebook is not None or log_filter.text is not None

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipyrouter.clock import Clock
 from ipyrouter.store import rows
-from ipyrouter.store.base import Limit, Record, Refusal, Reservation, Unavailable, microseconds
+from ipyrouter.store.base import Limit, Outage, Rate, Record, Refusal, Reservation, Unavailable, microseconds
 from ipyrouter.store.owners import lapsed, outlives_its_process
 from ipyrouter.store.sqlite import schema, spending
 from ipyrouter.store.sqlite.connections import NO_FILE
@@ -44,7 +44,14 @@ class Ledger:
         self._holders: set[str] = set()  # owners that may hold a claim or a reservation
 
     def reserve(
-        self, pico: int, limits: Sequence[Limit], session: Session, owner: str, seconds: float
+        self,
+        pico: int,
+        limits: Sequence[Limit],
+        session: Session,
+        owner: str,
+        seconds: float,
+        *,
+        tokens: int | None = None,  # noqa: ARG002  the protocol's: a file has no rates
     ) -> Reservation | Refusal | Unavailable:
         """Promise money to a call, or say which budget has not enough left, or is not known."""
         now, monotonic = microseconds(self._clock.now()), self._clock.monotonic()
@@ -74,7 +81,7 @@ class Ledger:
         self._holders.add(owner)
         return self._database.write(write, write_in_memory)
 
-    def settle(self, reservation: str, pico: int) -> None:
+    def settle(self, reservation: str, pico: int, tokens: int | None = None) -> None:  # noqa: ARG002
         """Change what a reservation holds."""
         query = "UPDATE reservations SET pico = ? WHERE id = ?"
         self._database.write(lambda sql: sql.execute(query, (pico, reservation)).rowcount)
@@ -91,6 +98,17 @@ class Ledger:
 
     def limits(self, session: Session) -> list[Limit]:  # noqa: ARG002  it has none for any session
         """Return no budgets: a file has no owner who sets any for its users."""
+        return []
+
+    def outages(self) -> Mapping[str, Outage]:
+        """Return no outages: each kernel finds them by itself."""
+        return {}
+
+    def report_outage(self, model: str, status: int, seconds: float) -> None:
+        """Tell nobody: the file has one user."""
+
+    def rates(self, session: Session) -> list[Rate]:  # noqa: ARG002  it has none for any session
+        """Return no rates: only a team's owner sets them."""
         return []
 
     def release(self, owner: str) -> None:

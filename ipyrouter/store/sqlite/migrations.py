@@ -43,6 +43,7 @@ def _sums_counters_and_owners(connection: sqlite3.Connection) -> None:
     )
     for name in figures:
         connection.execute(f"ALTER TABLE answers ADD COLUMN {name} INTEGER")
+    connection.execute("ALTER TABLE answers ADD COLUMN tags TEXT")  # of version 4, whose sums are made below
     for name in ("rest", "control"):
         connection.execute(f"ALTER TABLE counters ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
     connection.execute("UPDATE counters SET control = value")
@@ -98,9 +99,26 @@ def _runs(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _tags(connection: sqlite3.Connection) -> None:
+    """Add each request's tags, and sums that tell them apart."""
+    if "tags" in _columns(connection, "sums"):  # a file of version 1 has got them already
+        return
+    connection.execute("ALTER TABLE answers ADD COLUMN tags TEXT")
+    schema.drop_triggers(connection)
+    connection.execute("DROP TABLE sums")
+    for statement in (*schema.sums(), *schema.triggers()):
+        connection.execute(statement)
+    schema.rebuild(connection)
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+
+
 MIGRATIONS = (
     Migration(2, "sums, counters and owners", _sums_counters_and_owners),
     Migration(3, "runs over columns", _runs),
+    Migration(4, "tags", _tags),
 )
 VERSION = MIGRATIONS[-1].version
 
@@ -133,7 +151,11 @@ def version_of(connection: sqlite3.Connection) -> int:
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "answers" not in names:
         return 0
-    return VERSION if "runs" in names else 2 if "sums" in names else 1
+    if "sums" not in names:
+        return 1
+    if "runs" not in names:
+        return 2
+    return VERSION if "tags" in _columns(connection, "sums") else 3
 
 
 def refuse_newer(version: int, path: Path) -> None:

@@ -7,14 +7,18 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ipyrouter import interrupts
 from ipyrouter.store.base import (
+    NEWEST,
+    Group,
     LastCall,
     LogFilter,
+    LoggedRequest,
     LogRow,
     LogTable,
+    Order,
     Overview,
     RankedRequest,
     RowKey,
@@ -23,6 +27,7 @@ from ipyrouter.store.base import (
 from ipyrouter.store.sqlite import browse, figures, schema
 from ipyrouter.store.sqlite.database import Database
 from ipyrouter.store.sqlite.filters import span
+from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:
     from ipyrouter.store.sqlite.bulk import Bounds, BulkReader, Part, Raw
@@ -66,17 +71,30 @@ class LogReader:
                 if pieces:
                     yield reader.in_order(pieces)
 
-    def page(self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0) -> list[LogRow]:
-        """Return so many rows, newest first."""
-        if not self._database.degraded:
-            return self._database.read(lambda sql: browse.page(sql, log_filter, rows, before, skip))[:rows]
-        # The disk and memory each give theirs.
-        candidates = self._database.read(lambda sql: browse.page(sql, log_filter, rows + skip, before, 0))
-        return sorted(candidates, key=lambda row: row.key, reverse=True)[skip : skip + rows]
+    def page(
+        self, log_filter: LogFilter, rows: int, *, before: RowKey | None = None, skip: int = 0, order: Order = NEWEST
+    ) -> list[LogRow]:
+        """Return so many rows."""
 
-    def totals(self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = ()) -> list[Totals]:
+        def page(sql: sqlite3.Connection, number: int, skip: int) -> list[LogRow]:
+            return browse.page(sql, log_filter, number, before=before, skip=skip, order=order)
+
+        if not self._database.degraded:
+            return self._database.read(lambda sql: page(sql, rows, skip))[:rows]
+        # The disk and memory each give theirs.
+        candidates = self._database.read(lambda sql: page(sql, rows + skip, 0))
+        return _sorted(candidates, order)[skip : skip + rows]
+
+    def request(self, answer_id: str) -> LoggedRequest | None:
+        """Return a request with its attempts and texts."""
+        found = self._database.read(lambda sql: [browse.request(sql, answer_id)])
+        return next((one for one in found if one is not None), None)
+
+    def totals(
+        self, log_filter: LogFilter, bucket: int | None = None, steps: Sequence[int] = (), by: Group | None = None
+    ) -> list[Totals]:
         """Return exact sums over the log's rows."""
-        return self._read_sums(lambda sql: figures.totals(sql, log_filter, bucket, tuple(steps)))
+        return self._read_sums(lambda sql: figures.totals(sql, log_filter, bucket, tuple(steps), by))
 
     def top(
         self, since: dt.datetime | None, until: dt.datetime | None, by: Literal["cost", "latency"], count: int
@@ -95,6 +113,7 @@ class LogReader:
             max((one.last for one in overviews), default=0),
             tuple(all_days[:days]),
             tuple(sorted({model for one in overviews for model in one.models})),
+            tags=tuple(sorted({tag for one in overviews for tag in one.tags})),
         )
 
     def last_calls(self) -> list[LastCall]:
@@ -107,6 +126,24 @@ class LogReader:
         if any(self._database.read(lambda sql: [figures.is_damaged(sql)])):
             self._database.write(schema.rebuild, lambda: None)
         return self._database.read(work)
+
+
+def _sorted(rows: list[LogRow], order: Order) -> list[LogRow]:
+    """Return rows in an order, as SQL would give them."""
+    values: dict[str, Callable[[LogRow], Any]] = {
+        "time": lambda row: row.key,
+        "cost": lambda row: row.cost_pico,
+        "status": lambda row: row.status,
+        "tier": lambda row: TIERS.index(row.tier) if row.tier in TIERS else len(TIERS),
+        "model": lambda row: f"{row.provider}/{row.model}",
+        "tokens": lambda row: row.input_tokens + row.output_tokens,
+        "latency": lambda row: row.latency,
+        "saved": lambda row: row.saved_pico,
+    }
+    value = values[order.column]
+    newest = sorted(rows, key=lambda row: row.key, reverse=True)
+    known = sorted((row for row in newest if value(row) is not None), key=value, reverse=order.descending)
+    return [*known, *(row for row in newest if value(row) is None)]
 
 
 def _bulk_reader(log_filter: LogFilter, *, content: bool) -> BulkReader:

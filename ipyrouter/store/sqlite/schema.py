@@ -56,6 +56,7 @@ def keys(row: str) -> dict[str, str]:
     return {
         "hour": f"({whole(f'{row}.time', LATEST)}) / {HOUR}",
         **{name: f"IFNULL({row}.{name}, '')" for name in names},
+        "tags": "IFNULL(a.tags, '')",
         "final": f"IFNULL(a.answered AND a.head = {row}.n, 0)",
         "priced": "IFNULL(a.unpriced = 0, 0)",
         "band": band(row, EDGES),

@@ -25,6 +25,15 @@ CREATE TABLE ipyrouter.budget (
     CHECK (member != '' OR period IN ('day', 'month'))
 );
 
+-- What a team may ask a minute; member as above.
+CREATE TABLE ipyrouter.rate (
+    team text NOT NULL REFERENCES ipyrouter.team,
+    member text NOT NULL DEFAULT '',
+    unit text NOT NULL CHECK (unit IN ('requests', 'tokens')),
+    most bigint NOT NULL CHECK (most > 0),
+    PRIMARY KEY (team, member, unit)
+);
+
 -- Rows of a month stand in a partition, so that retention is dropping one.
 
 CREATE DOMAIN ipyrouter.name AS text COLLATE "C" CHECK (length(value) <= 500);
@@ -41,6 +50,7 @@ CREATE TABLE ipyrouter.answers (
     team text NOT NULL,
     session ipyrouter.name NOT NULL,
     notebook text CHECK (length(notebook) <= 4096),
+    tags text CHECK (length(tags) <= 4096), -- in the order of the alphabet, with commas between them
     tier ipyrouter.name NOT NULL,
     routed_tier ipyrouter.name NOT NULL,
     difficulty double precision NOT NULL CHECK (difficulty BETWEEN 0 AND 1),
@@ -123,7 +133,7 @@ CREATE TABLE ipyrouter.attempt_texts (
 CREATE VIEW ipyrouter.measured WITH (security_invoker = true) AS
 SELECT
     t.time, a.time AS answer_time, t.answer_id, t.n, t.session, a.notebook, t.input_tokens AS read_tokens,
-    t.time / 86400000000 AS day, t.team, t.member, t.tier, t.provider, t.model, t.status,
+    t.time / 86400000000 AS day, t.team, t.member, COALESCE(a.tags, '') AS tags, t.tier, t.provider, t.model, t.status,
     a.answered = 1 AND a.head = t.n AS final,
     a.unpriced = 0 AS priced,
     (t.input_tokens > 32000)::int + (t.input_tokens > 100000)::int + (t.input_tokens > 128000)::int
@@ -157,6 +167,7 @@ CREATE TABLE ipyrouter.sums (
     day int NOT NULL,
     team text NOT NULL,
     member text NOT NULL,
+    tags text NOT NULL,
     tier text NOT NULL,
     provider text NOT NULL,
     model text NOT NULL,
@@ -188,7 +199,7 @@ CREATE TABLE ipyrouter.sums (
     escalated_pico numeric NOT NULL,
     most_pico bigint NOT NULL,
     most_took bigint NOT NULL,
-    PRIMARY KEY (day, member, team, tier, provider, model, status, final, priced, band, slot)
+    PRIMARY KEY (day, member, team, tags, tier, provider, model, status, final, priced, band, slot)
 );
 
 CREATE INDEX ON ipyrouter.sums (member, day);
@@ -216,6 +227,26 @@ CREATE TABLE ipyrouter.reservation (
 );
 CREATE INDEX ON ipyrouter.reservation (team);
 CREATE INDEX ON ipyrouter.reservation (owner);
+
+-- The calls of the last minute, where a rate is set: a server that crashes may forget them.
+CREATE UNLOGGED TABLE ipyrouter.minute (
+    id ipyrouter.name PRIMARY KEY, -- the reservation's
+    team text NOT NULL,
+    member text NOT NULL,
+    moment bigint NOT NULL,
+    tokens bigint NOT NULL
+);
+CREATE INDEX ON ipyrouter.minute (team, moment);
+
+-- Services that have answered a member's call with a fault of their own, for at most a minute.
+CREATE UNLOGGED TABLE ipyrouter.outage (
+    team text NOT NULL,
+    model ipyrouter.name NOT NULL, -- with its service
+    member text NOT NULL,
+    status int NOT NULL, -- of HTTP
+    until bigint NOT NULL,
+    PRIMARY KEY (team, model)
+);
 
 CREATE TABLE ipyrouter.cache (
     scope text NOT NULL, -- a team's name or, where the members share nothing, '@' and a member's
@@ -443,14 +474,15 @@ SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     INSERT INTO ipyrouter.sums AS s
-    SELECT day, team, member, tier, provider, model, status, final, priced, band,
+    SELECT day, team, member, tags, tier, provider, model, status, final, priced, band,
         pg_backend_pid() % 4, sum(rows), sum(sent), sum(unpriced), sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens),
         sum(output_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(took),
         sum(requests), sum(calls), sum(calls_unpriced), sum(calls_pico), sum(calls_took), sum(fallbacks),
         sum(escalations), sum(escalated_unpriced), sum(escalated_pico), max(most_pico), max(most_took)
     FROM ipyrouter.measured WHERE answer_id = answer AND time = at AND answer_time = at
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 -- so that no two wait for each other
-    ON CONFLICT (day, member, team, tier, provider, model, status, final, priced, band, slot) DO UPDATE SET
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 -- in one order, so that no two wait for each other
+    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+    ON CONFLICT (day, member, team, tags, tier, provider, model, status, final, priced, band, slot) DO UPDATE SET
         rows = s.rows + excluded.rows, sent = s.sent + excluded.sent, unpriced = s.unpriced + excluded.unpriced,
         cost_pico = s.cost_pico + excluded.cost_pico, saved_pico = s.saved_pico + excluded.saved_pico,
         unsaved = s.unsaved + excluded.unsaved, input_tokens = s.input_tokens + excluded.input_tokens,
@@ -691,13 +723,72 @@ BEGIN
     ) AS l (place, scope, period, pico);
 END $$;
 
--- Promise money to a call, or return the budget that has not enough left: of several one that waiting does not help.
+-- The rates that hold for the caller, with what the last minute has used and when the oldest of its calls is over it.
+CREATE FUNCTION ipyrouter.pace(who ipyrouter.member)
+RETURNS TABLE (scope text, unit text, most bigint, used numeric, seconds double precision)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    since bigint := ipyrouter.now_us() - 60000000;
+BEGIN
+    RETURN QUERY
+    SELECT CASE r.member WHEN '' THEN 'team' ELSE 'member' END, r.unit, r.most,
+        CASE r.unit WHEN 'requests' THEN m.calls ELSE m.tokens END, GREATEST(m.oldest - since, 0) / 1e6::float8
+    FROM ipyrouter.rate r CROSS JOIN LATERAL (
+        SELECT count(*)::numeric AS calls, COALESCE(sum(c.tokens), 0) AS tokens, COALESCE(min(c.moment), since) AS oldest
+        FROM ipyrouter.minute c
+        WHERE c.team = r.team AND c.moment > since AND (r.member = '' OR c.member = who.name)) m
+    WHERE r.team = who.team AND r.member IN ('', '*', who.name);
+END $$;
+
+CREATE FUNCTION ipyrouter.rates() RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY SELECT to_jsonb(p) FROM ipyrouter.pace(ipyrouter.me()) p ORDER BY p.scope, p.unit;
+END $$;
+
+-- --- outages ---
+
+-- Tell the caller's team that a service fails; 0 seconds: that it answers again.
+CREATE FUNCTION ipyrouter.report_outage(of_model text, with_status int, seconds double precision) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+    moment bigint := ipyrouter.now_us();
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    DELETE FROM ipyrouter.outage o WHERE o.team = who.team AND (o.until < moment OR (o.model = of_model AND seconds <= 0));
+    IF seconds > 0 THEN
+        INSERT INTO ipyrouter.outage AS o
+        VALUES (who.team, of_model, who.name, with_status, moment + (LEAST(seconds, 60) * 1000000)::bigint)
+        ON CONFLICT (team, model) DO UPDATE SET
+            member = excluded.member, status = excluded.status, until = GREATEST(o.until, excluded.until);
+    END IF;
+END $$;
+
+CREATE FUNCTION ipyrouter.outages() RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+    moment bigint := ipyrouter.now_us();
+BEGIN
+    RETURN QUERY
+    SELECT jsonb_build_object('model', o.model, 'status', o.status, 'seconds', (o.until - moment) / 1e6::float8)
+    FROM ipyrouter.outage o WHERE o.team = who.team AND o.until > moment;
+END $$;
+
+-- --- promises ---
+
+-- Promise money to a call, or return the budget that has not enough left: of several one that waiting does not help; or
+-- the rate that the call would exceed. tokens is the most that it may take, NULL where it is no call of this minute.
 CREATE FUNCTION ipyrouter.reserve(
-    reservation_id text, by_owner text, in_session text, amount numeric, seconds double precision, own jsonb)
+    reservation_id text, by_owner text, in_session text, amount numeric, seconds double precision, own jsonb,
+    may_take bigint DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     who ipyrouter.member := ipyrouter.me();
     moment bigint := ipyrouter.now_us();
+    minute_ago bigint := moment - 60000000;
     refusal jsonb;
 BEGIN
     -- Whoever waits for the lock below need not wait for the disk, too. A server that crashes may forget the promises of
@@ -706,6 +797,7 @@ BEGIN
     -- One at a time decides about the money of a team, or of a member where the team as such has no budget.
     PERFORM pg_advisory_xact_lock(hashtextextended(
         CASE WHEN EXISTS (SELECT FROM ipyrouter.budget WHERE team = who.team AND member = '')
+            OR EXISTS (SELECT FROM ipyrouter.rate WHERE team = who.team AND member = '')
         THEN 'team ' || who.team ELSE 'member ' || who.name END, 2));
     IF EXISTS (SELECT FROM ipyrouter.reservation WHERE id = reservation_id AND member = who.name) THEN
         RETURN NULL; -- sent again, because the answer was lost
@@ -714,6 +806,19 @@ BEGIN
     SELECT to_jsonb(s) INTO refusal FROM ipyrouter.standing(who, in_session, own) s
     WHERE s.spent + s.promised + amount > s.pico
     ORDER BY s.spent + amount > s.pico DESC, s.place NULLS LAST LIMIT 1;
+    IF refusal IS NULL AND may_take IS NOT NULL AND EXISTS (
+        SELECT FROM ipyrouter.rate WHERE team = who.team AND member IN ('', '*', who.name))
+    THEN
+        DELETE FROM ipyrouter.minute m
+        WHERE m.team = who.team AND m.member = who.name AND m.moment < minute_ago;
+        SELECT to_jsonb(p) INTO refusal FROM ipyrouter.pace(who) p
+        WHERE p.used + LEAST(CASE p.unit WHEN 'requests' THEN 1 ELSE may_take END, p.most) > p.most
+        ORDER BY p.seconds DESC LIMIT 1;
+        IF refusal IS NULL THEN
+            INSERT INTO ipyrouter.minute VALUES (
+                reservation_id, who.team, who.name, moment, LEAST(GREATEST(may_take, 0), 9007199254740992));
+        END IF;
+    END IF;
     IF refusal IS NULL THEN
         INSERT INTO ipyrouter.reservation VALUES (
             reservation_id, who.team, who.name, in_session, by_owner, amount,
@@ -722,11 +827,15 @@ BEGIN
     RETURN refusal;
 END $$;
 
-CREATE FUNCTION ipyrouter.settle(reservation_id text, amount numeric) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION ipyrouter.settle(reservation_id text, amount numeric, took bigint DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true); -- what a crash loses here is held for longer, no more
     UPDATE ipyrouter.reservation SET pico = amount WHERE id = reservation_id AND member = session_user;
+    IF took IS NOT NULL THEN
+        UPDATE ipyrouter.minute SET tokens = LEAST(GREATEST(took, 0), 9007199254740992)
+        WHERE id = reservation_id AND member = session_user;
+    END IF;
 END $$;
 
 CREATE FUNCTION ipyrouter.used(in_session text, own jsonb) RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -762,7 +871,8 @@ GRANT EXECUTE ON FUNCTION
     ipyrouter.hello(), ipyrouter.led(), ipyrouter.now_us(), ipyrouter.record(jsonb, text),
     ipyrouter.set_feedback(text, text), ipyrouter.forget_texts(text, bigint), ipyrouter.cached(bytea[], bigint),
     ipyrouter.cached_or_claim(bytea[], bytea, text, double precision, bigint), ipyrouter.release(text),
-    ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb),
-    ipyrouter.settle(text, numeric), ipyrouter.used(text, jsonb), ipyrouter.cached_many(bytea[], bigint),
+    ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb, bigint),
+    ipyrouter.settle(text, numeric, bigint), ipyrouter.rates(), ipyrouter.outages(),
+    ipyrouter.report_outage(text, int, double precision), ipyrouter.used(text, jsonb), ipyrouter.cached_many(bytea[], bigint),
     ipyrouter.put_run(text, bigint, bigint, jsonb), ipyrouter.pin(text, bytea[]), ipyrouter.drop_run(text)
 TO ipyrouter_member;

@@ -1,0 +1,3 @@
+import { promptPlugin } from './prompt';
+
+export default [promptPlugin];
