@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import importlib
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from ipyrouter.batch.engines import Mapper
+from ipyrouter.batch.engines import Mapper, RayActor, _spark_batches
 from ipyrouter.batch.limits import shared
 from ipyrouter.config.model import RateLimits
 from ipyrouter.errors import NoModelError, UsageError
@@ -320,3 +321,17 @@ def test_spark(make_router: MakeRouter, requests: list[Any]) -> None:
     assert {row["_status"] for row in rows} == {"ok"}
     assert {(row["label"], row["score"], row["count"], row["many"]) for row in rows} == {("a", 0.5, 1, '["text"]')}
     assert len(requests) == 30
+
+
+@pytest.mark.wire
+def test_answers_come_with_their_rows_where_there_is_no_index(make_router: MakeRouter) -> None:
+    """What an actor of Ray's and a task of Spark's do with a table."""
+    mapper = dataclasses.replace(make_router().mapper("Rate {{text}}", schema=SCHEMA), joins=True)
+    table = RayActor(pickle.loads(pickle.dumps(mapper)))(pa.table({"text": ["a", None], "n": [1, 2]}))
+    assert table.column_names == ["text", "n", *mapper.dtypes]
+    assert table["many"].to_pylist() == ['["text"]', None]
+    assert table["_status"].to_pylist() == ["ok", "missing"]
+    (batch,) = table.to_batches()
+    (again,) = _spark_batches(mapper, iter([batch.select(["text", "n"])]))
+    assert again.schema == table.schema
+    assert again["_cached"].to_pylist() == [True, False]
