@@ -385,7 +385,7 @@ def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
 
 
 COMMANDS: dict[str, Command] = {
-    "panel": Command(_panel, "panel", "live costs: totals, charts, the log to browse and export"),
+    "panel": Command(_panel, "panel", "live costs: totals, charts, the log to filter, sort, look into and export"),
     "log": Command(_log, "log [N]", "the newest N rows of the cost log (20); all of it: ipyrouter.cost_log()"),
     "report": Command(_report, "report [DAY]", "what a day (default: today, UTC), week or month cost, by tier", _SPANS),
     "compare": Command(
