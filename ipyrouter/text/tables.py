@@ -67,7 +67,8 @@ def html_table(table: Table) -> str:
 
 
 _BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,0.4))"
-_CELL = f"; vertical-align:top; padding:0.15em 0.8em 0.15em 0; border:0; border-bottom:{_BORDER}"
+_CELL = "; padding:0.15em 0.8em 0.15em 0; border:0"
+_ROW = f'<tr style="border-bottom:{_BORDER}">'
 _SIDES = {False: "text-align:left", True: "text-align:right"}
 _TABLE = "border-collapse:collapse; font-variant-numeric:tabular-nums; white-space:nowrap"
 
@@ -95,11 +96,12 @@ def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *
         "".join(f"<td {style}>{sanitise.inert(line(word))}</td>" for word, style in zip(row, styles, strict=True))
         for row in table.rows
     )
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    begin = _ROW if name else "<tr>"
+    body = "".join(f"{begin}{row}</tr>" for row in rows)
     return (
         f'<table class="{f"{name} {sanitise.MATHS_OFF}".strip()}"'
         f' style="{_TABLE}{"; font-size:0.9em; line-height:1.6" if name else ""}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<thead>{begin}{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
