@@ -160,7 +160,7 @@ def _calibrate(line: Line) -> pd.DataFrame:
 
     shares = {name: frame[name].map("{:.0%}".format) for name in (*TIERS, "of_power", "quality")}
     costs = list(map(unit_of(frame["cost"]).words, frame["cost"]))
-    return readable(frame.assign(cost=costs, **shares), frozenset(("dial",)))
+    return readable(frame.assign(cost=costs, **shares), frozenset(("dial",)), dispensable=("of_power",))
 
 
 def _models(line: Line) -> pd.DataFrame:
