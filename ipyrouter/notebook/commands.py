@@ -160,7 +160,7 @@ def _calibrate(line: Line) -> pd.DataFrame:
 
     shares = {name: frame[name].map("{:.0%}".format) for name in (*TIERS, "of_power", "quality")}
     costs = list(map(unit_of(frame["cost"]).words, frame["cost"]))
-    return readable(frame.assign(cost=costs, **shares), frozenset(("dial",)))
+    return readable(frame.assign(cost=costs, **shares), frozenset(("dial",)), dispensable=("of_power",))
 
 
 def _models(line: Line) -> pd.DataFrame:
@@ -385,7 +385,7 @@ def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
 
 
 COMMANDS: dict[str, Command] = {
-    "panel": Command(_panel, "panel", "live costs: totals, charts, the log to browse and export"),
+    "panel": Command(_panel, "panel", "live costs: totals, charts, the log to filter, sort, look into and export"),
     "log": Command(_log, "log [N]", "the newest N rows of the cost log (20); all of it: ipyrouter.cost_log()"),
     "report": Command(_report, "report [DAY]", "what a day (default: today, UTC), week or month cost, by tier", _SPANS),
     "compare": Command(

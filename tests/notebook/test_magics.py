@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -391,7 +392,7 @@ def test_the_log_fits_the_terminal_with_cost_and_status(
         assert len(line) <= columns
     absent = "Not shown: saved, took, tokens. All of the log: ipyrouter.cost_log()"
     assert more == ([absent] if columns < 200 else [])
-    assert "a-model-with-a-long-name" in shell.run("%router log").value._repr_html_()
+    assert "a-model-with-a-long-name" in unescape(shell.run("%router log").value._repr_html_())
 
 
 def test_an_answer_shows_as_one_without_the_extension(make_router: MakeRouter) -> None:

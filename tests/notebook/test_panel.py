@@ -336,7 +336,7 @@ def test_headers_stand_above_their_columns_whatever_else_is_shown(panel: Panel) 
     assert heads == cells
     sides = dict(zip(COLUMNS, (style.partition(";")[0] for style in cells), strict=True))
     assert {name for name, side in sides.items() if side == "text-align:right"} == {"cost", "tokens", "took", "saved"}
-    assert all("tabular-nums" in style for style in cells if "right" in style)
+    assert "tabular-nums" in table[: table.index("<thead>")]
 
 
 def test_two_panels_have_filters_pages_and_figures_of_their_own(home: Path, server: FaultServer) -> None:
@@ -425,7 +425,7 @@ def test_the_log_holds_no_maths(shell: Shell) -> None:
     shell.run("%%route -q\nWhat is $x$?")
     log = shell.run("%router log").value
     assert "mathjax_ignore" in log._repr_html_()
-    assert "What is $x$?" in log._repr_html_()
+    assert "What is $x$?" in unescape(log._repr_html_())
 
 
 def test_in_a_terminal_the_panel_is_text(shell: Shell) -> None:
