@@ -126,7 +126,7 @@ function promptEditing(source: string, markdown: Promise<LanguageSupport | null>
       const typed = update.transactions.some(one => one.isUserEvent('input'));
       const before = line.text.slice(0, main.head - line.from);
       if (typed && main.empty && OPENED.test(before)) {
-        complete();
+        window.setTimeout(complete); // once JupyterLab's copy of the text has the braces, too
       }
     })
   ];

@@ -137,6 +137,7 @@ class Lab:
     """
 
     def __init__(self, browser: Browser, server: Server) -> None:
+        self.browser = browser
         self.server = server
         self.fetched: list[str] = []
         self.dialogs: list[str] = []
