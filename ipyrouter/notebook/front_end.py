@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _INTERVAL = 0.5  # seconds between two states while a cell runs
 _MOST_ANSWERS = 100  # whose text is kept
+_VERDICTS: dict[str, Feedback] = {verdict: verdict for verdict in get_args(Feedback)}
 
 
 class FrontEnd:
@@ -97,9 +98,9 @@ class FrontEnd:
             raise UsageError(f"The answer holds {error}.", "Ask for it in the prompt.") from None
 
     def _feedback(self, data: dict[str, Any]) -> str:
-        verdict = data.get("verdict")
-        if verdict not in get_args(Feedback):
-            raise UsageError(f"Unknown verdict {verdict!r}.", "Say good or bad.")
+        verdict = _VERDICTS.get(str(data.get("verdict")))
+        if verdict is None:
+            raise UsageError(f"Unknown verdict {data.get('verdict')!r}.", "Say good or bad.")
         router = self._router()
         if not router.store.set_feedback(str(data.get("id")), verdict):
             raise UsageError("That answer is not in the log.", "Was it given before the log was deleted?")
