@@ -23,21 +23,6 @@ def editor(cell: Cell) -> Locator:
     return cell.element.locator(".cm-content")
 
 
-def colours(cell: Cell, word: str) -> set[str]:
-    """Return the colours of a word of a cell's source."""
-    element = editor(cell).locator(".cm-line", has_text=word).first
-    return set(element.locator("span").evaluate_all("all => all.map(one => getComputedStyle(one).color)"))
-
-
-def command(notebook: Notebook, name: str) -> None:
-    """Run a command of the palette, without waiting for its end."""
-    notebook.page.evaluate("name => void jupyterapp.commands.execute(`ipyrouter:${name}`)", name)
-
-
-def is_enabled(notebook: Notebook, name: str) -> bool:
-    return bool(notebook.page.evaluate("name => jupyterapp.commands.isEnabled(`ipyrouter:${name}`)", name))
-
-
 def button(cell: Cell, name: str) -> Locator:
     return cell.output.get_by_role("button", name=name)
 
@@ -84,18 +69,6 @@ def test_a_cell_changes_with_its_first_line(notebook: Notebook) -> None:
     expect(content).to_have_attribute("spellcheck", "false")
 
 
-def test_names_and_options_are_completed_by_the_kernel(notebook: Notebook) -> None:
-    notebook.run("primes = [2, 3, 5]\nprices = {}").wait()
-    cell = notebook.type("%%route --eff")
-    completer = notebook.page.locator(".jp-Completer")
-    notebook.page.keyboard.press("Tab")
-    expect(editor(cell)).to_have_text("%%route --effort")
-    notebook.page.keyboard.type("\nWhy {{")
-    expect(completer).to_contain_text("primes")
-    expect(completer).to_contain_text("prices")
-    notebook.page.keyboard.press("Escape")
-
-
 def test_the_status_bar_follows_what_is_spent_and_opens_the_panel(
     lab: Lab, notebook: Notebook, screenshots: Path
 ) -> None:
@@ -113,22 +86,6 @@ def test_the_status_bar_follows_what_is_spent_and_opens_the_panel(
     again = notebook.run("%%route -t power\nAnd how much now?").wait()
     expect(spent).to_have_text(item.inner_text().removesuffix(" today"))
     expect(again.element.locator(".jp-InputPrompt")).to_have_text("[3]:")  # the panel counts as no cell
-
-
-def test_a_kernel_without_ipyrouter_is_not_touched(lab: Lab, notebook: Notebook) -> None:
-    expect(lab.page.locator(".ipyrouter-spending")).to_be_visible()
-    notebook.run("%unload_ext ipyrouter").wait()
-    expect(lab.page.locator(".ipyrouter-spending")).not_to_be_visible()
-    lab.page.evaluate("void jupyterapp.commands.execute('notebook:restart-kernel')")
-    lab.page.get_by_role("button", name="Restart", exact=True).click()
-    expect(lab.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
-    notebook.run("%%route\nHello?").wait()
-    fresh = notebook.run("import sys\n'ipyrouter' in sys.modules").wait()
-    expect(fresh.output).to_contain_text("False")
-    expect(lab.page.locator(".ipyrouter-spending")).not_to_be_visible()
-    assert [name for name in ("ask-about-cell", "dry-run", "open-panel") if is_enabled(notebook, name)] == []
-    notebook.run("%load_ext ipyrouter").wait()
-    expect(lab.page.locator(".ipyrouter-spending")).to_be_visible()
 
 
 def test_buttons_at_the_answer(lab: Lab, notebook: Notebook, screenshots: Path) -> None:
@@ -157,28 +114,3 @@ def test_the_last_error_is_explained_by_one_click(notebook: Notebook) -> None:
     button(second, "Explain this error").click()
     explained = cell_with(notebook, "%%route --error").wait()
     expect(button(explained, "Copy")).to_be_visible()
-
-
-def test_commands(lab: Lab, notebook: Notebook) -> None:
-    asked = notebook.run("%%route\nWhat is a tuple?").wait()
-    editor(asked).click()
-    before = editor(asked).inner_text()
-    command(notebook, "dry-run")
-    dialog = lab.page.get_by_role("dialog")
-    expect(dialog).to_contain_text("Dry run: nothing was sent.")
-    dialog.get_by_role("button", name="Close").click()
-    assert editor(asked).inner_text() == before
-    command(notebook, "ask-about-cell")
-    question = cell_with(notebook, "%%route --cells 2")
-    lab.page.keyboard.type("Why so?")
-    expect(editor(question).locator(".cm-line")).to_have_text(["%%route --cells 2", "Why so?"])
-    lab.page.keyboard.press("Control+a")
-    assert is_enabled(notebook, "route-selection")
-
-
-def test_a_hostile_answer_stays_text(lab: Lab, notebook: Notebook) -> None:
-    hostile = "<img src=x onerror='window.pwned = 1'>\n```python\n<script>window.pwned = 1</script>\n```"
-    cell = notebook.run(f"%%route -m o/echo\n{hostile}").wait()
-    button(cell, "Insert code").click()
-    expect(editor(notebook.cell(2))).to_have_text("<script>window.pwned = 1</script>")
-    assert lab.page.evaluate("window.pwned") is None
