@@ -76,7 +76,7 @@ export async function routeSelection(panel: NotebookPanel, text: string): Promis
 }
 
 /** Puts a prompt below that sends a cell along, for the user to finish. */
-export function askAboutCell(panel: NotebookPanel, cell: CodeCell): void {
+export async function askAboutCell(panel: NotebookPanel, cell: CodeCell): Promise<void> {
   const number = cell.model.executionCount;
   const source = cell.model.sharedModel.getSource().trimEnd();
   const longest = Math.max(2, ...(source.match(/`+/g) ?? []).map(ticks => ticks.length));
@@ -86,8 +86,11 @@ export function askAboutCell(panel: NotebookPanel, cell: CodeCell): void {
     cell,
     number === null ? `%%route --raw\n\n\n${fence}python\n${source}\n${fence}` : `%%route --cells ${number}\n`
   );
+  const prompt = panel.content.activeCell;
+  await prompt?.ready; // its editor comes a moment later
   panel.content.mode = 'edit';
-  panel.content.activeCell?.editor?.setCursorPosition({ line: 1, column: 0 });
+  prompt?.editor?.setCursorPosition({ line: 1, column: 0 });
+  prompt?.editor?.focus();
 }
 
 /** Asks what the last error means, below the cell that has failed. */
