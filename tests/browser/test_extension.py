@@ -23,6 +23,15 @@ def editor(cell: Cell) -> Locator:
     return cell.element.locator(".cm-content")
 
 
+def command(notebook: Notebook, name: str) -> None:
+    """Run a command of the palette, without waiting for its end."""
+    notebook.page.evaluate("name => void jupyterapp.commands.execute(`ipyrouter:${name}`)", name)
+
+
+def is_enabled(notebook: Notebook, name: str) -> bool:
+    return bool(notebook.page.evaluate("name => jupyterapp.commands.isEnabled(`ipyrouter:${name}`)", name))
+
+
 def button(cell: Cell, name: str) -> Locator:
     return cell.output.get_by_role("button", name=name)
 
@@ -114,3 +123,28 @@ def test_the_last_error_is_explained_by_one_click(notebook: Notebook) -> None:
     button(second, "Explain this error").click()
     explained = cell_with(notebook, "%%route --error").wait()
     expect(button(explained, "Copy")).to_be_visible()
+
+
+def test_commands(lab: Lab, notebook: Notebook) -> None:
+    asked = notebook.run("%%route\nWhat is a tuple?").wait()
+    editor(asked).click()
+    before = editor(asked).inner_text()
+    command(notebook, "dry-run")
+    dialog = lab.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Dry run: nothing was sent.")
+    dialog.get_by_role("button", name="Close").click()
+    assert editor(asked).inner_text() == before
+    command(notebook, "ask-about-cell")
+    question = cell_with(notebook, "%%route --cells 2")
+    lab.page.keyboard.type("Why so?")
+    expect(editor(question).locator(".cm-line")).to_have_text(["%%route --cells 2", "Why so?"])
+    lab.page.keyboard.press("Control+a")
+    assert is_enabled(notebook, "route-selection")
+
+
+def test_a_hostile_answer_stays_text(lab: Lab, notebook: Notebook) -> None:
+    hostile = "<img src=x onerror='window.pwned = 1'>\n```python\n<script>window.pwned = 1</script>\n```"
+    cell = notebook.run(f"%%route -m o/echo\n{hostile}").wait()
+    button(cell, "Insert code").click()
+    expect(editor(notebook.cell(2))).to_have_text("<script>window.pwned = 1</script>")
+    assert lab.page.evaluate("window.pwned") is None
