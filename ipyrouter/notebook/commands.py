@@ -283,8 +283,13 @@ def _feedback(line: Line, verdict: Feedback) -> None:
             )
     if not line.router.feedback(verdict, answer):
         raise UsageError("That answer is not in the log.", "Was it given before the log was deleted?")
-    useless = "" if line.router.config.log_content else " The log keeps no prompts, so %router learn cannot use it."
-    print(f"Noted: {verdict}.{useless}")
+    print(noted(line.router, verdict))
+
+
+def noted(router: Router, verdict: Feedback) -> str:
+    """Return what is said of a verdict that is in the log."""
+    useless = "" if router.config.log_content else " The log keeps no prompts, so %router learn cannot use it."
+    return f"Noted: {verdict}.{useless}"
 
 
 def _good(line: Line) -> None:
