@@ -79,9 +79,8 @@ def _read(state: Mapping[str, Any], run_id: str) -> Job:
     """Return a job as it is in the store; what a newer version has added is left out."""
     names = {one.name for one in fields(Job)}
     try:
-        return Job(
-            **{name: tuple(value) if name == "keys" else value for name, value in state.items() if name in names}
-        )
+        values: dict[str, Any] = {name: value for name, value in state.items() if name in names}
+        return Job(**{**values, "keys": tuple(values["keys"])})
     except (AttributeError, KeyError, TypeError):
         raise UsageError(
             f"The run {run_id!r} has a batch at its provider that another version of ipyrouter has written.",
@@ -320,12 +319,15 @@ class BatchRun:
 
     def _collect(self) -> None:
         """Ask after each open job, and take the results of those that are over."""
-        for job in tuple(self._jobs):
-            items = self._of(job)
+        for stored in tuple(self._jobs):
+            job, items = stored, self._of(stored)
             call = items[0].step.call
             try:
-                if not job.id and (job := self._found(job, call)) is None:
-                    continue
+                if not job.id:
+                    found = self._found(job, call)
+                    if found is None:
+                        continue
+                    job = found
                 status = self._clients.poll(job.candidate, job.id, call)
                 results = self._clients.results(job.candidate, job.id, call) if status.state == "ended" else []
             except Fault as fault:

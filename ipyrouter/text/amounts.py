@@ -77,7 +77,7 @@ def unit_of(amounts: Iterable[Decimal | float | None], *, per_call: bool = False
 
     Args:
         amounts: A column's.
-        per_call: They are prices of single calls: where all are below a hundredth of a cent, they are written for 1,000.
+        per_call: They are prices of single calls; all below a hundredth of a cent are written for 1,000 calls.
     """
     sizes = [abs(Decimal(str(amount))) for amount in amounts if amount is not None and amount == amount and amount]  # noqa: PLR0124
     if not sizes:
