@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import importlib
 import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -258,25 +254,15 @@ _RAY_WAITS = ("RAY_gcs_server_port_wait_time_s", "RAY_raylet_start_wait_time_s")
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """Ray of its own, with ports that are known: its processes do not wait long to tell each other theirs."""
-    module, ports = needed("ray"), [str(postgres.free_port()) for _ in range(5)]
-    names = ("port", "dashboard-agent-grpc-port", "dashboard-agent-listen-port", "metrics-export-port",
-             "runtime-env-agent-port")  # fmt: skip
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=3"]
-    options = ["--include-dashboard=false", *(f"--{name}={port}" for name, port in zip(names, ports, strict=True))]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **dict.fromkeys(_RAY_WAITS, "300")}
-    process = subprocess.Popen([*command, *options], env=environment, stdout=subprocess.DEVNULL)
-    try:
-        while not module.is_initialized():
-            assert process.poll() is None, "Ray has ended"
-            with contextlib.suppress(ConnectionError):  # it is not there yet
-                module.init(f"127.0.0.1:{ports[0]}", log_to_driver=False, logging_level="ERROR")
+    """Ray of its own."""
+    module = needed("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), *((name, "300") for name in _RAY_WAITS)):
+            patch.setenv(name, value)
+        module.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         needed("ray.data").DataContext.get_current().enable_progress_bars = False
         yield module
-    finally:
         module.shutdown()
-        process.terminate()
-        process.wait()
 
 
 @ENGINES
