@@ -130,7 +130,10 @@ def wheel(session: nox.Session) -> None:
     if sdist.stat().st_size > 3 * MEGABYTE:
         session.error(f"{sdist.name} has over 3 MB: exclude in pyproject.toml what the build does not need.")
     names = set(zipfile.ZipFile(built).namelist())
-    strange = {name for name in names - BESIDE_MODULES if not (name.endswith(".py") or ".dist-info/" in name)}
+    ours = (".dist-info/", ".data/data/share/jupyter/labextensions/ipyrouter/")
+    strange = {n for n in names - BESIDE_MODULES if not (n.endswith(".py") or any(part in n for part in ours))}
+    if not any(name.endswith("labextensions/ipyrouter/package.json") for name in names):
+        session.error(f"{built.name} has no JupyterLab extension.")
     if strange or BESIDE_MODULES - names:
         session.error(f"{built.name}: not expected {sorted(strange)}, missing {sorted(BESIDE_MODULES - names)}")
     install(session, str(built))
@@ -141,6 +144,16 @@ def wheel(session: nox.Session) -> None:
         session.run("python", "-c", code, env={"PYTHONPATH": ""})
         arguments = session.posargs or ["-m", "not browser"]
         session.run("python", "-m", "pytest", *arguments, env={"PYTHONPATH": ""})
+
+
+@nox.session(venv_backend="none")
+def labextension(session: nox.Session) -> None:
+    """Build the JupyterLab extension from its sources (needs Node.js), and fail if its assets are other ones."""
+    with session.chdir("labextension"):
+        session.run("npm", "ci", "--silent", external=True)
+        session.run("npm", "run", "lint", external=True)
+        session.run("npm", "run", "build", external=True)
+    session.run("git", "diff", "--exit-code", "--stat", "labextension/assets", external=True)
 
 
 @nox.session

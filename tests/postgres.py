@@ -120,7 +120,9 @@ class Postgres:
         return f"postgresql://{user}@/{database}?host={self.folder}&port={self.port}"
 
     def connect(self, database: str, user: str = "owner") -> Connection:
-        return connect(self.url(user, database))
+        connection = connect(f"{self.url(user, database)}&connect_timeout=120")
+        connection.seconds = None  # a slow machine takes its time
+        return connection
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

@@ -174,7 +174,7 @@ def test_unknown_prices_are_never_zero(make_router: MakeRouter) -> None:
     assert report.spent == "at least $0.00042, 1 call unpriced"
     assert list(report.most_expensive["model"]) == ["o/ok"]  # an unknown cost has no rank
     assert len(report.slowest) == 2
-    assert re.search(r"^ +1 +unknown ", str(report), re.MULTILINE)
+    assert re.search(r"^ +\d +unknown ", str(report), re.MULTILINE)
     compared = router.compare()
     assert compared["cost"].isna().tolist() == [True, False, False, False]  # the model of the tier power has no price
     assert compared["unpriced"].tolist() == [3, 0, 2, 1]

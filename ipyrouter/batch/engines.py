@@ -24,6 +24,7 @@ from ipyrouter.errors import UsageError
 from ipyrouter.types import Session
 
 _ENGINES = {"dask": "Dask", "dask_expr": "Dask", "ray": "Ray", "pyspark": "Spark"}
+_NEEDED = {"Dask": ("_meta", "map_partitions"), "Ray": ("map_batches",), "Spark": ("mapInArrow",)}
 _ROUTERS = 8  # that a worker keeps
 
 
@@ -145,12 +146,17 @@ def on_engine(data: Any, mapper: Mapper, engine: str) -> Any:
         engine: "Dask", "Ray" or "Spark".
 
     Raises:
-        UsageError: The prompt or an option is not valid, or a budget is set that nothing keeps over all workers.
+        UsageError: Data, prompt or an option cannot be used, or a budget is set that nothing keeps over all workers.
     """
+    if not all(hasattr(data, name) for name in _NEEDED[engine]):
+        raise UsageError(
+            f"The data are of {engine}'s type {type(data).__name__}, which has no table to map over.",
+            "Give a DataFrame or a Series of Dask, a Dataset of Ray or a DataFrame of Spark.",
+        )
     config = mapper.router.config
     if config.store_url is None:
         limits = config.budget
-        if mapper.options.get("budget") is not None or any((limits.session, limits.day, limits.month)):
+        if any(most is not None for most in (mapper.options.get("budget"), limits.session, limits.day, limits.month)):
             raise UsageError(
                 f"A budget is set, and nothing keeps it over the workers of {engine}. Nothing was sent.",
                 "Share a store ([store] url in your config), or leave the budget out for this run.",

@@ -14,7 +14,7 @@ import json
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +22,7 @@ from ipyrouter.batch import rows
 from ipyrouter.batch.progress import Progress
 from ipyrouter.batch.rows import ANSWERED, Row
 from ipyrouter.batch.runner import Tools
-from ipyrouter.errors import BudgetError, RouteError, SchemaError, error_of
+from ipyrouter.errors import BudgetError, RouteError, SchemaError, UsageError, error_of
 from ipyrouter.providers import Clients
 from ipyrouter.providers.base import Call, Fault
 from ipyrouter.providers.batches import Result
@@ -75,6 +75,19 @@ class _Item:
     key: str
 
 
+def _read(state: Mapping[str, Any], run_id: str) -> Job:
+    """Return a job as it is in the store; what a newer version has added is left out."""
+    names = {one.name for one in fields(Job)}
+    try:
+        values: dict[str, Any] = {name: value for name, value in state.items() if name in names}
+        return Job(**{**values, "keys": tuple(values["keys"])})
+    except (AttributeError, KeyError, TypeError):
+        raise UsageError(
+            f"The run {run_id!r} has a batch at its provider that another version of ipyrouter has written.",
+            "Collect it with that version.",
+        ) from None
+
+
 def pack(prompts: Sequence[str]) -> str:
     """Return prompts as a short string, for the state of a run."""
     return base64.b64encode(zlib.compress(json.dumps(prompts).encode())).decode("ascii")
@@ -115,7 +128,7 @@ class BatchRun:
         self._store = store
         self._run_id = run_id
         self._base = base
-        self._jobs = [Job(**{**job, "keys": tuple(job["keys"])}) for job in jobs]
+        self._jobs = [_read(job, run_id) for job in jobs]
         self._save = save
         self._items: dict[str, _Item] = {}
         self.rows: list[Row | None] = []
@@ -178,20 +191,25 @@ class BatchRun:
     def _adopt(self, job: Job) -> list[str]:
         """Know all requests of a job, also those of rows that this call does not have: their answers are paid."""
         prompts = unpack(job.prompts) if job.prompts else [""] * len(job.keys)
-        for key, prompt in zip(job.keys, prompts, strict=True):
-            if key in self._items:
-                continue
-            request = replace(self._base, prompt=Prompt.of(prompt or _NOT_KEPT))
-            (prepared,) = self._tools.pipeline.prepare([request])
-            if all(step.candidate != job.candidate for step in prepared.plan.first.steps):  # the config has changed
-                (prepared,) = self._tools.pipeline.prepare([replace(request, model=str(job.candidate))])
-            if prepared.plan.missing is not None:
-                raise prepared.plan.missing
-            step = next(step for step in prepared.plan.first.steps if step.candidate == job.candidate)
-            self._items[key] = _Item(len(self.rows), prepared, step, key)
-            self.rows.append(None)
-            self.progress.total += 1
+        unknown = [pair for pair in zip(job.keys, prompts, strict=True) if pair[0] not in self._items]
+        for start in range(0, len(unknown), _CHUNK):
+            chunk = unknown[start : start + _CHUNK]
+            requests = [replace(self._base, prompt=Prompt.of(prompt or _NOT_KEPT)) for _, prompt in chunk]
+            for (key, _), prepared in zip(chunk, self._tools.pipeline.prepare(requests), strict=True):
+                self._add(job, key, prepared)
         return [prompt or key for key, prompt in zip(job.keys, prompts, strict=True)]
+
+    def _add(self, job: Job, key: str, prepared: Prepared) -> None:
+        """Know a request of a job, in a row behind those of this call."""
+        if all(step.candidate != job.candidate for step in prepared.plan.first.steps):  # the config has changed
+            request = replace(prepared.request, model=str(job.candidate))
+            (prepared,) = self._tools.pipeline.prepare([request])
+        if prepared.plan.missing is not None:
+            raise prepared.plan.missing
+        step = next(step for step in prepared.plan.first.steps if step.candidate == job.candidate)
+        self._items[key] = _Item(len(self.rows), prepared, step, key)
+        self.rows.append(None)
+        self.progress.total += 1
 
     def _show(self) -> None:
         waiting = sum(len(self._of(job)) for job in self._jobs)
@@ -301,15 +319,15 @@ class BatchRun:
 
     def _collect(self) -> None:
         """Ask after each open job, and take the results of those that are over."""
-        for job in tuple(self._jobs):
-            items = self._of(job)
-            if not items:  # all of them were in the cache: they were collected before
-                self._close(job)
-                continue
+        for stored in tuple(self._jobs):
+            job, items = stored, self._of(stored)
             call = items[0].step.call
             try:
-                if not job.id and (job := self._found(job, call)) is None:
-                    continue
+                if not job.id:
+                    found = self._found(job, call)
+                    if found is None:
+                        continue
+                    job = found
                 status = self._clients.poll(job.candidate, job.id, call)
                 results = self._clients.results(job.candidate, job.id, call) if status.state == "ended" else []
             except Fault as fault:

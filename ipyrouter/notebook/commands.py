@@ -160,7 +160,7 @@ def _calibrate(line: Line) -> pd.DataFrame:
 
     shares = {name: frame[name].map("{:.0%}".format) for name in (*TIERS, "of_power", "quality")}
     costs = list(map(unit_of(frame["cost"]).words, frame["cost"]))
-    return readable(frame.assign(cost=costs, **shares), frozenset(("dial",)))
+    return readable(frame.assign(cost=costs, **shares), frozenset(("dial",)), dispensable=("of_power",))
 
 
 def _models(line: Line) -> pd.DataFrame:
@@ -283,8 +283,13 @@ def _feedback(line: Line, verdict: Feedback) -> None:
             )
     if not line.router.feedback(verdict, answer):
         raise UsageError("That answer is not in the log.", "Was it given before the log was deleted?")
-    useless = "" if line.router.config.log_content else " The log keeps no prompts, so %router learn cannot use it."
-    print(f"Noted: {verdict}.{useless}")
+    print(noted(line.router, verdict))
+
+
+def noted(router: Router, verdict: Feedback) -> str:
+    """Return what is said of a verdict that is in the log."""
+    useless = "" if router.config.log_content else " The log keeps no prompts, so %router learn cannot use it."
+    return f"Noted: {verdict}.{useless}"
 
 
 def _good(line: Line) -> None:
@@ -385,7 +390,7 @@ def export(log: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> int:
 
 
 COMMANDS: dict[str, Command] = {
-    "panel": Command(_panel, "panel", "live costs: totals, charts, the log to browse and export"),
+    "panel": Command(_panel, "panel", "live costs: totals, charts, the log to filter, sort, look into and export"),
     "log": Command(_log, "log [N]", "the newest N rows of the cost log (20); all of it: ipyrouter.cost_log()"),
     "report": Command(_report, "report [DAY]", "what a day (default: today, UTC), week or month cost, by tier", _SPANS),
     "compare": Command(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib.util
 import shutil
 import sys
 import threading
@@ -22,6 +23,8 @@ from ipyrouter.types import Answer, Delta
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from ipyrouter.notebook.terminal import TerminalMarkdown
 
 _INTERVAL = 0.1  # seconds between two updates of a streamed answer
 _TICK = 1.0  # seconds between two words on what is being waited for
@@ -234,6 +237,7 @@ class TerminalDisplay:
     def __init__(self, fmt: str, *, stream: bool) -> None:
         self._stream = stream and fmt in ("markdown", "text")  # the other formats show what is made of the whole
         self._attempt = 0
+        self._markdown = _terminal_markdown() if fmt == "markdown" else None
         self._tail = "\n"
         self._line = 0  # characters that say what is being waited for, to be wiped out
         self._waiting = Waiting(self._wait)
@@ -248,15 +252,17 @@ class TerminalDisplay:
         self._end_wait()
         if delta.attempt != self._attempt:
             if self._attempt:
+                self._end_answer()
                 self._write(sanitise.plain(f"\n— starting again with {delta.candidate} —\n"))
             self._attempt = delta.attempt
-        self._write(sanitise.plain(delta.text))
+        self._answer(delta.text)
 
     def finish(self, answer: Answer, body: Body) -> None:
         """Print what was not streamed, the badge and the notes."""
         self._end_wait()
         if self._attempt == 0:
-            self._write(sanitise.plain(body.text))
+            self._answer(body.text)
+        self._end_answer()
         self._end_line()
         if thinking := rendering.thinking_text(body):
             self._write(f"{thinking}\n")
@@ -267,7 +273,18 @@ class TerminalDisplay:
     def fail(self, attempts: int) -> None:  # noqa: ARG002  the error that follows says how many
         """Leave what had arrived."""
         self._end_wait()
+        self._end_answer()
         self._end_line()
+
+    def _answer(self, text: str) -> None:
+        if self._markdown is None:
+            self._write(sanitise.plain(text))
+        else:
+            self._markdown.add(text)
+
+    def _end_answer(self) -> None:
+        if self._markdown is not None:
+            self._markdown.end()
 
     def _write(self, text: str) -> None:
         if text:
@@ -297,8 +314,21 @@ class TerminalDisplay:
         return sys.stdout.isatty()
 
 
+def _terminal_markdown() -> TerminalMarkdown | None:
+    """Return what renders Markdown in this terminal; None where stdout is none, or rich is not installed."""
+    if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
+        return None
+    from ipyrouter.notebook.terminal import TerminalMarkdown
+
+    return TerminalMarkdown()
+
+
 class ConsoleDisplay(TerminalDisplay):
     """Streams to a client's stdout; a last display is the badge, and the whole answer where Markdown is shown."""
+
+    def __init__(self, fmt: str, *, stream: bool) -> None:
+        super().__init__(fmt, stream=stream)
+        self._markdown = None  # a client's own terminal is not known here
 
     def finish(self, answer: Answer, body: Body) -> None:
         """Show the answer with the metadata that is kept; what was printed already is not printed again."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ipyrouter.notebook.display import Display
     from ipyrouter.notebook.formats import Presentation
+    from ipyrouter.notebook.front_end import FrontEnd
     from ipyrouter.notebook.options import RouteLine
     from ipyrouter.notebook.panel.panel import Panel
     from ipyrouter.notebook.prompt.chats import Chats
@@ -59,6 +60,8 @@ class RouterMagics(Magics):
         self.outputs = Outputs(publisher) if hasattr(publisher, "register_hook") else None
         self.panels: dict[str, Panel] = {}  # by the cell that shows each
         self.unguard: Callable[[], None] = lambda: None  # what ends the guard of the cell that loads
+        self._comm: Any = None  # where the JupyterLab extension asks
+        self._front_end: FrontEnd | None = None  # once it has asked
 
     @no_var_expand
     @line_cell_magic
@@ -368,7 +371,39 @@ class RouterMagics(Magics):
             self._failure = error, result.info.raw_cell if result.info else ""
         for panel in self.panels.values():
             panel.flush()
+        if self._front_end is not None:
+            failed = error is not None and self._failure is not None and self._failure[0] is error
+            self._front_end.end_cell(getattr(result.info, "cell_id", None) if failed else None)
         self.unguard()
+
+    # --- what the JupyterLab extension asks ---
+
+    def open_comm(self) -> None:
+        """Open a comm for the JupyterLab extension, which finds it by its name; nothing is sent before it asks."""
+        if not hasattr(self.shell, "kernel"):
+            return
+        import comm  # kernels have it
+
+        self._comm = comm.create_comm(target_name="ipyrouter", primary=False)
+        comm.get_comm_manager().register_comm(self._comm)
+        self._comm.on_msg(self._receive)
+
+    def close_comm(self) -> None:
+        """Close it again."""
+        if self._front_end is not None:
+            self._front_end.close()
+            self._comm.close()
+        elif self._comm is not None:  # nobody has heard of it
+            import comm
+
+            comm.get_comm_manager().unregister_comm(self._comm)
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        if self._front_end is None:
+            from ipyrouter.notebook.front_end import FrontEnd
+
+            self._front_end = FrontEnd(self._router, self._comm.send)
+        self._front_end.receive(message["content"]["data"])
 
 
 def _prompt(args: RouteLine, cell: str | None) -> str:
@@ -401,6 +436,7 @@ def load(shell: InteractiveShell) -> None:
     shell.events.register("post_run_cell", magics.end_cell)
     shell.configurables.append(magics.settings)
     magics.matcher = completion.install(shell, magics.chat_names)
+    magics.open_comm()
     input_transforms.install(shell)
     magics.unguard = input_transforms.guard_help(shell)
 
@@ -424,5 +460,6 @@ def unload(shell: InteractiveShell) -> None:
     shell.configurables.remove(magics.settings)
     completion.remove(shell, magics.matcher)
     magics.close_panels()
+    magics.close_comm()
     input_transforms.remove(shell)
     ipyrouter.use_router(None)

@@ -21,13 +21,15 @@ from ipyrouter.types import Answer, Candidate, Classification, Preview, TierName
 if TYPE_CHECKING:
     from ipyrouter.notebook.prompt.pieces import Piece
 
-# White on each of them can be read in any theme (4.5:1 and more), and front ends without styles show the bare word.
-COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#7b1fa2"}
+# White on each can be read (4.5:1 and more), each stands out from any theme (3:1), and front ends without styles show
+# the bare word.
+COLOURS: dict[TierName, str] = {"fast": "#2e7d32", "mid": "#1565c0", "power": "#a030b8"}
 _ERROR = "#c62828"
 _AMBER = "#a15c00"
 _ATTENTION = ("fell back", "escalated", "cut off", "toy model", "refused", "stopped", "partial")  # how such words begin
 _WHOLE = 'style="white-space:nowrap"'  # no line ends inside
-_NAME = re.compile(r"[\w.-]+/[^/]\S{,40}$")  # provider/model
+_NAME = re.compile(r"\S*[-/]\S*")
+_LONGEST_NAME = 40  # characters; a longer one would not fit a narrow window
 _CHIP = "color:#fff; padding:0 0.6em; border-radius:0.8em; white-space:nowrap; background-color:"
 _QUIET = f'{sanitise.NO_MATHS} style="font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"'
 _MOST_PROMPT = 6000  # characters of a prompt that a dry run shows
@@ -152,7 +154,9 @@ def _word(word: str) -> str:
     """Return a part of the badge as HTML: what a user should notice begins in amber, and no line ends inside a name."""
     notice = next((start for start in _ATTENTION if word.startswith(start)), "")
     rest = [
-        f"<span {_WHOLE}>{sanitise.inert(token)}</span>" if _NAME.match(token) else sanitise.inert(token)
+        f"<span {_WHOLE}>{sanitise.inert(token)}</span>"
+        if len(token) <= _LONGEST_NAME and _NAME.match(token)
+        else sanitise.inert(token)
         for token in word[len(notice) :].split()
     ]
     return " ".join([*([_chip(notice, _AMBER)] if notice else []), *rest])

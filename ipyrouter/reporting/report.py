@@ -172,8 +172,8 @@ def _figures(of: str, frame: pd.DataFrame) -> tables.Table:
 def _ranking(most_expensive: pd.DataFrame, slowest: pd.DataFrame) -> tables.Table:
     """Return the requests of both rankings, each once, the most expensive first."""
     both = pd.concat([most_expensive, slowest[~slowest.index.isin(most_expensive.index)]])
-    places = [[f"{frame.index.get_loc(name) + 1}" if name in frame.index else "" for frame in (most_expensive, slowest)]
-              for name in both.index]  # fmt: skip
+    rankings = [list(frame.index) for frame in (most_expensive, slowest)]
+    places = [[f"{names.index(name) + 1}" if name in names else "" for names in rankings] for name in both.index]
     unit = unit_of(both["cost"], per_call=True)
     rows: list[tuple[str, ...]] = [
         (by_cost, by_time, unit.words(cost) if pd.isna(cost) else unit.sum(Decimal(str(cost)), unpriced),

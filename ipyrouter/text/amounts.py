@@ -77,12 +77,12 @@ def unit_of(amounts: Iterable[Decimal | float | None], *, per_call: bool = False
 
     Args:
         amounts: A column's.
-        per_call: They are prices of single calls: where all are below a cent, they are written for 1,000 calls.
+        per_call: They are prices of single calls; all below a hundredth of a cent are written for 1,000 calls.
     """
     sizes = [abs(Decimal(str(amount))) for amount in amounts if amount is not None and amount == amount and amount]  # noqa: PLR0124
     if not sizes:
         return Unit(1, 2)
-    calls = 1000 if per_call and len(sizes) > 1 and max(sizes) < Decimal("0.01") else 1
+    calls = 1000 if per_call and len(sizes) > 1 and max(sizes) < Decimal("0.0001") else 1
     return Unit(calls, min(max(2, 1 - (min(sizes) * calls).adjusted()), 6))
 
 

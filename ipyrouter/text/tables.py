@@ -67,8 +67,10 @@ def html_table(table: Table) -> str:
 
 
 _BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,0.4))"
-_CELL = f"vertical-align:top; padding:0.15em 0.8em 0.15em 0; border:0; border-bottom:{_BORDER}"
-_SIDES = {False: "text-align:left", True: "text-align:right; font-variant-numeric:tabular-nums"}
+_CELL = "; padding:0.15em 0.8em 0.15em 0; border:0"
+_ROW = f'<tr style="border-bottom:{_BORDER}">'
+_SIDES = {False: "text-align:left", True: "text-align:right"}
+_TABLE = "border-collapse:collapse; font-variant-numeric:tabular-nums; white-space:nowrap"
 
 
 def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *, descending: bool = False) -> str:
@@ -79,11 +81,11 @@ def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *
 
     Args:
         table: The table.
-        name: Its class.
+        name: Its class; it is drawn densely then. Without one it looks as the front end draws tables.
         sorted_by: The place of the column by which the rows are sorted, which is marked.
         descending: In which direction.
     """
-    styles = [f'style="{_SIDES[number]}; {_CELL}"' for number in table.numeric]
+    styles = [f'style="{_SIDES[number]}{_CELL if name else ""}"' for number in table.numeric]
     marks = {sorted_by: ' aria-sort="descending"' if descending else ' aria-sort="ascending"'}
     arrows = {sorted_by: " ▼" if descending else " ▲"}
     head = "".join(
@@ -94,11 +96,12 @@ def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *
         "".join(f"<td {style}>{sanitise.inert(line(word))}</td>" for word, style in zip(row, styles, strict=True))
         for row in table.rows
     )
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    begin = _ROW if name else "<tr>"
+    body = "".join(f"{begin}{row}</tr>" for row in rows)
     return (
         f'<table class="{f"{name} {sanitise.MATHS_OFF}".strip()}"'
-        ' style="border-collapse:collapse; font-size:0.9em; line-height:1.6; white-space:nowrap">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f' style="{_TABLE}{"; font-size:0.9em; line-height:1.6" if name else ""}">'
+        f"<thead>{begin}{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 

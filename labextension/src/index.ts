@@ -1,3 +1,7 @@
+import { answersPlugin } from './answers';
+import { commandsPlugin } from './commands';
+import { panelPlugin } from './panel';
 import { promptPlugin } from './prompt';
+import { statusPlugin } from './status';
 
-export default [promptPlugin];
+export default [promptPlugin, panelPlugin, statusPlugin, commandsPlugin, answersPlugin];

@@ -1,30 +1,10 @@
 /** `%%route` cells are prompts: edited as Markdown, with the magic's line, options and `{{name}}` marked. */
 
-import {
-  type JupyterFrontEnd,
-  type JupyterFrontEndPlugin
-} from '@jupyterlab/application';
-import {
-  EditorExtensionRegistry,
-  IEditorExtensionRegistry,
-  IEditorLanguageRegistry
-} from '@jupyterlab/codemirror';
+import { type JupyterFrontEnd, type JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { EditorExtensionRegistry, IEditorExtensionRegistry, IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import { Language, LanguageSupport } from '@codemirror/language';
-import {
-  Compartment,
-  EditorState,
-  type Extension,
-  Prec,
-  type Range,
-  type Text
-} from '@codemirror/state';
-import {
-  Decoration,
-  type DecorationSet,
-  EditorView,
-  ViewPlugin,
-  type ViewUpdate
-} from '@codemirror/view';
+import { Compartment, EditorState, type Extension, Prec, type Range, type Text } from '@codemirror/state';
+import { Decoration, type DecorationSet, EditorView, ViewPlugin, type ViewUpdate } from '@codemirror/view';
 import type { MarkdownParser } from '@lezer/markdown';
 import type { ICellModel } from '@jupyterlab/cells';
 
@@ -75,10 +55,7 @@ function promptLanguage(markdown: LanguageSupport): LanguageSupport {
       }
     ]
   });
-  return new LanguageSupport(
-    new Language(data, withHead, [], 'ipyrouter'),
-    markdown.support
-  );
+  return new LanguageSupport(new Language(data, withHead, [], 'ipyrouter'), markdown.support);
 }
 
 const COMMENT = Decoration.mark({ class: 'ipyrouter-comment' });
@@ -137,11 +114,7 @@ const marker = ViewPlugin.fromClass(
 );
 
 /** Returns what makes an editor one for prompts as long as its text begins with `%%route`. */
-function promptEditing(
-  source: string,
-  markdown: Promise<LanguageSupport | null>,
-  complete: () => void
-): Extension {
+function promptEditing(source: string, markdown: Promise<LanguageSupport | null>, complete: () => void): Extension {
   const asPrompt = new Compartment();
   const always = [
     marker,
@@ -153,7 +126,7 @@ function promptEditing(
       const typed = update.transactions.some(one => one.isUserEvent('input'));
       const before = line.text.slice(0, main.head - line.from);
       if (typed && main.empty && OPENED.test(before)) {
-        complete();
+        window.setTimeout(complete); // once JupyterLab's copy of the text has the braces, too
       }
     })
   ];
@@ -176,11 +149,7 @@ function promptEditing(
       : { effects: asPrompt.reconfigure(is ? prompt : []) };
   });
   const state = EditorState.create({ doc: source });
-  return [
-    asPrompt.of(magicLine(state.doc) ? prompt : []),
-    following,
-    loading
-  ];
+  return [asPrompt.of(magicLine(state.doc) ? prompt : []), following, loading];
 }
 
 export const promptPlugin: JupyterFrontEndPlugin<void> = {
@@ -188,14 +157,8 @@ export const promptPlugin: JupyterFrontEndPlugin<void> = {
   description: 'Edits %%route cells as Markdown.',
   autoStart: true,
   requires: [IEditorExtensionRegistry, IEditorLanguageRegistry],
-  activate: (
-    app: JupyterFrontEnd,
-    extensions: IEditorExtensionRegistry,
-    languages: IEditorLanguageRegistry
-  ) => {
-    const markdown = languages
-      .getLanguage('text/x-ipythongfm')
-      .then(language => language?.support ?? null);
+  activate: (app: JupyterFrontEnd, extensions: IEditorExtensionRegistry, languages: IEditorLanguageRegistry) => {
+    const markdown = languages.getLanguage('text/x-ipythongfm').then(language => language?.support ?? null);
     const command = 'completer:invoke-notebook';
     const complete = (): void => {
       if (app.commands.isEnabled(command)) {
@@ -207,11 +170,7 @@ export const promptPlugin: JupyterFrontEndPlugin<void> = {
       factory: ({ model }) =>
         (model as Partial<ICellModel>).type === 'code'
           ? EditorExtensionRegistry.createImmutableExtension(
-              promptEditing(
-                model.sharedModel.getSource(),
-                markdown,
-                complete
-              )
+              promptEditing(model.sharedModel.getSource(), markdown, complete)
             )
           : null
     });

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -15,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from ipyrouter.batch.engines import Mapper
+from ipyrouter.batch.engines import Mapper, RayActor, _spark_batches
 from ipyrouter.batch.limits import shared
 from ipyrouter.config.model import RateLimits
 from ipyrouter.errors import NoModelError, UsageError
@@ -152,7 +154,20 @@ def test_what_a_cluster_does_not_take(make_router: MakeRouter, options: dict[str
 def lazy(engine: str) -> Any:
     """Return a stand-in for a frame, which is refused before it is looked at."""
     module = {"Dask": "dask.dataframe.dask_expr._collection", "Ray": "ray.data", "Spark": "pyspark.sql"}[engine]
-    return type("Lazy", (), {"__module__": module})()
+    names = ("_meta", "map_partitions", "map_batches", "mapInArrow")
+    return type("Lazy", (), {"__module__": module, **dict.fromkeys(names)})()
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("module", ["dask.bag.core", "ray._raylet", "pyspark.core.rdd"])
+def test_what_has_no_table(make_router: MakeRouter, module: str) -> None:
+    with pytest.raises(UsageError, match="which has no table to map over"):
+        make_router().map(type("Bag", (), {"__module__": module})(), "Rate {{text}}")
+
+
+def needed(name: str) -> Any:
+    """Import what .ci/run installs: only elsewhere may a test be skipped for it."""
+    return importlib.import_module(name) if os.environ.get("CI") else pytest.importorskip(name)
 
 
 # --- Dask ---
@@ -161,10 +176,10 @@ def lazy(engine: str) -> Any:
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Any]:
     """Four workers, each a process."""
-    distributed = pytest.importorskip("distributed")
+    distributed = needed("distributed")
     options = {"n_workers": 4, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
-        yield pytest.importorskip("dask.dataframe")
+        yield needed("dask.dataframe")
 
 
 @pytest.mark.kernel
@@ -234,20 +249,20 @@ def test_a_budget_holds_over_dasks_workers(make_router: MakeRouter, dask: Any) -
 # --- Ray ---
 
 
+_RAY_WAITS = ("RAY_gcs_server_port_wait_time_s", "RAY_raylet_start_wait_time_s")  # seconds, on a slow machine
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    module = pytest.importorskip("ray")
-    for attempt in range(5):  # on a busy machine its own processes do not wait long enough for each other
-        try:
-            module.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-            break
-        except Exception:
-            module.shutdown()
-            if attempt == 4:
-                raise
-    pytest.importorskip("ray.data").DataContext.get_current().enable_progress_bars = False
-    yield module
-    module.shutdown()
+    """Ray of its own."""
+    module = needed("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), *((name, "300") for name in _RAY_WAITS)):
+            patch.setenv(name, value)
+        module.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        needed("ray.data").DataContext.get_current().enable_progress_bars = False
+        yield module
+        module.shutdown()
 
 
 @ENGINES
@@ -292,3 +307,17 @@ def test_spark(make_router: MakeRouter, requests: list[Any]) -> None:
     assert {row["_status"] for row in rows} == {"ok"}
     assert {(row["label"], row["score"], row["count"], row["many"]) for row in rows} == {("a", 0.5, 1, '["text"]')}
     assert len(requests) == 30
+
+
+@pytest.mark.wire
+def test_answers_come_with_their_rows_where_there_is_no_index(make_router: MakeRouter) -> None:
+    """What an actor of Ray's and a task of Spark's do with a table."""
+    mapper = dataclasses.replace(make_router().mapper("Rate {{text}}", schema=SCHEMA), joins=True)
+    table = RayActor(pickle.loads(pickle.dumps(mapper)))(pa.table({"text": ["a", None], "n": [1, 2]}))
+    assert table.column_names == ["text", "n", *mapper.dtypes]
+    assert table["many"].to_pylist() == ['["text"]', None]
+    assert table["_status"].to_pylist() == ["ok", "missing"]
+    (batch,) = table.to_batches()
+    (again,) = _spark_batches(mapper, iter([batch.select(["text", "n"])]))
+    assert again.schema == table.schema
+    assert again["_cached"].to_pylist() == [True, False]

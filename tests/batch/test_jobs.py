@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from collections.abc import Callable, Iterator
@@ -426,3 +427,18 @@ def test_rows_that_a_later_call_lacks_are_collected_too(make: MakeRouter, batche
     assert list(router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)["answer"]) == ["a"]
     assert list(router.map(["a", "b"], "Repeat {{x}}")["_cached"]) == [True, True]
     assert router.log()["cost"].sum() == pytest.approx(0.0006)
+
+
+def test_a_run_of_another_version(make: MakeRouter, batches: BatchServer) -> None:
+    router = make()
+    router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    (run,) = router.store.runs()
+    (job,) = run.state["jobs"]
+    newer = {**job, "colour": "red"}
+    router.store.put_run(dataclasses.replace(run, state={**run.state, "jobs": [newer]}))
+    batches.end()
+    assert list(router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)["answer"]) == ["a"]
+    other = {name: value for name, value in job.items() if name != "owner"}
+    router.store.put_run(dataclasses.replace(run, state={**run.state, "jobs": [other]}))
+    with pytest.raises(UsageError, match=r"another version of ipyrouter has written\. Collect it with that version"):
+        router.map(["a"], "Repeat {{x}}", delivery="batch", wait=False)

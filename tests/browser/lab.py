@@ -40,8 +40,9 @@ try:
     from playwright.sync_api import Browser, Dialog, Locator, Page, Request, WebSocket, expect, sync_playwright
 except ImportError as error:
     _missing(f"{error.name}: pip install -e '.[browser]'")
-if importlib.util.find_spec("jupyterlab") is None:  # not imported, which takes four seconds: it is another process
-    _missing("jupyterlab: pip install -e '.[browser]'")
+for module in ("jupyterlab", "notebook"):
+    if importlib.util.find_spec(module) is None:  # not imported, which takes four seconds: it is another process
+        _missing(f"{module}: pip install -e '.[browser]'")
 if not CHROMIUM.exists():
     _missing(f"{CHROMIUM}: apt-get install chromium")
 
@@ -77,8 +78,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def lab_server(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
-    """Start a server that has nothing but this folder and environment; its kernels inherit both."""
+def lab_server(folder: Path, environment: dict[str, str], application: str = "jupyterlab") -> Iterator[Server]:
+    """Start a server that has nothing but this folder and environment; its kernels inherit both.
+
+    ``application`` is the module that runs: jupyterlab or notebook.
+    """
     root, runtime, settings = folder / "notebooks", folder / "runtime", folder / "settings"
     for new in (root, runtime, settings / "@jupyterlab" / "apputils-extension"):
         new.mkdir(parents=True)
@@ -95,7 +99,7 @@ def lab_server(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
     }
     token = "browser-tests"
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+        sys.executable, "-m", application, "--no-browser", "--allow-root", "--expose-app-in-browser",
         "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.root_dir={root}",
         f"--IdentityProvider.token={token}", "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
@@ -116,7 +120,7 @@ def lab_server(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
 
 def _address(runtime: Path, process: subprocess.Popen[bytes], log: Path) -> str:
     """Return the address that the server writes into a file when it is ready."""
-    for _ in range(600):
+    for _ in range(TIMEOUT // 100):
         for written in runtime.glob("jpserver-*.json"):
             with contextlib.suppress(json.JSONDecodeError):  # half written
                 return f"http://127.0.0.1:{json.loads(written.read_text('utf-8'))['port']}"
@@ -133,6 +137,7 @@ class Lab:
     """
 
     def __init__(self, browser: Browser, server: Server) -> None:
+        self.browser = browser
         self.server = server
         self.fetched: list[str] = []
         self.dialogs: list[str] = []

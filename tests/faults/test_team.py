@@ -82,7 +82,9 @@ def finish(writers: list[subprocess.Popen[str]], url: str, folder: Path) -> None
         assert one.stdout is not None
         one.stdout.close()
         rest = PostgresStore(url, folder / f"w{number}")
-        rest.health()
+        until = time.monotonic() + 900
+        while rest._local.waiting(1) and time.monotonic() < until:  # a slow machine may not be there at once
+            rest._send_waiting(most=None)
         rest.close()
 
 

@@ -96,12 +96,26 @@ def test_what_a_user_should_notice_is_amber_with_its_reason(changes: dict[str, A
     assert amber not in rendering.badge_markdown(dataclasses.replace(BASE, cached=True, cost=Decimal(0)))
 
 
+def _luminance(colour: str) -> float:
+    """Return a colour's relative luminance, as WCAG defines it."""
+    shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("colour", [*rendering.COLOURS.values(), rendering._AMBER, rendering._ERROR])
+def test_chips_can_be_read_and_stand_out_in_any_theme(colour: str) -> None:
+    white, dark, own = _luminance("#ffffff") + 0.05, _luminance("#111111") + 0.05, _luminance(colour) + 0.05
+    assert white / own >= 4.5
+    assert own / dark >= 3
+
+
 def test_no_line_ends_inside_a_name() -> None:
-    fallen = dataclasses.replace(
-        BASE, fallback_from="some-provider/some-model-5-5", fallback_reason="see https://a.b/c"
-    )
-    whole = re.findall(r'white-space:nowrap">([^<]*)<', rendering.badge_markdown(fallen))
-    assert html.unescape(" ".join(whole)).split() == ["openai/gpt-6-luna", "some-provider/some-model-5-5:"]
+    fallen = dataclasses.replace(BASE, fallback_from="some-provider/some-model-5-5", fallback_reason="no gpt-x here")
+    whole = re.findall(r"white-space:nowrap[^>]*>([^<]*)<", rendering.badge_markdown(fallen))
+    assert html.unescape(" ".join(whole)).split() == [
+        "openai/gpt-6-luna", "fast", "fell", "back", "some-provider/some-model-5-5:", "gpt-x",
+    ]  # fmt: skip
 
 
 def test_the_local_model_is_called_a_toy_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import base64
 import datetime as dt
 import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -112,7 +112,7 @@ class Figures:
 
     def tables(self) -> list[Table]:
         """Return what tiers, models and notebooks cost, a table each; none of no calls."""
-        groups = {
+        groups: dict[str, Mapping[str, Spent]] = {
             "tier": {tier: self.by_tier.get(tier, Spent()) for tier in TIERS},
             "model": self.models,
             "notebook": self.notebooks or {},
@@ -120,7 +120,7 @@ class Figures:
         return [_table(name, group) for name, group in groups.items() if group] if self.calls else []
 
 
-def _table(of: str, groups: dict[str, Spent]) -> Table:
+def _table(of: str, groups: Mapping[str, Spent]) -> Table:
     unit = unit_of([spent.cost for spent in groups.values()])
     unpriced = any(spent.unpriced for spent in groups.values())
     rows: list[tuple[str, ...]] = [

@@ -42,7 +42,7 @@ class Readable(pd.DataFrame):
         return "\n".join([*(line.rstrip() for line in lines), *more])
 
     def _repr_html_(self) -> str:
-        return "" if self.empty else tables.notebook_table(self._table())
+        return "" if self.empty else tables.notebook_table(self._table(), "ipyrouter-table")
 
     def _table(self, absent: list[str] | None = None, shorter: Mapping[str, int] | None = None) -> tables.Table:
         frame = pd.DataFrame(self).drop(columns=absent or [])

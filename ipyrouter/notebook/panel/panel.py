@@ -61,6 +61,7 @@ class Panel:
         self._notebooks: set[str] = set()
         self._last_draw = -_INTERVAL
         self._dirty = False
+        self._is_offering = False  # what there is to choose changes, and with it for a moment what is chosen
         self._has_views = False  # a front end has reported that it shows the controls
         self._lock = threading.Lock()
         self._when = _dropdown("when", [_ALL, *_SPANS, _SESSION])
@@ -195,8 +196,15 @@ class Panel:
         self._table.value = region if rows else "<p>The log has no such row yet.</p>"
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
         self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
+        self._is_offering = True
+        try:
+            self._offer_all(rows)
+        finally:
+            self._is_offering = False
+
+    def _offer_all(self, rows: list[LogRow]) -> None:
         _offer(self._row, list(dict.fromkeys([_NO_ROW, *map(_row_name, rows)])))
-        overview = store.overview(_DAYS)
+        overview = self.router.store.overview(_DAYS)
         _offer(self._when, [_ALL, *_SPANS, _SESSION, *overview.days])
         for name, choices in self._choices(overview).items():
             _offer(self._facets[name], [_ALL, *choices])
@@ -216,6 +224,8 @@ class Panel:
     # --- controls ---
 
     def _on_filter(self, _: Any) -> None:
+        if self._is_offering:
+            return
         self._page, self._after = 0, [None]
         self._sums = Sums(self.router.store, self._log_filter())
         self._redraw()
@@ -225,6 +235,8 @@ class Panel:
         self._fill()
 
     def _on_row(self, change: dict[str, Any]) -> None:
+        if self._is_offering:
+            return
         request = self.router.store.request(change["new"]) if change["new"] else None
         self._request.value = "" if request is None else details.as_html(request)
 
@@ -312,10 +324,9 @@ def _offer(dropdown: Any, options: list[Any]) -> None:
     if dropdown.value not in map(_value, options):
         options.append(chosen)
     if list(dropdown.options) != options:
-        with dropdown.hold_trait_notifications():
-            value = dropdown.value
-            dropdown.options = options
-            dropdown.value = value
+        value = dropdown.value
+        dropdown.options = options  # which chooses the first of them
+        dropdown.value = value
 
 
 def _value(option: Any) -> Any:

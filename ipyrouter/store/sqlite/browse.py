@@ -138,21 +138,23 @@ def request(sql: sqlite3.Connection, answer_id: str) -> LoggedRequest | None:
     found = sql.execute(query, (answer_id,)).fetchone()
     if found is None:
         return None
-    time, notebook, tier, routed, difficulty, prompt, system, text, reasons, notes = found
+    time, notebook, last, routed, difficulty, prompt, system, text, reasons, notes = found
     query = (
         "SELECT tier, provider, model, status, cost_pico, saved_pico, input_tokens, output_tokens, latency, error"
         " FROM attempts WHERE answer_id = ? ORDER BY n"
     )
     attempts = tuple(
         LoggedAttempt(
-            *(_string(name) or "" for name in names), _whole(cost, MOST_PICO), _whole(saved, MOST_PICO),
+            _string(tier) or "", _string(provider) or "", _string(model) or "", _string(status) or "",
+            _whole(cost, MOST_PICO), _whole(saved, MOST_PICO),
             _whole(read, MOST_TOKENS) or 0, _whole(written, MOST_TOKENS) or 0, _seconds(latency), _string(error),
         )
-        for *names, cost, saved, read, written, latency, error in sql.execute(query, (answer_id,))
+        for tier, provider, model, status, cost, saved, read, written, latency, error
+        in sql.execute(query, (answer_id,))
     )  # fmt: skip
     return LoggedRequest(
         answer_id, moment(time if type(time) is int and 0 <= time <= LATEST else 0), _string(notebook),
-        _string(tier) or "", _string(routed) or "",
+        _string(last) or "", _string(routed) or "",
         float(difficulty) if isinstance(difficulty, int | float) and 0 <= difficulty <= 1 else 0.0,
         _string(prompt), _string(system), _string(text), lines(reasons), lines(notes), attempts,
     )  # fmt: skip
