@@ -178,7 +178,12 @@ def dask() -> Iterator[Any]:
     """Four workers, each a process."""
     distributed = needed("distributed")
     options = {"n_workers": 4, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+    patience = {f"distributed.comm.timeouts.{name}": "300s" for name in ("connect", "tcp")}  # on a slow machine
+    with (
+        needed("dask").config.set(patience),
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster, timeout="300s"),
+    ):
         yield needed("dask.dataframe")
 
 
