@@ -69,8 +69,8 @@ def html_table(table: Table) -> str:
 _BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,0.4))"
 _CELL = "; padding:0.15em 0.8em 0.15em 0; border:0"
 _ROW = f'<tr style="border-bottom:{_BORDER}">'
-_SIDES = {False: "text-align:left", True: "text-align:right"}
-_TABLE = "border-collapse:collapse; font-variant-numeric:tabular-nums; white-space:nowrap"
+_SIDES = {False: "text-align:left; white-space:nowrap", True: "text-align:right; white-space:nowrap"}
+_TABLE = "border-collapse:collapse; font-variant-numeric:tabular-nums"
 
 
 def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *, descending: bool = False) -> str:

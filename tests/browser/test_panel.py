@@ -54,10 +54,11 @@ def test_pages_and_export(lab: Lab, notebook: Notebook) -> None:
     assert list(pd.read_csv(path)["prompt"]) == [f"Question {n}" for n in range(25)]
 
 
-LEFT = """cells => cells.map(cell => {
+EDGES = """cells => cells.map(cell => {
     const text = document.createRange()
     text.selectNodeContents(cell)
-    return cell.textContent ? text.getBoundingClientRect().left : null
+    const box = text.getBoundingClientRect()
+    return cell.textContent ? (getComputedStyle(cell).textAlign == "right" ? box.right : box.left) : null
 })"""
 
 
@@ -66,8 +67,8 @@ def test_headers_stand_above_their_columns_once_pandas_has_shown_a_frame(lab: La
     notebook.run("import pandas as pd\npd.DataFrame({'a': [1]})").wait()
     panel = notebook.run("%router panel").wait()
     expect(panel.output.locator(".ipyrouter-log tbody tr").first).to_be_visible()
-    heads = panel.output.locator(".ipyrouter-log th").evaluate_all(LEFT)
-    cells = panel.output.locator(".ipyrouter-log tbody tr:first-child td").evaluate_all(LEFT)
+    heads = panel.output.locator(".ipyrouter-log th").evaluate_all(EDGES)
+    cells = panel.output.locator(".ipyrouter-log tbody tr:first-child td").evaluate_all(EDGES)
     assert len(heads) == len(cells) == 9
     assert [(head, cell) for head, cell in zip(heads, cells, strict=True) if cell and abs(head - cell) >= 1] == []
 
@@ -121,6 +122,23 @@ def sent(path: Path, file: nbformat.NotebookNode) -> Path:
     cells = [*file.cells, nbformat.v4.new_markdown_cell("Look!")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=file.metadata), copy)
     return copy
+
+
+def test_a_row_is_looked_at_and_rows_are_sorted(lab: Lab, notebook: Notebook) -> None:
+    notebook.run("%%route -q -t mid\nLook at\nthis!").wait()
+    notebook.run("%%route -q -t power\nAnd at that!").wait()
+    panel = notebook.run("%router panel").wait()
+    choose(panel, "when", "this session")
+    panel.output.get_by_label("sort", exact=True).select_option("tier, ascending")
+    head = panel.output.locator(".ipyrouter-log th[aria-sort=ascending]")
+    expect(head).to_have_text("tier ▲")
+    expect(panel.output.locator(".ipyrouter-log tbody tr").first).to_contain_text("Look at this!")
+    choice = panel.output.get_by_label("look at", exact=True)
+    choice.select_option(choice.locator("option", has_text="Look at this!").inner_text())
+    request = panel.output.get_by_role("region", name="request")
+    expect(request.get_by_label("prompt")).to_have_text("Look at\nthis!")
+    expect(request.get_by_role("columnheader", name="attempt")).to_be_visible()
+    assert contrast(request) >= 4.5
 
 
 def test_hostile_rows_stay_text(lab: Lab, notebook: Notebook) -> None:

@@ -107,6 +107,6 @@ def newest(store: RequestLog, log_filter: LogFilter, rows: int) -> Readable:
         log_rows.WORDS,
         heads=dict(zip(log_rows.COLUMNS, table.head, strict=True)),
         dispensable=("saved", "took", "tokens"),
-        shorten={"prompt": 8, "model": 12},
+        shorten={"prompt": 6, "model": 12},
         more="All of the log: ipyrouter.cost_log()",
     )
