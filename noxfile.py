@@ -97,10 +97,9 @@ def litellm(session: nox.Session) -> None:
     """Send calls through a real LiteLLM proxy, which gets an environment of its own, to the loopback server."""
     install(session)
     folder = empty_folder(session)
-    session.run("python", "-m", "venv", str(folder))
-    programs = folder / ("Scripts" if sys.platform == "win32" else "bin")
-    session.run(str(programs / "python"), "-m", "pip", "install", "--quiet", LITELLM, external=True)
-    environment = {"LITELLM": str(programs / "litellm")}
+    session.run("uv", "venv", "--quiet", str(folder))
+    session.run("uv", "pip", "install", "--quiet", "--python", str(folder), LITELLM)  # pip tries versions for long
+    environment = {"LITELLM": str(folder / ("Scripts" if sys.platform == "win32" else "bin") / "litellm")}
     session.run("pytest", "-n0", "tests/real/test_litellm.py", *session.posargs, env=environment)
 
 
