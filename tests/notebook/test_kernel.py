@@ -45,7 +45,7 @@ def test_route_cell_on_the_local_model_and_again_after_a_restart(home: Path, sdk
         assert len(reply.displays) == 1
         assert reply.updates >= 2  # it streamed
         assert not reply.results  # shown once
-        assert "own/smollm2 · &#36;0 · " in reply.markdown
+        assert ">own/smollm2</strong> · &#36;0 · " in reply.markdown
         assert "Paris" in reply.markdown
         figures = reply.displays[0]["metadata"]["ipyrouter"]
         assert (figures["cost"], figures["tier"], figures["cached"], figures["estimated"]) == (
@@ -81,7 +81,7 @@ def test_without_key_and_config_the_local_model_answers() -> None:
         running.run("%load_ext ipyrouter")
         reply = running.run("answer = %route --max-tokens 20 What is the capital of France?")
         assert reply.status == "ok", reply.error
-        assert "local/smollm2 · &#36;0 · " in reply.markdown
+        assert ">local/smollm2</strong> · &#36;0 · " in reply.markdown
         out = running.run("print(answer.provider, answer.model, answer.cost)").out
         assert out.split() == ["local", "smollm2", "0"]
         unloaded = running.run("%unload_ext ipyrouter\n%route hello")

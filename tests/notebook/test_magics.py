@@ -37,7 +37,7 @@ def test_cell_answers_once_and_out_holds_it(shell: Shell) -> None:
     ran = shell.run("%%route\nExplain closures\n")
     assert ran.error is None
     assert ran.out.count(TEXT) == 1
-    assert "[mid] o/ok · $0.00041 · 120 in + 30 out tokens, 5 of them thinking · " in ran.out
+    assert "[mid] o/ok · $0.00041 · the provider's cache saved $0.000010 · 120 in + 30 out tokens, 5 of" in ran.out
     assert "Out[" not in ran.out
     assert isinstance(shell.ip.user_ns["_"], Answer)
     assert shell.ip.user_ns["Out"][1].text == TEXT
