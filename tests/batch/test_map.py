@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -349,18 +350,21 @@ def test_kill_9_costs_only_the_calls_in_flight(
 
 
 def test_ctrl_c_returns_what_is_there(make_router: MakeRouter, server: FaultServer, requests: list[Any]) -> None:
-    import _thread
-
     server.delay = 0.05
     router = make_router(mid=[echo(server)])
     interrupted: list[int] = []
+    # As in a kernel; the processes of pytest-xdist ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def progress(state: Any) -> None:
         if state.done >= 4 and not interrupted:
             interrupted.append(state.done)
-            _thread.interrupt_main()
+            signal.raise_signal(signal.SIGINT)
 
-    result = router.map([str(n) for n in range(2000)], "Repeat {{x}}", concurrency=4, progress=progress)
+    try:
+        result = router.map([str(n) for n in range(2000)], "Repeat {{x}}", concurrency=4, progress=progress)
+    finally:
+        signal.signal(signal.SIGINT, before)
     server.delay = 0.0
     statuses = result["_status"].value_counts()
     assert statuses["ok"] >= 4

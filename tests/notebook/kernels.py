@@ -46,7 +46,7 @@ class Kernel:
         self._replies: dict[str, Reply] = {}
         self.client = manager.client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        self.client.wait_for_ready(timeout=300)
 
     def run(self, code: str, timeout: float = 120, *, cell: str | None = "") -> Reply:
         """Run code and return what it gave; ``cell`` as in :meth:`send`."""
