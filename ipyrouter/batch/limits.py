@@ -228,7 +228,7 @@ class Limiter:
     def _lane(self, candidate: Candidate) -> Lane:
         with self._lock:
             if candidate not in self._lanes:
-                limits = self._config.limits.get(str(candidate)) or self._config.limits.get(candidate.model)
+                limits = self._config.limits_of(candidate)
                 known: dict[Kind, int | None] = {}
                 if limits is not None:
                     known = {"requests": limits.requests_per_minute, "tokens": limits.tokens_per_minute}
