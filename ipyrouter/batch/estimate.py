@@ -190,7 +190,7 @@ def _cost(
 def _seconds(config: Config, sums: _Sums, scale: float) -> float | None:
     times = []
     for candidate, calls in sums.calls.items():
-        limits = config.limits.get(str(candidate)) or config.limits.get(candidate.model)
+        limits = config.limits_of(candidate)
         if limits is None:
             continue
         if limits.requests_per_minute:

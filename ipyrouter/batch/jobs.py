@@ -20,7 +20,7 @@ from typing import Any
 
 from ipyrouter.batch import rows
 from ipyrouter.batch.progress import Progress
-from ipyrouter.batch.rows import ANSWERED, Row
+from ipyrouter.batch.rows import Row
 from ipyrouter.batch.runner import Tools
 from ipyrouter.errors import BudgetError, RouteError, SchemaError, UsageError, error_of
 from ipyrouter.providers import Clients
@@ -409,11 +409,7 @@ class BatchRun:
 
     def _done(self, place: int, row: Row) -> None:
         self.rows[place] = row
-        self.progress.done += 1
-        self.progress.cached += row.cached
-        self.progress.failed += row.status not in ANSWERED
-        self.progress.spent += row.cost or 0
-        self.progress.unpriced += row.cost is None
+        self.progress.add(row)
 
     def _save_jobs(self) -> None:
         self._save([asdict(job) for job in self._jobs])

@@ -17,7 +17,7 @@ from ipyrouter.batch.budget import RunBudget
 from ipyrouter.batch.estimate import Estimate, estimate
 from ipyrouter.batch.jobs import BatchRun
 from ipyrouter.batch.limits import Limiter, shared
-from ipyrouter.batch.pilot import DEFAULT_ROWS, pick, spread
+from ipyrouter.batch.pilot import DEFAULT_ROWS, Z, pick, spread
 from ipyrouter.batch.progress import Progress, Show
 from ipyrouter.batch.rows import ANSWERED, Row
 from ipyrouter.batch.runner import Runner, Tools
@@ -38,7 +38,6 @@ from ipyrouter.text.amounts import dollars
 from ipyrouter.types import Prompt, Request, Session
 
 _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
-_Z = 1.96  # of a two-sided 95 % interval
 _NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
 _REMEMBERED = 512  # classifications, from the plan of a request until it is sent
 Delivery = Literal["live", "flex", "batch"]
@@ -153,8 +152,8 @@ def map_column(
         raise UsageError("A pilot is live.", "Leave delivery out, or pilot.")
     if delivery == "flex":
         job = replace(job, requests=[replace(request, flex=True) for request in job.requests])
-    likely = estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE)
-    _confirm(parts.config, likely, yes=yes)
+    if not yes:
+        _confirm(parts.config, estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE))
     state = next((run.state for run in parts.store.runs() if run.id == job.run_id), {})
     if agreement is not None and job.requests:
         job = _picked(tools, parts.store, job, rows=pilot or DEFAULT_ROWS, agreement=agreement, tell=tell)
@@ -298,7 +297,7 @@ def _extrapolated(rows: Sequence[Row | None], distinct: int) -> str:
     if len(known) < 2 or len(known) < len(prices):
         return f"pilot: {len(prices)} of {len(rows)} requests have an answer; their prices do not tell what all cost"
     mean = statistics.fmean(known)
-    width = _Z * statistics.stdev(known) / math.sqrt(len(known))
+    width = Z * statistics.stdev(known) / math.sqrt(len(known))
     low, likely, high = (dollars(max(value, 0.0) * distinct) for value in (mean - width, mean, mean + width))
     return (
         f"pilot: {len(prices)} of {len(rows)} requests have an answer; all {distinct:,} will likely cost {likely}"
@@ -351,9 +350,9 @@ def _dollars(budget: Decimal | float | str) -> Decimal:
     return amount
 
 
-def _confirm(config: Config, likely: Estimate, *, yes: bool) -> None:
+def _confirm(config: Config, likely: Estimate) -> None:
     most = config.batch.confirm_usd
-    if yes or likely.cost_likely is None or likely.cost_likely <= most:
+    if likely.cost_likely is None or likely.cost_likely <= most:
         return
     raise UsageError(
         f"This run would send {likely.asked:,} requests for likely {dollars(likely.cost_likely)}, more than"

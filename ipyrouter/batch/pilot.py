@@ -19,7 +19,7 @@ from ipyrouter.text.amounts import dollars
 from ipyrouter.types import TIERS, Prompt, Request, TierName, total
 
 DEFAULT_ROWS = 40
-_Z = 1.96  # of a two-sided 95 % interval
+Z = 1.96  # of a two-sided 95 % interval
 _CLOSE = 0.05  # by so much two numbers may differ, relative to the larger one
 _JUDGE = (
     "Two answers to the same task are given as JSON. Do they agree in what matters for the task, whatever the words?\n"
@@ -58,8 +58,8 @@ class TierFigures:
         if not self.rows:
             return 0.0, 1.0
         n, share = self.rows, self.share
-        middle, width = share + _Z**2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
-        return max((middle - width) / (1 + _Z**2 / n), 0.0), min((middle + width) / (1 + _Z**2 / n), 1.0)
+        middle, width = share + Z**2 / (2 * n), Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n * n))
+        return max((middle - width) / (1 + Z**2 / n), 0.0), min((middle + width) / (1 + Z**2 / n), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from ipyrouter.text.amounts import at_least, dollars, seconds
+
+if TYPE_CHECKING:
+    from ipyrouter.batch.rows import Row
 
 
 @dataclass(slots=True)
@@ -45,6 +49,14 @@ class Progress:
     def left(self) -> float | None:
         """The seconds that are likely left; None while there is nothing to tell it from."""
         return (self.total - self.done) / self.rate if self.rate else None
+
+    def add(self, row: Row) -> None:
+        """Count a request that is done."""
+        self.done += 1
+        self.cached += row.cached
+        self.failed += not row.answered
+        self.spent += row.cost or 0
+        self.unpriced += row.cost is None
 
     def line(self) -> str:
         """Return all of it in a line."""

@@ -32,6 +32,11 @@ class Row:
     price: Decimal | None = Decimal(0)
     answer_id: str | None = None
 
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer."""
+        return self.status in ANSWERED
+
 
 def of_hit(prepared: Prepared) -> Row:
     """Return the row of an answer from the cache."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipyrouter.batch import rows
 from ipyrouter.batch.limits import Limiter
 from ipyrouter.batch.progress import Progress, Show
-from ipyrouter.batch.rows import ANSWERED, Row
+from ipyrouter.batch.rows import Row
 from ipyrouter.clock import Clock
 from ipyrouter.errors import RateLimitError, RouteError
 from ipyrouter.routing.pipeline import Pipeline, Prepared
@@ -216,14 +216,9 @@ class Runner:
                 self.progress.in_flight -= 1
 
     def _done(self, place: int, row: Row) -> None:
-        progress, answered = self.progress, row.status in ANSWERED
         self.rows[place] = row
         with self._lock:
-            progress.done += 1
-            progress.cached += row.cached
-            progress.failed += not answered
-            progress.spent += row.cost or 0
-            progress.unpriced += row.cost is None
+            self.progress.add(row)
             self._failures = self._failures + 1 if row.status in ("error", "budget") else 0
             give_up = self._failures >= _IN_A_ROW
         if give_up and not self.stopped:

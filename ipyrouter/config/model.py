@@ -664,6 +664,10 @@ class Config:
         service = self.providers[candidate.provider].service
         return table.get(candidate.model, table.get(f"{service}/{candidate.model}"))
 
+    def limits_of(self, candidate: Candidate) -> RateLimits | None:
+        """Return the limits a minute that are set for a model, under "provider/model" or under its name alone."""
+        return self.limits.get(str(candidate)) or self.limits.get(candidate.model)
+
     def inputs(self, candidate: Candidate) -> frozenset[Input]:
         """Return what a candidate reads besides text, as far as that is known or set."""
         provider = self.providers[candidate.provider]

@@ -411,6 +411,42 @@ class Totals:
     requests: RequestTotals
     group: str = ""
 
+    @classmethod
+    def of(cls, keys: Sequence[Any], sums: Mapping[str, int]) -> Totals:
+        """Return sums as a store's tables name them.
+
+        Args:
+            keys: Group, start, tier, provider, model, status, final, priced and band.
+            sums: By the tables' names; costs in 1e-12 dollars, times in nanoseconds.
+        """
+        group, start, tier, provider, model, status, final, priced, band = keys
+        return cls(
+            start, tier, provider, model, status, bool(final), bool(priced), band,
+            rows=sums["rows"],
+            sent=sums["sent"],
+            unpriced=sums["unpriced"],
+            cost_pico=sums["cost_pico"],
+            saved_pico=sums["saved_pico"],
+            unsaved=sums["unsaved"],
+            usage=Usage(
+                sums["input_tokens"], sums["output_tokens"], sums["cached_input_tokens"], sums["cache_write_tokens"],
+                sums["reasoning_tokens"],
+            ),
+            latency=sums["took"] / 1e9,
+            requests=RequestTotals(
+                count=sums["requests"],
+                calls=sums["calls"],
+                unpriced=sums["calls_unpriced"],
+                cost_pico=sums["calls_pico"],
+                latency=sums["calls_took"] / 1e9,
+                fallbacks=sums["fallbacks"],
+                escalations=sums["escalations"],
+                escalated_unpriced=sums["escalated_unpriced"],
+                escalated_pico=sums["escalated_pico"],
+            ),
+            group=group,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class RankedRequest:

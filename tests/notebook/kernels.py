@@ -113,5 +113,7 @@ def kernel() -> Iterator[Kernel]:
     try:
         yield running
     finally:
+        process = manager.provisioner.process
         running.client.stop_channels()
         manager.shutdown_kernel()  # not now=True, which kills it before it has written what it covered
+        process.wait()  # the manager gives up after some seconds, and a later test would be blamed

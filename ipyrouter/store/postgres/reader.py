@@ -22,7 +22,6 @@ from ipyrouter.store.base import (
     Order,
     Overview,
     RankedRequest,
-    RequestTotals,
     RowKey,
     Totals,
     moment,
@@ -33,7 +32,7 @@ from ipyrouter.store.rows import COOLING_DOWN, Column, Kind
 from ipyrouter.store.sqlite.filters import Span, needs_rows, span, span_of
 from ipyrouter.store.sqlite.schema import DAY, EDGES
 from ipyrouter.text import tags as tagging
-from ipyrouter.types import TIERS, Usage
+from ipyrouter.types import TIERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -420,34 +419,8 @@ def _group(row: str, by: Group | None) -> str:
 
 
 def _totals(row: tuple[Any, ...]) -> Totals:
-    group, start, tier, provider, model, status, final, priced, band, *numbers = row
-    sums = {name: int(number) for name, number in zip(_MEASURES, numbers, strict=True)}
-    return Totals(
-        start, tier, provider, model, status, bool(final), bool(priced), band,
-        rows=sums["rows"],
-        sent=sums["sent"],
-        unpriced=sums["unpriced"],
-        cost_pico=sums["cost_pico"],
-        saved_pico=sums["saved_pico"],
-        unsaved=sums["unsaved"],
-        usage=Usage(
-            sums["input_tokens"], sums["output_tokens"], sums["cached_input_tokens"], sums["cache_write_tokens"],
-            sums["reasoning_tokens"],
-        ),
-        latency=sums["took"] / 1e9,
-        requests=RequestTotals(
-            count=sums["requests"],
-            calls=sums["calls"],
-            unpriced=sums["calls_unpriced"],
-            cost_pico=sums["calls_pico"],
-            latency=sums["calls_took"] / 1e9,
-            fallbacks=sums["fallbacks"],
-            escalations=sums["escalations"],
-            escalated_unpriced=sums["escalated_unpriced"],
-            escalated_pico=sums["escalated_pico"],
-        ),
-        group=group,
-    )  # fmt: skip
+    keys, numbers = row[: -len(_MEASURES)], row[-len(_MEASURES) :]
+    return Totals.of(keys, {name: int(number) for name, number in zip(_MEASURES, numbers, strict=True)})
 
 
 def _table(found: list[tuple[Any, ...]], *, content: bool) -> LogTable:

@@ -50,3 +50,4 @@ class SQLiteStore(Cache, Ledger, LogWriter, LogReader, Runs):
     def close(self) -> None:
         """Close all connections that are not in use."""
         self._database.close()
+        self._known.let_go()

@@ -6,11 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from ipyrouter.store.base import Group, LogFilter, RankedRequest, RequestTotals, Totals, moment
+from ipyrouter.store.base import Group, LogFilter, RankedRequest, Totals, moment
 from ipyrouter.store.rows import LATEST, MOST_PICO
 from ipyrouter.store.sqlite import schema
 from ipyrouter.store.sqlite.filters import Span, conditions, needs_rows, span_of
-from ipyrouter.types import Usage
 
 _FEW_ROWS = 20_000  # as many are read one by one where the sums by the hour are too coarse
 _NO_GROUP = "''"
@@ -98,36 +97,13 @@ def _scan(
 
 
 def _totals(row: tuple[Any, ...]) -> Totals | None:
-    group, start, tier, provider, model, status, final, priced, band, *numbers = row
-    if not all(isinstance(name, str) for name in (group, tier, provider, model, status)):
+    keys, numbers = row[: -len(_MEASURES)], row[-len(_MEASURES) :]
+    if not all(isinstance(name, str) for name in (keys[0], *keys[2:6])):
         return None  # damaged
     sums = dict(zip(_MEASURES, numbers, strict=True))
-    return Totals(
-        start, tier, provider, model, status, bool(final), bool(priced), band,
-        rows=sums["rows"],
-        sent=sums["sent"],
-        unpriced=sums["unpriced"],
-        cost_pico=sums["cost_micro"] * schema.MICRO + sums["cost_rest"],
-        saved_pico=sums["saved_micro"] * schema.MICRO + sums["saved_rest"],
-        unsaved=sums["unsaved"],
-        usage=Usage(
-            sums["input_tokens"], sums["output_tokens"], sums["cached_input_tokens"], sums["cache_write_tokens"],
-            sums["reasoning_tokens"],
-        ),
-        latency=sums["took"] / 1e9,
-        requests=RequestTotals(
-            count=sums["requests"],
-            calls=sums["calls"],
-            unpriced=sums["calls_unpriced"],
-            cost_pico=sums["calls_micro"] * schema.MICRO + sums["calls_rest"],
-            latency=sums["calls_took"] / 1e9,
-            fallbacks=sums["fallbacks"],
-            escalations=sums["escalations"],
-            escalated_unpriced=sums["escalated_unpriced"],
-            escalated_pico=sums["escalated_micro"] * schema.MICRO + sums["escalated_rest"],
-        ),
-        group=group,
-    )  # fmt: skip
+    for name in ("cost", "saved", "calls", "escalated"):
+        sums[f"{name}_pico"] = sums[f"{name}_micro"] * schema.MICRO + sums[f"{name}_rest"]
+    return Totals.of(keys, sums)
 
 
 def top(sql: sqlite3.Connection, span: Span, by: Literal["cost", "latency"], count: int) -> list[RankedRequest]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ipyrouter.store import rows
 from ipyrouter.store.base import Limit, microseconds, moment
 from ipyrouter.store.sqlite import schema
-from ipyrouter.store.sqlite.connections import FileId
+from ipyrouter.store.sqlite.connections import NO_FILE, FileId
 from ipyrouter.types import Session
 
 LOST = "lost:"  # before the name of a counter: it was in a damaged file
@@ -59,6 +59,11 @@ class LastKnown:
     def after_fork_in_child(self) -> None:
         """Begin with a free lock."""
         self._lock = threading.Lock()
+
+    def let_go(self) -> None:
+        """Take the next file for another one: one that is not open may be deleted, and its number used again."""
+        with self._lock:
+            self._read = {name: (NO_FILE, total) for name, (_, total) in self._read.items()}
 
     def spent(self, names: Iterable[str], pico: int) -> None:
         """Note what this process has spent, on the disk or in memory."""
