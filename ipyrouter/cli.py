@@ -34,6 +34,7 @@ _QUICKSTART = "notebooks/01_quickstart.ipynb"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 1 where something needs fixing."""
     parser = argparse.ArgumentParser(prog="ipyrouter", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"ipyrouter {_version('ipyrouter')}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="show the router at work in a terminal, on a free local model")
     demo.add_argument("--live", action="store_true", help="use your own config and keys; this costs money")
@@ -383,12 +384,15 @@ def _key_finding(router: Router, provider: Provider) -> Finding | None:
     if provider.credentials != "key":
         words = lack or f"its calls are signed with {provider.credentials}'s login"
         return (not lack, f"{label}: {words}") if configured or not lack else None
-    if provider.key is None or not (configured or provider.has_key()):
+    if (provider.key is None and not provider.key_command) or not (configured or provider.has_key()):
         return None
     if fault := provider.key_fault():
         return False, f"{label}: {fault}"
     if provider.has_key():
-        present = f"{provider.key} is present" if configuration.read_key(provider.key) else keys.source(provider)
+        in_environment = provider.key is not None and configuration.read_key(provider.key)
+        if not in_environment and (fault := keys.command_fault(provider)):
+            return False, f"{label}: {fault}"
+        present = f"{provider.key} is present" if in_environment else keys.source(provider)
         return not lack, f"{label}: {present}{f', but {lack}' if lack else ''}"
     tiers = router.config.tiers.values()
     chains = ", ".join(tier.name for tier in tiers if any(c.provider == provider.name for c in tier.chain))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import ipyrouter
 from ipyrouter import cli
 from ipyrouter.router import Router
 from tests.store.conftest import a_record
@@ -17,7 +18,7 @@ from tests.store.conftest import a_record
 
 def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ipyrouter.cli", *arguments],
+        [sys.executable, "-m", "ipyrouter", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -48,6 +49,12 @@ def test_demo_uses_the_local_model_even_if_keys_are_set(monkeypatch: pytest.Monk
         assert part in out, out
     assert "sk-not-to-be-used" not in out
     assert not home.exists()  # nothing of the user's own was touched
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert (left.value.code, capsys.readouterr().out) == (0, f"ipyrouter {ipyrouter.__version__}\n")
 
 
 def test_doctor_on_a_fresh_machine(capsys: pytest.CaptureFixture[str]) -> None:

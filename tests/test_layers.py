@@ -18,7 +18,7 @@ FLOORS = (
     {"reporting", "batch"},
     {"router"},
     {"ipyrouter", "cli"},
-    {"notebook"},
+    {"notebook", "__main__"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

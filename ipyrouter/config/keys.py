@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -80,6 +81,13 @@ def source(provider: Provider) -> str:
     if _from_service(provider):
         return f"{provider.key} is present among the notebook's secrets"
     return f"its key comes from key_command ({provider.key_command[0]} …)" if provider.key_command else ""
+
+
+def command_fault(provider: Provider) -> str | None:
+    """Return why the key_command on which a provider depends cannot be run, None where it can; it is not run."""
+    if not provider.key_command or has(provider) or shutil.which(provider.key_command[0]):
+        return None
+    return f"key_command: there is no program {provider.key_command[0]!r}. Install it, or correct the setting"
 
 
 def known(provider: Provider) -> list[str]:

@@ -58,6 +58,18 @@ def models() -> Iterator[dict[str, Any]]:
     thread.join()
 
 
+def test_a_key_from_a_command_is_named_and_its_program_looked_for(home: Path, capsys: Capture) -> None:
+    tables = "".join(
+        f'[providers.{name}]\nsdk = "openai"\nbase_url = "http://localhost:1"\nkey_command = ["{program}", "read"]\n'
+        for name, program in (("here", "cat"), ("away", "no-such-program"))
+    )
+    write(home, tables)
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "ok    provider here: its key comes from key_command (cat …)\n" in out
+    assert "WARN  provider away: key_command: there is no program 'no-such-program'. Install it, or" in out
+
+
 def test_a_moved_address_is_shown_with_its_variable(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-that-is-long-enough")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-that-is-long-enough-too")
