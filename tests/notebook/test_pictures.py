@@ -193,7 +193,7 @@ def test_a_figure_goes_out_as_a_picture(shell: Shell, requests: list[Any], make_
     assert re.search(r"```\n`fig` \(matplotlib figure\):\nthe picture below, \d{3} × \d{3} pixels\n```", shown)
     ipyrouter.use_router(make_router())
     shown = shell.run("%%route -n --with fig\nWhat is it?").out
-    assert "line '_child0': 3 points" in shown  # that is what goes to a model that cannot see
+    assert "\n  line: 3 points" in shown  # that is what goes to a model that cannot see
     assert "the picture below" not in shown
 
 

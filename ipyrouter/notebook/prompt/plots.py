@@ -33,23 +33,21 @@ def _series(axes: Any) -> list[str]:
     lines = []
     for line in axes.get_lines()[:_SERIES]:
         points = list(zip(line.get_xdata(), line.get_ydata(), strict=False))
-        lines.append(f"line {line.get_label()!r}: {len(points):,} points: {_points(points)}")
+        lines.append(f"line{_label(line)}: {len(points):,} points: {_points(points)}")
     bars = set()
     for container in axes.containers[:_SERIES]:
         patches = [patch for patch in getattr(container, "patches", ()) if hasattr(patch, "get_height")]
         bars |= set(patches)
         points = [_bar(patch, getattr(container, "orientation", None)) for patch in patches]
         if points:
-            lines.append(f"bars {container.get_label()!r}: {len(points):,}: {_points(points)}")
+            lines.append(f"bars{_label(container)}: {len(points):,}: {_points(points)}")
     for collection in axes.collections[:_SERIES]:
         offsets = collection.get_offsets() if hasattr(collection, "get_sizes") else ()
         if len(offsets):
             points = [tuple(point) for point in offsets]
-            lines.append(f"points {collection.get_label()!r}: {len(points):,}: {_points(points)}")
+            lines.append(f"points{_label(collection)}: {len(points):,}: {_points(points)}")
         else:
-            lines.append(
-                f"{type(collection).__name__} {collection.get_label()!r}, {len(collection.get_paths()):,} shapes"
-            )
+            lines.append(f"{type(collection).__name__}{_label(collection)}, {len(collection.get_paths()):,} shapes")
     for image in axes.images[:_SERIES]:
         array = image.get_array()
         lines.append(f"image of {' × '.join(map(str, array.shape))} values from {array.min():g} to {array.max():g}")
@@ -60,6 +58,12 @@ def _series(axes: Any) -> list[str]:
     if texts:
         lines.append(f"text in it: {'; '.join(texts[:_POINTS])}")
     return lines
+
+
+def _label(artist: Any) -> str:
+    """Return a series' label after a blank; nothing where it has none but matplotlib's own, as in "_child0"."""
+    label = str(artist.get_label())
+    return f" {label!r}" if label and not label.startswith("_") else ""
 
 
 def _bar(patch: Any, orientation: str | None) -> tuple[float, float]:
