@@ -237,10 +237,11 @@ def _config(line: Line) -> pd.DataFrame:
     origins = {key: config.origins.get(key, "default") for key in config.values}
     differing = sum(origin != "default" for origin in origins.values())
     print(f"{count(differing, 'setting')} not at the default." if differing else "Every setting is at its default.")
-    rows = [
-        (key, line.router.hide(_text_of(config.values[key])), origins[key])
-        for key in sorted(config.values, key=lambda key: (origins[key] == "default", key))
-    ]
+    rows = []
+    for key in sorted(config.values, key=lambda key: (origins[key] == "default", key)):
+        text = _text_of(config.values[key])
+        # A default holds no secret, and looking for some takes a millisecond or two.
+        rows.append((key, text if origins[key] == "default" else line.router.hide(text), origins[key]))
     frame = pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
     return readable(frame, frozenset(("setting", "value", "from")), shorten={"value": 20})
 

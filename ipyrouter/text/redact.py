@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import itertools
 import json
@@ -96,18 +97,30 @@ def hide(text: str, secrets: Iterable[str], *, parts: bool = False) -> str:
         secrets: The keys and passwords; those shorter than 8 characters are ordinary words and stay.
         parts: Remove every run of 8 characters of a secret, too, and keys with a masked middle ("sk-abcd****wxyz").
     """
-    known = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
+    known = frozenset(secret for secret in secrets if len(secret) >= _SHORTEST)
     if not known or not text:
         return text
-    forms = sorted({form for secret in known for form in _forms(secret)}, key=len, reverse=True)
+    forms = _all_forms(known)
     for form in forms:
         text = text.replace(form, MARK)
     if not parts:
         return text
-    for secret in known:
+    for secret in sorted(known, key=len, reverse=True):
         text = _without_masked(text, secret)
-    grams = {form[i : i + _SHORTEST] for form in forms for i in range(len(form) - _SHORTEST + 1)}
-    return _without_runs(text, grams)
+    return _without_runs(text, _runs(known))
+
+
+@functools.lru_cache(maxsize=4)  # the same few secrets for every line that is shown
+def _all_forms(secrets: frozenset[str]) -> tuple[str, ...]:
+    """Return all that secrets look like, the longest first."""
+    return tuple(sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True))
+
+
+@functools.lru_cache(maxsize=4)
+def _runs(secrets: frozenset[str]) -> frozenset[str]:
+    """Return every run of 8 characters of all that secrets look like."""
+    forms = _all_forms(secrets)
+    return frozenset(form[i : i + _SHORTEST] for form in forms for i in range(len(form) - _SHORTEST + 1))
 
 
 def _forms(secret: str) -> Iterator[str]:
@@ -147,7 +160,7 @@ def _without_masked(text: str, secret: str) -> str:
     return "".join([*pieces, text[done:]])
 
 
-def _without_runs(text: str, grams: set[str]) -> str:
+def _without_runs(text: str, grams: frozenset[str]) -> str:
     pieces: list[str] = []
     end = 0  # of the last run
     for place in range(len(text) - _SHORTEST + 1):
