@@ -74,6 +74,9 @@ class Change(NamedTuple):
     value: int | str | None = None
 
 
+_NOT_IN_KEY = ("conversation", "flex")
+"""What of a call changes no answer."""
+
 Deadline = Literal["connect", "first_byte", "idle", "total"]
 
 
@@ -99,9 +102,9 @@ class Call:
 
     def key(self) -> bytes:
         """Return the SHA-256 of the canonical JSON of the call and of the key's version."""
-        fields = {
-            name: getattr(self, name) for name in self.__slots__ if name not in ("conversation", "flex")
-        }  # asdict() is ten times slower
+        fields = {name: getattr(self, name) for name in self.__slots__ if name not in _NOT_IN_KEY}  # asdict() is slow
+        if not self.extra:
+            del fields["extra"]  # as in the keys of the releases that knew of none
         fields["messages"] = [(message.role, content_key(message.content)) for message in self.messages]
         fields["schema"] = self.schema and [self.schema.name, self.schema.text]
         body = json.dumps({"version": _KEY_VERSION, **fields}, sort_keys=True, separators=(",", ":"))
