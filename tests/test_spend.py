@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -164,6 +165,44 @@ def test_an_interrupt_before_the_first_byte_is_an_estimate(
     assert attempt.usage.estimated
     assert "about $" in rendering.badge_text(caught.value.answer)
     assert router.guard().left()["today"] == 1 - attempt.cost.amount
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("provider", ["o", "a"])
+def test_an_interrupt_between_the_last_byte_and_our_note_of_it_is_charged(
+    make_router: MakeRouter, requests: list[Any], provider: str, stream: bool
+) -> None:
+    sends = 0  # of our sockets; the call's last one is left by a Ctrl-C as soon as the system has the bytes
+    last: int | None = None
+
+    def watch(_: Any, event: str, function: Any) -> None:
+        nonlocal sends
+        if event == "c_return" and function.__name__ in ("send", "sendall") and "socket" in repr(function):
+            sends += 1
+            if sends == last:
+                raise KeyboardInterrupt
+
+    def ask(model: str, prompt: str) -> Router:
+        nonlocal sends
+        sends = 0
+        router = make_router(mid=[f"{provider}/{model}"], stream=stream, deadlines=PATIENT)
+        router.classify(prompt)
+        sys.setprofile(watch)
+        try:
+            router.route(prompt)
+        finally:
+            sys.setprofile(None)
+        return router
+
+    ask("ok", "Explain closures")
+    assert sends >= 2
+    last = sends
+    with pytest.raises(Interrupted) as caught:
+        ask("hang", "Explain closures")
+    assert sends == last
+    (attempt,) = caught.value.answer.attempts
+    assert attempt.status == "interrupted"
+    assert (bool(attempt.cost.amount), attempt.usage.estimated) == (True, True)
 
 
 def test_an_interrupt_before_the_request_has_left_costs_nothing(

@@ -40,8 +40,8 @@ def plain_address(url: str) -> str:
 class Watch:
     """The deadlines of one call, how to get its key, where it goes, and how to end it from another thread.
 
-    ``expired`` names the deadline that passed, ``cancelled`` tells that :meth:`cancel` ended the call, and ``sent``
-    that the whole request has left: from then on it may be billed.
+    ``expired`` names the deadline that passed, ``cancelled`` tells that :meth:`cancel` ended the call, ``leaving`` that
+    its body has begun to leave, and ``sent`` that the whole request has left: from then on it may be billed.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Watch:
         self.url = ""
         self.expired: Phase | None = None
         self.cancelled = False
+        self.leaving = False
         self.sent = False
         self._end = now + deadlines.total
         self._first = min(now + deadlines.first_byte, self._end)
@@ -103,6 +104,8 @@ class Watch:
             self._asking = True
             if self._phase == "connect":
                 self._phase, self._limit = "first byte", self._first
+        elif event.endswith(".send_request_body.started"):
+            self.leaving = self._asking
         elif event.endswith(".send_request_body.complete"):
             self.sent = self._asking
 

@@ -37,7 +37,8 @@ def run(backend: Backend, body: dict[str, Any], sent: Sent, collector: Collector
                 fault = fault_of(error, backend, sent, watch)
         finally:
             collector.over()
-    collector.sent = watch.sent
+    # A stop may come between the last byte and the note that it has left.
+    collector.sent = watch.sent or (watch.leaving and fault is not None and fault.kind == "interrupted")
     # Raised outside the except block and bare: no traceback leads into frames that saw the request's headers.
     if fault is not None:
         raise bare(collector.fault(fault))
