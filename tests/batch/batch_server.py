@@ -10,8 +10,6 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_NOW = dt.datetime.now(dt.UTC)
-
 Answer = Callable[[dict[str, Any]], Any]
 """From a request's body to a result: a whole answer, (status, error) for one that failed, None for one left out."""
 
@@ -24,6 +22,7 @@ class BatchServer:
         self.files: dict[str, bytes] = {}
         self.lines: dict[str, list[dict[str, Any]]] = {}
         self.states: dict[str, str] = {}
+        self.created: dict[str, dt.datetime] = {}
         self.keys: set[str] = set()
         self.failure = "invalid JSONL"
         self.refuse: tuple[int, str] | None = None
@@ -92,6 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             job = f"msgbatch_{len(owner.lines)}"
             owner.lines[job] = body["requests"]
         owner.states[job], owner.metadata[job] = "running", body.get("metadata")
+        owner.created[job] = dt.datetime.now(dt.UTC)
         if owner.lose_answer:
             self.close_connection = True
             return None
@@ -147,13 +147,13 @@ class _Handler(BaseHTTPRequestHandler):
             ended = state != "running"
             counts = {"processing": 0, "succeeded": count, "errored": 0, "canceled": 0, "expired": 0}
             return {"id": job, "type": "message_batch", "processing_status": "ended" if ended else "in_progress",
-                    "request_counts": counts, "created_at": _NOW.isoformat(), "archived_at": None,
+                    "request_counts": counts, "created_at": owner.created[job].isoformat(), "archived_at": None,
                     "expires_at": "2026-11-30T10:00:00Z", "ended_at": None, "cancel_initiated_at": None,
                     "results_url": f"{owner.url}/v1/messages/batches/{job}/results" if ended else None}  # fmt: skip
         over = state in ("completed", "expired", "cancelled")
         errors = {"object": "list", "data": [{"code": "invalid", "message": owner.failure}]}
         return {"id": job, "object": "batch", "endpoint": "/v1/chat/completions", "input_file_id": "f",
-                "completion_window": "24h", "created_at": int(_NOW.timestamp()),
+                "completion_window": "24h", "created_at": int(owner.created[job].timestamp()),
                 "metadata": owner.metadata[job], "status": "in_progress" if state == "running" else state,
                 "output_file_id": f"out-{job}" if over else None, "error_file_id": f"err-{job}" if over else None,
                 "errors": errors if state == "failed" else None}  # fmt: skip
