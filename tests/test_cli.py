@@ -35,10 +35,10 @@ def test_demo_uses_the_local_model_even_if_keys_are_set(monkeypatch: pytest.Monk
     parts = (
         "In [1]: %load_ext ipyrouter",
         "The demo runs on a toy model (SmolLM2-135M)",
-        "[fast] local/smollm2 · $0",
+        "local/smollm2 · $0 · fast",
         "toy model (SmolLM2-135M): no key is set",
-        "[mid] local/smollm2",
-        "[power] local/smollm2",
+        "local/smollm2 · $0 · mid",
+        "local/smollm2 · $0 · power",
         "· cached",
         "Dry run: nothing was sent",
         "1 from the cache",

@@ -134,7 +134,7 @@ def tier_of(router: Router, **options: Any) -> tuple[str, str, str]:
     answer = router.route("Explain closures", **options)
     row = router.log().iloc[-1]
     assert row["routed_tier"] == "mid"  # what the classifier said stays in the log
-    assert rendering.badge_text(answer).startswith(f"[{answer.tier}] ")
+    assert rendering.badge_text(answer).split(" · ")[2] == answer.tier
     return expected, answer.tier, row["tier"]
 
 
@@ -419,7 +419,7 @@ def test_the_toy_says_that_it_is_one(tier: str) -> None:
             assert answer.cached == cached
         assert (answer.provider, answer.tier) == ("local", tier)
         assert NO_KEY in answer.notes
-        assert rendering.badge_text(answer).startswith(f"[{tier}] local/smollm2 · $0")
+        assert rendering.badge_text(answer).startswith(f"local/smollm2 · $0 · {tier}")
         assert NO_KEY in rendering.badge_text(answer)
         assert NO_KEY in rendering.badge_sentence(answer)
     named = router.route("Say yes.", model="local/smollm2", max_output_tokens=8)

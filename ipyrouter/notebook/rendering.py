@@ -133,12 +133,17 @@ def _cost_words(answer: Answer) -> str:
 
 def badge_text(answer: Answer) -> str:
     """Return the badge as one line of plain text, tokens and time at its end."""
-    return sanitise.plain(f"[{answer.tier}] " + " · ".join([*badge_words(answer), *quiet_words(answer)]))
+    return _badge_plain(answer.tier, [*badge_words(answer), *quiet_words(answer)])
 
 
 def badge_markdown(answer: Answer) -> str:
     """Return the badge as one line of HTML for a Markdown cell; its words read well where the style is dropped."""
     return _badge(answer.tier, badge_words(answer), badge_sentence(answer), " · ".join(quiet_words(answer)))
+
+
+def _badge_plain(tier: TierName, words: list[str]) -> str:
+    model, cost, *rest = words
+    return sanitise.plain(" · ".join([model, cost, tier, *rest]))
 
 
 def _badge(tier: TierName, words: list[str], sentence: str, on_hover: str = "") -> str:
@@ -193,9 +198,7 @@ def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
     """Return the bundle of an answer that is still arriving."""
     words = [model, "…"]
     sentence = f"{model} of the tier {tier} is answering."
-    return _bundle(
-        _badge(tier, words, sentence), sanitise.plain(f"[{tier}] {' · '.join(words)}"), partial_body(text, fmt), ()
-    )
+    return _bundle(_badge(tier, words, sentence), _badge_plain(tier, words), partial_body(text, fmt), ())
 
 
 def waiting_bundle(words: str) -> Bundle:
@@ -321,7 +324,7 @@ def preview_bundle(
         ("cost", cost),
         ("cache", "hit" if preview.cached else "miss"),
         ("key", key),
-        *(("note", note) for note in preview.notes),
+        *(("note", note) for note in preview.notes if note != preview.obstacle),  # the verdict says it
     ]
     bundle = table_bundle(f"Dry run: nothing was sent. {verdict(preview)}", rows)
     in_words = any(note.startswith(IN_WORDS) for note in preview.notes)
@@ -344,7 +347,7 @@ def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
         f"**{cell(title)}**",
         "",
         "| what | value |",
-        "|---|---|",
+        "|:---|:---|",  # without colons the heads would stand in the middle, away from their cells
         *(f"| {cell(name)} | {cell(value)} |" for name, value in rows),
     ]
     return {"text/markdown": "\n".join(lines), "text/plain": plain}

@@ -69,7 +69,7 @@ def html_table(table: Table) -> str:
 _BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,0.4))"
 _CELL = "; padding:0.15em 0.8em 0.15em 0; border:0"
 _ROW = f'<tr style="border-bottom:{_BORDER}">'
-_SIDES = {False: "text-align:left; white-space:nowrap", True: "text-align:right; white-space:nowrap"}
+_SIDES = {False: "text-align:left", True: "text-align:right; white-space:nowrap"}
 _TABLE = "border-collapse:collapse; font-variant-numeric:tabular-nums"
 
 
@@ -81,11 +81,14 @@ def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *
 
     Args:
         table: The table.
-        name: Its class; it is drawn densely then. Without one it looks as the front end draws tables.
+        name: Its class; it is drawn densely then, a row a line: see scrollable(). Without one it looks as the front
+            end draws tables, and long words break, so that it is never wider than its place.
         sorted_by: The place of the column by which the rows are sorted, which is marked.
         descending: In which direction.
     """
-    styles = [f'style="{_SIDES[number]}{_CELL if name else ""}"' for number in table.numeric]
+    words = "; white-space:nowrap" if name else "; overflow-wrap:anywhere; min-width:6em"
+    dense = _CELL if name else ""
+    styles = [f'style="{_SIDES[number]}{"" if number else words}{dense}"' for number in table.numeric]
     marks = {sorted_by: ' aria-sort="descending"' if descending else ' aria-sort="ascending"'}
     arrows = {sorted_by: " ▼" if descending else " ▲"}
     head = "".join(
@@ -103,6 +106,11 @@ def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *
         f' style="{_TABLE}{"; font-size:0.9em; line-height:1.6" if name else ""}">'
         f"<thead>{begin}{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def scrollable(label: str, inside: str) -> str:
+    """Return HTML that scrolls sideways where it is too wide, with the keyboard, too: so the region takes the focus."""
+    return f'<div role="region" aria-label="{label}" tabindex="0" style="overflow-x:auto">{inside}</div>'
 
 
 def cell(text: str) -> str:

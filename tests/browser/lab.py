@@ -37,7 +37,17 @@ def _missing(what: str) -> NoReturn:
 
 try:
     from axe_playwright_python.base import AXE_SCRIPT  # noqa: F401  for looks.py, which comes after the question
-    from playwright.sync_api import Browser, Dialog, Locator, Page, Request, WebSocket, expect, sync_playwright
+    from playwright.sync_api import (
+        Browser,
+        ConsoleMessage,
+        Dialog,
+        Locator,
+        Page,
+        Request,
+        WebSocket,
+        expect,
+        sync_playwright,
+    )
 except ImportError as error:
     _missing(f"{error.name}: pip install -e '.[browser]'")
 for module in ("jupyterlab", "notebook"):
@@ -133,7 +143,8 @@ def _address(runtime: Path, process: subprocess.Popen[bytes], log: Path) -> str:
 class Lab:
     """One browser tab on a JupyterLab server.
 
-    Nothing but loopback can be reached: what was tried is in ``fetched``; alerts and the like are in ``dialogs``.
+    Nothing but loopback can be reached: what was tried is in ``fetched``; alerts and the like are in ``dialogs``, what
+    scripts threw and the console's errors in ``errors``.
     """
 
     def __init__(self, browser: Browser, server: Server) -> None:
@@ -141,12 +152,15 @@ class Lab:
         self.server = server
         self.fetched: list[str] = []
         self.dialogs: list[str] = []
+        self.errors: list[str] = []
         context = browser.new_context(viewport={"width": WIDE, "height": 900})
         context.set_default_timeout(TIMEOUT)
         context.on("request", self._note_request)
         context.on("dialog", self._dialog)
         self.page = context.new_page()
         self.page.on("websocket", self._note_request)
+        self.page.on("pageerror", lambda error: self.errors.append(error.stack or error.message))
+        self.page.on("console", self._note_error)
 
     def notebook(self) -> Notebook:
         """Open a new notebook in which the extension is loaded."""
@@ -199,6 +213,10 @@ class Lab:
         if parts.hostname != "127.0.0.1" and parts.scheme not in ("data", "blob"):
             self.fetched.append(what.url)
 
+    def _note_error(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location['url']})")
+
     def _dialog(self, dialog: Dialog) -> None:
         if dialog.type != "beforeunload":  # JupyterLab's own, when a notebook is left unsaved
             self.dialogs.append(dialog.message)
@@ -230,6 +248,21 @@ class Notebook:
         self.page.keyboard.press("Shift+Enter")
         return cell
 
+    def cell_with(self, source: str) -> Cell:
+        """Return the cell whose source holds these words, once there is one."""
+        cells = self.element.locator(".jp-Notebook .jp-Cell")
+        element = cells.filter(has=self.page.locator(".cm-content", has_text=source))
+        expect(element).to_have_count(1)
+        return Cell(element)
+
+    def command(self, name: str) -> None:
+        """Run a command of ours, without waiting for its end."""
+        self.page.evaluate("name => void jupyterapp.commands.execute(`ipyrouter:${name}`)", name)
+
+    def is_enabled(self, name: str) -> bool:
+        """Tell whether a command of ours can be chosen now."""
+        return bool(self.page.evaluate("name => jupyterapp.commands.isEnabled(`ipyrouter:${name}`)", name))
+
     def interrupt(self) -> None:
         """Press the stop button."""
         self.element.get_by_role("button", name="Interrupt the kernel").click()
@@ -248,6 +281,8 @@ class Cell:
 
     def __init__(self, element: Locator) -> None:
         self.element = element
+        self.editor = element.locator(".cm-content")
+        self.lines = self.editor.locator(".cm-line")
         self.output = element.locator(".jp-OutputArea")
         self.outputs = self.output.locator(".jp-OutputArea-output")
         self.badge = self.outputs.first.locator("div", has=element.page.get_by_text(_CHIP)).last
@@ -256,3 +291,7 @@ class Cell:
         """Wait until the cell has run, whether well or not."""
         expect(self.element.locator(".jp-InputPrompt")).to_have_text(re.compile(r"^\[\d+\]:"))
         return self
+
+    def button(self, name: str) -> Locator:
+        """Return a button among the outputs."""
+        return self.output.get_by_role("button", name=name)

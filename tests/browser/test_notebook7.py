@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.browser.conftest import CONFIG
-from tests.browser.lab import PYTHON3, Lab, Notebook, expect, lab_server
+from tests.browser.lab import NARROW, PYTHON3, Lab, Notebook, expect, lab_server
+from tests.browser.looks import contrast, violations
+from tests.browser.test_extension import check_toggling
 from tests.conftest import is_private
 from tests.faults.server import FaultServer
 
@@ -43,7 +45,11 @@ def test_prompts_figures_and_buttons(notebook7: Notebook, screenshots: Path) -> 
     expect(spending).not_to_be_visible()
     notebook7.run("%load_ext ipyrouter").wait()
     expect(spending).to_have_text("$0 today")
-    notebook7.run("name = 'Ada'").wait()
+    cell = check_toggling(notebook7)
+    notebook7.page.keyboard.press("Control+a")
+    notebook7.page.keyboard.insert_text("name = 'Ada'")
+    notebook7.page.keyboard.press("Shift+Enter")
+    cell.wait()
     asked = notebook7.run("%%route -t fast\nIs **this** for you and {{name}}?").wait()
     content = asked.element.locator(".cm-content")
     expect(content.locator(".ipyrouter-magic")).to_have_text("%%route")
@@ -56,4 +62,9 @@ def test_prompts_figures_and_buttons(notebook7: Notebook, screenshots: Path) -> 
     spending.get_by_role("button").click()
     figures = page.locator(".ipyrouter-panel .ipyrouter-figures")
     expect(figures).to_contain_text(spending.inner_text().removesuffix(" today"))
+    assert contrast(asked.badge) >= 4.5
+    assert not violations(asked).keys() - {"region"}
     page.screenshot(path=screenshots / "notebook 7.png")
+    page.set_viewport_size({"width": NARROW, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
+    page.screenshot(path=screenshots / "notebook 7 narrow.png")

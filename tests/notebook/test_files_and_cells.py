@@ -257,6 +257,7 @@ def test_the_verdict_is_an_error_where_the_call_would_be_one(shell: Shell, make_
     ipyrouter.use_router(make_router(budget={"call": 0.000001}))
     out = shell.run("%%route -n\nSay hello").out
     assert out.startswith("Dry run: nothing was sent. Would be an error. A budget forbids this call: o/ok could cost ")
+    assert out.count("A budget forbids this call") == 1
     ipyrouter.use_router(make_router(routing={"mode": "rules", "confirm_tokens": 10}))
     out = shell.run(f"%%route -n\nSay hello {'again ' * 20}").out
     assert out.startswith("Dry run: nothing was sent. Would be an error. This prompt is so large that it needs --yes.")

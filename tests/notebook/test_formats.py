@@ -192,7 +192,7 @@ def test_code_goes_into_a_new_cell(shell: Shell, monkeypatch: pytest.MonkeyPatch
     ran = shell.run("%%route -m o/echo -f code\nHere:\n```python\nx = 1\n```")
     assert ran.error is None
     assert inputs == [("x = 1", False)]
-    assert ran.out.startswith("x = 1\n[mid] o/echo")
+    assert ran.out.startswith("x = 1\no/echo · price unknown · mid")
 
 
 def test_formats_in_a_kernel(home: Any, server: Any) -> None:

@@ -49,6 +49,7 @@ def test_the_state_has_the_figures_of_today(extension: Extension, router: Router
     nothing = extension.ask("state")["result"]
     assert (nothing["spent"], nothing["left"], nothing["failed"]) == ("$0", "$5.00", None)
     answer = router.route("How long is the coast of Norway?")
+    extension.front_end.end_cell(None)
     state = extension.messages[-1]["state"]
     assert state["spent"] == dollars(answer.cost)
     assert state["left"] == dollars(Decimal(5) - (answer.cost or 0))

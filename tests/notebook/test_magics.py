@@ -37,7 +37,7 @@ def test_cell_answers_once_and_out_holds_it(shell: Shell) -> None:
     ran = shell.run("%%route\nExplain closures\n")
     assert ran.error is None
     assert ran.out.count(TEXT) == 1
-    assert "[mid] o/ok · $0.00041 · the provider's cache saved $0.000010 · 120 in + 30 out tokens, 5 of" in ran.out
+    assert "o/ok · $0.00041 · mid · the provider's cache saved $0.000010 · 120 in + 30 out tokens, 5 of" in ran.out
     assert "Out[" not in ran.out
     assert isinstance(shell.ip.user_ns["_"], Answer)
     assert shell.ip.user_ns["Out"][1].text == TEXT
@@ -373,6 +373,12 @@ def test_router_subcommands(shell: Shell) -> None:
     assert "all is well" in shell.run("%router status").out
     assert "New session" in shell.run("%router reset").out
     assert "Forgot 1 cached answer." in shell.run("%router clear-cache").out
+
+
+def test_an_empty_log_says_so(shell: Shell) -> None:
+    empty = shell.run("%router log")
+    assert empty.out.strip().endswith(": No call is in the log yet: run a %%route cell.")
+    assert empty.value._repr_html_() == "<p>No call is in the log yet: run a %%route cell.</p>"
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 200])

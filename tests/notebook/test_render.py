@@ -41,8 +41,12 @@ def words(**changes: Any) -> str:
     return rendering.badge_text(dataclasses.replace(BASE, **changes))
 
 
+def test_the_heads_of_a_dry_run_stand_above_their_cells() -> None:
+    assert "| what | value |\n|:---|:---|\n" in rendering.table_bundle("t", [("a", "b")])["text/markdown"]
+
+
 def test_badge_says_what_happened() -> None:
-    assert words() == "[fast] openai/gpt-6-luna · $0.00012 · 1,200 in + 34 out tokens · 1.2 s"
+    assert words() == "openai/gpt-6-luna · $0.00012 · fast · 1,200 in + 34 out tokens · 1.2 s"
     assert "price unknown" in words(cost=None)
     assert "$0 · saved $0.0021" in words(cached=True, cost=Decimal(0), cost_saved=Decimal("0.0021"))
     reason = "401, check K"

@@ -16,8 +16,8 @@ import numpy as np
 from ipyrouter.notebook.rendering import COLOURS
 from ipyrouter.types import TIERS, TierName
 
-INCHES, DPI = (8, 2.1), 160
-_COLOURS = 32  # and the shades between them and white
+INCHES, DPI = (8, 2.1), 140
+_COLOURS = 16  # and the shades between them and white
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 9,

@@ -7,7 +7,7 @@ import html
 from ipyrouter.store.base import LoggedAttempt, LoggedRequest
 from ipyrouter.text.amounts import dollars, from_pico, seconds
 from ipyrouter.text.sanitise import MATHS_OFF, inert, plain
-from ipyrouter.text.tables import Table, notebook_table
+from ipyrouter.text.tables import Table, notebook_table, scrollable
 
 _MOST = 20_000  # characters of a text
 _TEXT = "white-space:pre-wrap; overflow-wrap:anywhere; max-height:24em; overflow:auto; margin:0.2em 0 0.8em"
@@ -29,7 +29,7 @@ def as_html(request: LoggedRequest) -> str:
         + _text("system prompt", request.system)
         + _text("prompt", request.prompt)
         + _text("answer", request.text)
-        + f'<div><strong>attempts</strong></div><div style="overflow-x:auto">{_attempts(request.attempts)}</div></div>'
+        + f"<div><strong>attempts</strong></div>{scrollable('attempts', _attempts(request.attempts))}</div>"
     )
 
 
@@ -57,4 +57,5 @@ def _attempts(attempts: tuple[LoggedAttempt, ...]) -> str:
         for place, one in enumerate(attempts, 1)
     ]
     head = ("attempt", "cost", "tokens in", "tokens out", "took", "status", "tier", "model", "error")
-    return notebook_table(Table("attempts", head, rows, frozenset(("status", "tier", "model", "error"))))
+    table = Table("attempts", head, rows, frozenset(("status", "tier", "model", "error")))
+    return notebook_table(table, "ipyrouter-attempts")

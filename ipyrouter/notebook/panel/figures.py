@@ -227,7 +227,7 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
 # found" that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
 _STYLE = "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:not(:has(*)){display:none}</style>"
 _CHARTS = "display:block; width:48em; max-width:100%; height:auto; background-color:#fff; border-radius:0.3em"
-_BESIDE = "display:inline-block; vertical-align:top; margin:0.6em 2em 0.4em 0"
+_BESIDE = "display:inline-block; vertical-align:top; max-width:100%; margin:0.6em 2em 0.4em 0"
 
 
 def as_html(figures: Figures, png: bytes) -> str:
@@ -251,7 +251,7 @@ def as_html(figures: Figures, png: bytes) -> str:
         f"<div><strong>ipyrouter</strong> · {inert(figures.title)}</div>"
         f"<div>{cards}</div>"
         f"{''.join(f'<p>{inert(line)}</p>' for line in _remarks(figures))}{below}"
-        f'<div style="overflow-x:auto">{tables}</div></div>'
+        f"<div>{tables}</div></div>"
     )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from ipyrouter.notebook.panel import log_rows
 from ipyrouter.store.base import LogFilter
 from ipyrouter.text import tables
+from ipyrouter.text.sanitise import inert
 
 if TYPE_CHECKING:
     from ipyrouter.store.base import RequestLog
@@ -25,7 +26,7 @@ class Readable(pd.DataFrame):
     def __repr__(self) -> str:
         """Leave out what matters least, and name it: pandas would leave out what stands in the middle."""
         if self.empty:
-            return super().__repr__()
+            return str(self.attrs["layout"]["empty"])
         width = shutil.get_terminal_size().columns
         layout = self.attrs["layout"]
         lines, absent = self._lines(), []
@@ -42,7 +43,9 @@ class Readable(pd.DataFrame):
         return "\n".join([*(line.rstrip() for line in lines), *more])
 
     def _repr_html_(self) -> str:
-        return "" if self.empty else tables.notebook_table(self._table(), "ipyrouter-table")
+        if self.empty:
+            return f"<p>{inert(self.attrs['layout']['empty'])}</p>"
+        return tables.notebook_table(self._table(), "ipyrouter-table")
 
     def _table(self, absent: list[str] | None = None, shorter: Mapping[str, int] | None = None) -> tables.Table:
         frame = pd.DataFrame(self).drop(columns=absent or [])
@@ -78,6 +81,7 @@ def readable(
     dispensable: tuple[str, ...] = (),
     shorten: Mapping[str, int] | None = None,
     more: str = "",
+    empty: str = "Nothing to show.",
 ) -> Readable:
     """Return a table of strings as one that is shown as a user reads it.
 
@@ -88,10 +92,12 @@ def readable(
         dispensable: What a narrow terminal leaves out, in this order.
         shorten: The columns that it then shortens, in this order, to no fewer characters.
         more: Where a user finds what is left out.
+        empty: What stands there if the table has no rows.
     """
     result = Readable(frame)
     result.attrs["layout"] = {
         "words": words, "heads": heads or {}, "dispensable": dispensable, "shorten": shorten or {}, "more": more,
+        "empty": empty,
     }  # fmt: skip
     return result
 
@@ -109,4 +115,5 @@ def newest(store: RequestLog, log_filter: LogFilter, rows: int) -> Readable:
         dispensable=("saved", "took", "tokens"),
         shorten={"prompt": 6, "model": 12},
         more="All of the log: ipyrouter.cost_log()",
+        empty="No call is in the log yet: run a %%route cell.",
     )

@@ -23,7 +23,7 @@ from ipyrouter.routing.planner import today
 from ipyrouter.store.base import NEWEST, LogFilter, LogRow, Order, Overview, RowKey
 from ipyrouter.text.amounts import count, dollars
 from ipyrouter.text.sanitise import inert
-from ipyrouter.text.tables import line
+from ipyrouter.text.tables import line, scrollable
 from ipyrouter.types import STATUSES, TIERS
 
 if TYPE_CHECKING:
@@ -190,10 +190,8 @@ class Panel:
             self._after[self._page + 1 :] = [rows[-1].key if rows else self._after[self._page]]
         else:
             rows = store.page(self._log_filter(), _PAGE, skip=self._page * _PAGE, order=order)
-        # Users without a mouse scroll with the keyboard, so the region takes the focus.
-        table = log_rows.html(rows, order)
-        region = f'<div role="region" aria-label="log" tabindex="0" style="overflow-x:auto">{table}</div>'
-        self._table.value = region if rows else "<p>The log has no such row yet.</p>"
+        log = scrollable("log", log_rows.html(rows, order))
+        self._table.value = log if rows else "<p>The log has no such row yet.</p>"
         self._place.value = f"page {self._page + 1:,} of {pages:,} · {count(self._rows, 'row')}"
         self._newer.disabled, self._older.disabled = self._page == 0, self._page >= pages - 1
         self._is_offering = True
