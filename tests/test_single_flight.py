@@ -38,17 +38,20 @@ OTHERS = {
     "schema": schema_of({"score": float}),
     "json": True,
     "show_thinking": True,
+    "extra": "5d41402a",
 }
+CHANGE_NO_ANSWER = ("conversation", "flex")
 
 
-@pytest.mark.parametrize("name", [name for name in Call.__slots__ if name != "conversation"])  # it changes no answer
+@pytest.mark.parametrize("name", [name for name in Call.__slots__ if name not in CHANGE_NO_ANSWER])
 def test_each_value_of_a_call_is_in_its_cache_key(name: str) -> None:
     assert replace(CALL, **{name: OTHERS[name]}).key() != CALL.key()
     assert replace(CALL, **{name: getattr(CALL, name)}).key() == CALL.key()
 
 
-def test_whether_later_turns_follow_changes_no_answer_and_no_key() -> None:
-    assert replace(CALL, conversation=True).key() == CALL.key()
+@pytest.mark.parametrize("name", CHANGE_NO_ANSWER)
+def test_what_changes_no_answer_changes_no_key(name: str) -> None:
+    assert replace(CALL, **{name: True}).key() == CALL.key()
 
 
 def test_what_messages_say_and_their_order_are_in_the_cache_key() -> None:

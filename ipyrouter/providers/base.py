@@ -102,6 +102,8 @@ class Call:
         fields = {
             name: getattr(self, name) for name in self.__slots__ if name not in ("conversation", "flex")
         }  # asdict() is ten times slower
+        if not self.extra:  # as in the keys of before, so that their answers are still found
+            del fields["extra"]
         fields["messages"] = [(message.role, content_key(message.content)) for message in self.messages]
         fields["schema"] = self.schema and [self.schema.name, self.schema.text]
         body = json.dumps({"version": _KEY_VERSION, **fields}, sort_keys=True, separators=(",", ":"))
