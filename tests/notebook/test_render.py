@@ -665,6 +665,7 @@ def test_what_is_too_long_is_shown_as_it_came(length: int, written: str) -> None
     ("text", "language", "written"),
     [
         ("a\n\n", "", "```\na\n```"),
+        ("MAX\n", "", "```\nMAX\n```"),
         ("MAX  \n", "", "```\nMAX  \n```"),
         ("\n a", "PY t", "```py\n\n a\n```"),
         ("x", "mermaid", "```\nx\n```"),
