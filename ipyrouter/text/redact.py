@@ -97,7 +97,7 @@ def hide(text: str, secrets: Iterable[str], *, parts: bool = False) -> str:
         parts: Remove every run of 8 characters of a secret, too, and keys with a masked middle ("sk-abcd****wxyz").
     """
     known = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
-    if not known or not text:
+    if not known:
         return text
     forms = sorted({form for secret in known for form in _forms(secret)}, key=len, reverse=True)
     for form in forms:
@@ -106,7 +106,7 @@ def hide(text: str, secrets: Iterable[str], *, parts: bool = False) -> str:
         return text
     for secret in known:
         text = _without_masked(text, secret)
-    grams = {form[i : i + _SHORTEST] for form in forms for i in range(len(form) - _SHORTEST + 1)}
+    grams = {form[i : i + _SHORTEST] for form in forms for i in range(len(form))}  # the last, too short, are nowhere
     return _without_runs(text, grams)
 
 
