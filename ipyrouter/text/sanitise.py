@@ -187,8 +187,7 @@ def _maths_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     if tex is None:
         return False
     if not silent:
-        token = state.push("maths_block", "", 0)
-        token.content, token.map = f"$${tex}$$", [start, number + 1]
+        state.push("maths_block", "", 0).content = f"$${tex}$$"
         state.line = number + 1
     return True
 

@@ -642,6 +642,14 @@ OFF = f'<span class="{MATHS_OFF}">'
             "<strong><strong>**a**</strong></strong>",
         ),
         (
+            "[a $[$ b](https://x.y) [a $]$ b](https://x.y)",  # readers would look for the label's end in a formula
+            '<a href="https://x.y">a $[$ b</a> <a href="https://x.y">a $]$ b</a>',
+        ),
+        (
+            "https://x.y/X and https://x.y/xX.",
+            "[https:/&#47;x.y/X](https://x.y/X) and [https:/&#47;x.y/xX](https://x.y/xX)&#46;",
+        ),
+        (
             "a  \x1b[31mb\x1b[0m\r\nc",
             "a  b c",
         ),
@@ -654,6 +662,13 @@ def test_each_kind_of_markdown_is_written_in_the_one_way_that_all_readers_share(
 @pytest.mark.parametrize(("deep", "begins"), [(17, "<blockquote>\n\n<blockquote>"), (18, "```\n> >")])
 def test_what_is_too_deep_is_shown_as_it_came(deep: int, begins: str) -> None:
     assert markdown("> " * deep + "a").startswith(begins)
+
+
+@pytest.mark.parametrize("deep", [19, 20, 21, 40])
+def test_emphasis_within_emphasis_has_twenty_levels(deep: int) -> None:
+    written = markdown("*a " * deep + "b" + "*" * deep)
+    opened = min(deep, 20) - 1  # the innermost is Markdown
+    assert written == "<em>a " * opened + "*" + "a " * (deep - opened) + "b*" + "</em>" * opened
 
 
 @pytest.mark.parametrize(("length", "written"), [(100_000, "{}"), (100_001, "```\n{}\n```")])
