@@ -459,6 +459,18 @@ def test_a_call_served_at_what_its_model_has_no_price_for_has_none() -> None:
     assert pricing(**groq).cost(instant, THOUSAND, context=FLEX) == pricing(**groq).cost(instant, THOUSAND)
 
 
+def test_who_sells_anothers_model_has_conditions_of_its_own() -> None:
+    """Azure sells OpenAI's models at the standard price, and has none for flex: OpenAI's is not Azure's."""
+    azure = {"providers": {"azure": {"sdk": "openai", "base_url": "https://my.openai.azure.com/openai/v1"}}}
+    luna = Candidate("azure", "gpt-6-luna")
+    assert pricing(**azure).cost(luna, THOUSAND, context=FLEX) == pricing(**azure).cost(luna, THOUSAND)
+    assert pricing(**azure).cost(luna, THOUSAND).amount == pricing().cost(LUNA, THOUSAND).amount
+
+
+def test_who_is_not_in_the_config_has_no_price() -> None:
+    assert pricing().cost(Candidate("nobody", "gpt-4o"), THOUSAND) == Cost(None)
+
+
 def test_a_bound_is_the_higher_one_of_what_a_candidate_was_served_at() -> None:
     priced = pricing()
     standard = priced.bound(LUNA, 1000, 100)
