@@ -465,6 +465,11 @@ def test_who_sells_anothers_model_has_conditions_of_its_own() -> None:
     luna = Candidate("azure", "gpt-6-luna")
     assert pricing(**azure).cost(luna, THOUSAND, context=FLEX) == pricing(**azure).cost(luna, THOUSAND)
     assert pricing(**azure).cost(luna, THOUSAND).amount == pricing().cost(LUNA, THOUSAND).amount
+    own, openais = (
+        pricing(**azure).rates(Candidate("azure", "davinci")),
+        pricing().rates(Candidate("openai", "davinci")),
+    )
+    assert own["input"] < openais["input"]  # its own price comes first
 
 
 def test_who_is_not_in_the_config_has_no_price() -> None:

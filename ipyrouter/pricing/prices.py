@@ -214,8 +214,8 @@ def _look_up(address: str, model: str) -> _Known | None:
     owner = next((provider for provider in providers if _is_address(provider.api_pattern, address)), None)
     if owner is None:
         return None
-    resale = {name: place for place, name in enumerate(owner.fallback_model_providers or (), 1)}
-    sellers = sorted((p for p in providers if p is owner or p.id in resale), key=lambda p: resale.get(p.id, 0))
+    others = {provider.id: provider for provider in providers}
+    sellers = [owner, *(others[maker] for maker in owner.fallback_model_providers or () if maker in others)]
     name = model.lower().removeprefix("models/")
     with_dashes = re.sub(r"-(20\d\d)([01]\d)([0-3]\d)$", r"-\1-\2-\3", name)
     for form in dict.fromkeys((name, with_dashes, _undated(name))):
