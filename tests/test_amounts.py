@@ -79,7 +79,7 @@ def test_what_is_stored_comes_back(pico: int) -> None:
     ("value", "words"),
     [
         (0, "0.0 ms"), (0.0004, "0.4 ms"), (0.005546, "5.5 ms"), (0.0099, "9.9 ms"), (0.00996, "10 ms"),
-        (0.01, "10 ms"),
+        (0.00995, "10 ms"), (0.9995, "1.0 s"), (59.95, "60 s"), (0.01, "10 ms"),
         (0.32, "320 ms"), (0.9994, "999 ms"), (0.9996, "1.0 s"), (1, "1.0 s"), (1.24, "1.2 s"), (59.94, "59.9 s"),
         (59.96, "60 s"), (60, "60 s"), (61.4, "61 s"), (75, "75 s"), (3600, "3,600 s"),
     ],
@@ -110,7 +110,8 @@ def test_ages_are_cut_to_their_largest_whole_unit(value: float, words: str) -> N
         ([Decimal("1234.5"), Decimal("0.00042")], True, "cost", ["$1,234.50000", "$0.00042"]),
         ([Decimal("0.000042"), Decimal("0.000099")], True, "cost per 1,000", ["$0.042", "$0.099"]),
         ([Decimal("0.00042"), Decimal("0.0001")], True, "cost", ["$0.00042", "$0.00010"]),
-        ([Decimal("0.00042")], True, "cost", ["$0.00042"]),
+        ([Decimal("0.0001"), Decimal("0.00004")], True, "cost", ["$0.000100", "$0.000040"]),
+        ([Decimal("0.000042")], True, "cost", ["$0.000042"]),  # by itself it is compared with nothing
         ([Decimal("0.00042"), Decimal("0.0099")], False, "cost", ["$0.00042", "$0.00990"]),
         ([Decimal(1), Decimal("0.0000000001")], False, "cost", ["$1.000000", "<$0.000001"]),
         ([Decimal("-0.5"), Decimal("-0.0000000001")], False, "cost", ["−$0.500000", "−<$0.000001"]),
@@ -121,6 +122,14 @@ def test_a_column_of_amounts_has_one_unit(
 ) -> None:
     unit = unit_of(amounts, per_call=per_call)
     assert (unit.head("cost"), [unit.words(amount) for amount in amounts]) == (head, words)
+
+
+def test_a_column_is_not_one_of_prices_of_calls_unless_it_says_so() -> None:
+    assert unit_of([Decimal("0.000042"), Decimal("0.000099")]).head("cost") == "cost"
+
+
+def test_a_column_without_amounts_is_in_cents() -> None:
+    assert unit_of([None, 0]).words(1.5) == "$1.50"
 
 
 def test_a_sum_in_a_column_says_that_it_is_not_all() -> None:

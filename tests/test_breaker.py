@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ipyrouter.config import load
 from ipyrouter.providers.base import Fault, FaultKind
 from ipyrouter.routing.breaker import Breaker, Reason
 from ipyrouter.routing.planner import Step
+from ipyrouter.store.base import Outage
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.types import Candidate
 from tests.store.conftest import ManualClock
@@ -40,14 +42,16 @@ def fail(breaker: Breaker, candidate: Candidate, kind: FaultKind, **fields: obje
     breaker.record_failure(candidate, fault, Reason(kind, kind, f"{candidate}: {kind} happened"))
 
 
+def steps_of(*candidates: Candidate) -> tuple[Step, ...]:
+    return tuple(Step("mid", candidate, call=None, deadlines=None) for candidate in candidates)
+
+
 def order(breaker: Breaker, *candidates: Candidate) -> list[Candidate]:
-    steps = tuple(Step("mid", candidate, call=None, deadlines=None) for candidate in candidates)
-    return [step.candidate for step in breaker.order(steps)]
+    return [step.candidate for step in breaker.order(steps_of(*candidates))]
 
 
 def bypasses(breaker: Breaker, *candidates: Candidate, answering: Candidate | None = None) -> dict[Candidate, str]:
-    steps = tuple(Step("mid", candidate, call=None, deadlines=None) for candidate in candidates)
-    return {candidate: str(reason) for candidate, reason in breaker.bypasses(steps, answering)}
+    return {candidate: str(reason) for candidate, reason in breaker.bypasses(steps_of(*candidates), answering)}
 
 
 def left(breaker: Breaker) -> dict[str, float | None]:
@@ -176,6 +180,119 @@ def test_an_answer_of_a_healthy_candidate_changes_nothing(breaker: Breaker) -> N
 
 def test_reasons_of_this_request_come_before_those_in_memory(breaker: Breaker) -> None:
     fail(breaker, A1, "server")
-    steps = tuple(Step("mid", candidate, call=None, deadlines=None) for candidate in (A1, A2))
     own = Reason("budget", "over budget", "a/one: over budget")
-    assert dict(breaker.bypasses(steps, A2, known={A1: own})) == {A1: own}
+    assert dict(breaker.bypasses(steps_of(A1, A2), A2, known={A1: own})) == {A1: own}
+
+
+# --- what colleagues' kernels find ---
+
+LUNA, SOL = Candidate("openai", "gpt-6-luna"), Candidate("openai", "gpt-6-sol")
+
+
+class Board:
+    """Stands for a team's database: outages that colleagues reported, and what is reported to them."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Outage] = {}
+        self.reported: list[tuple[str, int, float]] = []
+
+    def outages(self) -> Mapping[str, Outage]:
+        return self.known
+
+    def report_outage(self, model: str, status: int, seconds: float) -> None:
+        self.reported.append((model, status, seconds))
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board()
+
+
+@pytest.fixture
+def shared(clock: ManualClock, board: Board) -> Breaker:
+    """A breaker of a team, over a known service, one that nobody knows, and servers of this user alone."""
+    own = {
+        name: {"sdk": "openai", "base_url": address}
+        for name, address in (("acme", "https://acme.example/v1"), ("home", "http://127.0.0.1:1/v1"))
+    }
+    return Breaker(load({"providers": own}, environ={}), clock, board)
+
+
+def test_a_failing_service_is_reported_to_all_until_it_answers(shared: Breaker, board: Board) -> None:
+    fail(shared, LUNA, "server", status=503)
+    fail(shared, LUNA, "server", status=502, retry_after=25.0)
+    fail(shared, SOL, "server", status=500)
+    assert board.reported == [
+        ("openai/gpt-6-luna", 503, 10.0), ("openai/gpt-6-luna", 502, 25.0), ("openai/gpt-6-sol", 500, 10.0),
+    ]  # fmt: skip
+    board.reported.clear()
+    shared.record_success(LUNA)
+    assert board.reported == [("openai/gpt-6-luna", 200, 0)]
+    shared.record_success(LUNA)  # which all know
+    assert len(board.reported) == 1
+
+
+@pytest.mark.parametrize(
+    ("candidate", "kind", "status"),
+    [
+        (LUNA, "rate_limit", 429),
+        (LUNA, "quota", 429),
+        (LUNA, "auth", 401),
+        (LUNA, "timeout", 504),
+        (LUNA, "server", None),  # an event in a stream
+        (Candidate("acme", "small"), "server", 503),
+        (Candidate("home", "small"), "server", 503),
+        (Candidate("local", "smollm2"), "server", 503),
+    ],
+)
+def test_what_may_be_this_users_own_fault_is_not_reported(
+    shared: Breaker, board: Board, candidate: Candidate, kind: FaultKind, status: int | None
+) -> None:
+    fail(shared, candidate, kind, status=status)
+    assert board.reported == []
+
+
+def test_nobody_hears_of_an_answer_after_what_nobody_heard_of(shared: Breaker, board: Board) -> None:
+    fail(shared, LUNA, "timeout")
+    fail(shared, Candidate("home", "small"), "server", status=503)
+    for candidate in (LUNA, SOL, Candidate("home", "small")):
+        shared.record_success(candidate)
+    assert board.reported == []
+
+
+def test_a_service_that_failed_a_colleague_cools_down_here_too(
+    shared: Breaker, board: Board, clock: ManualClock
+) -> None:
+    board.known = {"openai/gpt-6-luna": Outage(502, clock.monotonic() + 40), "acme/small": Outage(502, 1e9)}
+    own = (Candidate("acme", "small"), Candidate("home", "small"))
+    assert order(shared, *own, LUNA, SOL) == [*own, SOL, LUNA]
+    assert bypasses(shared, LUNA, SOL, answering=SOL) == {
+        LUNA: "cooling down for 40.0 s after 502 to a colleague's call"
+    }
+    assert shared.status() == [("openai/gpt-6-luna", "502 to a colleague's call", 40.0)]
+    (reason,) = (reason for _, reason in shared.bypasses(steps_of(LUNA), None))
+    assert reason.kind == "server"
+    clock.pass_(40)
+    assert order(shared, LUNA, SOL) == [LUNA, SOL]
+
+
+def test_a_colleagues_outage_counts_no_fault_and_ends_no_longer_time(
+    shared: Breaker, board: Board, clock: ManualClock
+) -> None:
+    board.known = {"openai/gpt-6-luna": Outage(503, clock.monotonic() + 15)}
+    order(shared, LUNA)
+    fail(shared, LUNA, "server")
+    assert left(shared) == {"openai/gpt-6-luna": 10.0}  # as after a first fault
+    order(shared, LUNA)
+    assert left(shared) == {"openai/gpt-6-luna": 10.0}  # its own time holds
+    clock.pass_(10)
+    order(shared, LUNA)
+    assert left(shared) == {"openai/gpt-6-luna": 5.0}
+    clock.pass_(5)
+    fail(shared, LUNA, "server")
+    assert left(shared) == {"openai/gpt-6-luna": 20.0}  # its second
+
+
+def test_an_outage_of_another_model_is_none_of_this_one(shared: Breaker, board: Board, clock: ManualClock) -> None:
+    board.known = {"openai/gpt-6-sol": Outage(503, clock.monotonic() + 15)}
+    assert order(shared, SOL, LUNA) == [LUNA, SOL]

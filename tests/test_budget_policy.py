@@ -18,10 +18,11 @@ from ipyrouter.routing.budget import Budget, Hold, Holdings, Refusal
 from ipyrouter.routing.interrupts import Interrupts
 from ipyrouter.routing.planner import Step
 from ipyrouter.routing.requests import make_request
-from ipyrouter.store.base import Limit
+from ipyrouter.store.base import Busy, Limit, Rate, Reservation, Unavailable
+from ipyrouter.store.base import Refusal as Refused
 from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.text.amounts import to_pico
-from ipyrouter.types import Candidate, Message, Request
+from ipyrouter.types import Candidate, Message, Request, Session
 from tests.store.conftest import SESSION, Happening, ManualClock, a_record
 from tests.store.test_faults import locked
 
@@ -44,9 +45,11 @@ def step_of(model: str = "small", prompt: str = "hi") -> Step:
 class Desk:
     """A budget over a store in a folder."""
 
-    def __init__(self, folder: Path, clock: ManualClock, **limits: Any) -> None:
+    def __init__(
+        self, folder: Path, clock: ManualClock, store: Callable[..., SQLiteStore] = SQLiteStore, **limits: Any
+    ) -> None:
         self.clock = clock
-        self.store = SQLiteStore(folder, clock=clock)
+        self.store = store(folder, clock=clock)
         loaded = config.load({**PRICED, "budget": limits})
         self.budget = Budget(loaded.budget, Pricing(loaded), self.store, clock, SESSION)
         self.holdings = Holdings(OWNER)
@@ -291,3 +294,122 @@ def test_limits_are_those_of_the_settings(make_desk: MakeDesk) -> None:
         Limit("today", 2 * 10**12, "day", True),
         Limit("this month", 35 * 10**11, "month", True),
     ]
+
+
+# --- what a team's owner sets ---
+
+RATE = Rate("the team science", 1000, "tokens")
+USED_UP = Busy(RATE, used=950, seconds=0.1)
+WAITED = "acme/small had to wait: 1,000 tokens a minute for the team science were used up."
+
+
+class Owned(SQLiteStore):
+    """Stands for a team's store: an owner's limits and rates, and answers that it gives before it grants anything."""
+
+    def __init__(self, folder: Path, *, clock: ManualClock) -> None:
+        super().__init__(folder, clock=clock)
+        self.set: list[Limit] = []
+        self.allowed: list[Rate] = [RATE]
+        self.answers: list[Busy | Unavailable] = []
+        self.asked: list[int | None] = []
+        self.settled: list[tuple[int, int | None]] = []
+
+    def limits(self, session: Session) -> list[Limit]:
+        assert session == SESSION
+        return self.set
+
+    def rates(self, session: Session) -> list[Rate]:
+        assert session == SESSION
+        return self.allowed
+
+    def reserve(
+        self, *args: Any, tokens: int | None = None, **named: Any
+    ) -> Reservation | Refused | Unavailable | Busy:
+        self.asked.append(tokens)
+        return self.answers.pop(0) if self.answers else super().reserve(*args, tokens=tokens, **named)
+
+    def settle(self, reservation: str, pico: int, tokens: int | None = None) -> None:
+        self.settled.append((pico, tokens))
+        super().settle(reservation, pico, tokens)
+
+
+def test_a_rate_holds_a_calls_most_tokens_and_then_what_it_took(make_desk: MakeDesk) -> None:
+    """Without any budget no price is needed, and nothing is held but tokens."""
+    desk = make_desk(store=Owned)
+    with desk.budget.hold(step_of("unpriced"), REQUEST, desk.holdings, Interrupts(desk.clock), 0) as hold:
+        assert isinstance(hold, Hold)
+        hold.tokens = 70
+    assert desk.store.asked == [10 + 100]
+    assert desk.store.settled == [(0, 70)]
+    assert desk.hold(None) is None
+    assert len(desk.store.settled) == 1  # of a call of which nobody knows what it took, the most stays
+
+
+def test_a_call_waits_until_a_minute_has_room(make_desk: MakeDesk) -> None:
+    clock = Happening()
+    desk = make_desk(clock, store=Owned, day=1)
+    desk.store.answers = [USED_UP] * 6
+    assert desk.hold("0.02", patience=100) is None
+    assert desk.holdings.waits == [WAITED] * 6
+    assert clock.waits == sorted(clock.waits)  # ever longer, but
+    assert max(clock.waits) == USED_UP.seconds  # no longer than until there is room
+    assert desk.budget.left() == {"today": Decimal("0.98")}
+    assert set(desk.store.asked) == {110}
+
+
+@pytest.mark.parametrize(("used", "left"), [(950, 50), (1000, 0), (1200, 0)])
+def test_the_wait_for_a_minute_ends_at_its_deadline(make_desk: MakeDesk, used: int, left: int) -> None:
+    clock = Happening()
+    desk = make_desk(clock, store=Owned)
+    desk.store.answers = [Busy(RATE, used, 50.0)] * 1000
+    words = f"acme/small must wait, and {left} of 1,000 tokens a minute for the team science are left"
+    assert desk.hold(patience=2) == Refusal(words, busy=True)
+    assert sum(clock.waits) == pytest.approx(2)
+    clock.waits.clear()
+    assert desk.hold(patience=0) == Refusal(words, busy=True)
+    assert clock.waits == []
+
+
+def test_an_owners_budget_is_kept_and_shown_like_the_users_own(make_desk: MakeDesk) -> None:
+    desk = make_desk(store=Owned)
+    desk.store.allowed = []
+    assert not desk.budget.active
+    desk.store.set = [Limit("a call of the team", 10**12, "call"), Limit("the team today", 10**12, "day")]
+    assert desk.budget.active
+    desk.spend("0.95")
+    assert desk.budget.left() == {"the team today": Decimal("0.05")}  # a call's begins anew with each
+    desk.store.set = desk.store.set[1:]
+    words = "acme/small could cost $0.10, and $0.050 is left of the budget of $1.00 for the team today"
+    assert desk.budget.shortage(step_of(), REQUEST) == Refusal(words)
+
+
+# --- jobs that go on without this process ---
+
+
+def test_a_batch_holds_its_money_until_its_own_end(make_desk: MakeDesk) -> None:
+    desk = make_desk(day=1)
+    assert desk.budget.reserve(Decimal("0.75"), OTHER, 500) is None
+    assert desk.budget.left() == {"today": Decimal("0.25")}
+    refused = desk.budget.reserve(Decimal("0.5"), OWNER, 500)
+    words = "the batch could cost $0.50, and $0.25 is left of the budget of $1.00 for today"
+    assert refused == Refusal(f"{words} ($0.75 is reserved for calls in flight)")
+    assert desk.budget.reserve(Decimal("0.25"), OWNER, 500) is None
+    desk.clock.pass_(499)
+    assert desk.budget.left() == {"today": Decimal(0)}
+    desk.store.release(OTHER)
+    assert desk.budget.left() == {"today": Decimal("0.75")}
+    desk.clock.pass_(2)
+    assert desk.budget.left() == {"today": Decimal(1)}
+
+
+def test_without_a_budget_a_batch_holds_nothing(make_desk: MakeDesk, tmp_path: Path) -> None:
+    assert make_desk().budget.reserve(Decimal(10**6), OWNER, 500) is None
+    assert make_desk(call=1).budget.reserve(Decimal(10**6), OWNER, 500) is None  # it is no call
+
+
+def test_a_batch_needs_to_know_what_is_spent(make_desk: MakeDesk) -> None:
+    desk = make_desk(store=Owned, day=1)
+    desk.store.answers = [Unavailable(Limit("today", 10**12, "day"), "database is locked")]
+    words = "and it is unknown what is left of the budget of $1.00 for today: database is locked"
+    refused = desk.budget.reserve(Decimal("0.5"), OWNER, 500)
+    assert refused == Refusal(f"the batch could cost $0.50, {words}", unknown=True)

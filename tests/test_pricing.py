@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ipyrouter import config
 from ipyrouter.pricing import prices as pricing_module
-from ipyrouter.pricing.prices import Pricing, as_billed, at_rates
+from ipyrouter.pricing.prices import Context, Pricing, as_billed, at_rates, saved_by_cache
 from ipyrouter.router import Router
 from ipyrouter.types import Candidate, Cost, Usage
 
@@ -424,3 +424,129 @@ def test_a_price_of_the_config_is_a_price() -> None:
 def test_a_gateways_name_in_capitals_is_the_same_model() -> None:
     cost = pricing(**OPENROUTER).cost(Candidate("openrouter", "OpenAI/GPT-4o-mini-latest"), Usage(1, 1), "gpt-4o-mini")
     assert cost.price_id == "openrouter/openai/gpt-4o-mini"
+
+
+LUNA = Candidate("openai", "gpt-6-luna")
+FLEX, PRIORITY, BATCH = (("service_tier", "flex"),), (("service_tier", "priority"),), (("processing", "batch"),)
+THOUSAND = Usage(1000, 100)
+
+
+@pytest.mark.parametrize(
+    ("context", "factor", "kind"),
+    [
+        ((), "1", ""),
+        ((("service_tier", "default"),), "1", " (default)"),
+        (FLEX, "0.5", " (flex)"),
+        (PRIORITY, "2", " (priority)"),
+        ((*FLEX, ("speed", "nobody knows"), ("processing", "nobody knows")), "0.5", " (flex)"),
+    ],
+)
+def test_a_call_costs_what_it_was_served_at(context: Context, factor: str, kind: str) -> None:
+    standard, cost = pricing().cost(LUNA, THOUSAND), pricing().cost(LUNA, THOUSAND, context=context)
+    assert standard.amount is not None
+    assert cost.amount == Decimal(factor) * standard.amount
+    assert cost.price_id == f"openai/gpt-6-luna{kind}"
+    assert dict(cost.rates)["input"] == Decimal(factor) * dict(standard.rates)["input"]
+
+
+def test_a_call_served_at_what_its_model_has_no_price_for_has_none() -> None:
+    """Other models of OpenAI have a price at flex: gpt-4o-mini's is not known, and is not the standard one."""
+    mini = Candidate("openai", "gpt-4o-mini")
+    assert pricing().cost(mini, THOUSAND, context=FLEX) == Cost(None)
+    assert pricing().rates(mini, FLEX) == {}
+    groq = {"providers": {"groq": {"sdk": "openai", "base_url": "https://api.groq.com/openai/v1"}}}
+    instant = Candidate("groq", "llama-3.1-8b-instant")  # at Groq nothing depends on it
+    assert pricing(**groq).cost(instant, THOUSAND, context=FLEX) == pricing(**groq).cost(instant, THOUSAND)
+
+
+def test_who_sells_anothers_model_has_conditions_of_its_own() -> None:
+    """Azure sells OpenAI's models at the standard price, and has none for flex: OpenAI's is not Azure's."""
+    azure = {"providers": {"azure": {"sdk": "openai", "base_url": "https://my.openai.azure.com/openai/v1"}}}
+    luna = Candidate("azure", "gpt-6-luna")
+    assert pricing(**azure).cost(luna, THOUSAND, context=FLEX) == pricing(**azure).cost(luna, THOUSAND)
+    assert pricing(**azure).cost(luna, THOUSAND).amount == pricing().cost(LUNA, THOUSAND).amount
+    own, openais = (
+        pricing(**azure).rates(Candidate("azure", "davinci")),
+        pricing().rates(Candidate("openai", "davinci")),
+    )
+    assert own["input"] < openais["input"]  # its own price comes first
+
+
+def test_who_is_not_in_the_config_has_no_price() -> None:
+    assert pricing().cost(Candidate("nobody", "gpt-4o"), THOUSAND) == Cost(None)
+
+
+def test_a_bound_is_the_higher_one_of_what_a_candidate_was_served_at() -> None:
+    priced = pricing()
+    standard = priced.bound(LUNA, 1000, 100)
+    assert standard is not None
+    for context, bound in ((FLEX, standard), (PRIORITY, 2 * standard), ((), 2 * standard)):
+        priced.cost(LUNA, THOUSAND, context=context)
+        assert priced.bound(LUNA, 1000, 100) == bound
+        assert priced.bound(Candidate("openai", "gpt-6-sol"), 1000, 100) == pricing().bound(
+            Candidate("openai", "gpt-6-sol"), 1000, 100
+        )
+    assert priced.at(LUNA, 1000, 100) == pricing().at(LUNA, 1000, 100)
+    priced.configure(config.load({}))
+    assert priced.bound(LUNA, 1000, 100) == standard
+
+
+def test_rates_at_another_price_than_the_standard_one() -> None:
+    standard = pricing().rates(LUNA)
+    assert pricing().rates(LUNA, FLEX) == {kind: rate / 2 for kind, rate in standard.items()}
+    assert pricing().rates(LUNA, (("speed", "nobody knows"),)) == {}  # there is no such price
+    assert pricing(**OWN, **ACME).rates(SMALL)["output"] == 4
+    assert pricing(**OWN, **ACME).rates(SMALL, FLEX) == {}
+    assert pricing(prices={"gpt-6-luna": {"input": 7, "output": 9}}).rates(LUNA, FLEX) == {}
+    assert pricing().rates(Candidate("openai", "gpt-99"), FLEX) == {}
+
+
+def test_a_stranger_that_answered_is_forgotten_with_the_config() -> None:
+    priced = pricing()
+    priced.cost(HAIKU, THOUSAND, "someone-else-s-model")
+    assert priced.unknown(HAIKU) != ""
+    priced.configure(config.load({}))
+    assert priced.unknown(HAIKU) == ""
+
+
+HOURS = Usage(1000, 10, cached_input_tokens=300, cache_write_tokens=200, cache_write_1h_tokens=50)
+
+
+@pytest.mark.parametrize(
+    ("rates", "amount"),
+    [
+        ({"input": 3, "output": 50}, 1000 * 3 + 10 * 50),
+        ({"input": 3, "output": 50, "cache_write": 7}, 800 * 3 + 200 * 7 + 10 * 50),
+        ({"input": 3, "output": 50, "cache_write_1h": 9}, 950 * 3 + 50 * 9 + 10 * 50),
+        ({"input": 3, "output": 50, "cached_input": 1, "cache_write": 7, "cache_write_1h": 9},
+         500 * 3 + 300 + 150 * 7 + 50 * 9 + 10 * 50),
+    ],
+)  # fmt: skip
+def test_what_is_written_for_an_hour_has_its_own_rate(rates: dict[str, int], amount: int) -> None:
+    assert at_rates({kind: Decimal(rate) for kind, rate in rates.items()}, HOURS) == Decimal(amount) / 10**6
+
+
+def test_what_is_written_for_an_hour_is_priced_and_named_only_where_it_was_written() -> None:
+    opus = Candidate("anthropic", "claude-opus-5-5")
+    cost = pricing().cost(opus, HOURS)
+    rates = dict(cost.rates)
+    assert rates["cache_write_1h"] == 2 * rates["input"]
+    assert cost.amount == at_rates(rates, HOURS)
+    assert "cache_write_1h" not in dict(pricing().cost(opus, MIXED).rates)  # no call of ours writes any: no bound
+    assert pricing().bound(opus, 1000, 0) == 1000 * rates["cache_write"] / 10**6
+
+
+@pytest.mark.parametrize(
+    ("usage", "saved"),
+    [
+        (Usage(1000, 10), 0),
+        (Usage(1000, 10, cached_input_tokens=300), 300 * 2),
+        (Usage(1000, 10, cache_write_tokens=200), -200 * 4),
+        (Usage(1000, 10, cache_write_tokens=200, cache_write_1h_tokens=50), -150 * 4 - 50 * 6),
+        (HOURS, 300 * 2 - 150 * 4 - 50 * 6),
+    ],
+)
+def test_a_providers_cache_saves_or_costs(usage: Usage, saved: int) -> None:
+    rates = {"input": 3, "output": 50, "cached_input": 1, "cache_write": 7, "cache_write_1h": 9}
+    assert saved_by_cache({kind: Decimal(rate) for kind, rate in rates.items()}, usage) == Decimal(saved) / 10**6
+    assert saved_by_cache({}, usage) == 0  # of an unknown price nothing is known

@@ -378,6 +378,27 @@ def test_an_address_is_printed_and_pickled_without_its_secrets() -> None:
 
 
 @pytest.mark.parametrize(
+    ("real", "shown"),
+    [
+        ("hunter22", "REMOVED"),
+        ("Bearer ${GATEWAY_TOKEN}", "Bearer ${GATEWAY_TOKEN}"),  # names a variable
+        ("${USER}${TOKEN}", "${USER}${TOKEN}"),
+        ("Bearer ${GATEWAY_TOKEN}hunter22", "REMOVED"),
+        ("x-${GATEWAY_TOKEN}", "REMOVED"),
+    ],
+)
+def test_a_private_value_is_printed_and_pickled_only_where_it_names_a_variable(real: str, shown: str) -> None:
+    value = redact.Private(real)
+    assert (str(value), repr(value), f"{value}", f"{value:>50}") == (shown, repr(shown), shown, f"{shown:>50}")
+    for copied in (value, copy.copy(value), copy.deepcopy(value), copy.deepcopy([value])[0]):
+        assert "" + copied == real
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        loaded = pickle.loads(pickle.dumps(value, protocol))
+        assert type(loaded) is redact.Private
+        assert "" + loaded == shown
+
+
+@pytest.mark.parametrize(
     ("address", "public"),
     [
         ("https://h/a@b", "https://h/a@b"),

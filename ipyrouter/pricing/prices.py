@@ -133,7 +133,7 @@ class Pricing:
         Returns:
             Dollars; None where no price is known, or another model has answered for the candidate at an unknown price.
         """
-        usage, bounds = Usage(input_tokens, output_tokens), []
+        usage, bounds = Usage(input_tokens), []  # no rate depends on the output
         for context in {(), self._contexts.get(candidate, ())}:
             rates = dict(self.cost(candidate, usage, context=context).rates)
             if not rates or self.unknown(candidate):
@@ -148,7 +148,7 @@ class Pricing:
         if known is None or self._override(candidate) is not None:
             return ()
         price = known.model.get_prices(dt.datetime.now(dt.UTC))
-        tiered = (getattr(price, field, None) for field in _FIELDS.values())
+        tiered = (getattr(price, field) for field in _FIELDS.values())
         return tuple(sorted({step.start for rate in tiered for step in getattr(rate, "tiers", ())}))
 
     def context_window(self, candidate: Candidate) -> int | None:
@@ -167,7 +167,7 @@ class Pricing:
             known = self._find(candidate.provider, candidate.model)
             if known is None or self._override(candidate) is not None or not known.conditions(context):
                 return {}
-        return dict(self.cost(candidate, Usage(1, 1), context=context).rates)
+        return dict(self.cost(candidate, Usage(), context=context).rates)
 
     def source(self, candidate: Candidate) -> str:
         """Return where the price comes from: the config (which wins), genai-prices with its version, or unknown."""
@@ -188,7 +188,7 @@ class Pricing:
                 f"{where}: tiers.{tier.name}.chain: no price is known for {str(candidate)!r}. "
                 f'Add [prices."{candidate}"] with input and output in $ per million tokens.'
                 for candidate in tier.chain
-                if self.at(candidate, 1, 1) is None
+                if not self.rates(candidate)
             ]
         return lines
 
@@ -214,8 +214,8 @@ def _look_up(address: str, model: str) -> _Known | None:
     owner = next((provider for provider in providers if _is_address(provider.api_pattern, address)), None)
     if owner is None:
         return None
-    resale = {name: place for place, name in enumerate(owner.fallback_model_providers or (), 1)}
-    sellers = sorted((p for p in providers if p is owner or p.id in resale), key=lambda p: resale.get(p.id, 0))
+    others = {provider.id: provider for provider in providers}
+    sellers = [owner, *(others[maker] for maker in owner.fallback_model_providers or () if maker in others)]
     name = model.lower().removeprefix("models/")
     with_dashes = re.sub(r"-(20\d\d)([01]\d)([0-3]\d)$", r"-\1-\2-\3", name)
     for form in dict.fromkeys((name, with_dashes, _undated(name))):
@@ -351,7 +351,7 @@ def _from_genai_prices(known: _Known, usage: Usage, conditions: Mapping[str, str
     rates = tuple(
         (name, _rate(value, usage.input_tokens))
         for name, field in _FIELDS.items()
-        if (value := getattr(priced.model_price, field, None)) is not None
+        if (value := getattr(priced.model_price, field)) is not None
         and (name != "cache_write_1h" or usage.cache_write_1h_tokens)  # we ask for none: it bounds no call
     )
     kind = "".join(f" ({value})" for value in conditions.values())

@@ -21,11 +21,11 @@ def dollars(amount: Decimal | float | None) -> str:
     """Return an amount with the digits that matter: $12.30, $0.042, $0.00012; None is "price unknown"."""
     if amount is None or amount != amount:  # noqa: PLR0124  NaN
         return "price unknown"
-    value = Decimal(str(amount)) if isinstance(amount, float) else amount
-    if value == 0:
-        return "$0"
+    value = Decimal(str(amount))
     if value < 0:
         return f"−{dollars(-value)}"
+    if value == 0:
+        return "$0"
     if value >= 1:
         return f"${value:,.2f}"
     places = min(max(2, 1 - value.adjusted()), 12)  # two significant digits
@@ -58,12 +58,13 @@ class Unit:
         """Return an amount (in dollars, of one call) in this unit; None is "unknown"."""
         if amount is None or amount != amount:  # noqa: PLR0124  NaN
             return "unknown"
-        value = (Decimal(str(amount)) if isinstance(amount, float) else amount) * self.calls
+        if amount < 0:
+            return f"−{self.words(-amount)}"
+        value = Decimal(str(amount)) * self.calls
         if value == 0:
             return "$0"
-        text = f"{abs(value):,.{self.places}f}"
-        text = f"${text}" if Decimal(text.replace(",", "")) else f"<${Decimal(1).scaleb(-self.places):f}"
-        return f"−{text}" if value < 0 else text
+        text = f"{value:,.{self.places}f}"
+        return f"${text}" if Decimal(text.replace(",", "")) else f"<${Decimal(1).scaleb(-self.places):f}"
 
     def sum(self, known: Decimal, unknown: int) -> str:
         """Return a sum in this unit that stays true where ``unknown`` of its parts have no known price."""
@@ -104,6 +105,6 @@ def age(value: float) -> str:
     """Return roughly how long seconds are, in one unit: 40 s, 12 min, 2 h, 3 days."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if value >= size:
-            number = int(value // size)
+            number = int(value) // size
             return count(number, "day") if unit == "days" else f"{number} {unit}"
     return f"{max(int(value), 0)} s"

@@ -98,7 +98,7 @@ def hide(text: str, secrets: Iterable[str], *, parts: bool = False) -> str:
         parts: Remove every run of 8 characters of a secret, too, and keys with a masked middle ("sk-abcd****wxyz").
     """
     known = frozenset(secret for secret in secrets if len(secret) >= _SHORTEST)
-    if not known or not text:
+    if not known:
         return text
     forms = _all_forms(known)
     for form in forms:

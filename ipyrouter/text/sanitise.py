@@ -93,7 +93,7 @@ def inert(text: str) -> str:
 
 def fence_for(text: str) -> str:
     """Return the backticks of a fence around a string, more than stand in a row inside it."""
-    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
 
 
 def markdown(text: str) -> str:
@@ -102,8 +102,10 @@ def markdown(text: str) -> str:
     One that is very long or deeply nested is shown as it came.
     """
     text = plain(text)
-    tokens = [] if len(text) > _LONGEST else _parser().parse(text)
-    if len(text) > _LONGEST or any(token.level >= _DEEPEST - 1 for token in tokens):
+    if len(text) > _LONGEST:
+        return code(text)
+    tokens = _parser().parse(text)
+    if any(token.level >= _DEEPEST - 1 for token in tokens):
         return code(text)
     return "\n\n".join(part for node in _tree(tokens) for part in _blocks(node))
 
@@ -147,7 +149,7 @@ def _tasks(state: StateCore) -> None:
 
 def _maths_inline(state: StateInline, silent: bool) -> bool:
     """Read a formula within a paragraph."""
-    match = _MATHS.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "$\\" else None
+    match = _MATHS.match(state.src, state.pos, state.posMax)
     if match is None or (match["square"] is not None and state.linkLevel):
         return False  # in a link, escaped brackets are brackets
     source = formula(match[match.lastindex or 0])
@@ -185,8 +187,7 @@ def _maths_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     if tex is None:
         return False
     if not silent:
-        token = state.push("maths_block", "", 0)
-        token.content, token.map = f"$${tex}$$", [start, number + 1]
+        state.push("maths_block", "", 0).content = f"$${tex}$$"
         state.line = number + 1
     return True
 

@@ -646,6 +646,14 @@ OFF = f'<span class="{MATHS_OFF}">'
             "<strong><strong>**a**</strong></strong>",
         ),
         (
+            "[a $[$ b](https://x.y) [a $]$ b](https://x.y)",  # readers would look for the label's end in a formula
+            '<a href="https://x.y">a $[$ b</a> <a href="https://x.y">a $]$ b</a>',
+        ),
+        (
+            "https://x.y/X and https://x.y/xX.",
+            "[https:/&#47;x.y/X](https://x.y/X) and [https:/&#47;x.y/xX](https://x.y/xX)&#46;",
+        ),
+        (
             "a  \x1b[31mb\x1b[0m\r\nc",
             "a  b c",
         ),
@@ -660,6 +668,13 @@ def test_what_is_too_deep_is_shown_as_it_came(deep: int, begins: str) -> None:
     assert markdown("> " * deep + "a").startswith(begins)
 
 
+@pytest.mark.parametrize("deep", [19, 20, 21, 40])
+def test_emphasis_within_emphasis_has_twenty_levels(deep: int) -> None:
+    written = markdown("*a " * deep + "b" + "*" * deep)
+    opened = min(deep, 20) - 1  # the innermost is Markdown
+    assert written == "<em>a " * opened + "*" + "a " * (deep - opened) + "b*" + "</em>" * opened
+
+
 @pytest.mark.parametrize(("length", "written"), [(100_000, "{}"), (100_001, "```\n{}\n```")])
 def test_what_is_too_long_is_shown_as_it_came(length: int, written: str) -> None:
     assert markdown("a" * length) == written.format("a" * length)
@@ -669,6 +684,7 @@ def test_what_is_too_long_is_shown_as_it_came(length: int, written: str) -> None
     ("text", "language", "written"),
     [
         ("a\n\n", "", "```\na\n```"),
+        ("MAX\n", "", "```\nMAX\n```"),
         ("MAX  \n", "", "```\nMAX  \n```"),
         ("\n a", "PY t", "```py\n\n a\n```"),
         ("x", "mermaid", "```\nx\n```"),

@@ -110,6 +110,16 @@ def test_a_counter_that_a_new_file_has_lost_is_unknown_unless_it_was_read() -> N
     assert known.update("b", 10, NEXT_FILE, NOW, lost=True) == 100
 
 
+def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
+    known = LastKnown()
+    known.spent(["a"], 5)
+    with known._lock:  # as a thread of the parent may hold it, which the child does not have
+        spending._after_fork_in_child()
+        assert not known._lock.locked()
+        known.spent(["a"], 1)
+    assert known.since(Counter("a", 0)) == 6
+
+
 # --- what a database says ---
 
 
@@ -277,10 +287,11 @@ def test_the_budget_that_waiting_does_not_help_is_the_one_named(disk_store: SQLi
     disk_store.record(a_record("a", cost=Decimal("0.95")), None, 500)
     assert isinstance(reserve(disk_store, "0.9", session=other), Reservation)
     both = (Limit("this session", DOLLAR, "session"), Limit("today", DOLLAR, "day"))
-    for limits in (both, both[::-1]):
-        refused = reserve(disk_store, "0.2", *limits, session=other)
-        assert isinstance(refused, Refusal)
-        assert refused.limit.period == "day"
+    for dollars in ("0.2", "1"):  # what waits for promises may use up the session's budget to the last picodollar
+        for limits in (both, both[::-1]):
+            refused = reserve(disk_store, dollars, *limits, session=other)
+            assert isinstance(refused, Refusal)
+            assert refused.limit.period == "day"
 
 
 def test_a_promise_lapses_by_both_clocks(disk_store: SQLiteStore, clock: ManualClock) -> None:
