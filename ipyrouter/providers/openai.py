@@ -216,7 +216,7 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
         raise InBandError(piece)
     choices = piece.get("choices")
     usage = piece.get("usage") or _usage_of_groq(piece)
-    if not isinstance(choices, list) and not usage and read_words(piece).message:
+    if not isinstance(choices, list) and not _counted(usage) and read_words(piece).message:
         raise InBandError(piece)
     if isinstance(usage, Mapping):
         collector.accepted = collector.accepted or event.whole
@@ -231,6 +231,11 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
         _take_choice(choice, collector)
     if event.whole:
         collector.ended = True
+
+
+def _counted(usage: Any) -> bool:
+    """Tell whether a usage counts anything: MiniMax sends zeros with its errors."""
+    return any(usage.values()) if isinstance(usage, Mapping) else bool(usage)
 
 
 def _first_choice(choices: Any, collector: Collector) -> list[Any]:

@@ -21,7 +21,10 @@ _LONGEST = 300  # characters of a server's message that are kept
 _MOST_READ = 10_000  # characters of it that are looked at
 _DEEPEST = 8  # objects inside objects that are looked into
 _MOST_CODES = 40  # and parameters
-_ENVELOPES = ("error", "message", "msg", "detail", "errors", "error_message", "error_msg", "errorMessage", "Message")
+_ENVELOPES = (
+    "error", "message", "msg", "detail", "errors", "error_message", "error_msg", "errorMessage", "Message",
+    "base_resp", "status_msg",
+)  # fmt: skip
 _LAST_RESORTS = ("error_description", "description", "faultstring", "fault", "title", "reason")
 _CODES = ("code", "type", "status", "error_code", "error_type", "reason")
 
@@ -146,6 +149,7 @@ def _pattern(*parts: str) -> re.Pattern[str]:
 _CREDIT = _pattern(
     r"insufficient.{0,3}(quota|balance|credits?|funds)",
     r"credit balance|out of credits?|billing|payment.?required|arrear|good standing|add credits|usage limits",
+    r"(reached|reaching|exceeded|exceeding|hit) .{0,20}(spend\w*|credit|usage) limit|past.?due|余额不足|欠费",
     r"exceeded your current quota|quota.?exceeded|budget.{0,40}exceeded|exceeded.?budget",
     r"(key|credit|spend\w*|usage|monthly|weekly) limit (was |has been )?(exceeded|reached)",
 )
@@ -156,6 +160,7 @@ _KEY = _pattern(
     r"\b(invalid|incorrect|expired|missing|wrong|no|unknown|revoked|disabled)\b[^.]{0,20}"
     r"(api.?key|auth\w* (token|header|credentials)|\bcredentials|access token|x-api-key)",
     r"api_key_invalid|unauthenticated|unauthori[sz]ed|authentication_error|account\W.{0,20}(deactivated|suspended)",
+    r"(令牌|密钥|api.?key).{0,4}(无效|过期|错误)|无效的(令牌|密钥|api.?key)|login fail",
     r"no_db_connection",  # LiteLLM without a database knows one key, and no other
 )
 _RATE = _pattern(r"rate.?limit|too.?many.?requests|throttl|resource_exhausted|requests? per (minute|day)|\b[rt]pm\b")
@@ -164,15 +169,18 @@ _CONTEXT = _pattern(
     r"too many (input |prompt )?tokens|request too large|maximum (input|prompt) (length|tokens)|range of input length",
     r"(prompt|input|inputs|messages?|conversation)\b.{0,40}too (long|large|many)|string.?(above.?max|too.?long)",
     r"input.{0,30}(tokens?|length|count).{0,60}exceed|exceeds? the (model|limit|max|available|context)",
-    r"max_new_tokens.{0,20}must be|reduce the (length|size)|tokens (exceed|in the messages)|longer than the model",
+    r"max_new_tokens.{0,20}must be|reduce the (length|size)|tokens (exceed|in the messages)",
+    r"longer than the (maximum )?(model|context)|exceed\w* (the )?(model|context) (token )?(limit|length)",
+    r"超长|上下文长度",
 )
 _FILTER = _pattern(
     r"content.?(filter|policy|management)|responsible.?ai|data.?inspection|moderation|flagged|safety (system|polic)",
     r"sensitive (content|information|words?)|inappropriate|prohibited.content|guardrail|usage polic(y|ies)",
+    r"content exists risk|敏感内容|不安全",
 )
 _MODEL = _pattern(
     r"model_not_found|unsupported_model|model_decommissioned|model.{0,3}not.{0,3}(exist|available|supported)",
-    r"not a (valid|chat) model",
+    r"not a (valid|chat) model|model (identifier|id|name)\b.{0,20}(invalid|not valid|unknown)",
     r"(invalid|unknown|unsupported|no such|nonexistent|unrecognized) model|no models? loaded|access model",
     r"models?\b[^.]{0,80}(does not exist|doesn't exist|not (found|exist|supported|available|loaded|deployed)\b"
     r"|unavailable|no longer|deprecated|decommissioned|retired|has been (removed|shut))",

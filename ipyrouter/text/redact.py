@@ -51,18 +51,34 @@ _ABOUT = _words(  # "password_length" and "has_password" are about a secret, and
 )
 _FLAGS = frozenset({"is", "has", "needs", "uses", "no", "n", "num"})
 
+# What the keys of services begin with, by what may follow: 8 characters, 16 with "_" and "-", 16 letters and digits.
+_SHORT = (
+    # OpenAI, Anthropic, Stripe; Groq, Replicate, npm; xAI, Perplexity, NVIDIA, GitLab; Google; Slack
+    r"[spr]k[-_]|gsk_|r8_|npm_|xai-|pplx-|nvapi-|gl(?:pat|dt|rt|cbt|ptt|soat|imt|agent|ft)-|ya29\.|xox[abpr]-|xapp-"
+)
+_LONG = (
+    # GitHub, PyPI, Pinecone, Supabase, Grafana, Docker, Sentry; Square, Tailscale, Tavily, Vault, Google, LangSmith
+    r"github_pat_|pypi-Ag|pcsk_|sb_secret_|glsa_|dckr_pat_|sntrys_|sq0[a-z]{3}-|tskey-|tvly-|hv[sbr]\.|GOCSPX-|AQ\.Ab"
+    r"|lsv2_[ps][tk]_|ATATT3"  # and Atlassian
+)
+_PLAIN = (
+    # GitHub, Hugging Face; Databricks, DigitalOcean, webhooks, Linear, Notion, Together, Fireworks, Supabase, Netlify
+    r"gh[pousr]_|hf_|dapi(?=[0-9a-f]{32})|do[opr]_v1_|whsec_|lin_api_|ntn_|tgp_v1_|fw_|sbp_|nfp_"
+    # Grafana, Jina, RubyGems, Vercel, Shopify, Cerebras, Bedrock, age, Mailgun, Doppler, PostHog
+    r"|glc_|jina_|rubygems_|vc[kp]_|shp(?:at|ss|ca|pa)_|csk-|ABSK|AGE-SECRET-KEY-1|key-(?=[0-9a-f]{32})|dp\.[psc]t\."
+    r"|ph[cx]_"
+)
 _PREFIXES = re.compile(
-    r"(?:sk|pk|rk)[-_]|(?:gsk|r8|npm|hf|ghp|gho|ghu|ghs|ghr|github_pat)_|(?:xai|pplx|nvapi|glpat)-|ya29\.|xox[abpr]-"
-    r"|AKIA|ASIA|AIza|eyJ|Bearer |Basic ",
+    rf"{_SHORT}|{_LONG}|(?:hf|gh[pousr]|whsec|tgp_v1|do[opr]_v1|shp(?:at|ss|ca|pa))_|AKIA|ASIA|AIza|eyJ|Bearer |Basic "
 )
 _LOOKS = re.compile(
-    # OpenAI, Anthropic, Stripe; Groq, xAI, Perplexity, NVIDIA, Replicate, GitLab, npm, Google
-    r"\b(?:(?:sk|pk|rk)[-_]|(?:gsk|r8|npm)_|(?:xai|pplx|nvapi|glpat)-|ya29\.)[\w-]{8,}"
-    r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}|\bhf_[A-Za-z0-9]{16,}|\bxox[abpr]-[\w-]{10,}"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"
+    rf"\b(?:(?:{_SHORT})[\w-]{{8,}}|(?:{_LONG})[\w=-]{{16,}}|(?:{_PLAIN})[A-Za-z0-9+/=]{{16,}}"
+    r"|(?:AKIA|ASIA)[0-9A-Z]{16}\b|AIza[\w-]{30,}"
+    r"|SG\.[\w-]{16,}\.[\w-]{16,}|\d{8,10}:AA[\w-]{30,})"  # SendGrid; Telegram
+    r"|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"
     r"|(?<=[Bb]earer )[\w.~+/=-]{8,}|(?<=[Bb]asic )[A-Za-z0-9+/=]{8,}"
-    r"|(?<=://)[^\s/@:]*:[^\s/]+(?=@)"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    r"|(?<=://)[^\s/@:]*:[^\s/]+(?=@)|(?<=hooks\.slack\.com/services/)[\w/]{16,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
     re.DOTALL,
 )
 # Between a name and its value in Python: name: dict[str, str] | None = …
@@ -80,7 +96,27 @@ _LIKELY = re.compile(
 # A field in a repr: name=value or 'name': value, the value quoted or up to the next comma or bracket.
 _FIELD = re.compile(
     r"""(?P<before>(?P<quote>["']?)(?<![\w.-])(?P<name>[A-Za-z_][\w.-]{0,80})(?P=quote)\s{0,3}[=:]\s{0,3})"""
-    r"""(?P<value>[rbfu]{0,2}(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")|[^\s,()\[\]{}'"]+)"""
+    r"""(?P<value>[rbfu]{0,2}(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")|(?:(?:Bearer|Basic|Token)\s)?[^\s,()\[\]{}'"]+)"""
+)
+# Without quotes, as in .env, INI and YAML files, properties, headers, connection strings and shell commands: up to the
+# next blank or semicolon. What ends in a comma or holds brackets is Python's, where the value is another name.
+_UNQUOTED = re.compile(
+    r"""(?P<before>(?:(?<=\\[nrt])|(?<![\w.$@%\\]))(?P<name>[A-Za-z_][\w.-]{0,80})"""
+    r"""(?P<between>=|[ \t]{1,3}=[ \t]{1,3}|:[ \t]{1,3}))"""
+    r"""(?P<value>(?:(?:Bearer|Basic|Token)[ \t])?[^\s;,'"`()\[\]{}<>$%=\\][^\s;,'"`()\[\]{}<>\\]{3,})"""
+    r"""(?=[\s;'"`\\]|\Z)"""
+)
+_LINE_BEGINS = re.compile(r"""(?:^|[\n,'"`]|\\[nr])[ \t-]*$""")
+_NO_VALUE = re.compile(  # behind a name and ":" or "=": a type, a constant, the name of a variable
+    r"(?i:str|int|bool|bytes|float|object|any|none|null|nil|true|false|string|number|required|optional|undefined)"
+    r"|[A-Z][A-Za-z]*(?:\.[A-Z]\w*)?|(?:os|self|cls|args|config|settings|cfg|opts|options)\..*|\*+|\.{3}|…"
+)
+_ELEMENT = re.compile(r"(<(?P<name>[\w:.-]{1,60})>)[^<>\n]{1,500}(?=</(?P=name)>)")  # XML
+_LOGIN = re.compile(  # netrc; curl; options of commands; cookies
+    r"(\blogin\s{1,3}\S{1,100}\s{1,3}password\s{1,3})\S+"
+    r"|(\bcurl\b[^\n]{0,200}?\s(?:-u|--user|--proxy-user)[ =]?['\"]?[^\s:'\"]{1,100}:)[^\s'\"]+"
+    r"|(--(?:password|api-key|token|secret)[ =]['\"]?)[\w.~+/@!#%^&*-]{4,}"
+    r"|(\b(?:Set-)?Cookie:[ \t]{0,3})[^\s'\"][^\n'\"]*"
 )
 _REFERENCES = re.compile(r"(?:(?:Bearer|Basic) )?(?:\$\{\w+\})+")  # a value that names variables and holds nothing else
 _QUERY = re.compile(r"(?<=[?&])([\w.~%-]{1,80})=([^&#\s'\"<>]+)")
@@ -194,7 +230,26 @@ def content(text: str) -> str:
     text = scrub(text)
     for pattern in (_ASSIGNMENT, _LIKELY):
         text = pattern.sub(r"\1\2\3[removed]\3", text)
-    return text
+    text = _UNQUOTED.sub(_without_value, text)
+    text = _ELEMENT.sub(lambda element: f"{element[1]}[removed]" if secret_name(element["name"]) else element[0], text)
+    return _LOGIN.sub(lambda login: f"{next(filter(None, login.groups()))}[removed]", text)
+
+
+def _without_value(field: re.Match[str]) -> str:
+    """Return a field whose name is that of a secret without its value, unless that is Python's or prose."""
+    value, between = field["value"], field["between"]
+    if not secret_name(field["name"]) or _NO_VALUE.fullmatch(value) or value == field["name"]:
+        return field[0]
+    if between.startswith(":"):  # a line of its own, or a header in quotes: else these are words
+        before = field.string[max(field.start() - 20, 0) : field.start()]
+        after = field.string[field.end() : field.end() + 1]
+        if not _LINE_BEGINS.search(before) or after in (" ", "\t", ";"):
+            return field[0]
+    elif between != "=":  # password = secret, token = answer.token: Python's own variables
+        names = value.split(".")
+        if all(map(str.isidentifier, names)) and (len(names) > 1 or not re.search(r"\d", value)):
+            return field[0]
+    return f"{field['before']}[removed]"
 
 
 def fields(text: str) -> str:

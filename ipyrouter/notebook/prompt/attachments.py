@@ -6,6 +6,7 @@ Each piece is a code block, so that the classifier takes it for what it is: past
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import datetime as dt
 import decimal
@@ -19,7 +20,7 @@ import sys
 import textwrap
 import traceback
 import types
-from collections.abc import ItemsView, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +37,7 @@ from ipyrouter.text import redact
 _MOST = 6000  # characters of one piece
 _LONGEST = 1_000_000  # characters that are searched for keys before they are cut to that
 _TITLE = 200
+_MOST_DIGITS = 20_000  # of a number: writing so many takes a millisecond
 _LONGEST_CELL = 500
 _SEARCHED_CELL = 20_000  # characters of a cell that are searched for keys: one that is cut there is far from the 500
 _SCALARS = (bool, float, complex, decimal.Decimal, dt.date, dt.time, dt.timedelta)
@@ -46,6 +48,11 @@ _OUT = re.compile(r"Out\[(\d{1,6})\]")
 EVERYTHING = Choice()
 NO_OUTPUTS: Mapping[int, Any] = types.MappingProxyType({})
 
+# A home folder of Windows may have blanks in its name, and any letters in any case.
+_HOMES = re.compile(
+    r"(?i:[a-z]:[\\/]+(?:users|documents and settings)[\\/]+)(?:[^/\\:\"'\n]{1,40}(?=[\\/])|[^/\\\s:\"']+)"
+    r"|(?:/home/|/Users/)[^/\\\s:\"']+"
+)
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL)", re.IGNORECASE)
 
 
@@ -70,7 +77,11 @@ def variables(
     for name in parts:
         try:
             value = _value(name, namespace, outputs)
-            pieces.append(_piece(name, value, choice))
+            try:
+                pieces.append(_piece(name, value, choice))
+            except ValueError:
+                with _long_numbers():
+                    pieces.append(_piece(name, value, choice))
         except IPyRouterError:
             raise
         except Exception as error:  # noqa: BLE001  a stranger's class may raise anything when it is looked at
@@ -79,6 +90,17 @@ def variables(
                 "Send a string or a table made of it.",
             ) from None
     return pieces
+
+
+@contextlib.contextmanager
+def _long_numbers() -> Iterator[None]:
+    """Let Python write numbers of more digits than usual: one in a range or an Index would keep all of it back."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(max(before, _MOST_DIGITS) if before else 0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(before)
 
 
 def _value(name: str, namespace: Mapping[str, Any], outputs: Mapping[int, Any]) -> Any:
@@ -136,7 +158,7 @@ def without_secrets(text: str) -> str:
     for home in {str(Path.home()), str(Path.home().resolve())}:
         if len(home) > 1:
             text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
-    return re.sub(r"(/home/|/Users/|[A-Za-z]:\\+Users\\+)[^/\\\s:\"']+", "~", text)
+    return _HOMES.sub("~", text)
 
 
 def _is_secret(name: str) -> bool:
@@ -172,13 +194,14 @@ def _piece(name: str, value: Any, choice: Choice) -> Piece:
         return of_document(documents.read(path, _MOST), _MOST)
     if (table := table_of(value, choice, cell)) is not None:
         return of_table(name, table, choice.most)
-    if hasattr(value, "dtype") and redact.secret_name(getattr(value, "name", None)):  # an Index
+    typed = hasattr(type(value), "dtype")  # of its class: a mock or a proxy has whatever it is asked for
+    if typed and redact.secret_name(getattr(value, "name", None)):  # an Index
         title, body, language = f"{type(value).__name__} {value.name!r}, {value.dtype}", REMOVED, ""
     elif isinstance(value, ModuleType):
         title, body, language = "module", (value.__doc__ or value.__name__).strip(), ""
     elif inspect.isroutine(value) or isinstance(value, type):
         title, body, language = _source(value)
-    elif hasattr(value, "shape") and hasattr(value, "dtype"):
+    elif typed and hasattr(type(value), "shape"):
         title = f"{type(value).__name__}, shape {tuple(value.shape)}, {value.dtype}"
         body, language = _array(value), ""
     elif isinstance(value, str):
