@@ -40,7 +40,9 @@ def improve(out: Path) -> None:
     clear = np.array([clearness(reading) for reading in network.read_many(held.prompts)])
     names = ("right_at", "right_apart", "right_clear", "sure_at", "sure_slope")
     fitted = dict(
-        zip(names, (*_logistic([apart[::2], clear[::2]], right[::2]), *_logistic([apart[::2]], right[::2])), strict=True)
+        zip(
+            names, (*_logistic([apart[::2], clear[::2]], right[::2]), *_logistic([apart[::2]], right[::2])), strict=True
+        )
     )
     with np.load(out) as saved:
         arrays = dict(saved)
