@@ -24,3 +24,23 @@ def test_load_ext_imports_nothing_heavy() -> None:
     count, _, heavy = done.stdout.strip().partition(" ")
     assert heavy == "[]"
     assert int(count) <= 40
+
+
+WARM = """
+import sys, threading
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("%load_ext ipyrouter\\nimport sys\\ninside = 'numpy' in sys.modules", store_history=False)
+for thread in threading.enumerate():
+    if thread.name == "ipyrouter-warm-up":
+        thread.join()
+from ipyrouter.classifier import model
+print(shell.user_ns["inside"], model.shipped.cache_info().currsize)
+shell.run_cell("None", store_history=False)
+print([thread.name for thread in threading.enumerate() if thread.name == "ipyrouter-warm-up"])
+"""
+
+
+def test_the_classifier_is_read_once_the_cell_that_loads_is_over() -> None:
+    done = subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["False 1", "[]"]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ipyrouter.classifier.model import FAST_BELOW, POWER_ABOVE, WEIGHTS, Model, tier_of
+from ipyrouter.classifier.model import FAST_BELOW, POWER_ABOVE, WEIGHTS, Model, clearness, tier_of
 from ipyrouter.types import TIERS
 from training import data
 
@@ -33,17 +34,23 @@ def improve(out: Path) -> None:
     """Measure how often the tier is right, write it into a weights file, and print whether it holds elsewhere."""
     held = data.notebook(held_back=True)
     network = Model(out)
-    network.about.update(sure_at=0.0, sure_slope=1.0)
+    network.about.update(right_at=0.0, right_apart=1.0, right_clear=0.0, sure_at=0.0, sure_slope=1.0)
     sure, right = measure(network, held)
-    # With a constant of 0 and a slope of 1 the confidence is the sigmoid of the distance.
-    constant, slope = _logistic(np.log(sure / (1 - sure))[::2], right[::2])
+    apart = np.log(sure / (1 - sure))  # with 0, 1 and 0 the confidence is the sigmoid of the distance
+    clear = np.array([clearness(reading) for reading in network.read_many(held.prompts)])
+    names = ("right_at", "right_apart", "right_clear", "sure_at", "sure_slope")
+    fitted = dict(
+        zip(
+            names, (*_logistic([apart[::2], clear[::2]], right[::2]), *_logistic([apart[::2]], right[::2])), strict=True
+        )
+    )
     with np.load(out) as saved:
         arrays = dict(saved)
-    about = {**json.loads(arrays["about"].tobytes()), "sure_at": constant, "sure_slope": slope}
+    about = {**json.loads(arrays["about"].tobytes()), **fitted}
     np.savez(out, **{**arrays, "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)})
     network = Model(out)
     sure, right = measure(network, held)
-    print(f"sure_at {constant:.3f}, sure_slope {slope:.3f}")
+    print(", ".join(f"{name} {value:.3f}" for name, value in fitted.items()))
     print(f"held back, the half not used: expected calibration error {error(sure[1::2], right[1::2]):.3f}")
     for author in data.FINAL:
         print(f"author {author}: expected calibration error {error(*measure(network, data.final(author))):.3f}")
@@ -65,15 +72,15 @@ def error(sure: Matrix, right: Matrix) -> float:
     return float(sum(abs((sure - right)[bins == one].sum()) for one in range(_BINS)) / len(sure))
 
 
-def _logistic(x: Matrix, y: Matrix) -> tuple[float, float]:
-    """Return constant and slope of a logistic regression, by Newton's steps."""
-    design = np.stack([np.ones_like(x), x], axis=1)
-    weights = np.zeros(2)
+def _logistic(columns: Sequence[Matrix], y: Matrix) -> list[float]:
+    """Return the constant and the slopes of a logistic regression, by Newton's steps."""
+    design = np.stack([np.ones_like(y), *columns], axis=1)
+    weights = np.zeros(design.shape[1])
     for _ in range(_STEPS):
         chance = 1 / (1 + np.exp(-design @ weights))
-        curve = design.T @ (design * (chance * (1 - chance))[:, None]) + 1e-6 * np.eye(2)
+        curve = design.T @ (design * (chance * (1 - chance))[:, None]) + 1e-6 * np.eye(len(weights))
         weights += np.linalg.solve(curve, design.T @ (y - chance))
-    return float(weights[0]), float(weights[1])
+    return [float(weight) for weight in weights]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from ipyrouter.types import TIERS, Classification, TierName
 if TYPE_CHECKING:
     from ipyrouter.config import Config
 
-__all__ = ["classify", "steadied"]
+__all__ = ["classify", "steadied", "warm_up"]
 
 _MARGIN = 0.06  # of the difficulty: so far beyond a boundary the tier before stays
 
@@ -77,6 +78,18 @@ def steadied(classification: Classification, previous: TierName | None, config: 
     return replace(
         classification, tier=previous, runner_up=classification.tier, reasons=(reason, *classification.reasons)
     )
+
+
+def warm_up() -> None:
+    """Read the model on a thread, so that the first prompt need not wait for numpy and the weights."""
+    # No daemon: one that is ended amid the import of a C extension can take the process with it.
+    threading.Thread(target=_read, name="ipyrouter-warm-up").start()
+
+
+def _read() -> None:
+    from ipyrouter.classifier import model
+
+    model.shipped()
 
 
 def _own(verdict: object, config: Config) -> Classification:

@@ -94,6 +94,13 @@ def lift_of(request: RequestText) -> float:
     return min(0.06 * math.log1p(beyond / _TAUGHT_LINES), 0.2)
 
 
+def clearness(reading: Reading) -> float:
+    """Return the logarithm of the odds of the tier that the network thinks the likeliest, within ±4.6: 1 to 99."""
+    mid, power = _sigmoid(reading.heads[0]), _sigmoid(reading.heads[1])
+    likeliest = min(max(1 - mid, mid - power, power, 0.01), 0.99)
+    return math.log(likeliest / (1 - likeliest))
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the network makes of one prompt.
@@ -125,7 +132,7 @@ class Model:
         self.about: dict[str, float] = json.loads(arrays["about"].tobytes())
         vocabulary = arrays["vocabulary"].tobytes().decode().split("\n")
         self._vocabulary = vocabulary
-        self._known = {piece: number for number, piece in enumerate(vocabulary)}
+        self._known = dict(zip(vocabulary, range(len(vocabulary)), strict=True))
         self._table, self._scale = arrays["table"], arrays["scale"]
         self._window, self._window_bias = arrays["window"], arrays["window_bias"]
         self._inner, self._inner_bias = arrays["inner"], arrays["inner_bias"]
@@ -266,9 +273,16 @@ class Model:
         """Return how often the tier is right for readings like this, in [0, 1].
 
         It was measured on requests that the network was not fitted to (training/confidence.py), by the distance of the
-        difficulty from the nearest boundary. Of exam questions no tier is known: half.
+        difficulty from the nearest boundary, and by how clear the network is of its own likeliest tier. Of exam
+        questions no tier is known: half.
         """
-        sure = self.sureness(min(abs(difficulty - fast_below), abs(difficulty - power_above)))
+        apart = min(abs(difficulty - fast_below), abs(difficulty - power_above), _FAR) / _FAR
+        about = self.about
+        sure = _sigmoid(
+            about.get("right_at", 0.0)
+            + about.get("right_apart", 8.0) * apart
+            + about.get("right_clear", 0.0) * clearness(reading)
+        )
         return (1 - reading.exam) * sure + reading.exam * 0.5
 
     def sureness(self, apart: float) -> float:

@@ -50,6 +50,7 @@ class RouterMagics(Magics):
         self._cell: str | None = None  # the id of the cell that is running, where the front end tells it
         self._in_history = False  # whether the cell that runs is the last of the history
         self._run = 0  # how many cells have run
+        self._warm = False  # whether the classifier has been read, or is being read
         self._failure: tuple[BaseException, str] | None = None  # the last error that is not ours, and its cell
         self._chats: Chats | None = None
         self._new_cells: dict[str, set[str]] = {}  # the codes of the cells that a cell has added, by its id
@@ -375,6 +376,11 @@ class RouterMagics(Magics):
             failed = error is not None and self._failure is not None and self._failure[0] is error
             self._front_end.end_cell(getattr(result.info, "cell_id", None) if failed else None)
         self.unguard()
+        if not self._warm:  # the cell with %load_ext is over: read the classifier while the user writes the next one
+            from ipyrouter.classifier import warm_up
+
+            self._warm = True
+            warm_up()
 
     # --- what the JupyterLab extension asks ---
 
