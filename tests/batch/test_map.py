@@ -355,18 +355,13 @@ def test_ctrl_c_returns_what_is_there(make_router: MakeRouter, server: FaultServ
     server.delay = 0.05
     router = make_router(mid=[echo(server)])
     interrupted: list[int] = []
-    # As in a kernel; the processes of pytest-xdist ignore it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def progress(state: Any) -> None:
         if state.done >= 4 and not interrupted:
             interrupted.append(state.done)
             signal.raise_signal(signal.SIGINT)
 
-    try:
-        result = router.map([str(n) for n in range(2000)], "Repeat {{x}}", concurrency=4, progress=progress)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    result = router.map([str(n) for n in range(2000)], "Repeat {{x}}", concurrency=4, progress=progress)
     server.delay = 0.0
     statuses = result["_status"].value_counts()
     assert statuses["ok"] >= 4
