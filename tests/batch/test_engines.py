@@ -249,7 +249,7 @@ def test_a_sample_stands_for_the_rows_of_a_cluster(make_router: MakeRouter, requ
 def test_an_expensive_run_on_a_cluster_is_confirmed(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
     options = {"prices": {"o/ok": {"input": 0, "output": 10_000}}, "batch": {"confirm_usd": 1}}
     router = make_router(**options)
-    with pytest.raises(UsageError, match="would send 30 requests for likely .* Nothing was sent"):
+    with pytest.raises(UsageError, match=r"would send 30 requests for likely .* Nothing was sent"):
         router.map(few, "Rate {{text}}")
     assert requests == []
     assert set(router.map(few, "Rate {{text}}", yes=True).compute()["_status"]) == {"ok"}
