@@ -196,15 +196,15 @@ def on_engine(
         rows = pilot if only_pilot and pilot is not None else _SAMPLE
         job, stands_for = _sampled(data, mapper, engine, rows)
         if dry_run or only_pilot:
-            options = {name: mapper.options.get(name) for name in ("budget", "concurrency")}
+            given = mapper.options.get
             again = functools.partial(
                 on_engine, data, mapper, engine, parts, dry_run=dry_run, yes=yes, pilot=pilot, agreement=agreement,
                 tell=tell,
             )  # fmt: skip
-            delivery = mapper.options.get("delivery", "live")
             return map_column(
-                parts, job, **options, dry_run=dry_run, yes=yes, pilot=pilot, delivery=delivery, stands_for=stands_for,
-                show=TerminalProgress(), tell=tell, again=again,
+                parts, job, budget=given("budget"), concurrency=given("concurrency"), delivery=given("delivery", "live"),
+                dry_run=dry_run, yes=yes, pilot=pilot, stands_for=stands_for, show=TerminalProgress(), tell=tell,
+                again=again,
             )  # fmt: skip
         if not yes:
             confirm(parts.pipeline, job, stands_for)
