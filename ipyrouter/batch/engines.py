@@ -202,9 +202,9 @@ def on_engine(
                 tell=tell,
             )  # fmt: skip
             return map_column(
-                parts, job, budget=given("budget"), concurrency=given("concurrency"), delivery=given("delivery", "live"),
-                dry_run=dry_run, yes=yes, pilot=pilot, stands_for=stands_for, show=TerminalProgress(), tell=tell,
-                again=again,
+                parts, job, budget=given("budget"), concurrency=given("concurrency"),
+                delivery=given("delivery", "live"), dry_run=dry_run, yes=yes, pilot=pilot, stands_for=stands_for,
+                show=TerminalProgress(), tell=tell, again=again,
             )  # fmt: skip
         if not yes:
             confirm(parts.pipeline, job, stands_for)

@@ -187,6 +187,65 @@ def needed(name: str) -> Any:
 # --- Dask ---
 
 
+@pytest.fixture
+def few() -> Any:
+    """A frame of Dask with 40 rows, of which 30 differ."""
+    return needed("dask.dataframe").from_pandas(frame(), npartitions=4)
+
+
+@pytest.mark.wire
+def test_a_dry_run_counts_the_rows_of_a_cluster(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
+    plan = make_router().map(few, "Rate {{text}}", dry_run=True, budget=1)
+    assert (plan.rows, plan.distinct, plan.asked, requests) == (40, 30, 30, [])
+
+
+@pytest.mark.wire
+def test_a_sample_stands_for_the_rows_of_a_cluster(make_router: MakeRouter, requests: list[Any]) -> None:
+    data = needed("dask.dataframe").from_pandas(pd.DataFrame({"n": range(8000)}), npartitions=4)
+    plan = make_router().map(data, "Rate {{n}}", dry_run=True)
+    assert (plan.rows, plan.distinct, plan.asked, requests) == (8000, 8000, 8000, [])
+    assert plan.sample == 2000
+    assert "about 8,000 to send" in str(plan)
+
+
+@pytest.mark.wire
+def test_an_expensive_run_on_a_cluster_is_confirmed(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
+    options = {"prices": {"o/ok": {"input": 0, "output": 10_000}}, "batch": {"confirm_usd": 1}}
+    router = make_router(**options)
+    with pytest.raises(UsageError, match=r"would send 30 requests for likely .* Nothing was sent"):
+        router.map(few, "Rate {{text}}")
+    assert requests == []
+    assert set(router.map(few, "Rate {{text}}", yes=True).compute()["_status"]) == {"ok"}
+
+
+@pytest.mark.wire
+def test_a_pilot_of_a_cluster_is_asked_here(
+    make_router: MakeRouter, requests: list[Any], few: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = make_router()
+    result = router.map(few, "Rate {{text}}", pilot=5)
+    assert list(result["_status"]) == ["ok"] * 5
+    assert "pilot: 5 of 5 requests have an answer" in capsys.readouterr().out
+    assert len(requests) == 5
+    assert router.map(few, "Rate {{text}}").compute()["_cached"].sum() >= 5
+
+
+@pytest.mark.wire
+def test_a_pilot_picks_the_tier_of_a_cluster(
+    make_router: MakeRouter, requests: list[Any], few: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = make_router().map(few, "Rate {{text}}", schema=SCHEMA, tier="pilot", pilot=3)
+    assert "pilot: fast takes the rest" in capsys.readouterr().out
+    assert set(result.compute()["_tier"]) == {"fast"}
+
+
+@pytest.mark.wire
+def test_flex_on_a_cluster(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
+    result = make_router().map(few, "Rate {{text}}", delivery="flex").compute()
+    assert set(result["_status"]) == {"ok"}
+    assert {body["service_tier"] for _, _, body in requests} == {"flex"}
+
+
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Any]:
     """Four workers, each a process."""
@@ -222,65 +281,6 @@ def test_dask(
     assert list(router.runs()["status"]) == ["in parts"]
     with pytest.raises(UsageError, match="Did you mean 'text'"):
         router.map(dask.from_pandas(frame(), npartitions=2), "Rate {{tekst}}")
-
-
-@pytest.fixture
-def few(dask: Any) -> Any:
-    """A frame of Dask with 40 rows, of which 30 differ."""
-    return dask.from_pandas(frame(), npartitions=4)
-
-
-@pytest.mark.kernel
-def test_a_dry_run_counts_the_rows_of_a_cluster(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
-    plan = make_router().map(few, "Rate {{text}}", dry_run=True, budget=1)
-    assert (plan.rows, plan.distinct, plan.asked, requests) == (40, 30, 30, [])
-
-
-@pytest.mark.kernel
-def test_a_sample_stands_for_the_rows_of_a_cluster(make_router: MakeRouter, requests: list[Any], dask: Any) -> None:
-    data = dask.from_pandas(pd.DataFrame({"n": range(8000)}), npartitions=4)
-    plan = make_router().map(data, "Rate {{n}}", dry_run=True)
-    assert (plan.rows, plan.distinct, plan.asked, requests) == (8000, 8000, 8000, [])
-    assert plan.sample == 2000
-    assert "about 8,000 to send" in str(plan)
-
-
-@pytest.mark.kernel
-def test_an_expensive_run_on_a_cluster_is_confirmed(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
-    options = {"prices": {"o/ok": {"input": 0, "output": 10_000}}, "batch": {"confirm_usd": 1}}
-    router = make_router(**options)
-    with pytest.raises(UsageError, match=r"would send 30 requests for likely .* Nothing was sent"):
-        router.map(few, "Rate {{text}}")
-    assert requests == []
-    assert set(router.map(few, "Rate {{text}}", yes=True).compute()["_status"]) == {"ok"}
-
-
-@pytest.mark.kernel
-def test_a_pilot_of_a_cluster_is_asked_here(
-    make_router: MakeRouter, requests: list[Any], few: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    router = make_router()
-    result = router.map(few, "Rate {{text}}", pilot=5)
-    assert list(result["_status"]) == ["ok"] * 5
-    assert "pilot: 5 of 5 requests have an answer" in capsys.readouterr().out
-    assert len(requests) == 5
-    assert router.map(few, "Rate {{text}}").compute()["_cached"].sum() >= 5
-
-
-@pytest.mark.kernel
-def test_a_pilot_picks_the_tier_of_a_cluster(
-    make_router: MakeRouter, requests: list[Any], few: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = make_router(power=["o/strong"]).map(few, "Rate {{text}}", schema=SCHEMA, tier="pilot", pilot=3)
-    assert "pilot: fast takes the rest" in capsys.readouterr().out
-    assert set(result.compute()["_tier"]) == {"fast"}
-
-
-@pytest.mark.kernel
-def test_flex_on_a_cluster(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
-    result = make_router().map(few, "Rate {{text}}", delivery="flex").compute()
-    assert set(result["_status"]) == {"ok"}
-    assert {body["service_tier"] for _, _, body in requests} == {"flex"}
 
 
 @pytest.mark.kernel
