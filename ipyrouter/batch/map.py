@@ -89,6 +89,10 @@ def make_job(data: Any, prompt: str, variables: Mapping[str, Any] | None, option
     table = read_table(data)
     template = Template(prompt, table, variables or {})
     base = make_request(prompt, **options)  # what is wrong with the options is said once, and before anything is sent
+    if taken := [name for name in columns.dtypes_of(base.schema) if name in STATUS]:
+        raise UsageError(
+            f"The schema's field {taken[0]!r} has the name of a column that each result has.", "Rename the field."
+        )
     places: dict[str, int] = {}
     layout, missing = [], {}
     for row, text in enumerate(template.fill()):
