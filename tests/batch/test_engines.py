@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -367,7 +368,14 @@ def test_ray(make_router: MakeRouter, requests: list[Any], ray: Any, capsys: pyt
 @ENGINES
 @pytest.mark.kernel
 @pytest.mark.parametrize("connect", [False, True], ids=["classic", "connect"])
-def test_spark(make_router: MakeRouter, requests: list[Any], connect: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_spark(
+    make_router: MakeRouter,
+    requests: list[Any],
+    connect: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     sql = pytest.importorskip("pyspark.sql")
     if connect:
         pytest.importorskip("grpc_status")
