@@ -192,6 +192,7 @@ def on_engine(
     only_pilot = pilot is not None and agreement is None
     if not (dry_run or only_pilot):
         _check_budget(mapper, engine)
+    mapper.job(_empty(data, engine))
     if dry_run or only_pilot or agreement is not None or not yes:
         rows = pilot if only_pilot and pilot is not None else _SAMPLE
         job, stands_for = _sampled(data, mapper, engine, rows)
@@ -234,6 +235,15 @@ def _check_budget(mapper: Mapper, engine: str) -> None:
             )
 
 
+def _empty(data: Any, engine: str) -> Any:
+    """Return a table without rows that has the columns of a frame; nothing is computed."""
+    if engine == "Dask":
+        return data._meta
+    import pyarrow as pa
+
+    return pa.table({name: pa.nulls(0) for name in (data.columns() if engine == "Ray" else data.columns)})
+
+
 def _sampled(data: Any, mapper: Mapper, engine: str, rows: int) -> tuple[Job, float]:
     """Return what is asked of about so many rows of a frame, from all of it, and how many each of them stands for."""
     samples: dict[str, Callable[[Any, int], tuple[Any, int]]] = {
@@ -259,20 +269,24 @@ def _among(mapper: Mapper, workers: int, engine: str) -> Mapper:
     return replace(mapper, workers=max(workers, 1))
 
 
+def _evenly(frame: Any, rows: int) -> Any:
+    """Return so many rows of a frame of pandas from all of it."""
+    count = len(frame)
+    return frame if count <= rows else frame.iloc[[place * count // rows for place in range(rows)]]
+
+
 # --- Dask ---
 
 
 def _dask(data: Any, mapper: Mapper) -> Any:
-    empty = data._meta  # the empty frame by which Dask knows the columns
-    mapper.job(empty)
-    meta = read_table(empty).frame({name: [] for name in mapper.dtypes}, mapper.dtypes)
+    meta = read_table(_empty(data, "Dask")).frame({name: [] for name in mapper.dtypes}, mapper.dtypes)
     return data.map_partitions(_among(mapper, min(_dask_threads(), data.npartitions), "Dask"), meta=meta)
 
 
 def _dask_sample(data: Any, rows: int) -> tuple[Any, int]:
     count = len(data)
     share = _share(rows, count)
-    return (data if share == 1 else data.sample(frac=share)).compute().iloc[:rows], count
+    return _evenly((data if share == 1 else data.sample(frac=share)).compute(), rows), count
 
 
 def _dask_threads() -> int:
@@ -322,13 +336,13 @@ def _ray(data: Any, mapper: Mapper) -> Any:
 def _ray_sample(data: Any, rows: int) -> tuple[Any, int]:
     count = data.count()
     share = _share(rows, count)
-    return (data if share == 1 else data.random_sample(share)).limit(rows).to_pandas(), count
+    return _evenly((data if share == 1 else data.random_sample(share)).to_pandas(), rows), count
 
 
 def _spark_sample(data: Any, rows: int) -> tuple[Any, int]:
     count = data.count()
     share = _share(rows, count)
-    return (data if share == 1 else data.sample(share)).limit(rows).toPandas(), count
+    return _evenly((data if share == 1 else data.sample(share)).toPandas(), rows), count
 
 
 def _spark(data: Any, mapper: Mapper) -> Any:
@@ -361,9 +375,6 @@ def _spark_batches(mapper: Mapper, batches: Iterator[Any]) -> Iterator[Any]:
 
 def _joining(mapper: Mapper, names: Sequence[str], engine: str) -> Mapper:
     """Return a mapper whose tables keep their columns, of which none may have the name of another."""
-    import pyarrow as pa
-
-    mapper.job(pa.table({name: pa.nulls(0) for name in names}))
     if twice := [name for name in names if name in mapper.dtypes]:
         words = ", ".join(map(repr, twice))
         raise UsageError(
