@@ -115,7 +115,7 @@ def marimo(session: nox.Session) -> None:
 def spark(session: nox.Session) -> None:
     """Test a prompt over a frame of Spark, which needs Java: `apt-get install default-jre-headless`."""
     install(session)
-    session.install("pyspark>=4")
+    session.install("pyspark[connect]>=4")
     session.run("pytest", "-n0", "tests/batch/test_engines.py", "-k", "spark", *session.posargs)
 
 

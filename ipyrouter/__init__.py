@@ -341,6 +341,7 @@ def mapper(
     budget: Decimal | float | str | None = None,
     concurrency: int | None = None,
     workers: int = 1,
+    delivery: Literal["live", "flex"] = "live",
     **options: Unpack[MapOptions],
 ) -> Mapper:
     """Return a function from a table to a table that asks a prompt of each row; it can be pickled.
@@ -358,6 +359,7 @@ def mapper(
             that of their home, else the team's.
         concurrency: The most calls in flight to one model, on all workers together.
         workers: How many of these functions are at work together: limits a minute and concurrency are divided by it.
+        delivery: "live", or "flex" for calls that may wait, at half the price.
         **options: As in :func:`map`.
 
     Returns:
@@ -368,7 +370,7 @@ def mapper(
     """
     return default_router().mapper(
         prompt, schema=schema, variables=variables, tier=tier, budget=budget, concurrency=concurrency, workers=workers,
-        **options,
+        delivery=delivery, **options,
     )  # fmt: skip
 
 

@@ -364,15 +364,14 @@ class Router:
         from ipyrouter.batch.progress import TerminalProgress
 
         if (engine := engine_of(data)) is not None:
-            if dry_run or pilot is not None or tier == "pilot" or delivery != "live":
-                raise UsageError(
-                    f"{engine} computes later, and takes no dry run, pilot, flex or batch. Nothing was sent.",
-                    "Try it on some rows first, in a frame of pandas.",
-                )
             mapper = self.mapper(
-                prompt, schema=schema, variables=variables, tier=tier, budget=budget, concurrency=concurrency, **options
-            )
-            return on_engine(data, mapper, engine)
+                prompt, schema=schema, variables=variables, tier=None if tier == "pilot" else tier, budget=budget,
+                concurrency=concurrency, delivery=delivery, **options,
+            )  # fmt: skip
+            return on_engine(
+                data, mapper, engine, self._parts(session), dry_run=dry_run, yes=yes, pilot=pilot,
+                agreement=agreement if tier == "pilot" else None, tell=print,
+            )  # fmt: skip
         named = None if tier in ("each", "pilot") else tier
         job = make_job(data, prompt, variables, {"schema": schema, "tier": named, **options})
         again = functools.partial(
@@ -396,6 +395,7 @@ class Router:
         budget: Decimal | float | str | None = None,
         concurrency: int | None = None,
         workers: int = 1,
+        delivery: Delivery = "live",
         **options: Unpack[MapOptions],
     ) -> Mapper:
         """Return a function from a table to a table that asks a prompt of each row. See :func:`ipyrouter.mapper`.
@@ -408,6 +408,7 @@ class Router:
             budget: Dollars that all calls of the function may spend together, wherever they share a store.
             concurrency: The most calls in flight to one model, on all workers together.
             workers: How many of these functions are at work together: limits and concurrency are divided by it.
+            delivery: "live" or "flex", as in :meth:`map`.
             **options: As in :meth:`map`.
 
         Returns:
@@ -422,7 +423,7 @@ class Router:
             raise UsageError("A mapper knows only a part of the rows, and takes no pilot.", "Name a tier.")
         return make_mapper(
             self, prompt, workers=workers, schema=schema, variables=variables, tier=None if tier == "each" else tier,
-            budget=budget, concurrency=concurrency, **options,
+            budget=budget, concurrency=concurrency, delivery=delivery, **options,
         )  # fmt: skip
 
     def map_part(
@@ -435,6 +436,7 @@ class Router:
         budget: Decimal | float | str | None = None,
         concurrency: int | None = None,
         variables: Mapping[str, Any] | None = None,
+        delivery: Delivery = "live",
         **options: Any,
     ) -> Any:
         """Ask a prompt of each row of a part of a larger table: what a :meth:`mapper` does.
@@ -447,6 +449,7 @@ class Router:
             budget: As in :meth:`mapper`.
             concurrency: As in :meth:`mapper`.
             variables: As in :meth:`map`.
+            delivery: As in :meth:`mapper`.
             **options: As in :meth:`map`.
 
         Returns:
@@ -460,7 +463,8 @@ class Router:
         from ipyrouter.batch.map import make_job, map_part
 
         job = make_job(data, prompt, variables, options)
-        return map_part(self._parts(session, workers), job, budget=budget, concurrency=concurrency)
+        parts = self._parts(session, workers)
+        return map_part(parts, job, budget=budget, concurrency=concurrency, delivery=delivery)
 
     def _parts(self, session: Session | None, workers: int | None = None) -> Parts:
         """Return what a run over a column asks with."""

@@ -16,7 +16,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ipyrouter.batch import columns
-from ipyrouter.batch.map import STATUS, Job, make_job
+from ipyrouter.batch.map import (
+    STATUS,
+    Job,
+    Parts,
+    check_delivery,
+    check_pilot,
+    confirm,
+    make_job,
+    map_column,
+    pick_tier,
+)
+from ipyrouter.batch.progress import TerminalProgress
 from ipyrouter.batch.tables import read_table
 from ipyrouter.batch.template import inserted, used_in
 from ipyrouter.config import Config
@@ -25,6 +36,8 @@ from ipyrouter.types import Session
 
 _ENGINES = {"dask": "Dask", "dask_expr": "Dask", "ray": "Ray", "pyspark": "Spark"}
 _NEEDED = {"Dask": ("_meta", "map_partitions"), "Ray": ("map_batches",), "Spark": ("mapInArrow",)}
+_OF_A_RUN = ("budget", "concurrency", "delivery")  # options that are none of a request
+_SAMPLE = 2_000  # rows that are planned one by one before a run
 _ROUTERS = 8  # that a worker keeps
 
 
@@ -95,7 +108,7 @@ class Mapper:
         Raises:
             UsageError: The data lack a column, or an option is not valid.
         """
-        options = {name: value for name, value in self.options.items() if name not in ("budget", "concurrency")}
+        options = {name: value for name, value in self.options.items() if name not in _OF_A_RUN}
         return make_job(data, self.prompt, options.pop("variables", None), options)
 
 
@@ -120,6 +133,12 @@ def make_mapper(router: Asks, prompt: str, *, workers: int, **options: Any) -> M
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UsageError(f"workers must be a number from 1 up, not {workers!r}.", "Write workers=4.")
+    if options.get("delivery") == "batch":
+        raise UsageError(
+            "A batch is one job of one process; the workers of a cluster cannot share it. Nothing was sent.",
+            'Map the rows here: compute() of Dask, to_pandas() of Ray, toPandas() of Spark. Or take delivery="flex".',
+        )
+    check_delivery(options.get("delivery", "live"))
     variables = options.get("variables") or {}
     options["variables"] = {name: inserted(name, variables[name]) for name in sorted(used_in(prompt) & {*variables})}
     given = {name: value for name, value in options.items() if value is not None}
@@ -137,22 +156,75 @@ def engine_of(data: Any) -> str | None:
     return next((_ENGINES[name] for name in names if name in _ENGINES), None)
 
 
-def on_engine(data: Any, mapper: Mapper, engine: str) -> Any:
+def on_engine(
+    data: Any,
+    mapper: Mapper,
+    engine: str,
+    parts: Parts,
+    *,
+    dry_run: bool,
+    yes: bool,
+    pilot: int | None,
+    agreement: float | None,
+    tell: Callable[[str], None],
+) -> Any:
     """Return a frame of the same engine, which asks when it is computed.
+
+    What must be known before is computed at once: the number of rows, and some of them.
 
     Args:
         data: A Dask DataFrame or Series, a Ray Dataset or a Spark DataFrame.
         mapper: What asks; the adapter counts its workers.
         engine: "Dask", "Ray" or "Spark".
+        parts: What the router lends for rows that are planned or asked here.
+        dry_run: Return an Estimate of the whole.
+        yes: Do not count the rows to see whether they may cost more than ``batch.confirm_usd``.
+        pilot: Ask so many rows, here, and return their answers alone.
+        agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest; the tier of all
+            is picked by it.
+        tell: Gets what the pilot says.
 
     Raises:
         UsageError: Data, prompt or an option cannot be used, or a budget is set that nothing keeps over all workers.
     """
+    _check_kind(data, engine)
+    check_pilot(pilot, agreement)
+    only_pilot = pilot is not None and agreement is None
+    if not (dry_run or only_pilot):
+        _check_budget(mapper, engine)
+    mapper.job(_empty(data, engine))
+    if dry_run or only_pilot or agreement is not None or not yes:
+        rows = pilot if only_pilot and pilot is not None else _SAMPLE
+        job, stands_for = _sampled(data, mapper, engine, rows)
+        if dry_run or only_pilot:
+            given = mapper.options.get
+            again = functools.partial(
+                on_engine, data, mapper, engine, parts, dry_run=dry_run, yes=yes, pilot=pilot, agreement=agreement,
+                tell=tell,
+            )  # fmt: skip
+            return map_column(
+                parts, job, budget=given("budget"), concurrency=given("concurrency"),
+                delivery=given("delivery", "live"), dry_run=dry_run, yes=yes, pilot=pilot, stands_for=stands_for,
+                show=TerminalProgress(), tell=tell, again=again,
+            )  # fmt: skip
+        if not yes:
+            confirm(parts.pipeline, job, stands_for)
+        if agreement is not None:
+            tier = pick_tier(parts, job, rows=pilot, agreement=agreement, tell=tell)
+            mapper = replace(mapper, options={**mapper.options, "tier": tier})
+    adapters: dict[str, Callable[[Any, Mapper], Any]] = {"Dask": _dask, "Ray": _ray, "Spark": _spark}
+    return adapters[engine](data, mapper)
+
+
+def _check_kind(data: Any, engine: str) -> None:
     if not all(hasattr(data, name) for name in _NEEDED[engine]):
         raise UsageError(
             f"The data are of {engine}'s type {type(data).__name__}, which has no table to map over.",
             "Give a DataFrame or a Series of Dask, a Dataset of Ray or a DataFrame of Spark.",
         )
+
+
+def _check_budget(mapper: Mapper, engine: str) -> None:
     config = mapper.router.config
     if config.store_url is None:
         limits = config.budget
@@ -161,25 +233,60 @@ def on_engine(data: Any, mapper: Mapper, engine: str) -> Any:
                 f"A budget is set, and nothing keeps it over the workers of {engine}. Nothing was sent.",
                 "Share a store ([store] url in your config), or leave the budget out for this run.",
             )
-    adapters: dict[str, Callable[[Any, Mapper], Any]] = {"Dask": _dask, "Ray": _ray, "Spark": _spark}
-    return adapters[engine](data, mapper)
+
+
+def _empty(data: Any, engine: str) -> Any:
+    """Return a table without rows that has the columns of a frame; nothing is computed."""
+    if engine == "Dask":
+        return data._meta
+    import pyarrow as pa
+
+    return pa.table({name: pa.nulls(0) for name in (data.columns() if engine == "Ray" else data.columns)})
+
+
+def _sampled(data: Any, mapper: Mapper, engine: str, rows: int) -> tuple[Job, float]:
+    """Return what is asked of about so many rows of a frame, from all of it, and how many each of them stands for."""
+    samples: dict[str, Callable[[Any, int], tuple[Any, int]]] = {
+        "Dask": _dask_sample, "Ray": _ray_sample, "Spark": _spark_sample,
+    }  # fmt: skip
+    table, count = samples[engine](data, rows)
+    job = mapper.job(table)
+    return job, count / job.table.count if job.table.count else 1.0
+
+
+def _share(rows: int, count: int) -> float:
+    """Return the share of a frame's rows to draw so that hardly ever fewer than wanted come."""
+    return min((rows + 4 * rows**0.5) / count, 1.0) if count else 1.0
 
 
 def _among(mapper: Mapper, workers: int, engine: str) -> Mapper:
     """Return the mapper for so many workers, and say what each may do."""
     if workers > 1:
-        print(f"{engine}: {workers} workers, each with 1/{workers} of the limits and the concurrency.", file=sys.stderr)
+        words = f"{engine}: {workers} workers, each with 1/{workers} of the limits and the concurrency."
+        if mapper.router.config.store_url is not None:
+            words += " What the team's store allows a minute, it holds over all of them."
+        print(words, file=sys.stderr)
     return replace(mapper, workers=max(workers, 1))
+
+
+def _evenly(frame: Any, rows: int) -> Any:
+    """Return so many rows of a frame of pandas from all of it."""
+    count = len(frame)
+    return frame if count <= rows else frame.iloc[[place * count // rows for place in range(rows)]]
 
 
 # --- Dask ---
 
 
 def _dask(data: Any, mapper: Mapper) -> Any:
-    empty = data._meta  # the empty frame by which Dask knows the columns
-    mapper.job(empty)
-    meta = read_table(empty).frame({name: [] for name in mapper.dtypes}, mapper.dtypes)
+    meta = read_table(_empty(data, "Dask")).frame({name: [] for name in mapper.dtypes}, mapper.dtypes)
     return data.map_partitions(_among(mapper, min(_dask_threads(), data.npartitions), "Dask"), meta=meta)
+
+
+def _dask_sample(data: Any, rows: int) -> tuple[Any, int]:
+    count = len(data)
+    share = _share(rows, count)
+    return _evenly((data if share == 1 else data.sample(frac=share)).compute(), rows), count
 
 
 def _dask_threads() -> int:
@@ -226,14 +333,37 @@ def _ray(data: Any, mapper: Mapper) -> Any:
     )
 
 
+def _ray_sample(data: Any, rows: int) -> tuple[Any, int]:
+    count = data.count()
+    share = _share(rows, count)
+    return _evenly((data if share == 1 else data.random_sample(share)).to_pandas(), rows), count
+
+
+def _spark_sample(data: Any, rows: int) -> tuple[Any, int]:
+    count = data.count()
+    share = _share(rows, count)
+    return _evenly((data if share == 1 else data.sample(share)).toPandas(), rows), count
+
+
 def _spark(data: Any, mapper: Mapper) -> Any:
     from pyspark.sql import types
 
     kinds: dict[Any, Any] = {int: types.LongType, float: types.DoubleType, bool: types.BooleanType}
     mapper = _joining(mapper, data.columns, "Spark")
     added = [types.StructField(name, kinds.get(kind, types.StringType)()) for name, kind in mapper.dtypes.items()]
-    mapper = _among(mapper, data.sparkSession.sparkContext.defaultParallelism, "Spark")
+    mapper = _among(mapper, _spark_tasks(data.sparkSession), "Spark")
     return data.mapInArrow(functools.partial(_spark_batches, mapper), types.StructType([*data.schema.fields, *added]))
+
+
+def _spark_tasks(session: Any) -> int:
+    """Return how many partitions are computed together."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql.functions import spark_partition_id
+
+    try:
+        return int(session.sparkContext.defaultParallelism)
+    except PySparkException:  # Spark Connect has no context here: its server cuts a range into as many parts
+        return int(session.range(10_000).select(spark_partition_id()).distinct().count())
 
 
 def _spark_batches(mapper: Mapper, batches: Iterator[Any]) -> Iterator[Any]:
@@ -245,9 +375,6 @@ def _spark_batches(mapper: Mapper, batches: Iterator[Any]) -> Iterator[Any]:
 
 def _joining(mapper: Mapper, names: Sequence[str], engine: str) -> Mapper:
     """Return a mapper whose tables keep their columns, of which none may have the name of another."""
-    import pyarrow as pa
-
-    mapper.job(pa.table({name: pa.nulls(0) for name in names}))
     if twice := [name for name in names if name in mapper.dtypes]:
         words = ", ".join(map(repr, twice))
         raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from ipyrouter.config import Config
@@ -61,6 +61,36 @@ class Estimate:
     cost_flex: Decimal | None = None
     cost_batch: Decimal | None = None
     example: str = field(default="", repr=False)
+
+    def scaled(self, factor: float) -> Estimate:
+        """Return what this comes to where each row stands for so many of a larger table."""
+        if factor == 1:
+            return self
+        exact = Decimal(factor)
+
+        def times(number: int) -> int:
+            return round(number * factor)
+
+        def cost(amount: Decimal | None) -> Decimal | None:
+            return None if amount is None else amount * exact
+
+        return replace(
+            self,
+            rows=times(self.rows),
+            skipped=times(self.skipped),
+            distinct=times(self.distinct),
+            cached=times(self.cached),
+            asked=times(self.asked),
+            input_tokens=times(self.input_tokens),
+            tiers={tier: times(number) for tier, number in self.tiers.items()},
+            models={model: times(number) for model, number in self.models.items()},
+            cost_low=cost(self.cost_low),
+            cost_likely=cost(self.cost_likely),
+            cost_high=cost(self.cost_high),
+            cost_flex=cost(self.cost_flex),
+            cost_batch=cost(self.cost_batch),
+            seconds=None if self.seconds is None else self.seconds * factor,
+        )
 
     def __str__(self) -> str:
         about = "about " if self.sample < self.distinct else ""

@@ -10,7 +10,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ipyrouter.config import Deadlines
@@ -20,6 +20,7 @@ from ipyrouter.providers.allowances import Allowance, Kind
 from ipyrouter.providers.base import Call, Change, Fault
 from ipyrouter.providers.stream import Collector
 from ipyrouter.routing.planner import input_tokens
+from ipyrouter.store.base import Rate
 from ipyrouter.types import Candidate, Completion
 
 _FIRST_WINDOW = 16  # calls
@@ -30,16 +31,22 @@ _FIRST_OUTPUT = 300  # tokens that are expected of an answer before there was on
 _MEMORY = 0.1  # weight of the latest answer in what is expected of the next
 
 
-def shared(limits: Mapping[str, RateLimits], workers: int) -> dict[str, RateLimits]:
-    """Return the limits a minute that each of some workers may use up, so that all of them keep to the whole."""
+def shared(limits: RateLimits, workers: int, rates: Iterable[Rate] = ()) -> RateLimits:
+    """Return the limits a minute that each of some workers may use up, so that all of them keep to the whole.
 
-    def share(most: int | None) -> int | None:
-        return None if most is None else max(most // workers, 1)
+    Args:
+        limits: Those of a model.
+        workers: How many ask it together.
+        rates: What their store allows all of them a minute; a limit that it holds anyway is not divided.
+    """
+    held: dict[Kind, int] = {rate.unit: rate.most for rate in rates}
 
-    return {
-        name: RateLimits(share(limit.requests_per_minute), share(limit.tokens_per_minute))
-        for name, limit in limits.items()
-    }
+    def share(kind: Kind, most: int | None) -> int | None:
+        if most is None or (kind in held and held[kind] <= most):
+            return most
+        return max(most // workers, 1)
+
+    return RateLimits(share("requests", limits.requests_per_minute), share("tokens", limits.tokens_per_minute))
 
 
 class Bucket:
@@ -146,13 +153,13 @@ class Limiter:
     """Keeps all models' windows and limits for one run.
 
     Args:
-        limits: The limits a minute, by the name of a model or "provider/model".
+        limits_of: Returns the limits a minute of a model, None where none are set.
         clients: What sends calls in the end.
         most: The most calls in flight to one model.
     """
 
-    def __init__(self, limits: Mapping[str, RateLimits], clients: Clients, most: int) -> None:
-        self._limits = limits
+    def __init__(self, limits_of: Callable[[Candidate], RateLimits | None], clients: Clients, most: int) -> None:
+        self._limits_of = limits_of
         self._clients = clients
         self._most = most
         self._lanes: dict[Candidate, Lane] = {}
@@ -245,7 +252,7 @@ class Limiter:
     def _lane(self, candidate: Candidate) -> Lane:
         with self._lock:
             if candidate not in self._lanes:
-                limits = self._limits.get(str(candidate)) or self._limits.get(candidate.model)
+                limits = self._limits_of(candidate)
                 known: dict[Kind, int | None] = {}
                 if limits is not None:
                     known = {"requests": limits.requests_per_minute, "tokens": limits.tokens_per_minute}

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from ipyrouter.batch import columns
 from ipyrouter.batch.budget import RunBudget
-from ipyrouter.batch.estimate import Estimate, estimate
+from ipyrouter.batch.estimate import estimate
 from ipyrouter.batch.jobs import BatchRun
 from ipyrouter.batch.limits import Limiter, shared
 from ipyrouter.batch.pilot import DEFAULT_ROWS, Z, pick, spread
@@ -25,6 +25,7 @@ from ipyrouter.batch.tables import Dtypes, Table, read_table
 from ipyrouter.batch.template import Missing, Template
 from ipyrouter.clock import Clock
 from ipyrouter.config import Config
+from ipyrouter.config.model import RateLimits
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers import Clients
@@ -35,7 +36,7 @@ from ipyrouter.routing.requests import make_request
 from ipyrouter.routing.warmth import Warmth
 from ipyrouter.store.base import Run, Store
 from ipyrouter.text.amounts import dollars
-from ipyrouter.types import Prompt, Request, Session
+from ipyrouter.types import Candidate, Prompt, Request, Session, TierName
 
 _CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
 _NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
@@ -88,6 +89,10 @@ def make_job(data: Any, prompt: str, variables: Mapping[str, Any] | None, option
     table = read_table(data)
     template = Template(prompt, table, variables or {})
     base = make_request(prompt, **options)  # what is wrong with the options is said once, and before anything is sent
+    if taken := [name for name in columns.dtypes_of(base.schema) if name in STATUS]:
+        raise UsageError(
+            f"The schema's field {taken[0]!r} has the name of a column that each result has.", "Rename the field."
+        )
     places: dict[str, int] = {}
     layout, missing = [], {}
     for row, text in enumerate(template.fill()):
@@ -120,6 +125,7 @@ def map_column(
     agreement: float | None = None,
     delivery: Delivery = "live",
     wait: bool = True,
+    stands_for: float = 1.0,
     show: Show,
     tell: Callable[[str], None],
     again: Callable[[], Any],
@@ -137,6 +143,7 @@ def map_column(
         agreement: The share of the pilot's rows in which a cheaper tier must agree with the strongest.
         delivery: "live", "flex" for calls that may wait, or "batch" for the providers' batch APIs.
         wait: Whether to wait for the batch.
+        stands_for: How many rows of a larger table each of these stands for, in what is estimated.
         show: Shows the progress.
         tell: Gets what the pilot says.
         again: Repeats the call.
@@ -144,16 +151,15 @@ def map_column(
     tools = _tools(parts, budget, concurrency, show)
     skipped = len(job.missing)
     if dry_run:
-        return estimate(tools.pipeline, job.requests, job.table.count, skipped)
-    _check_pilot(pilot, agreement)
-    if delivery not in get_args(Delivery):
-        raise UsageError(f"Unknown delivery {delivery!r}.", did_you_mean(str(delivery), get_args(Delivery)))
+        return estimate(tools.pipeline, job.requests, job.table.count, skipped).scaled(stands_for)
+    check_pilot(pilot, agreement)
+    check_delivery(delivery)
     if delivery == "batch" and pilot is not None and agreement is None:
         raise UsageError("A pilot is live.", "Leave delivery out, or pilot.")
     if delivery == "flex":
-        job = replace(job, requests=[replace(request, flex=True) for request in job.requests])
+        job = _flexible(job)
     if not yes:
-        _confirm(parts.config, estimate(tools.pipeline, job.requests, job.table.count, skipped, sample=_CONFIRM_SAMPLE))
+        confirm(tools.pipeline, job, stands_for)
     state = next((run.state for run in parts.store.runs() if run.id == job.run_id), {})
     if agreement is not None and job.requests:
         job = _picked(tools, parts.store, job, rows=pilot or DEFAULT_ROWS, agreement=agreement, tell=tell)
@@ -172,11 +178,39 @@ def map_column(
         record(_status(runner.rows))
     if pilot is None:
         return _result(job, runner, "not sent", again)
-    tell(_extrapolated([runner.rows[place] for place in places], len(job.requests)))
+    tell(_extrapolated([runner.rows[place] for place in places], round(len(job.requests) * stands_for)))
     return _result(job, runner, "not part of the pilot", again)
 
 
-def map_part(parts: Parts, job: Job, *, budget: Decimal | float | str | None, concurrency: int | None) -> Any:
+def pick_tier(parts: Parts, job: Job, *, rows: int | None, agreement: float, tell: Callable[[str], None]) -> TierName:
+    """Return the cheapest tier that agrees with the strongest on some rows of a table.
+
+    Args:
+        parts: What the router lends.
+        job: What is asked of those rows, or of more of them.
+        rows: How many are compared.
+        agreement: The share of them in which a cheaper tier must agree with the strongest.
+        tell: Gets what the pilot says.
+
+    Raises:
+        UsageError: No row has an answer of the strongest tier.
+    """
+    check_pilot(rows, agreement)
+    if not job.requests:
+        raise UsageError("There are no rows to compare tiers with.", "Name a tier.")
+    tools = _tools(parts, None, None, _hide)
+    picked = _picked(tools, parts.store, job, rows=rows or DEFAULT_ROWS, agreement=agreement, tell=tell)
+    return picked.requests[0].tier or "power"
+
+
+def _flexible(job: Job) -> Job:
+    """Return a job whose calls may take longer, for half the price."""
+    return replace(job, requests=[replace(request, flex=True) for request in job.requests])
+
+
+def map_part(
+    parts: Parts, job: Job, *, budget: Decimal | float | str | None, concurrency: int | None, delivery: Delivery
+) -> Any:
     """Ask a prompt of each row of a part of a table, and return its frame; the run is the whole table's.
 
     Args:
@@ -184,8 +218,11 @@ def map_part(parts: Parts, job: Job, *, budget: Decimal | float | str | None, co
         job: What is asked.
         budget: Dollars that the session of the run may spend, on all workers.
         concurrency: The most calls in flight to one model, on all workers.
+        delivery: "live" or "flex".
     """
     tools = _tools(parts, budget, concurrency, _hide)
+    if delivery == "flex":
+        job = _flexible(job)
     if not any(run.id == job.run_id for run in parts.store.runs()):
         now = parts.clock.now()
         prompt = job.base.prompt.text if parts.config.log_content else None
@@ -312,7 +349,14 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
         raise UsageError(f"concurrency must lie between 1 and 1000, not {most!r}.", "Leave it out for the default.")
     if parts.workers is not None:
         most = max(most // parts.workers, 1)
-    limiter = Limiter(shared(config.limits, parts.workers or 1), parts.clients, most)
+
+    def limits_of(candidate: Candidate) -> RateLimits | None:
+        limits = config.limits_of(candidate)
+        if limits is None or parts.workers is None:
+            return limits
+        return shared(limits, parts.workers, parts.store.rates(parts.session))
+
+    limiter = Limiter(limits_of, parts.clients, most)
     pipeline = replace(
         parts.pipeline,
         classify=functools.lru_cache(_REMEMBERED)(parts.pipeline.classify),
@@ -333,7 +377,14 @@ def _budget(parts: Parts, dollars: Decimal | float | str | None) -> Budget:
     return Budget(replace(limits, session=_dollars(dollars)), *common)
 
 
-def _check_pilot(pilot: int | None, agreement: float | None) -> None:
+def check_delivery(delivery: str) -> None:
+    """Raise UsageError for a delivery that there is not."""
+    if delivery not in get_args(Delivery):
+        raise UsageError(f"Unknown delivery {delivery!r}.", did_you_mean(str(delivery), get_args(Delivery)))
+
+
+def check_pilot(pilot: int | None, agreement: float | None) -> None:
+    """Raise UsageError for a number of rows or a share that cannot be."""
     if pilot is not None and (isinstance(pilot, bool) or not isinstance(pilot, int) or pilot < 1):
         raise UsageError(f"pilot must be a number of rows, not {pilot!r}.", "Write pilot=20.")
     if agreement is not None and (not isinstance(agreement, int | float) or not 0 < agreement <= 1):
@@ -350,8 +401,16 @@ def _dollars(budget: Decimal | float | str) -> Decimal:
     return amount
 
 
-def _confirm(config: Config, likely: Estimate) -> None:
-    most = config.batch.confirm_usd
+def confirm(pipeline: Pipeline, job: Job, stands_for: float = 1.0) -> None:
+    """Raise UsageError for a run that is likely to cost more than ``batch.confirm_usd``.
+
+    Args:
+        pipeline: What would answer it.
+        job: What is asked.
+        stands_for: How many rows of a larger table each of its rows stands for.
+    """
+    planned = estimate(pipeline, job.requests, job.table.count, len(job.missing), sample=_CONFIRM_SAMPLE)
+    likely, most = planned.scaled(stands_for), pipeline.config.batch.confirm_usd
     if likely.cost_likely is None or likely.cost_likely <= most:
         return
     raise UsageError(

@@ -107,7 +107,9 @@ def pick(requests: Sequence[Request], ask: Ask, log: RequestLog, *, agreement: f
     compared = [place for place, row in enumerate(best) if row is not None and row.status in ANSWERED]
     if not compared:
         why = next((row.error for row in best if row is not None and row.error), "it was stopped")
-        raise UsageError(f"The pilot has no answer of the tier {strongest} to compare with: {why}.", "Name a tier.")
+        raise UsageError(
+            f"The pilot has no answer of the tier {strongest} to compare with: {why.rstrip('.')}.", "Name a tier."
+        )
     figures: list[TierFigures] = []
     for tier in TIERS[:-1]:
         rows = ask([replace(requests[place], tier=tier) for place in compared])

@@ -73,7 +73,8 @@ def of_error(error: BaseException) -> Row:
         return Row("stopped", "stopped by the user", cost=spent)
     attempts = error.attempts if isinstance(error, RouteError | SchemaError) else ()
     words = str(error) if isinstance(error, IPyRouterError) else f"{type(error).__name__}: {error}"
-    line = "; ".join(part.strip() for part in words.splitlines() if part.strip())
+    *others, last_line = [part.strip() for part in words.splitlines() if part.strip()] or [type(error).__name__]
+    line = "; ".join([*(part.removesuffix(".") for part in others), last_line])
     last = attempts[-1] if attempts else None
     return Row(
         "budget" if isinstance(error, BudgetError) else "error",

@@ -193,23 +193,23 @@ class Runner:
             with self._tools.limiter.slot(step.candidate, input_tokens(step.call)) as entered:
                 if not entered:
                     return None
-                row, limited = self._route(prepared.request)
+                row, limited = self._route(prepared)
             if not limited or self.stopped or time.monotonic() > until:
                 return row
 
-    def _route(self, request: Request) -> tuple[Row, bool]:
+    def _route(self, prepared: Prepared) -> tuple[Row, bool]:
         """Return a row, and whether only the provider's rate limit was in its way."""
-        run = RequestRun(request, self._tools.session, self._tools.clock, run_id=self._run_id)
+        run = RequestRun(prepared.request, self._tools.session, self._tools.clock, run_id=self._run_id)
         with self._lock:
             self._runs[run.id] = run
             self.progress.in_flight += 1
         try:
-            answer = self._tools.pipeline.run(run)
+            answer = self._tools.pipeline.run(run, prepared)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  whatever became of one row, the others go on
             limited = isinstance(error, RouteError) and isinstance(error.fault, RateLimitError)
             return rows.of_error(error), limited
         else:
-            return rows.of_answer(answer, has_schema=request.schema is not None), False
+            return rows.of_answer(answer, has_schema=prepared.request.schema is not None), False
         finally:
             with self._lock:
                 del self._runs[run.id]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ipyrouter.batch.tables import NAMELESS, Table
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.text.templates import PLACE, name_in
+from ipyrouter.text.templates import PLACE, is_expression, name_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,11 @@ class Template:
             elif name.isidentifier():
                 raise UsageError(
                     f"{place[0]}: there is no column and no variable {name!r}.", _nearest(name, table, variables)
+                )
+            elif is_expression(name, {*table.columns, *variables}):
+                raise UsageError(
+                    f"{place[0]}: only a name can be inserted, not an expression.",
+                    "Make a column of it before, and insert that.",
                 )
             else:  # braces that mean themselves, as in JSON
                 self._pieces[-1] += place[0]

@@ -39,7 +39,9 @@ def allowances(headers: Mapping[str, str]) -> tuple[Allowance, ...]:
     Args:
         headers: Those of the response, by names in any case.
     """
-    known = []
+    known: list[Allowance] = []
+    if not any("ratelimit" in name.lower() for name in headers):  # each look-up of a name costs as much as this
+        return ()
     for kind, *names in _HEADERS:
         limit, remaining, reset = (headers.get(name) for name in names)
         if limit is None or remaining is None or reset is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -108,9 +109,18 @@ class OpenAIBackend(Backend):
     def send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
         """Send the body and hand the answer to the collector. Raises whatever the SDK raises."""
         # The SDK parses less than servers send: it knows no list of parts, no error in a choice, no JSON for a stream.
-        create = cast(Callable[..., Any], self._sdk.chat.completions.with_streaming_response.create)
-        with create(**body, timeout=watch.timeout()) as answer:
-            response: httpx2.Response = answer.http_response
+        # Its create() takes a fifth of a call's CPU to convert a body that is JSON already.
+        post = cast(Callable[..., httpx2.Response], self._sdk.post)
+        options = {"timeout": watch.timeout(), "security": {"bearer_auth": True}}
+        answer = post(
+            "/chat/completions",
+            cast_to=httpx2.Response,
+            body=body,
+            options=options,
+            stream=True,
+            stream_cls=openai.Stream,
+        )
+        with contextlib.closing(answer) as response:
             collector.allow(response.headers)
             bills = bill_of_litellm(response.headers, collector) or self._openrouter
             for event in read(response, watch.address, bounds(collector.call.max_output_tokens)):

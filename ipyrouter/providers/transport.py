@@ -20,6 +20,7 @@ from ipyrouter.providers.base import PLACEHOLDER
 from ipyrouter.providers.network import Calls, DeadlineBackend, Extra, Watch, plain_address
 from ipyrouter.providers.wire import too_large
 
+_PLACEHOLDER = PLACEHOLDER.encode()
 _MOST_OF_AN_ERROR = 256 * 1024  # bytes
 _PRIVATE = tuple(
     ipaddress.ip_network(network)
@@ -146,10 +147,12 @@ class Transport:
             request.url = request.url.copy_merge_params(dict(query))
         request.extensions["trace"] = watch.trace
         watch.url = str(request.url)
-        for name, value in request.headers.items():  # each SDK has a header of its own for the key
-            if PLACEHOLDER in value:
-                request.headers[name] = value.replace(PLACEHOLDER, watch.secret())
-        request.headers.update(headers)
+        for name, value in request.headers.raw:  # each SDK has a header of its own for the key
+            if _PLACEHOLDER in value:
+                filled = value.decode("ascii").replace(PLACEHOLDER, watch.secret())
+                request.headers[name.decode("ascii")] = filled
+        if headers:
+            request.headers.update(headers)
 
     def _guard(self, response: httpx2.Response) -> None:
         watch = self._calls.watch

@@ -72,19 +72,22 @@ class Pipeline:
     pricing: Pricing
     unseen: Callable[[tuple[str, ...]], list[str]]  # of some notices, those that this session has not seen
 
-    def run(self, run: RequestRun) -> Answer:
-        """Answer a request.
+    def run(self, run: RequestRun, prepared: Prepared | None = None) -> Answer:
+        """Answer a request, from what :meth:`prepare` knows of it where that was called before.
 
         Raises UsageError, NoModelError, BudgetError, RouteError, SchemaError, and Interrupted with what had arrived.
         """
         with self.recorder.open(run), self.spans.request(run):
             self._make_encodable(run)
-            run.classification = self._classified(run.request)
+            run.classification = prepared.classification if prepared else self._classified(run.request)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
             run.note(*run.request.prompt.notes)
-            plan = self.planner.plan(run.request, run.request.tier or run.classification.tier)
             escalates = self._escalates(run.request)
-            hit = _usable(run.request, self.flight.look_up(run.request, plan.first, escalates=escalates))
+            if prepared is not None:
+                plan, hit = prepared.plan, prepared.hit
+            else:
+                plan = self.planner.plan(run.request, run.request.tier or run.classification.tier)
+                hit = _usable(run.request, self.flight.look_up(run.request, plan.first, escalates=escalates))
             if hit is None:
                 if plan.missing is not None:
                     raise plan.missing

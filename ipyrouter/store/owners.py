@@ -16,7 +16,12 @@ _BATCH = "batch/"
 
 def new_owner() -> str:
     """Return a name for what a request holds, which tells the machine and the process."""
-    return f"{machine()}/{os.getpid()}/{uuid.uuid4().hex}"
+    return f"{own_prefix()}{uuid.uuid4().hex}"
+
+
+def own_prefix() -> str:
+    """Return what the names of all owners in this process begin with."""
+    return f"{machine()}/{os.getpid()}/"
 
 
 def batch_owner() -> str:

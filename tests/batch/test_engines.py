@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -22,6 +23,7 @@ from ipyrouter.batch.limits import shared
 from ipyrouter.config.model import RateLimits
 from ipyrouter.errors import NoModelError, UsageError
 from ipyrouter.router import Router
+from ipyrouter.store.base import Rate
 from tests import postgres
 from tests.faults.server import FaultServer, Reply, chat
 
@@ -102,8 +104,13 @@ def test_what_a_mapper_does_not_take(make_router: MakeRouter, options: dict[str,
 
 
 def test_workers_share_the_limits() -> None:
-    limits = {"m": RateLimits(6000, None), "n": RateLimits(None, 3)}
-    assert shared(limits, 4) == {"m": RateLimits(1500, None), "n": RateLimits(None, 1)}
+    assert shared(RateLimits(6000, None), 4) == RateLimits(1500, None)
+    assert shared(RateLimits(None, 3), 4) == RateLimits(None, 1)
+
+
+def test_workers_do_not_share_what_their_store_holds() -> None:
+    rates = [Rate("your team", 6000, "requests"), Rate("your team", 90_000, "tokens")]
+    assert shared(RateLimits(6000, 80_000), 4, rates) == RateLimits(6000, 20_000)
 
 
 # --- budgets ---
@@ -145,9 +152,17 @@ def test_a_budget_is_refused_where_nothing_keeps_it(make_router: MakeRouter, eng
 
 
 @pytest.mark.wire
-@pytest.mark.parametrize("options", [{"dry_run": True}, {"pilot": 3}, {"tier": "pilot"}, {"delivery": "flex"}])
-def test_what_a_cluster_does_not_take(make_router: MakeRouter, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="Dask computes later, and takes no dry run, pilot, flex or batch"):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"delivery": "batch"}, "one job of one process.*Nothing was sent. Map the rows here"),
+        ({"delivery": "fast"}, "Unknown delivery 'fast'"),
+        ({"pilot": 0}, "pilot must be a number of rows"),
+        ({"tier": "pilot", "agreement": 2}, "agreement must lie between 0 and 1"),
+    ],
+)
+def test_what_a_cluster_does_not_take(make_router: MakeRouter, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
         make_router().map(lazy("Dask"), "Rate {{text}}", **options)
 
 
@@ -171,6 +186,65 @@ def needed(name: str) -> Any:
 
 
 # --- Dask ---
+
+
+@pytest.fixture
+def few() -> Any:
+    """A frame of Dask with 40 rows, of which 30 differ."""
+    return needed("dask.dataframe").from_pandas(frame(), npartitions=4)
+
+
+@pytest.mark.wire
+def test_a_dry_run_counts_the_rows_of_a_cluster(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
+    plan = make_router().map(few, "Rate {{text}}", dry_run=True, budget=1)
+    assert (plan.rows, plan.distinct, plan.asked, requests) == (40, 30, 30, [])
+
+
+@pytest.mark.wire
+def test_a_sample_stands_for_the_rows_of_a_cluster(make_router: MakeRouter, requests: list[Any]) -> None:
+    data = needed("dask.dataframe").from_pandas(pd.DataFrame({"n": range(8000)}), npartitions=4)
+    plan = make_router().map(data, "Rate {{n}}", dry_run=True)
+    assert (plan.rows, plan.distinct, plan.asked, requests) == (8000, 8000, 8000, [])
+    assert plan.sample == 2000
+    assert "about 8,000 to send" in str(plan)
+
+
+@pytest.mark.wire
+def test_an_expensive_run_on_a_cluster_is_confirmed(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
+    options = {"prices": {"o/ok": {"input": 0, "output": 10_000}}, "batch": {"confirm_usd": 1}}
+    router = make_router(**options)
+    with pytest.raises(UsageError, match=r"would send 30 requests for likely .* Nothing was sent"):
+        router.map(few, "Rate {{text}}")
+    assert requests == []
+    assert set(router.map(few, "Rate {{text}}", yes=True).compute()["_status"]) == {"ok"}
+
+
+@pytest.mark.wire
+def test_a_pilot_of_a_cluster_is_asked_here(
+    make_router: MakeRouter, requests: list[Any], few: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = make_router()
+    result = router.map(few, "Rate {{text}}", pilot=5)
+    assert list(result["_status"]) == ["ok"] * 5
+    assert "pilot: 5 of 5 requests have an answer" in capsys.readouterr().out
+    assert len(requests) == 5
+    assert router.map(few, "Rate {{text}}").compute()["_cached"].sum() >= 5
+
+
+@pytest.mark.wire
+def test_a_pilot_picks_the_tier_of_a_cluster(
+    make_router: MakeRouter, requests: list[Any], few: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = make_router().map(few, "Rate {{text}}", schema=SCHEMA, tier="pilot", pilot=3)
+    assert "pilot: fast takes the rest" in capsys.readouterr().out
+    assert set(result.compute()["_tier"]) == {"fast"}
+
+
+@pytest.mark.wire
+def test_flex_on_a_cluster(make_router: MakeRouter, requests: list[Any], few: Any) -> None:
+    result = make_router().map(few, "Rate {{text}}", delivery="flex").compute()
+    assert set(result["_status"]) == {"ok"}
+    assert {body["service_tier"] for _, _, body in requests} == {"flex"}
 
 
 @pytest.fixture(scope="module")
@@ -293,13 +367,25 @@ def test_ray(make_router: MakeRouter, requests: list[Any], ray: Any, capsys: pyt
 
 @ENGINES
 @pytest.mark.kernel
-def test_spark(make_router: MakeRouter, requests: list[Any]) -> None:
+@pytest.mark.parametrize("connect", [False, True], ids=["classic", "connect"])
+def test_spark(
+    make_router: MakeRouter,
+    requests: list[Any],
+    connect: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     sql = pytest.importorskip("pyspark.sql")
-    session = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    if connect:
+        pytest.importorskip("grpc_status")
+    builder = sql.SparkSession.builder.config("spark.ui.enabled", "false")
+    session = (builder.remote("local[2]") if connect else builder.master("local[2]")).getOrCreate()
     try:
         router = make_router()
         data = session.createDataFrame([(text, n, [n]) for n, text in enumerate(ROWS)], ["text", "n", "list"])
         result = router.map(data, "Rate {{text}}", schema=SCHEMA)
+        plan = router.map(data, "Rate {{text}}", dry_run=True)
         assert requests == []
         rows = result.collect()
         with pytest.raises(UsageError, match="Did you mean 'text'"):
@@ -308,6 +394,8 @@ def test_spark(make_router: MakeRouter, requests: list[Any]) -> None:
             router.map(data.withColumnRenamed("n", "answer"), "Rate {{text}}")
     finally:
         session.stop()
+    assert "Spark: 2 workers" in capsys.readouterr().err
+    assert (plan.rows, plan.distinct) == (40, 30)
     assert sorted((row["n"], *row["list"]) for row in rows) == [(n, n) for n in range(40)]
     assert {row["_status"] for row in rows} == {"ok"}
     assert {(row["label"], row["score"], row["count"], row["many"]) for row in rows} == {("a", 0.5, 1, '["text"]')}

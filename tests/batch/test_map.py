@@ -121,6 +121,10 @@ def test_an_empty_column(make_router: MakeRouter, requests: list[Any]) -> None:
     [
         (["a"], "Hello", {}, r"names no column.*\{\{value\}\}"),
         (pd.DataFrame({"text": ["a"]}), "Rate {{tekst}}", {}, "no variable 'tekst'. Did you mean 'text'"),
+        (["a"], "Rate {{x.upper()}}", {}, "only a name can be inserted, not an expression. Make a column of it"),
+        (pd.DataFrame({"n": [1]}), "Rate {{n}} {{n * 2}}", {}, r"\{\{n \* 2\}\}: only a name can be inserted"),
+        (pd.DataFrame({"n": [1]}), "Rate {{n}} {{round(n)}}", {}, "only a name can be inserted"),
+        (["a"], "Rate {{x}}", {"schema": {"_cost": float}}, "field '_cost' has the name of a column.*Rename the field"),
         (pd.DataFrame([["a", "b"]], columns=["x", "x"]), "Rate {{x}}", {}, "two columns 'x'"),
         (["a"], "Rate {{x}} {{y}}", {}, r"several names for it: \{\{x\}\}, \{\{y\}\}"),
         ("abc", "Rate {{x}}", {}, "one string, not a column"),

@@ -11,6 +11,7 @@ from ipyrouter.batch.progress import Progress
 from ipyrouter.errors import UsageError
 from ipyrouter.notebook.completion import Vocabulary, suggest
 from ipyrouter.notebook.progress import bundle
+from tests.faults.server import FaultServer, Reply
 from tests.notebook.conftest import Shell
 
 DATA = """
@@ -70,6 +71,65 @@ def test_what_cannot_be(shell: Shell, requests: list[Any], line: str, words: str
     assert isinstance(error, UsageError)
     assert pytest.raises(UsageError, match=words).matches(error)
     assert requests == []
+
+
+BAD = """
+import pandas as pd
+few = pd.DataFrame({"text": ["good", None, float("nan"), " "]})
+none = few.iloc[:0]
+twice = pd.DataFrame([["a", "b"]], columns=["text", "text"])
+long = pd.DataFrame({"text": ["x " * 5_000_000, "short"]})
+own = {"_status": str}
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        ("few", ["ok", "missing", "missing", "missing"]),
+        ("none", []),
+        ("long", ["error", "ok"]),
+    ],
+)
+def test_rows_that_cannot_be_asked_have_their_status(shell: Shell, data: str, statuses: list[str]) -> None:
+    shell.run(BAD)
+    ran = shell.run(f"%%route --map {data} -m o/ok -q\nSay {{{{text}}}}")
+    assert ran.error is None
+    assert list(ran.value["_status"]) == statuses
+    assert all(ran.value["_error"][ran.value["_status"] != "ok"])
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt", "words"),
+    [
+        ("--map twice", "Say {{text}}", "two columns 'text'. Rename one of them"),
+        ("--map few", "Say it", r"names no column.*\{\{text\}\}"),
+        ("--map few", "Say {{tekst}}", "no variable 'tekst'. Did you mean 'text'"),
+        ("--map few", "Say {{text.upper()}}", "only a name can be inserted"),
+        ("--map few --schema own", "Say {{text}}", "field '_status' has the name of a column"),
+        ("--map few --schema few", "Say {{text}}", "schema"),
+        ("--map few --delivery bath", "Say {{text}}", "Did you mean 'batch'"),
+        ("--map few --delivery batch --pilot 2", "Say {{text}}", "A pilot is live"),
+    ],
+)
+def test_bad_input_is_one_line_in_a_cell(shell: Shell, requests: list[Any], line: str, prompt: str, words: str) -> None:
+    shell.run(BAD)
+    error = shell.run(f"%%route {line} -m o/ok\n{prompt}").error
+    assert isinstance(error, UsageError)
+    assert pytest.raises(UsageError, match=words).matches(error)
+    assert "\n" not in str(error)
+    assert requests == []
+
+
+def test_a_schema_that_the_provider_refuses_is_each_rows_status(shell: Shell, server: FaultServer) -> None:
+    error = {"message": "Invalid schema for response_format 'own'", "type": "invalid_request_error"}
+    server.replies["no-schema"] = Reply({"error": error}, 400)
+    shell.run("rows = ['a', 'b']; own = {'label': ['a', 'b']}")
+    ran = shell.run("%%route --map rows --schema own -m o/no-schema -q\nSay {{text}}")
+    assert ran.error is None
+    assert list(ran.value["_status"]) == ["error", "error"]
+    assert ran.value["_error"].str.contains("Invalid schema").all()
+    assert not ran.value["_error"].str.contains("\n|\\.;").any()
 
 
 def test_tab_knows_the_options() -> None:

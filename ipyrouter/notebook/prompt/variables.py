@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import inspect
 import re
 import sys
-import warnings
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ipyrouter.errors import UsageError, did_you_mean
-from ipyrouter.text.templates import PLACE, name_in
+from ipyrouter.text.templates import PLACE, is_expression, name_in
 
 _IPYTHONS = ("In", "Out", "exit", "quit", "get_ipython", "open")
-_LONGEST = 1000  # characters that are taken for an expression
-_BEGINS = re.compile(r"([^\W\d]\w*)(?:[.\[(]|![rsa]|:\S)")  # total:.2f and frame.head( are no Python, but are meant so
-_FSTRING = re.compile(r"[rR]?[fF][rR]?[\"']")
 _MACHINERY = ("IPython", "ipyrouter")
 
 
@@ -66,7 +61,7 @@ def insert(prompt: str, namespace: Mapping[str, Any]) -> str:
     def value(match: re.Match[str]) -> str:
         words = name_in(match)
         if not words.isidentifier():
-            if _is_expression(words, namespace):
+            if is_expression(words, namespace):
                 raise UsageError(
                     f"{match[0]}: only a plain variable can be inserted, no expression.",
                     f"Give it a name first, as in text = {words}, and write {{{{text}}}}."
@@ -91,24 +86,6 @@ def _string(name: str, value: Any) -> str:
         raise UsageError(
             f"{{{{{name}}}}} cannot be inserted: str() of it raised {type(error).__name__}.", remedy
         ) from None
-
-
-def _is_expression(words: str, namespace: Mapping[str, Any]) -> bool:
-    """Tell whether the words between the braces are meant as Python: they call, or read a variable that exists."""
-    if len(words) > _LONGEST:
-        return False
-    if _FSTRING.match(words):
-        return True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(words, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        begins = _BEGINS.match(words)
-        return begins is not None and begins[1] in namespace
-    return any(
-        isinstance(node, ast.Call) or (isinstance(node, ast.Name) and node.id in namespace) for node in ast.walk(tree)
-    )
 
 
 def nearest(name: str, namespace: Mapping[str, Any]) -> str:
