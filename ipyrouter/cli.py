@@ -322,11 +322,13 @@ def _findings(router: Router) -> Iterator[Finding]:
     folder = configuration.data_folder(router.home)
     yield from _folder_findings(folder)
     health = router.store.health()
-    yield (
-        health.ok,
-        f"database {health.path}: {health.detail}; {health.answers:,} answers, "
-        f"{health.cached:,} cached ({health.cached_bytes / 1e6:.1f} MB)",
-    )
+    line = f"database {health.path}: {health.detail}"
+    if health.ok:
+        held = f"{health.answers:,} answers, {health.cached:,} cached ({health.cached_bytes / 1e6:.1f} MB)"
+        line = f"{line}; {held}"
+    yield health.ok, line
+    if health.ok:
+        yield from ((True, line) for line in router.guard().standing())
     yield from _model_findings(router)
 
 

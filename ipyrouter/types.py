@@ -419,6 +419,7 @@ class Answer(Generic[T_co]):
         fallback_reason: Why the model in ``fallback_from`` did not answer.
         thinking: What the model wrote before the text, where the provider shows it; a cached answer has none.
         data: The answer as the object that ``schema`` asked for; None without one.
+        tags: Words under which it stands in the log, those of the config among them.
     """
 
     id: str
@@ -442,6 +443,7 @@ class Answer(Generic[T_co]):
     fallback_reason: str | None = None
     thinking: str = ""
     data: T_co = None  # type: ignore[assignment]  # without a schema it is None by its type, too
+    tags: tuple[str, ...] = ()
 
     @property
     def content(self) -> str:

@@ -13,7 +13,7 @@ from ipyrouter.config import LOCAL_MODEL, NO_KEY, as_tier
 from ipyrouter.errors import UsageError, did_you_mean
 from ipyrouter.notebook.options import HELP, Option, RouterLine, help_text, parse_around
 from ipyrouter.store.base import Feedback, LastCall, LogFilter
-from ipyrouter.text.amounts import age, count, dollars, seconds, unit_of
+from ipyrouter.text.amounts import age, count, seconds, unit_of
 from ipyrouter.types import STATUSES, TIERS, Answer
 
 if TYPE_CHECKING:
@@ -251,9 +251,10 @@ def _text_of(value: Any) -> str:
 
 
 def _status(line: Line) -> None:
-    print(f"session {line.router.session.id}; database {line.router.store.health().path}")
-    for span, rest in line.router.guard().left().items():
-        print(f"  budget for {span}: {'an unknown amount' if rest is None else dollars(rest)} left")
+    health = line.router.store.health()
+    print(f"session {line.router.session.id}; database {health.path}{'' if health.ok else f': {health.detail}'}")
+    for entry in line.router.guard().standing():
+        print(f"  {entry}")
     entries = line.router.status()
     for name, reason, left in entries:
         print(f"  {name}: {'off for the session' if left is None else f'cooling down for {seconds(left)}'}: {reason}")

@@ -248,6 +248,7 @@ def metadata(answer: Answer) -> dict[str, Any]:
             "cached": answer.cached,
             "latency": round(answer.latency, 4),
             "finish": answer.finish,
+            **({"tags": sorted(set(answer.tags))} if answer.tags else {}),
             "attempts": [rows.to_notebook(attempt) for attempt in answer.attempts],
         }
     }

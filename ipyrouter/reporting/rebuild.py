@@ -14,6 +14,7 @@ from ipyrouter.errors import UsageError
 from ipyrouter.store import rows
 from ipyrouter.store.base import Outcome, Record
 from ipyrouter.store.rows import Kind
+from ipyrouter.text import tags
 from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Finish, Session, Status, Usage
 
 _OUTCOMES: dict[str, Outcome] = {"interrupted": "interrupted"}
@@ -69,7 +70,8 @@ def _record(figures: dict[str, Any], session: Session) -> Record:
         created=_time(figures["time"]),
     )
     outcome: Outcome = "cached" if cached else _OUTCOMES.get(answer.finish, "ok")
-    return Record(answer, outcome, prompt=None, system=None, session=session)
+    tagged = _tags(figures.get("tags", []))  # of a version that logged none, there are none
+    return Record(answer, outcome, prompt=None, system=None, session=session, tags=tagged)
 
 
 def _attempt(figures: dict[str, Any]) -> Attempt:
@@ -92,6 +94,12 @@ def _id(value: Any) -> str:
     if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", value):
         raise ValueError(value)
     return str(value)
+
+
+def _tags(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or len(values) > 2 * tags.MOST or not all(map(tags.is_tag, values)):
+        raise ValueError(values)
+    return tuple(values)
 
 
 def _one_of(value: Any, known: tuple[str, ...]) -> str:

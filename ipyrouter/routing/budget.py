@@ -26,13 +26,14 @@ class Refusal:
     """Why a budget forbids a call, in words.
 
     ``unpriced`` where no price is known to keep it with, ``unknown`` where it is not known what is spent of it,
-    ``busy`` where a minute of the team's is used up.
+    ``busy`` where a minute of the team's is used up. ``remedy`` is the store's own, where it has one.
     """
 
     reason: str
     unpriced: bool = False
     unknown: bool = False
     busy: bool = False
+    remedy: str = ""
 
 
 @dataclass(slots=True)
@@ -147,7 +148,8 @@ class Budget:
         for limit in self._spans():
             used = self._ledger.used(limit, self._session)
             if isinstance(used, Unavailable):
-                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}", unknown=True)
+                words = f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}"
+                return Refusal(words, unknown=True, remedy=used.remedy)
             if used + to_pico(worst) > limit.pico:
                 words = _shortage(base.Refusal(limit, used, used))
                 return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
@@ -162,6 +164,17 @@ class Budget:
             used = self._ledger.used(limit, self._session)
             left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
         return left
+
+    def standing(self) -> list[str]:
+        """Return in a line each what is left of the budgets, and of what the store's owner allows a minute."""
+        lines = [
+            f"budget for {name}: {'an unknown amount' if rest is None else dollars(rest)} left"
+            for name, rest in self.left().items()
+        ]
+        for rate in self._ledger.rates(self._session, now=True):
+            rest = f"{max(rate.most - rate.used, 0):,} of {rate.most:,} {rate.unit} a minute left"
+            lines.append(f"rate of {rate.name}: {rest}")
+        return lines
 
     def worst_case(self, step: Step, request: Request, held: int) -> Decimal | Refusal:
         """Return the dollars that a call may cost, or why it is forbidden whatever calls in flight give back.
@@ -187,7 +200,8 @@ class Budget:
                 holdings.reservations[reserved.id] = pico
                 return reserved.id
             if isinstance(reserved, Unavailable):
-                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}", unknown=True)
+                words = f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}"
+                return Refusal(words, unknown=True, remedy=reserved.remedy)
             left = until - self._clock.monotonic()
             if isinstance(reserved, Busy):
                 if left <= 0:
@@ -240,8 +254,8 @@ def _pace(busy: Busy) -> str:
 
 def _unknown(unavailable: Unavailable) -> str:
     limit = unavailable.limit
-    budget = f"the budget of {dollars(from_pico(limit.pico))} for {limit.name}"
-    return f"and it is unknown what is left of {budget}: {unavailable.reason}"
+    amount = f" of {dollars(from_pico(limit.pico))}" if limit.pico else ""  # a team's that never answered is unknown
+    return f"and it is unknown what is left of the budget{amount} for {limit.name}: {unavailable.reason}"
 
 
 def _shortage(refusal: base.Refusal) -> str:

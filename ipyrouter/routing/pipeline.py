@@ -322,10 +322,9 @@ class Pipeline:
         ]
         if any(refusal.busy for _, refusal in result.refused):
             remedies.append("Try again in a minute, or ask the owner of the team's store for more.")
-        elif any(refusal.unknown for _, refusal in result.refused):
-            remedies.append(
-                'Wait until the database can be read, or set budget.action = "downgrade", which counts what is known.'
-            )
+        elif unknown := [refusal for _, refusal in result.refused if refusal.unknown]:
+            otherwise = 'set budget.action = "downgrade", which counts what is known.'
+            remedies.append(unknown[0].remedy or f"Wait until the database can be read, or {otherwise}")
         elif len(remedies) < len(result.refused):
             remedies.append(
                 "Raise that budget in your config, limit the answer with --max-tokens, or choose"

@@ -265,6 +265,7 @@ class Recorder:
             run.answer,
             notes=tuple(map(self._hide, run.answer.notes)),
             attempts=tuple(map(self._clean, run.answer.attempts)),
+            tags=(*self.config.log_tags, *run.request.tags),
         )
         content = self.config.log_content
         record = Record(
@@ -275,7 +276,7 @@ class Recorder:
             session=run.session,
             owner=run.owner,
             run=run.run_id,
-            tags=(*self.config.log_tags, *run.request.tags),
+            tags=run.answer.tags,
         )
         self._store.record(record, run.cache_key, self.config.cache_max_mb, self.config.cache_ttl_days)
         self.last = run.answer

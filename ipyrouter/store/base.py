@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -102,11 +102,15 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a team's owner allows a minute: whose it is in messages, how many, and of what."""
+    """What a team's owner allows a minute: whose it is in messages, how many, and of what.
+
+    ``used`` is what the last minute had used when the server was asked.
+    """
 
     name: str
     most: int
     unit: Literal["requests", "tokens"]
+    used: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +141,11 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """What is spent of a budget is not known, nor what was last read of it; why, in half a line."""
+    """What is spent of a budget is not known, nor what was last read of it; why, in half a line, and the remedy."""
 
     limit: Limit
     reason: str
+    remedy: str = ""
 
 
 class BudgetLedger(Protocol):
@@ -190,8 +195,11 @@ class BudgetLedger(Protocol):
         """Return the budgets that the store itself keeps: a team's. :meth:`reserve` holds them without being told."""
         ...
 
-    def rates(self, session: Session) -> list[Rate]:
-        """Return what the store allows a minute; :meth:`reserve` holds it without being told."""
+    def rates(self, session: Session, *, now: bool = False) -> list[Rate]:
+        """Return what the store allows a minute; :meth:`reserve` holds it without being told.
+
+        ``now``: ask the server even where it was asked some seconds ago.
+        """
         ...
 
 

@@ -23,14 +23,15 @@ def test_a_lost_log_is_rebuilt(
 
     mid_chain(home, server, '["o/status-500", "o/ok"]')
     with (home / "config.toml").open("a") as file:
-        file.write('[prices."o/ok"]\ninput = 1\noutput = 10\n')
-    cells = ["%load_ext ipyrouter", "%%route\nExplain closures", "%%route\nExplain closures", "_"]
+        file.write('[log]\ntags = ["lab"]\n[prices."o/ok"]\ninput = 1\noutput = 10\n')
+    cells = ["%load_ext ipyrouter", "%%route --tag thesis\nExplain closures", "%%route\nExplain closures", "_"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, kernel_name="python3").execute()
     nbformat.write(notebook, "saved.ipynb")
     router = Router()
     before = router.log()
     assert list(before["status"]) == ["error", "ok", "cached"]
+    assert list(before["tags"]) == ["lab,thesis", "lab,thesis", "lab"]
     router.close()
     (home / "ipyrouter.db").rename("lost.db")
     ipyrouter.use_router(None)
@@ -38,7 +39,7 @@ def test_a_lost_log_is_rebuilt(
     assert "2 answers in saved.ipynb, 0 of them new" in shell.run("%router rebuild-log saved.ipynb").out
     after = ipyrouter.cost_log()
     same = ["answer_id", "tier", "provider", "model", "status", "input_tokens", "output_tokens", "cached_input_tokens",
-            "cost_pico", "saved_pico", "error_kind"]  # fmt: skip
+            "cost_pico", "saved_pico", "error_kind", "tags"]  # fmt: skip
     assert after[same].to_dict("records") == before[same].to_dict("records")
     assert (after["time"] - before["time"]).abs().max().total_seconds() < 5
     assert list(after["notebook"].unique()) == ["saved.ipynb"]
@@ -91,6 +92,7 @@ def saved(figures: object) -> None:
         {"time": 5},
         {"difficulty": float("inf")}, {"latency": float("nan")}, {"cost": "-1"}, {"saved": "1e30"}, {"cached": "no"},
         {"finish": "x"}, {"model": "\ud800"}, {"model": "x" * 1000},
+        {"tags": "thesis"}, {"tags": ["a,b"]}, {"tags": [5]}, {"tags": ["x"] * 1000},
     ],
 )  # fmt: skip
 def test_metadata_that_cannot_be(shell: Shell, wrong: dict[str, object]) -> None:

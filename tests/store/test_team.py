@@ -825,11 +825,113 @@ def test_the_owner_makes_a_store_members_and_budgets_and_prunes_it(
     assert 'CREATE ROLE "eve" LOGIN' in capsys.readouterr().out
     assert cli.main(["team", "--url", postgres.server().url("alice", database), "upgrade"]) == 1
     assert "Connect as its owner" in capsys.readouterr().err
+    capsys.readouterr()
+    for wrong, said in (
+        (["--team", "nowhere", "--day", "1"], "there is no team nowhere"),
+        (["--team", "l'équipe", "--member", "eve", "--day", "1"], "eve is not a member of the team l'équipe"),
+        (["--team", "l'équipe", "--member", "eve", "--tokens-per-minute", "1"], "eve is not a member"),
+    ):
+        assert cli.main([*owner, "budget", *wrong]) == 1
+        refused = capsys.readouterr().err
+        assert said in refused
+        assert "Make a member first: ipyrouter team add" in refused
+    assert cli.main([*owner, "add", "$do$; DROP SCHEMA ipyrouter CASCADE; --", "--team", "$do$"]) == 0
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--call", "1"]) == 1
     assert cli.main([*owner, "budget", "--team", "l'équipe", "--day", "much"]) == 1
     for keep in (["0"], ["13", "years"], ["13.5"], ["1201", "months"]):
         assert cli.main([*owner, "prune", "--keep", *keep]) == 1
         assert "is not a valid number of months" in capsys.readouterr().err
+
+
+def test_who_begins_wrongly_hears_what_to_do(database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = postgres.server()
+    with server.connect(database) as owner:
+        owner.execute("DO $$ BEGIN CREATE ROLE mallory LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        owner.execute("CREATE DATABASE empty_one")
+    for number, (url, remedy) in enumerate((
+        (f"postgresql://alice@127.0.0.1:{postgres.free_port()}/x", "Check [store] url and the network."),
+        (server.url("alice", "no_such_password"), "Check the database's name in [store] url."),
+        (server.url("zoe", database), "Check the user in [store] url"),
+        ("service=nowhere", "pg_service.conf"),
+        (server.url("mallory", database), "ipyrouter team add USER --team TEAM"),
+        (server.url("alice", "empty_one"), "ipyrouter team upgrade"),
+    )):  # fmt: skip
+        store = PostgresStore(url, tmp_path / str(number))
+        health = store.health()
+        assert not health.ok
+        assert remedy in health.detail
+        refused = store.reserve(DOLLAR, [], SESSION, "x", 60)
+        assert isinstance(refused, Unavailable)
+        assert remedy in refused.remedy
+        store.close()
+        for command in (["upgrade"], ["add", "eve", "--team", "t"]):
+            if remedy != "ipyrouter team upgrade" or command != ["upgrade"]:
+                assert cli.main(["team", "--url", url, *command]) == 1
+                assert "StoreError: " in capsys.readouterr().err
+    with server.connect("postgres") as owner:
+        owner.execute("DROP DATABASE empty_one WITH (FORCE)")
+
+
+def test_a_server_that_takes_no_writes_is_read_and_the_rest_follows(database: str, open_as: Open) -> None:
+    open_as().record(a_record("before"), None, 500)
+    with postgres.server().connect("postgres") as owner:
+        owner.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on".encode())
+        store = open_as()
+        assert store.limits(SESSION) == []
+        assert isinstance(store.reserve(DOLLAR, [], SESSION, "x", 60), Reservation)
+        store.record(a_record("later"), None, 500)
+        assert names(store) == ["before"]
+        (warning,) = store.warnings()
+        assert "takes no writes" in warning
+        assert "has to name the primary" in warning
+        assert "has to name the primary" in store.health().detail
+        assert not store.health().ok
+        owner.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only".encode())
+        store._server.close()
+        assert sorted(names(store)) == ["before", "later"]
+
+
+def test_psycopg_without_its_library_is_one_line(database: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ipyrouter.errors import ConfigError;"
+        "from ipyrouter.store.postgres import PostgresStore\n"
+        "try: PostgresStore(sys.argv[1], Path(sys.argv[2])).health()\n"
+        "except ConfigError as error: print(error)"
+    )
+    url = postgres.server().url("alice", database)
+    environment = os.environ | {"PSYCOPG_IMPL": "c"}  # which nobody has
+    found = subprocess.run(
+        [sys.executable, "-c", code, url, str(tmp_path)], check=True, capture_output=True, text=True, env=environment
+    )
+    assert found.stdout.startswith("[store] url needs psycopg, and that fails (")
+    assert found.stdout.endswith('Run: pip install "ipyrouter[team]"\n')
+
+
+def test_an_older_ipyrouter_upgrades_no_newer_store(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with postgres.server().connect(database) as owner:
+        owner.execute("INSERT INTO ipyrouter.schema_version VALUES (99)")
+    assert cli.main(["team", "--url", postgres.server().url("owner", database), "upgrade"]) == 1
+    assert "has version 99, this ipyrouter knows 1. Upgrade it: pip install" in capsys.readouterr().err
+
+
+def test_what_is_left_of_a_teams_budget_and_minute_is_shown(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_budget(database, day="5")
+    set_rates(database, requests=300)
+    monkeypatch.setenv("IPYROUTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IPYROUTER_STORE__URL", postgres.server().url("alice", database))
+    router = Router()
+    assert router.guard().standing() == [
+        "budget for your team today: $5.00 left", "rate of your team: 300 of 300 requests a minute left",
+    ]  # fmt: skip
+    assert isinstance(router.store.reserve(DOLLAR, [], router.session, "x", 60, tokens=1), Reservation)
+    assert router.guard().standing()[1] == "rate of your team: 299 of 300 requests a minute left"
+    router.close()
+    cli.main(["doctor"])
+    shown = capsys.readouterr().out
+    assert "budget for your team today: $4.00 left" in shown
+    assert "rate of your team: 299 of 300 requests a minute left" in shown
 
 
 def test_nothing_is_imported_or_opened_before_the_first_use(tmp_path: Path) -> None:
@@ -992,7 +1094,7 @@ def test_budgets_block_while_the_server_is_away_unless_some_dollars_are_allowed(
     proxy.set("shut")
     refused = blocked.reserve(DOLLAR // 2, [], SESSION, "x", 60)
     assert isinstance(refused, Unavailable)
-    assert "[store] offline_day" in refused.reason
+    assert "[store] offline_day" in refused.remedy
     assert isinstance(allowed.reserve(DOLLAR // 2, [], SESSION, "y", 60), Reservation)
     allowed.record(a_record("a", cost=Decimal("0.9"), owner="y"), None, 500)
     exceeded = allowed.reserve(DOLLAR // 2, [], SESSION, "z", 60)

@@ -44,13 +44,18 @@ class PostgresStore(Cache, Ledger, LogWriter, LogReader, Runs):
         """Check the store; says who one is there."""
         try:
             hello = self._server.hello()
-            ((address,),) = self._server.call(
-                "SELECT current_database() || ' at ' || COALESCE(host(inet_server_addr()), 'a local socket')"
+            ((address, writes),) = self._server.call(
+                "SELECT current_database() || ' at ' || COALESCE(host(inet_server_addr()), 'a local socket'),"
+                " current_setting('transaction_read_only') = 'off'"
             )
             query = "SELECT COALESCE(sum(requests), 0)::bigint FROM ipyrouter.sums"
             ((answers,),) = self._server.call(query)
         except (AwayError, StoreError) as error:
-            return Health("the team's PostgreSQL", ok=False, detail=str(error))
+            detail = f"{error}. {error.remedy}".strip() if isinstance(error, AwayError) else str(error)
+            return Health("the team's PostgreSQL", ok=False, detail=detail)
+        if not writes:
+            detail = "the server takes no writes. It may be a standby: [store] url has to name the primary server."
+            return Health(f"PostgreSQL, {address}", ok=False, detail=detail, answers=answers)
         who = f"{hello['member']} of team {hello['team']}{', its lead' if hello['lead'] else ''}"
         return Health(f"PostgreSQL, {address}", ok=True, detail=f"you are {who}", answers=answers)
 

@@ -11,7 +11,14 @@ ConnInfo = str | Callable[[], str]
 
 
 class AwayError(Exception):
-    """The server cannot be reached, or does not answer; the message says why, in half a line."""
+    """The server cannot be reached, or does not answer; the message says why, in half a line.
+
+    ``remedy`` is what the user can do about it, "" where there is only waiting.
+    """
+
+    def __init__(self, why: str, remedy: str = "") -> None:
+        super().__init__(why)
+        self.remedy = remedy
 
 
 def reason(error: Exception) -> str:

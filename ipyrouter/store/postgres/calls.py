@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipyrouter.clock import Clock
-from ipyrouter.errors import StoreError
-from ipyrouter.store.postgres.away import AwayError, ConnInfo
+from ipyrouter.errors import ConfigError, StoreError
+from ipyrouter.store.postgres.away import AwayError, ConnInfo, reason
 from ipyrouter.store.postgres.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ class Calls:
 
     @functools.cached_property
     def _server(self) -> Server:
-        from ipyrouter.store.postgres.server import Server  # psycopg
+        try:
+            from ipyrouter.store.postgres.server import Server  # psycopg
+        except ImportError as error:  # without libpq it cannot be imported
+            raise ConfigError(
+                f"[store] url needs psycopg, and that fails ({reason(error)}).", 'Run: pip install "ipyrouter[team]"'
+            ) from None
 
         return Server(self._conninfo)
 
@@ -59,6 +64,7 @@ class Calls:
         line = str(error)
         if isinstance(error, AwayError):
             line = f"The team store is away ({error}); the log goes on in {self._local.path} and follows later."
+            line = f"{line} {error.remedy}".strip()
         if line not in self._warned:
             self._warned.add(line)
             self._warnings.append(line)

@@ -82,8 +82,10 @@ class Ledger(Calls):
             return [] if self._offline_day is not None else [Limit("your team", 0, "day", scope="team")]
         return self._known_limits
 
-    def rates(self, session: Session) -> list[Rate]:  # noqa: ARG002  they hold for any
+    def rates(self, session: Session, *, now: bool = False) -> list[Rate]:  # noqa: ARG002  they hold for any
         """Return what the team's owner allows a minute, as of some seconds ago; nobody holds it while it is away."""
+        if now:
+            self._limits_until = 0.0
         self._hear()
         return list(self._known_rates)
 
@@ -135,7 +137,10 @@ class Ledger(Calls):
             if not blocking and self._known_limits is not None:
                 return locally([])
             limit = blocking[0] if blocking else Limit("your team", 0, "day", scope="team")
-            return Unavailable(limit, f"the team store is away ({error}); [store] offline_day allows some dollars")
+            if isinstance(error, StoreError):
+                return Unavailable(limit, error.message.rstrip("."), error.remedy)
+            remedy = f"{error.remedy} To go on meanwhile, allow some dollars a day: [store] offline_day."
+            return Unavailable(limit, f"the team store is away ({error})", remedy.strip())
 
 
 def _own(limits: Sequence[Limit]) -> str:
@@ -151,7 +156,7 @@ def _busy(row: dict[str, Any]) -> Busy:
 
 
 def _rate(row: dict[str, Any]) -> Rate:
-    return Rate(_whose(row), int(row["most"]), row["unit"])
+    return Rate(_whose(row), int(row["most"]), row["unit"], int(row["used"]))
 
 
 def _whose(row: dict[str, Any]) -> str:

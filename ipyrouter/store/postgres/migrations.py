@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipyrouter.errors import StoreError
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -25,6 +27,9 @@ def upgrade(connection: psycopg.Connection[Any]) -> tuple[int, int]:
 
     Returns:
         The version before, 0 for none, and the version now.
+
+    Raises:
+        StoreError: A newer ipyrouter has upgraded it.
     """
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('ipyrouter upgrade', 0))")
@@ -38,6 +43,11 @@ def upgrade(connection: psycopg.Connection[Any]) -> tuple[int, int]:
         )
         cursor.execute("SELECT COALESCE(max(version), 0) FROM ipyrouter.schema_version")
         (before,) = cursor.fetchone() or (0,)
+        if before > VERSION:
+            raise StoreError(
+                f"The team store has version {before}, this ipyrouter knows {VERSION}.",
+                "Upgrade it: pip install --upgrade ipyrouter",
+            )
         for file in _FILES:
             if (version := int(file.stem)) > before:
                 cursor.execute(file.read_bytes())
@@ -46,4 +56,4 @@ def upgrade(connection: psycopg.Connection[Any]) -> tuple[int, int]:
             "SELECT ipyrouter.make_partition(extract(epoch FROM now() + month * interval '1 month')::bigint * 1000000)"
             " FROM generate_series(0, 2) month"
         )
-    return before, max(before, VERSION)
+    return before, VERSION

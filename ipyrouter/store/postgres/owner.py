@@ -15,7 +15,7 @@ from ipyrouter.store.base import microseconds
 from ipyrouter.store.postgres import migrations
 from ipyrouter.store.postgres.away import reason
 from ipyrouter.store.postgres.migrations import MEMBERS
-from ipyrouter.store.postgres.server import Connection, connect
+from ipyrouter.store.postgres.server import Connection, connect, unreachable
 from ipyrouter.text.amounts import to_pico
 
 T = TypeVar("T")
@@ -45,8 +45,21 @@ def _as_owner(url: str, work: Callable[[Connection], T]) -> T:
         with connect(url) as connection:
             connection.seconds = None  # an upgrade may take long
             return work(connection)
+    except psycopg.OperationalError as error:
+        why = f"The database cannot be reached ({unreachable(error)})."
+        raise StoreError(why, "Check --url or, without it, [store] url.") from None
     except psycopg.Error as error:
-        raise StoreError(f"The team store refuses this: {reason(error)}.", "Connect as its owner: --url") from None
+        raise StoreError(f"The team store refuses this: {reason(error)}.", _remedy(error)) from None
+
+
+def _remedy(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedTable):
+        return "The store is not there yet. Run: ipyrouter team upgrade"
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return "It may be a standby: name the primary server with --url."
+    if isinstance(error, psycopg.errors.NoDataFound):
+        return "Make a member first: ipyrouter team add USER --team TEAM"
+    return "Connect as its owner: --url"
 
 
 def add_member(user: str, team: str, *, lead: bool = False, content: bool | None = None) -> list[str]:
@@ -63,10 +76,7 @@ def add_member(user: str, team: str, *, lead: bool = False, content: bool | None
     """
     _check_names(user, team)
     statements = [
-        _format(
-            "DO $do$ BEGIN CREATE ROLE {} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $do$",
-            sql.Identifier(user),
-        ),
+        _do("BEGIN CREATE ROLE {} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END", sql.Identifier(user)),
         _format("GRANT {} TO {}", sql.Identifier(MEMBERS), sql.Identifier(user)),
         _format("INSERT INTO ipyrouter.team (name) VALUES ({}) ON CONFLICT DO NOTHING", team),
         _format(
@@ -94,7 +104,7 @@ def set_budgets(team: str, member: str, dollars: Mapping[str, Decimal | None]) -
     _check_names(team)
     if not member and {"call", "session"} & set(dollars):
         raise UsageError("A team as a whole has budgets for a day and a month.", "Add --each or --member USER.")
-    statements = []
+    statements = [_check_is_there(team, member)]
     for period, amount in dollars.items():
         if amount is None:
             query = "DELETE FROM ipyrouter.budget WHERE team = {} AND member = {} AND period = {}"
@@ -122,7 +132,7 @@ def set_rates(team: str, member: str, rates: Mapping[str, int | None]) -> list[s
         UsageError: A rate is not a whole number above 0.
     """
     _check_names(team)
-    statements = []
+    statements = [_check_is_there(team, member)]
     for unit, most in rates.items():
         if most is None:
             query = "DELETE FROM ipyrouter.rate WHERE team = {} AND member = {} AND unit = {}"
@@ -159,6 +169,22 @@ def prune(months: int, today: dt.date, *, content_only: bool) -> str:
 def _format(query: str, *values: Any) -> str:
     parts = [value if isinstance(value, sql.Composable) else sql.Literal(value) for value in values]
     return sql.SQL(query).format(*parts).as_string()
+
+
+def _do(body: str, *values: Any) -> str:
+    """Return a block of PL/pgSQL as a statement. As a literal: a name may hold whatever else would end the block."""
+    return _format("DO {}", _format(body, *values))
+
+
+def _check_is_there(team: str, member: str) -> str:
+    """Return the statement that fails where a team, or its member of this name, is not there."""
+    if member in ("", "*"):
+        found, what = _format("SELECT FROM ipyrouter.team WHERE name = {}", team), f"there is no team {team}"
+    else:
+        found = _format("SELECT FROM ipyrouter.member WHERE name = {} AND team = {}", member, team)
+        what = f"{member} is not a member of the team {team}"
+    body = "BEGIN IF NOT EXISTS ({}) THEN RAISE EXCEPTION USING MESSAGE = {}, ERRCODE = 'no_data_found'; END IF; END"
+    return _do(body, sql.SQL(found), what)  # type: ignore[arg-type]  # of this module's own making
 
 
 def _check_names(*names: str) -> None:

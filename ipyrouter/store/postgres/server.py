@@ -65,7 +65,7 @@ class Server:
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(_MOST)
         self._closer: threading.Timer | None = None
-        self._away = (0.0, "")  # until when, and why
+        self._away = (0.0, AwayError(""))  # until when, and why
         self._hello: dict[str, Any] = {}
         _servers.add(self)
 
@@ -85,14 +85,17 @@ class Server:
         with interrupts.Deferred():
             until, why = self._away
             if time.monotonic() < until:
-                raise AwayError(why)
+                raise AwayError(str(why), why.remedy)
             if not self._slots.acquire(timeout=_ANSWER):
                 raise AwayError("all connections are in use")
             try:
                 rows = self._call(query, parameters)
             except psycopg.OperationalError as error:
-                self._away = time.monotonic() + _AWAY, reason(error)
-                raise AwayError(reason(error)) from None
+                away = unreachable(error)
+                self._away = time.monotonic() + _AWAY, away
+                raise away from None
+            except psycopg.errors.ReadOnlySqlTransaction:
+                raise AwayError("the server takes no writes", _PRIMARY) from None
             except psycopg.Error as error:
                 raise _refusal(error) from None
             finally:
@@ -170,6 +173,27 @@ class Server:
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(_MOST)
         self._closer = None
+
+
+_PRIMARY = "It may be a standby: [store] url has to name the primary server."
+_LOGIN = "Check the password in ~/.pgpass, in PGPASSWORD or with the service."
+_DATABASE = "Check the database's name in [store] url."
+_REMEDIES = {  # by how a refusal begins: it has no code
+    "password ": _LOGIN,
+    "fe_sendauth: no password": _LOGIN,
+    'database "': _DATABASE,
+    "no such database": _DATABASE,  # PgBouncer's
+    'role "': "Check the user in [store] url; the owner adds one with: ipyrouter team add USER --team TEAM",
+    "definition of service": "Add it to ~/.pg_service.conf, or check [store] url.",
+}
+
+
+def unreachable(error: psycopg.OperationalError) -> AwayError:
+    """Return why a server cannot be reached, and what can be done about it."""
+    why = reason(error).removeprefix("connection failed: ").removeprefix("connection is bad: ")
+    said = (why.partition(" failed: ")[2] or why).removeprefix("FATAL:").strip()
+    remedies = (remedy for beginning, remedy in _REMEDIES.items() if said.startswith(beginning))
+    return AwayError(why, next(remedies, "Check [store] url and the network."))
 
 
 def _refusal(error: psycopg.Error) -> StoreError:

@@ -107,7 +107,7 @@ class Ledger:
     def report_outage(self, model: str, status: int, seconds: float) -> None:
         """Tell nobody: the file has one user."""
 
-    def rates(self, session: Session) -> list[Rate]:  # noqa: ARG002  it has none for any session
+    def rates(self, session: Session, *, now: bool = False) -> list[Rate]:  # noqa: ARG002  it has none for any session
         """Return no rates: only a team's owner sets them."""
         return []
 

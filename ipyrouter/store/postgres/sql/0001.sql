@@ -266,6 +266,7 @@ CREATE TABLE ipyrouter.cache (
     PRIMARY KEY (scope, key)
 );
 CREATE INDEX ON ipyrouter.cache (member, used);
+CREATE INDEX ON ipyrouter.cache (member, created); -- every new answer looks for those that are too old
 
 CREATE TABLE ipyrouter.claim (
     scope text NOT NULL,
@@ -395,6 +396,7 @@ DECLARE
     one ipyrouter.answers;
     with_content boolean := (SELECT content FROM ipyrouter.team WHERE name = who.team);
     cost numeric;
+    paid numeric; -- the cost without what came from the cache
 BEGIN
     IF mode = 'restore' THEN
         at := LEAST(GREATEST((request ->> 'time')::bigint, 1577836800000000), moment); -- since 2020
@@ -409,23 +411,27 @@ BEGIN
     PERFORM ipyrouter.make_partition(at);
     -- A record that is sent again, because its answer was lost, waits for the first one and finds it.
     PERFORM pg_advisory_xact_lock(hashtextextended(request ->> 'id', 1));
+    IF body ->> 'owner' != '' THEN
+        DELETE FROM ipyrouter.claim WHERE owner = body ->> 'owner' AND member = who.name;
+        DELETE FROM ipyrouter.reservation WHERE owner = body ->> 'owner' AND member = who.name;
+    END IF;
     IF EXISTS (SELECT FROM ipyrouter.answers WHERE id = request ->> 'id') THEN
-        PERFORM ipyrouter.release(body ->> 'owner');
         RETURN false;
     END IF;
 
     one := jsonb_populate_record(NULL::ipyrouter.answers, request || jsonb_build_object(
         'time', at, 'member', who.name, 'team', who.team, 'restored', (mode = 'restore')::int, 'feedback', NULL));
     INSERT INTO ipyrouter.answers SELECT one.*;
-    INSERT INTO ipyrouter.attempts
-    SELECT t.* FROM jsonb_array_elements(body -> 'attempts') attempt, jsonb_populate_record(
-        NULL::ipyrouter.attempts, attempt || jsonb_build_object(
-            'time', at, 'answer_id', one.id, 'session', one.session, 'member', who.name, 'team', who.team,
-            'restored', one.restored)) t;
-    IF one.spent_pico IS DISTINCT FROM (
-        SELECT LEAST(COALESCE(sum(cost_pico), 0), 9000000000000000000) FROM ipyrouter.attempts
-        WHERE answer_id = one.id AND time = at AND status != 'cached')
-    THEN
+    WITH new AS (
+        INSERT INTO ipyrouter.attempts
+        SELECT t.* FROM jsonb_array_elements(body -> 'attempts') attempt, jsonb_populate_record(
+            NULL::ipyrouter.attempts, attempt || jsonb_build_object(
+                'time', at, 'answer_id', one.id, 'session', one.session, 'member', who.name, 'team', who.team,
+                'restored', one.restored)) t
+        RETURNING status, cost_pico)
+    SELECT COALESCE(sum(cost_pico), 0), COALESCE(sum(cost_pico) FILTER (WHERE status != 'cached'), 0) INTO cost, paid
+    FROM new;
+    IF one.spent_pico IS DISTINCT FROM LEAST(paid, 9000000000000000000) THEN
         RAISE EXCEPTION 'the request costs something else than its attempts' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     INSERT INTO ipyrouter.texts VALUES (
@@ -439,7 +445,6 @@ BEGIN
     FROM jsonb_array_elements(body -> 'attempts') attempt
     WHERE attempt ->> 'error' IS NOT NULL OR (with_content AND attempt ->> 'text' IS NOT NULL);
 
-    PERFORM ipyrouter.release(body ->> 'owner');
     IF body ? 'run' THEN
         PERFORM ipyrouter.pin(body ->> 'run',
             ARRAY[decode(COALESCE(body ->> 'touch', body -> 'cache' ->> 'key'), 'hex')]);
@@ -453,11 +458,12 @@ BEGIN
     END IF;
     PERFORM ipyrouter.add_to_sums(one.id, at);
 
-    SELECT COALESCE(sum(cost_pico), 0) INTO cost FROM ipyrouter.attempts WHERE answer_id = one.id AND time = at;
-    IF mode != 'restore' AND cost > 0 THEN -- in this order, so that no two wait for each other
-        PERFORM ipyrouter.count('session', who.name || '/' || one.session, 0, cost);
-        PERFORM ipyrouter.count('member', who.name, moment / 86400000000, cost);
-        PERFORM ipyrouter.count('team', who.team, moment / 86400000000, cost);
+    IF mode != 'restore' AND cost > 0 THEN -- last, because others wait for these rows
+        INSERT INTO ipyrouter.counter AS c VALUES -- in this order, so that no two wait for each other
+            ('session', who.name || '/' || one.session, 0, pg_backend_pid() % 16, cost),
+            ('member', who.name, moment / 86400000000, pg_backend_pid() % 16, cost),
+            ('team', who.team, moment / 86400000000, pg_backend_pid() % 16, cost)
+        ON CONFLICT (scope, name, day, slot) DO UPDATE SET value = c.value + excluded.value;
     END IF;
     RETURN true;
 END $$;
@@ -551,11 +557,14 @@ BEGIN
     one.size := octet_length(one.text) + 300; -- the other columns and the indexes, about
     IF age IS NOT NULL THEN
         DELETE FROM ipyrouter.cache c
-        WHERE member = who.name AND (created < moment - age OR created > moment + age)
+        WHERE (member = who.name AND created < moment - age OR member = who.name AND created > moment + age)
             AND NOT EXISTS (SELECT FROM ipyrouter.run_rows r WHERE r.scope = c.scope AND r.key = c.key);
     END IF;
-    DELETE FROM ipyrouter.cache WHERE scope = one.scope AND key = one.key;
-    INSERT INTO ipyrouter.cache SELECT one.* ON CONFLICT (scope, key) DO NOTHING;
+    INSERT INTO ipyrouter.cache SELECT one.* ON CONFLICT (scope, key) DO UPDATE SET
+        member = excluded.member, created = excluded.created, used = excluded.used, size = excluded.size,
+        provider = excluded.provider, model = excluded.model, tier = excluded.tier, text = excluded.text,
+        usage = excluded.usage, finish = excluded.finish, cost_pico = excluded.cost_pico,
+        escalated_from = excluded.escalated_from;
     PERFORM ipyrouter.count('cache', who.name, 0, one.size);
     SELECT sum(value) INTO held FROM ipyrouter.counter WHERE scope = 'cache' AND name = who.name;
     -- Or seems so: what was deleted is counted only here. One does it for all.
@@ -581,6 +590,21 @@ BEGIN
     FROM ipyrouter.cache WHERE member = of_member;
 END $$;
 
+-- Return the first answer of the keys, in their order, that is young enough or that a run of the caller's keeps.
+CREATE FUNCTION ipyrouter.find_cached(mine text, keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    moment bigint := ipyrouter.now_us();
+    hit jsonb;
+BEGIN
+    SELECT to_jsonb(c) - 'scope' - 'member' - 'key' || jsonb_build_object('key', encode(c.key, 'hex')) INTO hit
+    FROM ipyrouter.cache c
+    WHERE c.scope = mine AND c.key = ANY (keys) AND (abs(moment - c.created) <= max_age OR EXISTS (
+        SELECT FROM ipyrouter.run_rows r WHERE r.scope = mine AND r.key = c.key AND r.member = session_user))
+    ORDER BY array_position(keys, c.key) LIMIT 1;
+    RETURN hit;
+END $$;
+
 -- Return the answers of the keys, in their order: those that are young enough, and those that a run of the caller's keeps.
 CREATE FUNCTION ipyrouter.cached_many(keys bytea[], max_age bigint) RETURNS SETOF jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -599,7 +623,7 @@ END $$;
 CREATE FUNCTION ipyrouter.cached(keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (SELECT one FROM ipyrouter.cached_many(keys, max_age) one LIMIT 1);
+    RETURN ipyrouter.find_cached(ipyrouter.cache_scope(ipyrouter.me()), keys, max_age);
 END $$;
 
 -- Return the answer, or who may ask for it: the caller, unless another has claimed that already.
@@ -608,7 +632,7 @@ RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg
 DECLARE
     who ipyrouter.member := ipyrouter.me();
     mine text := ipyrouter.cache_scope(who);
-    hit jsonb := ipyrouter.cached(keys, max_age);
+    hit jsonb := ipyrouter.find_cached(mine, keys, max_age);
     moment bigint := ipyrouter.now_us();
     holder text;
 BEGIN
@@ -630,7 +654,7 @@ BEGIN
         RETURN jsonb_build_object('owner', COALESCE(holder, ''));
     END IF;
     -- Once more, now that the claim is held: the answer may have come in between.
-    hit := ipyrouter.cached(keys, max_age);
+    hit := ipyrouter.find_cached(mine, keys, max_age);
     IF hit IS NOT NULL THEN
         DELETE FROM ipyrouter.claim WHERE scope = mine AND key = wanted AND owner = by_owner;
     END IF;
