@@ -9,6 +9,7 @@ from typing import Any
 
 import genai_prices
 import pytest
+from genai_prices import types
 from genai_prices.data_snapshot import DataSnapshot, get_snapshot, set_custom_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,6 +177,31 @@ def test_every_model_of_genai_prices_has_its_own_price(provider: Any) -> None:
         known = _look_up_at(provider, model.id)
         assert known is not None, model.id
         assert known.model.id.lower() == model.id.lower()
+
+
+MINI = types.ClauseContains("GPT-4o-mini")
+
+
+@pytest.mark.parametrize(
+    ("clause", "those", "others"),
+    [
+        (types.ClauseEquals("gpt-4o"), ["gpt-4o"], ["gpt-4o-fast", "gpt-4o-2024-08-06"]),
+        (types.ClauseStartsWith("gpt-4o"), ["gpt-4o", "gpt-4o-2024-08-06"], ["gpt-4o-fast", "openai/gpt-4o"]),
+        (types.ClauseStartsWith("ft:gpt-4o"), ["ft:gpt-4o:acme::1"], ["gpt-4o"]),
+        (types.ClauseEndsWith("gpt-4o"), ["gpt-4o", "openai/gpt-4o"], ["xgpt-4o", "openai/gpt-4o-mini"]),
+        (MINI, ["openai/gpt-4o-mini-latest", "gpt-4o-mini"], ["openai/gpt-4o-mini-fast", "xgpt-4o-mini", "gpt-4o"]),
+        (types.ClauseRegex("^gpt-4o(-mini)?$"), ["gpt-4o", "gpt-4o-mini"], ["gpt-4o-fast"]),
+        (types.ClauseRegex("^gpt-4o"), [], ["gpt-4o"]),  # takes whatever begins so
+        (types.ClauseOr([types.ClauseEquals("gpt-4o"), MINI]), ["gpt-4o", "gpt-4o-mini"], ["gpt-5"]),
+        (
+            types.ClauseAnd([types.ClauseStartsWith("openai"), MINI]),
+            ["openai/gpt-4o-mini"],
+            ["acme/gpt-4o-mini", "openai/gpt-4o-mini-fast", "openai/gpt-4o"],
+        ),
+    ],
+)
+def test_a_pattern_means_a_model_and_its_editions(clause: Any, those: list[str], others: list[str]) -> None:
+    assert [name for name in [*those, *others] if pricing_module._is_named(clause, name)] == those
 
 
 def _look_up_at(provider: Any, name: str) -> Any:
@@ -447,6 +473,12 @@ def test_a_call_costs_what_it_was_served_at(context: Context, factor: str, kind:
     assert cost.amount == Decimal(factor) * standard.amount
     assert cost.price_id == f"openai/gpt-6-luna{kind}"
     assert dict(cost.rates)["input"] == Decimal(factor) * dict(standard.rates)["input"]
+
+
+def test_a_call_served_at_two_conditions_names_both() -> None:
+    both = (("service_tier", "priority"), *BATCH)
+    cost = pricing().cost(Candidate("openai", "gpt-4.1-mini"), THOUSAND, context=both)
+    assert cost.price_id == "openai/gpt-4.1-mini (priority) (batch)"
 
 
 def test_a_call_served_at_what_its_model_has_no_price_for_has_none() -> None:

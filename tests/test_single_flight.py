@@ -21,7 +21,7 @@ from ipyrouter.schemas import schema_of
 from ipyrouter.store.base import Claim
 from ipyrouter.store.owners import new_owner
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Candidate, Message
+from ipyrouter.types import Candidate, ImagePart, Message, PdfPart, Prompt, TextPart
 from tests.store.conftest import DAY, SESSION, Happening, ManualClock, a_record
 
 CALL = Call("o", "openai", "https://h/v1", "m", None, (Message("user", "hi"),), 100, None)
@@ -58,6 +58,31 @@ def test_what_messages_say_and_their_order_are_in_the_cache_key() -> None:
     one, two = Message("user", "one"), Message("user", "two")
     keys = {replace(CALL, messages=messages).key() for messages in ((one,), (two,), (one, two), (two, one), ())}
     assert len(keys) == 5
+
+
+HELLO, PICTURE = TextPart("hi"), ImagePart("A picture:", "a cat", b"png", "image/png", 1, 1)
+DOCUMENT = PdfPart(PICTURE.text, PICTURE.words, PICTURE.data, "cat.pdf", 1)
+
+
+def test_what_pictures_and_documents_hold_is_in_the_cache_key() -> None:
+    contents = (
+        (HELLO, PICTURE), (PICTURE, HELLO), (PICTURE,), (PICTURE, PICTURE), (HELLO, DOCUMENT),
+        (HELLO, replace(PICTURE, data=b"jpg")), (HELLO, replace(PICTURE, text="Another picture:")),
+    )  # fmt: skip
+    keys = {replace(CALL, messages=(Message("user", Prompt(parts)),)).key() for parts in contents}
+    assert len(keys) == len(contents)
+
+
+def test_a_new_release_finds_the_answers_about_pictures_too() -> None:
+    call = replace(CALL, messages=(Message("user", Prompt((HELLO, PICTURE), notes=("A note.",))),))
+    turn = ["user", ["hi", "A picture:", ["ImagePart", hashlib.sha256(b"png").hexdigest()]]]
+    written = {
+        "base_url": "https://h/v1", "effort": None, "json": False, "max_output_tokens": 100, "messages": [turn],
+        "model": "m", "provider": "o", "schema": None, "sdk": "openai", "show_thinking": False, "system": None,
+        "temperature": None, "version": 2,
+    }  # fmt: skip
+    body = json.dumps(written, separators=(",", ":"))
+    assert call.key() == hashlib.sha256(body.encode()).digest()
 
 
 def test_a_new_release_finds_the_answers_of_the_last() -> None:

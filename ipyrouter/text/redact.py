@@ -175,9 +175,9 @@ def _forms(secret: str) -> Iterator[str]:
 def _bytes_of(secret: str) -> bytes:
     """Return a secret's bytes; a variable may hold some that are not UTF-8, which Python keeps as surrogates."""
     try:
-        return secret.encode("utf-8", "surrogateescape")
+        return secret.encode(errors="surrogateescape")
     except UnicodeEncodeError:
-        return secret.encode("utf-8", "surrogatepass")
+        return secret.encode(errors="surrogatepass")
 
 
 def _without_masked(text: str, secret: str) -> str:

@@ -361,11 +361,14 @@ def test_what_a_process_has_read_before_a_file_is_lost_counts(path: Path) -> Non
     store = SQLiteStore(path.parent, clock=clock)
     assert store.used(DAY_LIMIT, SESSION) == DOLLAR // 4
     assert store.used(SESSION_LIMIT, SESSION) == DOLLAR // 2
+    unused = Session("unused", NOON)
+    assert store.used(SESSION_LIMIT, unused) == 0
     store.close()
     lose(path)
     store.record(a_record("new", cost=Decimal("0.125")), None, 500)
     assert store.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
     assert store.used(SESSION_LIMIT, SESSION) == 5 * DOLLAR // 8
+    assert store.used(SESSION_LIMIT, unused) == 0
     store.close()
     again = SQLiteStore(path.parent, clock=clock)  # the new file has it
     assert again.used(DAY_LIMIT, SESSION) == 3 * DOLLAR // 8
