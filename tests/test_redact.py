@@ -65,6 +65,8 @@ def test_addresses_show_no_password_and_no_key() -> None:
             "https://h/v1?api_key=REMOVED&api-version=2&token=REMOVED#f",
         ),
         ("https://h/v1?key=a", "https://h/v1?key=REMOVED"),
+        ("https://h/v1?subscription-key=a", "https://h/v1?subscription-key=REMOVED"),
+        ("https://h/v1?X-Amz-Signature=a", "https://h/v1?X-Amz-Signature=REMOVED"),
         ("https://h/v1?q=sk-proj-abcdefghijkl", "https://h/v1?q=REMOVED"),
         ("https://h/v1?api%5Fkey=a", "https://h/v1?api%5Fkey=REMOVED"),
         ("https://h/v1?api-version=2026-01-01&deployment=x", "https://h/v1?api-version=2026-01-01&deployment=x"),

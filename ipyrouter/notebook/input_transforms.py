@@ -33,6 +33,7 @@ _HANDS_ON = ("=", "return", "yield")
 _ROUTE = re.compile(r"%\s*route\s*(.*)", re.DOTALL)
 _CELL = re.compile(r"%%route(?:\s+(.*))?$", re.DOTALL)
 _NAMES = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}|--with[=\s]\s*[\"']?(\w+(?:\s*,\s*\w+)*)")
+_INDENT = " \t\ufeff"  # a pasted cell may begin with blanks, a file's with the mark of its byte order
 _HELP = re.compile(r"run_line_magic\('pinfo2?', (.*)\)")
 
 
@@ -94,8 +95,8 @@ def _names(text: str) -> Iterator[str]:
 def cell(lines: list[str]) -> list[str]:
     """Return a cell whose `%%route` follows comments without them; if it follows code, return the error instead."""
     code = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
-    if code < len(lines) and lines[code].startswith("%%"):
-        first = _CELL.match(lines[code].rstrip("\r\n"))
+    if code < len(lines) and (line := lines[code].lstrip(_INDENT)).startswith("%%"):
+        first = _CELL.match(line.rstrip("\r\n"))
         return lines if first is None else [f"%%route {first[1] or ''}".rstrip() + "\n", *lines[code + 1 :]]
     for number, line in enumerate(lines[code:], code):
         if _CELL.match(line.rstrip("\r\n")) and _is_whole(lines[code:number]):

@@ -114,6 +114,9 @@ class AnthropicBackend(Backend):
             collector.allow(answer.http_response.headers)
             bill_of_litellm(answer.http_response.headers, collector)
             for event in self.events(answer.http_response, watch, collector):
+                if event.done:
+                    collector.ended = True
+                    break
                 _take(event, collector)
 
     def events(self, response: httpx2.Response, watch: Watch, collector: Collector) -> Iterator[Event]:
@@ -238,9 +241,9 @@ def _take(event: Event, collector: Collector) -> None:
     if not isinstance(piece, dict) or piece.get("error") or "error" in (event.name, piece.get("type")):
         raise InBandError(piece)
     kind = piece.get("type") or event.name
+    if (event.whole or not kind) and "content" not in piece and read_words(piece).message:
+        raise InBandError(piece)
     if event.whole:
-        if "content" not in piece and read_words(piece).message:
-            raise InBandError(piece)
         collector.accepted = bool(piece.get("content")) or isinstance(piece.get("usage"), Mapping)
         _take_message(piece, collector)
         collector.ended = True

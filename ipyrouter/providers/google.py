@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,7 +96,8 @@ class GoogleBackend(Backend):
     def send(self, body: dict[str, Any], watch: Watch, collector: Collector) -> None:
         """Send the body and hand the answer to the collector. Raises whatever the SDK raises."""
         with contextlib.closing(self._response(body)) as response:
-            for event in read(response, watch.address, bounds(collector.call.max_output_tokens)):
+            events = read(response, watch.address, bounds(collector.call.max_output_tokens))
+            for event in itertools.takewhile(lambda event: not event.done, events):
                 for piece in event.value if isinstance(event.value, list) else [event.value]:
                     _take(piece, event, collector)
 

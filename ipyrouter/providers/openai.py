@@ -225,7 +225,7 @@ def _take(event: Event, collector: Collector, *, bills: bool) -> None:
     if not isinstance(piece, dict) or piece.get("error") or event.name == "error":
         raise InBandError(piece)
     choices = piece.get("choices")
-    usage = piece.get("usage") or _usage_of_groq(piece)
+    usage = piece.get("usage") or _usage_elsewhere(piece)
     if not isinstance(choices, list) and not _counted(usage) and read_words(piece).message:
         raise InBandError(piece)
     if isinstance(usage, Mapping):
@@ -277,9 +277,11 @@ def _take_choice(choice: Any, collector: Collector) -> None:
     collector.end(choice.get("finish_reason") or "")
 
 
-def _usage_of_groq(piece: dict[str, Any]) -> Any:
-    groq = piece.get("x_groq")
-    return groq.get("usage") if isinstance(groq, dict) else None
+def _usage_elsewhere(piece: dict[str, Any]) -> Any:
+    """Return the usage that Groq's streams hold in an object of its own, and Moonshot's in the choice."""
+    choices = piece.get("choices")
+    places = [piece.get("x_groq"), *(choices[:1] if isinstance(choices, list) else ())]
+    return next((place["usage"] for place in places if isinstance(place, dict) and place.get("usage")), None)
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:

@@ -33,7 +33,8 @@ _MOST_CHARACTERS, _CHARACTERS_PER_TOKEN = 1_000_000, 64  # of an answer; some se
 _FINISH: dict[str, Finish] = {
     **dict.fromkeys(  # OpenAI; Together; TGI and watsonx; Anthropic; Cohere; AI21; Baidu
         ("stop", "eos", "eos_token", "end", "end_turn", "stop_sequence", "stop_sequences", "complete", "completed",
-         "endoftext", "end_of_text", "end_of_turn", "stop_token", "stop_word", "normal"),
+         "endoftext", "end_of_text", "end_of_turn", "end_of_sequence", "stop_token", "stop_word", "normal", "done",
+         "finished"),
         "stop",
     ),
     **dict.fromkeys(  # OpenAI; Anthropic and Gemini; Mistral; TGI; watsonx; Cohere
@@ -43,7 +44,8 @@ _FINISH: dict[str, Finish] = {
     ),
     **dict.fromkeys(  # OpenAI; Anthropic; Gemini; Bedrock; Cohere; Zhipu
         ("content_filter", "content_filtered", "refusal", "refused", "safety", "recitation", "blocklist",
-         "prohibited_content", "spii", "guardrail", "guardrails", "guardrail_intervened", "error_toxic", "sensitive"),
+         "prohibited_content", "image_safety", "image_prohibited_content", "spii", "guardrail",
+         "guardrails", "guardrail_intervened", "error_toxic", "sensitive"),
         "refusal",
     ),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),

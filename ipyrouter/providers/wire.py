@@ -29,7 +29,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class Event(NamedTuple):
     """One JSON value of a response, with its event's name; ``whole`` where it is all of the response.
 
-    ``done`` marks `[DONE]`, with which OpenAI's streams end.
+    ``done`` marks `[DONE]`, with which OpenAI's streams end, and at some gateways all others.
     """
 
     value: Any

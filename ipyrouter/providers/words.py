@@ -279,7 +279,7 @@ def is_of_address(status: int | None, words: Words, model: str) -> bool:
 _NOT_TAKEN = _pattern(
     r"unsupported|not support|n't support|not (be )?(permitted|allowed|accepted|recogni|valid|enabled|implemented)",
     r"not available|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|extra_forbidden|instead|incompatible",
-    r"unavailable|mandatory",
+    r"unavailable|mandatory|不支持|参数非法",
 )
 _TOO_LARGE = _pattern(
     r"too (large|high|big|many)|at most|range|exceed|greater|less than|lower|<=?|>=?|must be|should be|maximum|limit"
@@ -292,17 +292,18 @@ _LIMIT = _pattern(
 )
 _NOT_OF_OUTPUT = _pattern(r"prompt|(?<!extra )\binputs?\b(?! should)|messages\b|context (length|limit|size)|reduce the")
 _NUMBER = re.compile(r"(?<![\w.-])\d[\d,_]{0,12}(?![\w-]|\.\d)")
+_TEMPERATURE = _pattern(r"(?<![a-z_])temperature(?![a-z_])")
 _SYSTEM = _pattern(
     r"\bsystem\b.{0,40}(role|message|prompt|instruction)|\brole\b.{0,30}\bsystem\b|does not support 'system'",
     r"developer instruction|roles must alternate|only user and assistant roles",
 )
 _STREAM = _pattern(r"\bstream(ing|ed)?\b")
 _STREAM_OPTIONS = _pattern(r"stream_options|include_usage")
-_EFFORT = _pattern(r"\b(reasoning[._]?)?effort\b|reasoning is mandatory")
+_EFFORT = _pattern(r"\b(reasoning[._]?)?effort\b|reasoning is mandatory|\bthink value\b|not support thinking")
 _THINKING = _pattern(r"\bthinking\b|thinking_(budget|level|config)")
 _CACHING = _pattern("cache_control|prompt_cach")
 _JSON = _pattern(
-    r"response_?(format|schema|json_schema|mime_?type)|output_(config|format)|json_?(schema|object|mode)|\bschema\b",
+    r"response_?(format|schema|json_schema|mime_?type)|output_(config|format)|json[_ ]?(schema|object|mode)|\bschema\b",
     r"structured output|guided|grammar",
 )
 _LEVELS = re.compile(r"(?:supported values|must be|should be|one of|expected)\b(.*)", re.IGNORECASE | re.DOTALL)
@@ -319,7 +320,7 @@ def refused_parameter(status: int | None, words: Words, sent: Mapping[str, Any])
         return _refused_limit(text, sent)
     if not _NOT_TAKEN.search(text) and (status in (500, 501) or not _WRONG_VALUE.search(text)):
         return None
-    if "temperature" in {**sent, **sent.get("extra_body", {})} and re.search(r"\btemperature\b", text, re.IGNORECASE):
+    if "temperature" in {**sent, **sent.get("extra_body", {})} and _TEMPERATURE.search(text):
         return Change("temperature")
     messages = sent.get("messages") or [{}]
     if ("system" in sent or messages[0].get("role") == "system") and _SYSTEM.search(text):

@@ -35,8 +35,8 @@ _LAST_WORDS = frozenset({"token", "auth"})
 _OWNERS = {  # a last word that is a secret only after one of these
     "key": _words(
         "api access private secret auth account client encryption decryption signing master ssh service session app"
-        " application admin server license bot webhook openai anthropic aws azure gcp google github gitlab groq"
-        " mistral gemini huggingface hf stripe"
+        " application admin server license subscription consumer bot webhook openai anthropic aws azure gcp google"
+        " github gitlab groq mistral gemini huggingface hf stripe"
     ),
     "tokens": _words("access api auth bearer refresh secret"),
     "pass": _words("db database user smtp mail ftp login admin root"),
@@ -395,7 +395,12 @@ def public(address: str) -> str:
 def _without_queries(text: str) -> str:
     def without(parameter: re.Match[str]) -> str:
         named = unquote(parameter[1])
-        hidden = named.lower() in ("key", "sig", "signature", "code") or secret_name(named) or like_secret(parameter[2])
+        hidden = (
+            named.lower() in ("key", "sig", "code")
+            or named.lower().endswith("signature")
+            or secret_name(named)
+            or like_secret(parameter[2])
+        )
         return f"{parameter[1]}={GONE}" if hidden else parameter[0]
 
     return _QUERY.sub(without, text)

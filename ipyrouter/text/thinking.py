@@ -1,13 +1,18 @@
-"""Separates an answer's text from the thinking that some models write into it between `<think>` and `</think>`."""
+"""Separates an answer's text from the thinking that some models write into it between `<think>` and `</think>`.
+
+Magistral writes `[THINK]`, Kimi-VL `◁think▷`, Seed-OSS `<seed:think>`.
+"""
 
 from __future__ import annotations
 
 import re
 
-_MARK = re.compile(r"\n|`+|~+|</?(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_UNFINISHED_TAG = re.compile(r"</?[a-z]{0,9}\Z", re.IGNORECASE)
+_MARK = re.compile(
+    r"\n|`+|~+|(?i:</?(?:think|thinking|thought|reasoning|seed:think)>)|\[/?THINK\]|◁/?think▷",
+)
+_UNFINISHED_TAG = re.compile(r"(?:(?i:</?[a-z:]{0,10})|\[/?[A-Z]{0,5}|◁/?[a-z]{0,5})\Z")
 _CUT_TAG = re.compile(r"</(thi(nk?|nking?)?|tho(u|ug|ugh|ught)?|rea(s|so|son|soni|sonin|soning)?)\Z", re.IGNORECASE)
-_LONGEST_TAG = len("</reasoning>")
+_LONGEST_TAG = len("</seed:think>")
 _LONGEST_RUN = 1000  # backticks that are held back at a piece's end; more are a model that repeats itself
 
 
@@ -33,7 +38,7 @@ class Separator:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._unread = ""  # the end of the last piece: it may be the beginning of a tag or of a run of backticks
-        self._tag = ""  # the name of the tag that is open
+        self._tag = ""  # the tag that is open
         self._reopened: int | None = None  # where in the thinking a tag in the midst of the answer was opened
         self._begun = False  # there was text that is not blank
         self._ambiguous = False  # tags were closed or mentioned: a closing tag alone means nothing any more
@@ -72,7 +77,7 @@ class Separator:
         self._unread = ""
         self._held.clear()
         if self._tag and self._reopened is not None:  # never closed, and not at the start: it was text after all
-            self._text += [f"<{self._tag}>", *self._thinking[self._reopened :]]
+            self._text += [self._tag, *self._thinking[self._reopened :]]
             del self._thinking[self._reopened :]
             self._tag = ""
         if not self._begun and not self._thinking:
@@ -123,7 +128,7 @@ class Separator:
 
     def _mark(self, mark: str) -> None:
         if self._tag:
-            if mark.lower() == f"</{self._tag}>":
+            if mark.lower() == f"{self._tag[0]}/{self._tag[1:]}":
                 self._close()
             else:
                 self._thinking.append(mark)
@@ -161,11 +166,11 @@ class Separator:
         self._plain(run)
 
     def _open(self, mark: str) -> None:
-        name = mark[1:-1].lower()
+        tag = mark.lower()
         if not self._begun:
-            self._tag, self._lead, self._reopened = name, [], None
-        elif self._blank and name == "think":
-            self._tag, self._reopened = name, len(self._thinking)
+            self._tag, self._lead, self._reopened = tag, [], None
+        elif self._blank and tag == "<think>":
+            self._tag, self._reopened = tag, len(self._thinking)
         else:
             self._ambiguous = self._mentioned = True
             self._plain(mark)

@@ -10,7 +10,7 @@ import pytest
 from ipyrouter.errors import RouteError
 from ipyrouter.router import Router
 from ipyrouter.types import Answer
-from tests.faults.server import FaultServer, Reply, chat, chunk, claude, claude_whole, sse
+from tests.faults.server import FaultServer, Reply, chat, chunk, claude, claude_whole, gemini, sse
 
 SIGNATURE = {"type": "signature_delta", "signature": "c2ln"}
 REDACTED = {"type": "redacted_thinking", "data": "b3BhcXVl"}
@@ -196,6 +196,16 @@ ANSWERS: dict[str, tuple[str, Any, Expected]] = {
         sse({"type": "weather", "delta": {"text": "rain"}}, done=False) + blocks(text_block("Forty-two.")),
         Expected(),
     ),
+    "claude-ends-as-openai-does": ("a", claude("Forty-two.") + "data: [DONE]\n\n", Expected()),
+    "claude-has-no-end-but-openai-s": ("a", claude("Forty-two.", end=False) + "data: [DONE]\n\n", Expected()),
+    "gemini-ends-as-openai-does": ("g", sse(*gemini("Forty-two.")), Expected()),
+    "gemini-s-picture-is-filtered": ("g", gemini("Forty", finish="IMAGE_SAFETY"), Expected("Forty", finish="refusal")),
+    "moonshot-counts-in-the-choice": (
+        "o",
+        sse(chunk("Forty-two."),
+            {**chunk(), "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": LAST}]}),
+        Expected(input_tokens=9, output_tokens=30),
+    ),
     "a-message-that-is-a-string": (
         "o", {"choices": [{"message": "Forty-two.", "finish_reason": "stop"}]}, Expected()
     ),
@@ -266,6 +276,11 @@ NOTHING: dict[str, tuple[str, Any, str]] = {
     ),
     "speech-alone": ("o", chat(None, audio={"id": "a", "data": "…", "transcript": "x"}), "no content but audio"),
     "claude-is-overloaded-at-once": ("a", sse(OVERLOADED, done=False), "Overloaded"),
+    "claude-s-gateway-streams-an-error-of-its-own": (
+        "a",
+        sse({"errors": [{"message": "Upstream is out of capacity"}]}, done=False),
+        "Upstream is out of capacity",
+    ),
     "a-list": ("o", [1, 2], "is a list, which holds no answer"),
     "a-choice-of-null": ("o", {"choices": [None]}, "the server's answer is null, which holds no answer"),
     "ollama-s-own-shape": (

@@ -80,6 +80,26 @@ def test_the_limit_that_a_server_names(message: str, sent: int, limit: int | Non
 
 
 @pytest.mark.parametrize(
+    ("message", "parameter"),
+    [
+        ("temperature参数非法", "temperature"),
+        ("invalid temperature: only 0.6 is allowed for this model", "temperature"),
+        ("`temperature` may only be set to 1 when thinking is enabled or in adaptive mode.", "temperature"),
+        ('think value "low" is not supported for this model', "effort"),
+        ('"qwen2.5" does not support thinking', "effort"),
+        ("Argument not supported on this model: reasoningEffort", "effort"),
+        ("json mode is not supported", "json_schema"),
+        ("This response_format type is unavailable now", "json_schema"),
+    ],
+)
+def test_a_parameter_in_the_words_of_more_servers(message: str, parameter: str) -> None:
+    sent = {**SENT, "reasoning_effort": "low", "response_format": {"type": "json_schema"}}
+    change = refused_parameter(400, read_words(e(message)), sent)
+    assert change is not None
+    assert change.parameter == parameter
+
+
+@pytest.mark.parametrize(
     "body",
     [
         "",

@@ -184,6 +184,9 @@ def test_scopes_in_a_kernel(home: Any, server: Any, requests: list[Any]) -> None
     [
         "# ask about cats\n%%route -q\nhello",
         "\n\n# ask\n\n  # about cats\n%%route -q\nhello",
+        "  %%route -q\nhello",
+        "# ask\n\t%%route -q\nhello",
+        "\ufeff%%route -q\nhello",
         "%%route\t-q\nhello",
         "%%route\u00a0-q\nhello",
         "%%route\u3000-q \u00a0\nhello",
