@@ -131,6 +131,7 @@ class BatchRun:
         self._jobs = [_read(job, run_id) for job in jobs]
         self._save = save
         self._items: dict[str, _Item] = {}
+        self._own = 0  # places of this call's requests; those of an open job that it does not have stand behind them
         self.rows: list[Row | None] = []
         self.progress = Progress(0)
 
@@ -150,7 +151,7 @@ class BatchRun:
         Raises:
             BudgetError: What is to be submitted could cost more than a budget leaves; nothing was.
         """
-        self.rows = [None] * len(requests)
+        self.rows, self._own = [None] * len(requests), len(requests)
         self.progress = Progress(len(requests))
         self._prepare(requests)
         self._go_on(functools.partial(self._submit, most), wait=wait)
@@ -242,7 +243,7 @@ class BatchRun:
         taken = {key for job in self._jobs for key in job.keys}
         by_model: dict[Candidate, list[_Item]] = {}
         for item in self._items.values():
-            if item.key not in taken and self.rows[item.place] is None:
+            if item.place < self._own and item.key not in taken and self.rows[item.place] is None:
                 by_model.setdefault(item.step.candidate, []).append(item)
         allowed = [(item, worst) for items in by_model.values() for item, worst in self._affordable(items, most)]
         all_ = sum((worst for _, worst in allowed), Decimal(0))
@@ -357,7 +358,7 @@ class BatchRun:
             self._save_jobs()
             return self._jobs[place]
         if not search.undecided and self._tools.clock.now().timestamp() - since > _SETTLING:
-            self._close(job)  # its requests go out again
+            self._close(job)  # those of its requests that this call has go out again
         return None
 
     def _record(self, job: Job, item: _Item, result: Result) -> Row:

@@ -198,6 +198,8 @@ class Limiter:
 
     def complete(self, candidate: Candidate, call: Call, deadlines: Deadlines, collector: Collector) -> Completion:
         """Send a call when its model's limits allow it, and again after a 429. Raises Fault."""
+        if call.flex and not self.has_flex(candidate):  # one that the chain falls back on, or of the next tier
+            raise Fault("bad_request", "it has no flex processing, and is not asked at the full price")
         lane, first = self._lane(candidate), self._slot.candidate == candidate
         self._slot.candidate = None
         until = time.monotonic() + _PATIENCE

@@ -304,7 +304,7 @@ def _options(base: Request, *, content: bool) -> dict[str, Any]:
     return {
         "schema": schema, "system": base.system if content else None, "tier": base.tier, "model": base.model,
         "max_output_tokens": base.max_output_tokens, "temperature": base.temperature, "effort": base.effort,
-        "json": base.json,
+        "json": base.json, "tags": list(base.tags),
     }  # fmt: skip
 
 

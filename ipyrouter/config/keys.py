@@ -316,7 +316,7 @@ def _run(command: tuple[str, ...], setting: str) -> str:
     except OSError as error:
         raise ConfigError(f"{setting}: {command[0]!r} cannot be run: {error.strerror}.", remedy) from None
     if len(output) > _LONGEST:
-        raise ConfigError(f"{setting}: {command[0]!r} printed more than {_LONGEST:,} bytes, which is no key.", remedy)
+        raise ConfigError(f"{setting}: {command[0]!r} printed over {_LONGEST:,} bytes, which is not a key.", remedy)
     if code != 0:
         raise ConfigError(f"{setting}: {command[0]!r} ended with exit code {code}.", remedy)
     value = output.decode("utf-8", "replace").strip(BLANKS)

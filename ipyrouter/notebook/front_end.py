@@ -57,7 +57,7 @@ class FrontEnd:
         except IPyRouterError as error:
             reply = {"error": str(error)}
         except Exception as error:  # noqa: BLE001  the kernel would print a traceback that nobody sees
-            reply = {"error": f"{type(error).__name__}: {error}"}
+            reply = {"error": str(IPyRouterError(f"{type(error).__name__}: {error}"))}  # which holds no key
         self._send({"number": number, **reply})
 
     def end_cell(self, failed: str | None) -> None:
@@ -109,9 +109,11 @@ class FrontEnd:
     def _state(self) -> dict[str, Any]:
         """Return what the status bar and the failed cell show; figures are those of the panel for today."""
         router = self._router()
+        if self._listening is not router:
+            self.close()
         if self._on_answer not in router.listeners:
             router.listeners.append(self._on_answer)
-            self._listening = router
+        self._listening = router
         with self._lock:
             result = self._today(router)
         self._last, self._changed = time.monotonic(), False
@@ -133,7 +135,7 @@ class FrontEnd:
     def _on_answer(self, answer: Answer) -> None:
         self._answers[answer.id] = answer
         for old in list(self._answers)[:-_MOST_ANSWERS]:
-            del self._answers[old]
+            self._answers.pop(old, None)  # another thread may be faster
         self._changed = True
         if time.monotonic() - self._last >= _INTERVAL:
             self._tell()

@@ -37,7 +37,7 @@ class _NotJson(ValueError):  # noqa: N818  what is wrong with a number
 
 
 def _refuse(constant: str) -> Any:
-    raise _NotJson(f"{constant} is no JSON")
+    raise _NotJson(f"{constant} is not valid JSON")
 
 
 def _number(digits: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-RULE = "1 to 64 printable characters, without blanks and commas"
+RULE = "1 to 64 printable characters, without spaces or commas"
 MOST = 20  # of one request, so that they fit into one column
 
 

@@ -352,6 +352,21 @@ def test_a_job_that_never_arrived_goes_out_again(make: MakeRouter, batches: Batc
     assert len(batches.lines) == 1
 
 
+@pytest.mark.parametrize("content", [True, False])
+def test_only_rows_of_this_call_go_out_again(make: MakeRouter, batches: BatchServer, content: bool) -> None:
+    """Where no prompts are kept, nobody knows what a row asked that this call does not have."""
+    log = {"content": content}
+    batches.lose_answer = True
+    make(log=log).map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False)
+    batches.lose_answer = False
+    batches.lines.clear()
+    batches.states.clear()
+    done = make(log=log, clock=Later(3600)).map(["a"], "Repeat {{x}}", delivery="batch", wait=False)
+    assert list(done["_status"]) == ["in batch"]
+    (lines,) = batches.lines.values()
+    assert [line["body"]["messages"][-1]["content"] for line in lines] == ["Repeat a"]
+
+
 _KILLED = """
 import os
 from ipyrouter.providers import Clients
@@ -404,6 +419,14 @@ def test_a_run_is_attached_to_without_its_data(make: MakeRouter, batches: BatchS
         router.attach(run)
     with pytest.raises(UsageError, match="There is no run 'x'"):
         router.attach("x")
+
+
+def test_what_is_attached_to_keeps_its_tags(make: MakeRouter, batches: BatchServer) -> None:
+    run = make().map(["a"], "Repeat {{x}}", tags=["project-x"], delivery="batch", wait=False).run
+    batches.end()
+    router = make()
+    router.attach(run)
+    assert list(router.log(tag="project-x")["status"]) == ["ok"]
 
 
 def test_without_content_no_prompt_is_kept_for_it(make: MakeRouter, batches: BatchServer, tmp_path: Path) -> None:

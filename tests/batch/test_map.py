@@ -452,6 +452,29 @@ def test_what_has_no_flex_is_not_sent_at_the_full_price(make_router: MakeRouter,
     assert requests == []
 
 
+def test_no_fallback_of_flex_is_at_the_full_price(
+    make_router: MakeRouter, server: FaultServer, requests: list[Any]
+) -> None:
+    server.replies["m"] = Reply({"error": {"message": "overloaded"}}, 503)
+    router = make_router(mid=["o/m", "a/claude-haiku-5-5"])
+    result = router.map(["a"], "Repeat {{x}}", delivery="flex")
+    assert list(result["_status"]) == ["error"]
+    assert "overloaded" in result["_error"][0]
+    assert {body["model"] for _, _, body in requests} == {"m"}
+    assert "has no flex processing" in router.log(model="claude-haiku-5-5")["error"].iloc[0]
+    assert not router.log()["cost"].sum()
+
+
+def test_no_higher_tier_of_flex_is_at_the_full_price(
+    make_router: MakeRouter, server: FaultServer, requests: list[Any]
+) -> None:
+    server.replies["m"] = Reply(chat("Yes."))
+    router = make_router(fast=["o/m"], mid=["a/claude-haiku-5-5"])
+    result = router.map(["a " * 40], "Say it in full: {{x}}", tier="fast", delivery="flex")
+    assert list(result["_status"]) == ["weak"]
+    assert {body["model"] for _, _, body in requests} == {"m"}
+
+
 def test_a_model_that_refuses_flex_is_an_error_of_its_row(make_router: MakeRouter, server: FaultServer) -> None:
     error = {"message": "Invalid service_tier argument", "param": "service_tier", "type": "invalid_request_error"}
     server.replies["m"] = Reply({"error": error}, 400)

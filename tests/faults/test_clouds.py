@@ -394,7 +394,7 @@ def test_a_command_that_fails_once_is_run_again(
         (["true"], "'true' printed nothing"),
         (["printf", "a\\nb"], "the key of c is not a key: it holds a line break"),
         (["sleep", "100"], "'sleep' printed no key within"),
-        (["yes"], "'yes' printed more than 100,000 bytes, which is no key"),
+        (["yes"], "'yes' printed over 100,000 bytes, which is not a key"),
         (["sh", "-c", "echo half-of-a-key; exec >&-; exec sleep 100"], "'sh' printed no key within"),
     ],
 )

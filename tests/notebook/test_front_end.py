@@ -159,3 +159,26 @@ def test_asking_for_the_state_creates_no_file(home: Path) -> None:
         (comm,) = comms(running)
         assert ask(running, comm, ask="state")["result"]["spent"] == "$0"
     assert not home.exists()
+
+
+def test_errors_show_no_key(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdefghij")
+    replies: list[dict[str, Any]] = []
+
+    def broken() -> Router:
+        raise RuntimeError("the server said: sk-0123456789abcdefghij is not valid")
+
+    FrontEnd(broken, replies.append).receive({"ask": "state", "number": "1"})
+    assert replies[0]["error"].startswith("RuntimeError: the server said: ")
+    assert "0123456789" not in replies[0]["error"]
+
+
+def test_another_router_is_listened_to_alone(make_router: Callable[..., Router]) -> None:
+    routers = [make_router(), make_router()]
+    front_end = FrontEnd(lambda: routers[0], lambda _: None)
+    front_end.receive({"ask": "state"})
+    assert len(routers[0].listeners) == 1
+    old = routers.pop(0)
+    front_end.receive({"ask": "state"})
+    assert old.listeners == []
+    assert len(routers[0].listeners) == 1

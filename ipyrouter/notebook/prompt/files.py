@@ -1,4 +1,4 @@
-"""`--file`: a text, a program, a table, a picture or a PDF from the disk. Bounded, and without keys and home paths."""
+"""`--file`: a text file, a program, a table, a picture or a PDF from the disk. Bounded, without keys and home paths."""
 
 from __future__ import annotations
 
