@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 import ipyrouter
 from ipyrouter import config
-from ipyrouter.classifier import classify, learn, lessons, model, rules
+from ipyrouter.classifier import classify, learn, learners, lessons, model, rules
 from ipyrouter.classifier.request import request_of
 from ipyrouter.errors import ConfigError, UsageError
 from ipyrouter.router import Router
@@ -363,6 +364,43 @@ def test_noise_teaches_nothing_worse_than_the_shipped_order(seed: int) -> None:
     prompts = dict.fromkeys(" ".join(chance.choices(words, k=chance.randrange(3, 12))) for _ in range(120))
     lesson = learn.fit([learn.Outcome(p, "fast", float(chance.random() < 0.5)) for p in prompts], model.shipped())
     assert lesson.before <= lesson.after < 0.65
+
+
+@pytest.mark.parametrize("cause", ["length", "shipped", "nothing"])
+def test_what_was_learned_ranks_others_no_worse_than_length_or_the_shipped_order(cause: str) -> None:
+    """On prompts that were not learned from: whatever it is that makes prompts fail, and however noisily."""
+    network = model.shipped()
+    prompts = data.notebook(held_back=False).prompts[:1600:2]
+    shipped = np.array([network.difficulty(reading) for reading in network.read_many(prompts)])
+    length = np.array([float(len(prompt)) for prompt in prompts])
+    places = {"length": length.argsort().argsort(), "shipped": shipped.argsort().argsort()}
+    need = places[cause] / len(prompts) if cause in places else np.full(len(prompts), 0.5)
+    short = []
+    for seed in range(4):
+        chance = np.random.default_rng(seed)
+        ok = (chance.random(len(prompts)) > 0.3 + 0.4 * need).astype(float)
+        order = chance.permutation(len(prompts))
+        mine, others = order[:400], order[400:]
+        lesson = learn.fit([learn.Outcome(prompts[i], "fast", ok[i]) for i in mine], network)
+        after = np.array([lesson.adjust(prompts[i], shipped[i]) for i in others])
+        right = [
+            learners.concordance(values, 1 - ok[others], np.ones(len(others)))
+            for values in (after, shipped[others], length[others])
+        ]
+        short.append(right[0] - max(right[1:]))
+        assert lesson.choice in ("", learners.SAME_ORDER, learners.LENGTH) or cause != "nothing"
+    assert np.mean(short) > -0.03
+
+
+@pytest.mark.parametrize(("noise", "choice"), [(0.5, "length"), (0.05, "shape, meaning and like prompts")])
+def test_what_is_fitted_must_beat_length_too_beyond_noise(noise: float, choice: str) -> None:
+    """All of them rank better than the shipped order; only what is much better than length is used."""
+    chance = np.random.default_rng(3)
+    levels = chance.random(200)
+    fitted = levels + noise * chance.normal(size=200)
+    values = {"shipped": chance.random(200), "length": levels + 0.5 * chance.normal(size=200)}
+    values |= dict.fromkeys(("few", "shape", "hidden", "near"), fitted)
+    assert learners._choose(values, levels, np.ones(200)) == choice
 
 
 def test_an_order_that_is_right_learns_the_level_alone() -> None:

@@ -21,7 +21,7 @@ from training.perturb import KINDS
 MakeRouter = Callable[..., Router]
 LOADED = config.load(environ={})
 PROMPTS = data.notebook(held_back=True).prompts[:600]
-WITHIN = {"case": 0.985, "whitespace": 0.99, "preamble": 0.98, "punctuation": 0.96, "typos": 0.93, "noise": 0.91}
+WITHIN = {"case": 0.985, "whitespace": 0.99, "preamble": 0.98, "punctuation": 0.975, "typos": 0.93, "noise": 0.91}
 """Shares of prompts that keep their tier; a little below what was measured."""
 
 
@@ -47,6 +47,12 @@ def test_the_tier_stays_however_a_prompt_is_typed(kind: str) -> None:
         ("Sort df by date. Thank you very much in advance!", "Sort df by date"),
         ("Can you sort df? Thanks :)", "sort df?"),
         ("Bitte, sortiere df. Vielen Dank im Voraus", "sortiere df"),
+        ("Sort df by date.", "Sort df by date"),
+        ("Sort df by date!!", "Sort df by date"),
+        ("Sort df by date ...", "Sort df by date"),
+        ("このデータを並べ替えて ください。", "このデータを並べ替えて ください"),
+        ("Sort df by date?", "Sort df by date?"),
+        ("Thanks...", "Thanks..."),
         # Words that look polite, and are what is asked about.
         ("Hello world in Python", "Hello world in Python"),
         ("high variance estimators", "high variance estimators"),
@@ -157,7 +163,7 @@ def test_confidence_is_how_often_the_tier_is_right() -> None:
 
 @pytest.mark.parametrize("author", data.FINAL)
 def test_confidence_holds_for_authors_never_seen(author: str) -> None:
-    assert confidence.error(*confidence.measure(model.shipped(), data.final(author))) <= 0.051
+    assert confidence.error(*confidence.measure(model.shipped(), data.final(author))) <= 0.05
 
 
 def test_at_the_same_distance_from_a_boundary_the_clearer_prompt_is_surer() -> None:

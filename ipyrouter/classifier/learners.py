@@ -22,19 +22,20 @@ FIGURES = 6 + SHAPE  # shipped difficulty, logarithm of the length, four heads, 
 Matrix = np.ndarray[Any, Any]
 
 SAME_ORDER = "the shipped order"  # with other difficulties
+LENGTH = "length"
 
 _FOLDS = 5
 _RIDGES = {"few": (2, 10.0), "shape": (FIGURES, 100.0), "hidden": (None, 5000.0)}  # the first columns, penalty
 _PARTS = ("shipped", "length", *_RIDGES, "near")
 _CHOICES = {
     SAME_ORDER: ("shipped",),
-    "length": ("length",),
+    LENGTH: ("length",),
     "length and the shipped order": ("few", "shipped"),
     "shape, meaning, like prompts, length and the shipped order": ("shape", "hidden", "near", "shipped", "length"),
     "shape, meaning, like prompts and the shipped order": ("shape", "hidden", "near", "shipped"),
     "shape, meaning and like prompts": ("shape", "hidden", "near"),
 }
-_CAUTION = 0.75  # standard errors by which a choice must beat the shipped order
+_CAUTION, _CAUTION_OF_LENGTH = 1.0, 0.5  # standard errors: length was not fitted, so nothing flatters it
 _SHARPNESS = 10.0  # of the weights of prompts that are alike, by their cosine
 _SPREAD, _MOST_SPREAD = 0.5, 2.0  # a lesson's deviation, beside that of the shipped difficulties
 _FLOORS = {"shipped": 0.1, "length": 0.25}  # deviations of those two, where all prompts are much alike
@@ -139,7 +140,8 @@ def teach(rows: Rows) -> Taught:
         nested[~inside] = (mixed[~inside] - mixed[inside].mean()) / (mixed[inside].std() + 1e-9)
     before, after = (concordance(each, levels, weights) for each in (shipped, nested))
     values = unseen(frozenset())
-    choice = _choose(values, levels, weights) if after > before else ""
+    better = _beyond(nested, shipped, levels, weights, _CAUTION_OF_LENGTH) > 0 and after > 0.5  # .5 is chance
+    choice = _choose(values, levels, weights) if better else ""
     if not choice:
         choice, after = _other_level(shipped, levels, weights), before
     scores = (before, after)
@@ -224,18 +226,28 @@ def _mix(values: dict[str, Matrix], choice: str, inside: Matrix | None = None) -
 
 
 def _choose(values: dict[str, Matrix], levels: Matrix, weights: Matrix) -> str:
-    """Return the choice that ranks best; "" where none beats the shipped order beyond noise."""
-    weights = weights / weights.sum()
-    apart = levels - weights @ levels
-    shipped = _ranks(values["shipped"], weights)
+    """Return the choice that ranks best; "" where none beats the shipped order beyond noise.
+
+    What was fitted must beat length too, which needs no outcomes, and chance: where the shipped order does badly, by
+    bad luck or not, anything at all beats that.
+    """
+    mixed = {choice: _mix(values, choice) for choice in _CHOICES}
+    chance = np.zeros(len(levels))
     best, most = "", 0.0
-    for choice in _CHOICES:
-        better = (_ranks(_mix(values, choice), weights) - shipped) * apart
-        mean = weights @ better
-        error = np.sqrt((weights**2) @ (better - mean) ** 2)
-        if (gain := float(mean - _CAUTION * error)) > most:
+    for choice, its in mixed.items():
+        gain = _beyond(its, values["shipped"], levels, weights, _CAUTION_OF_LENGTH if choice == LENGTH else _CAUTION)
+        rivals = () if choice == LENGTH else (values["length"], chance)
+        if gain > most and all(_beyond(its, rival, levels, weights, _CAUTION) > 0 for rival in rivals):
             best, most = choice, gain
     return best
+
+
+def _beyond(values: Matrix, rival: Matrix, levels: Matrix, weights: Matrix, caution: float) -> float:
+    """Return by how much values rank better than a rival, less so many standard errors of that."""
+    weights = weights / weights.sum()
+    better = (_ranks(values, weights) - _ranks(rival, weights)) * (levels - weights @ levels)
+    mean = float(weights @ better)
+    return mean - caution * float(np.sqrt(weights**2 @ (better - mean) ** 2))
 
 
 def _other_level(shipped: Matrix, levels: Matrix, weights: Matrix) -> str:

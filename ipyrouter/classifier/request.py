@@ -38,6 +38,7 @@ _BEFORE = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
+_END = " \t\r\n.!…。！"  # signs at the end of a request that say nothing of it; a question mark does
 _AFTER = re.compile(
     r"""(?:^|[\s,.!?]+)
     (?:please(?:\sand\sthank\syou)?|(?:many\s)?thanks|thank\syou|thx|cheers|danke|vielen\sdank|merci|gracias|grazie
@@ -64,7 +65,10 @@ class RequestText:
 
 
 def bare(prompt: str) -> str:
-    """Return a prompt without greetings, polite preambles and thanks; all of it where nothing else would be left."""
+    """Return a prompt without greetings, polite preambles, thanks and final stops.
+
+    Where no two words would be left, all of it is returned.
+    """
     start = 0
     while match := _BEFORE.match(prompt, start):
         start = match.end()
@@ -73,6 +77,7 @@ def bare(prompt: str) -> str:
     tail = rest[-80:]
     if match := _AFTER.search(tail):
         rest = rest[: len(rest) - len(tail) + match.start()] + ("?" if "?" in match[0] else "")
+    rest = rest.rstrip(_END)
     return rest if len(rest.split()) > 1 else prompt
 
 
