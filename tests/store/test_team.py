@@ -247,6 +247,9 @@ FORBIDDEN = (
     "SELECT ipyrouter.recount_cache('alice', 0)",
     "SELECT ipyrouter.cache_scope(NULL)",
     "SELECT ipyrouter.me()",
+    "SELECT ipyrouter.find_cached('science', '{}', 1)",
+    "SELECT FROM ipyrouter.team FOR UPDATE",
+    "DO 'BEGIN LOCK TABLE ipyrouter.answers IN SHARE UPDATE EXCLUSIVE MODE; END'",
     "SELECT ipyrouter.prune(0, false)",
     "SELECT ipyrouter.make_partition(0)",
     "SELECT ipyrouter.add_to_sums('a', 0)",
@@ -307,6 +310,44 @@ def test_functions_trust_the_login_and_the_servers_clock_alone(database: str, op
     bob = open_as("bob")
     assert bob.used(TODAY, SESSION) == DOLLAR
     assert open_as("alice").used(TODAY, SESSION) == 0
+
+
+@pytest.mark.parametrize("whose", ["team science", "member alice"])
+def test_no_other_login_holds_the_lock_of_a_budget(database: str, open_as: Open, whose: str) -> None:
+    """Advisory locks are open to every login of the server."""
+    set_budget(database, member="" if whose.startswith("team") else "*", day="10")
+    with postgres.server().connect(database, postgres.OTHER) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended(%s, 2))", (whose,))
+        reserved = open_as("alice").reserve(DOLLAR, [], SESSION, "x", 60)
+    assert isinstance(reserved, Reservation)
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_no_old_sight_of_a_budget_decides(database: str, open_as: Open, level: str) -> None:
+    set_budget(database, day="10")
+    reserve = "SELECT ipyrouter.reserve('mine', 'o', 's', 6000000000000, 60, '[]')"
+    with postgres.server().connect(database, "bob") as bob:
+        bob.execute(f"BEGIN ISOLATION LEVEL {level}".encode())
+        bob.execute("SELECT count(*) FROM ipyrouter.answers")
+        assert isinstance(open_as("alice").reserve(6 * DOLLAR, [], SESSION, "x", 60), Reservation)
+        with pytest.raises(psycopg.errors.InvalidTransactionState, match="read committed"):
+            bob.execute(reserve.encode())
+    with postgres.server().connect(database, "bob") as bob:
+        bob.execute(f"SET default_transaction_isolation = '{level}'".encode())
+        with pytest.raises(psycopg.errors.InvalidTransactionState, match="read committed"):
+            bob.execute(reserve.encode())
+
+
+def test_a_settlement_sent_again_changes_nothing_after_the_record(database: str, open_as: Open) -> None:
+    set_budget(database, day="10")
+    bob = open_as("bob")
+    reserved = bob.reserve(5 * DOLLAR, [], SESSION, "x", 60)
+    assert isinstance(reserved, Reservation)
+    bob.record(a_record("paid", cost=Decimal(3), owner="x"), None, 500)
+    for amount in (0, 9 * DOLLAR):
+        bob.settle(reserved.id, amount)
+    (team,) = bob.limits(SESSION)
+    assert bob.used(team, SESSION) == 3 * DOLLAR
 
 
 def test_what_another_holds_cannot_be_released_settled_judged_or_forgotten(database: str, open_as: Open) -> None:

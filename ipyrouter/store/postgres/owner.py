@@ -184,7 +184,7 @@ def _check_is_there(team: str, member: str) -> str:
         found = _format("SELECT FROM ipyrouter.member WHERE name = {} AND team = {}", member, team)
         what = f"{member} is not a member of the team {team}"
     body = "BEGIN IF NOT EXISTS ({}) THEN RAISE EXCEPTION USING MESSAGE = {}, ERRCODE = 'no_data_found'; END IF; END"
-    return _do(body, sql.SQL(found), what)  # type: ignore[arg-type]  # of this module's own making
+    return _do(body, sql.SQL(found), what)
 
 
 def _check_names(*names: str) -> None:

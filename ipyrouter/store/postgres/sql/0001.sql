@@ -818,11 +818,18 @@ BEGIN
     -- Whoever waits for the lock below need not wait for the disk, too. A server that crashes may forget the promises of
     -- its last second: only calls that are in flight just then can exceed a budget.
     PERFORM set_config('synchronous_commit', 'off', true);
-    -- One at a time decides about the money of a team, or of a member where the team as such has no budget.
-    PERFORM pg_advisory_xact_lock(hashtextextended(
-        CASE WHEN EXISTS (SELECT FROM ipyrouter.budget WHERE team = who.team AND member = '')
-            OR EXISTS (SELECT FROM ipyrouter.rate WHERE team = who.team AND member = '')
-        THEN 'team ' || who.team ELSE 'member ' || who.name END, 2));
+    IF current_setting('transaction_isolation') != 'read committed' THEN -- it would not see what others have just promised
+        RAISE EXCEPTION 'budgets need transactions of the level "read committed"' USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    -- One at a time decides about the money of a team, or of a member where the team as such has no budget. A row, and no
+    -- advisory lock, which every login of the server could take.
+    IF EXISTS (SELECT FROM ipyrouter.budget WHERE team = who.team AND member = '')
+        OR EXISTS (SELECT FROM ipyrouter.rate WHERE team = who.team AND member = '')
+    THEN
+        PERFORM FROM ipyrouter.team WHERE name = who.team FOR NO KEY UPDATE;
+    ELSE
+        PERFORM FROM ipyrouter.member WHERE name = who.name FOR NO KEY UPDATE;
+    END IF;
     IF EXISTS (SELECT FROM ipyrouter.reservation WHERE id = reservation_id AND member = who.name) THEN
         RETURN NULL; -- sent again, because the answer was lost
     END IF;
