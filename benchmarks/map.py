@@ -207,7 +207,7 @@ def _speed(options: argparse.Namespace, rows: int, latency: float) -> tuple[dict
 
 async def _gather(url: str, prompts: list[str], concurrency: int) -> None:
     gate = asyncio.Semaphore(concurrency)
-    async with openai.AsyncOpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0) as client:
+    async with openai.AsyncOpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0, timeout=600) as client:
 
         async def ask(prompt: str) -> str | None:
             async with gate:
@@ -219,7 +219,7 @@ async def _gather(url: str, prompts: list[str], concurrency: int) -> None:
 
 def _threads(url: str, prompts: list[str], concurrency: int) -> None:
     with (
-        openai.OpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0) as client,
+        openai.OpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0, timeout=600) as client,
         ThreadPoolExecutor(concurrency) as pool,
     ):
         create: Any = client.chat.completions.create

@@ -37,7 +37,7 @@ def _openaivec(url: str, prompts: list[str], most: int) -> list[Any]:
     import openaivec
 
     async def ask() -> list[Any]:
-        async with openai.AsyncOpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0) as client:
+        async with openai.AsyncOpenAI(api_key="x", base_url=f"{url}/v1", max_retries=0, timeout=600) as client:
             # A row a request, as the others do it: answers of several in one prompt slip.
             work = openaivec.AsyncBatchResponses.of(client, "ok", "Rate.", batch_size=1, max_concurrency=most)
             return list(await work.parse(prompts))
