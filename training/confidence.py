@@ -1,7 +1,8 @@
 """How sure the classifier may say it is: ``python -m training.confidence`` measures it and writes it into the weights.
 
 The weights were not fitted to the third of our own requests that is held back. Every other of these says how often the
-tier is right at which distance from a boundary; the rest, and the authors of the final test, tell whether that holds.
+tier is right at which distance from a boundary, for how clear a prompt; the rest, and the authors of the final test,
+tell whether that holds.
 """
 
 from __future__ import annotations
