@@ -94,10 +94,16 @@ def lab_server(folder: Path, environment: dict[str, str], application: str = "ju
     ``application`` is the module that runs: jupyterlab or notebook.
     """
     root, runtime, settings = folder / "notebooks", folder / "runtime", folder / "settings"
-    for new in (root, runtime, settings / "@jupyterlab" / "apputils-extension"):
+    changed = {
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        "completer-extension/manager": {"providerTimeout": TIMEOUT},  # not 1 second, for a machine that is busy
+    }
+    for new in (root, runtime):
         new.mkdir(parents=True)
-    news = {"fetchNews": "false", "checkForUpdates": False}
-    (settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings").write_text(json.dumps(news))
+    for name, values in changed.items():
+        path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
     folders = {
         "HOME": folder,
         "IPYTHONDIR": folder / "ipython",

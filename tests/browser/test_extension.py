@@ -48,6 +48,7 @@ def check_toggling(notebook: Notebook) -> Cell:
     last = content.locator(".cm-line").last.locator("span")
     expect(last.first).to_have_text("for")
     for magic in ("%%route --map rows\n---\n", "# to all\n%%route\n"):
+        notebook.page.wait_for_timeout(1000)  # the editor takes what comes within half a second as one change to undo
         notebook.page.keyboard.press("Control+Home")
         notebook.page.keyboard.insert_text(magic)
         expect(content.locator(".ipyrouter-magic")).to_have_text("%%route")
