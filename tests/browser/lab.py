@@ -262,7 +262,8 @@ class Notebook:
         return Cell(element)
 
     def command(self, name: str) -> None:
-        """Run a command of ours, without waiting for its end."""
+        """Run a command of ours once it can be chosen, without waiting for its end."""
+        self.page.wait_for_function("name => jupyterapp.commands.isEnabled(`ipyrouter:${name}`)", arg=name)
         self.page.evaluate("name => void jupyterapp.commands.execute(`ipyrouter:${name}`)", name)
 
     def is_enabled(self, name: str) -> bool:
