@@ -75,6 +75,7 @@ export const statusPlugin: JupyterFrontEndPlugin<void> = {
         item,
         align: 'left',
         rank: 100,
+        priority: 1, // JupyterLab hides what has none in a narrow window
         isActive: () => item.isActive,
         activeStateChanged: item.activeChanged
       });

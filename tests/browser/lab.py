@@ -94,10 +94,16 @@ def lab_server(folder: Path, environment: dict[str, str], application: str = "ju
     ``application`` is the module that runs: jupyterlab or notebook.
     """
     root, runtime, settings = folder / "notebooks", folder / "runtime", folder / "settings"
-    for new in (root, runtime, settings / "@jupyterlab" / "apputils-extension"):
+    changed = {
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        "completer-extension/manager": {"providerTimeout": TIMEOUT},  # not 1 second, for a machine that is busy
+    }
+    for new in (root, runtime):
         new.mkdir(parents=True)
-    news = {"fetchNews": "false", "checkForUpdates": False}
-    (settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings").write_text(json.dumps(news))
+    for name, values in changed.items():
+        path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
     folders = {
         "HOME": folder,
         "IPYTHONDIR": folder / "ipython",
@@ -256,7 +262,8 @@ class Notebook:
         return Cell(element)
 
     def command(self, name: str) -> None:
-        """Run a command of ours, without waiting for its end."""
+        """Run a command of ours once it can be chosen, without waiting for its end."""
+        self.page.wait_for_function("name => jupyterapp.commands.isEnabled(`ipyrouter:${name}`)", arg=name)
         self.page.evaluate("name => void jupyterapp.commands.execute(`ipyrouter:${name}`)", name)
 
     def is_enabled(self, name: str) -> bool:

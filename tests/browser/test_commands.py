@@ -30,7 +30,6 @@ def test_a_selection_is_routed(notebook: Notebook) -> None:
     cell = notebook.type("What is {{a}} tuple?")
     assert not notebook.is_enabled("route-selection")
     notebook.page.keyboard.press("Control+a")
-    assert notebook.is_enabled("route-selection")
     notebook.command("route-selection")
     routed = notebook.cell_with("%%route --raw").wait()
     expect(routed.lines).to_have_text(["%%route --raw", "What is {{a}} tuple?"])

@@ -48,6 +48,7 @@ def check_toggling(notebook: Notebook) -> Cell:
     last = content.locator(".cm-line").last.locator("span")
     expect(last.first).to_have_text("for")
     for magic in ("%%route --map rows\n---\n", "# to all\n%%route\n"):
+        notebook.page.wait_for_timeout(1000)  # the editor takes what comes within half a second as one change to undo
         notebook.page.keyboard.press("Control+Home")
         notebook.page.keyboard.insert_text(magic)
         expect(content.locator(".ipyrouter-magic")).to_have_text("%%route")
@@ -71,9 +72,11 @@ def test_names_and_options_are_completed_by_the_kernel(notebook: Notebook) -> No
     notebook.run("primes = [2, 3, 5]\nprices = {}").wait()
     cell = notebook.type("%%route --eff")
     notebook.page.keyboard.press("Tab")
+    completer = notebook.page.locator(".jp-Completer")
+    expect(completer).to_contain_text("--effort")
+    notebook.page.keyboard.press("Enter")
     expect(cell.editor).to_have_text("%%route --effort")
     notebook.page.keyboard.type("\nWhy {{")
-    completer = notebook.page.locator(".jp-Completer")
     expect(completer).to_contain_text("primes")
     expect(completer).to_contain_text("prices")
     notebook.page.keyboard.type("prim")

@@ -408,7 +408,7 @@ def test_an_answer_shows_as_one_without_the_extension(make_router: MakeRouter) -
     assert bundle == rendering.answer_bundle(answer, Body(answer.text))
     assert "<script" not in bundle["text/markdown"]
     assert "**bold**" in bundle["text/markdown"]
-    assert bundle["text/plain"].startswith("[mid] o/echo · $")
+    assert bundle["text/plain"].startswith("o/echo · $")
     assert "\x1b" not in bundle["text/plain"]
     assert answer.text in repr(answer) or repr(answer.text) in repr(answer)  # repr() keeps all fields
 
