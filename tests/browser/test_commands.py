@@ -83,27 +83,3 @@ def test_code_is_inserted_and_not_run(notebook: Notebook) -> None:
     inserted = notebook.cell(2)
     expect(inserted.lines).to_have_text(["print(6 * 7)"])
     expect(inserted.element.locator(".jp-InputPrompt")).to_have_text("[ ]:")
-
-
-def test_it_is_asked_again_a_tier_up_until_there_is_none(notebook: Notebook) -> None:
-    cell = notebook.run("# mine\n%%route -t fast --temperature 0\nWhich way is up?").wait()
-    for tier in ("mid", "power"):
-        expect(cell.button(f"Ask {tier}")).to_be_visible()
-        focus(cell)
-        notebook.command("ask-higher")
-        expect(cell.lines).to_have_text(["# mine", f"%%route -t {tier} --temperature 0", "Which way is up?"])
-        expect(cell.badge).to_contain_text(tier)
-    expect(cell.button("Ask")).to_have_count(0)
-    focus(cell)
-    assert not notebook.is_enabled("ask-higher")
-
-
-def test_answers_are_judged(lab: Lab, notebook: Notebook) -> None:
-    cell = notebook.run("%%route\nHow good is this?").wait()
-    expect(cell.button("Good")).to_be_visible()
-    focus(cell)
-    for verdict in ("good", "bad"):
-        notebook.command(verdict)
-        expect(lab.page.get_by_text(f"Noted: {verdict}.").first).to_be_visible()
-    log = notebook.run("import ipyrouter\nlist(ipyrouter.cost_log()['feedback'].dropna())[-1]").wait()
-    expect(log.output).to_contain_text("bad")

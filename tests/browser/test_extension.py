@@ -154,28 +154,3 @@ def test_a_hostile_answer_stays_text(lab: Lab, notebook: Notebook) -> None:
     notebook.run(f"%%route -m o/echo\n{hostile}").wait().button("Insert code").click()
     expect(notebook.cell(2).editor).to_have_text("<script>window.pwned = 1</script>")
     assert lab.page.evaluate("window.pwned") is None
-
-
-def test_a_kernel_without_ipyrouter_is_not_touched(lab: Lab, notebook: Notebook) -> None:
-    status = lab.page.locator(".ipyrouter-spending")
-    expect(status).to_be_visible()
-    notebook.run("%unload_ext ipyrouter").wait()
-    expect(status).not_to_be_visible()
-    notebook.run("%load_ext ipyrouter").wait()
-    expect(status).to_be_visible()
-    asked = notebook.run("%%route\nHello?").wait()
-    expect(asked.button("Copy")).to_be_visible()
-    lab.errors.clear()
-    lab.page.evaluate("void jupyterapp.commands.execute('notebook:restart-kernel')")
-    lab.page.get_by_role("button", name="Restart", exact=True).click()
-    expect(status).not_to_be_visible()
-    expect(lab.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
-    fresh = notebook.run("import sys\n'ipyrouter' in sys.modules").wait()
-    expect(fresh.output).to_contain_text("False")
-    expect(status).not_to_be_visible()
-    assert [name for name in ("ask-about-cell", "dry-run", "open-panel", "good") if notebook.is_enabled(name)] == []
-    expect(notebook.run("%%route\nHello?").wait().output).to_contain_text("not found")  # IPython's own words
-    expect(status).not_to_be_visible()
-    assert lab.errors == []
-    notebook.run("%load_ext ipyrouter").wait()
-    expect(status).to_be_visible()
