@@ -646,6 +646,32 @@ OFF = f'<span class="{MATHS_OFF}">'
             "<strong><strong>**a**</strong></strong>",
         ),
         (
+            "**a** `b` [c](https://x.y) \\begin{d}",  # inside HTML no reader looks for Markdown
+            (
+                '<p><strong>a</strong> <code>b</code> <a href="https://x.y">c</a> '
+                "<span OFF>&#92;</span>begin&#123;d&#125;</p>"
+            ),
+        ),
+        (
+            "## **a** \\begin{d}",
+            "<h2><strong>a</strong> <span OFF>&#92;</span>begin&#123;d&#125;</h2>",
+        ),
+        (
+            "- **a** `b` [c](https://x.y)\n  ```\n  d\n  ```",
+            (
+                '<ul>\n\n<li><strong>a</strong> <code>b</code> <a href="https://x.y">c</a>\n\n```\nd\n```'
+                "\n\n</li>\n\n</ul>"
+            ),
+        ),
+        (
+            "a\n\n<br>\n\nb",
+            "a\n\n&#160;\n\nb",
+        ),
+        (
+            "\\[\na\nb\nc \\[\nd\n\\]",
+            "&#91; a b c $$d$$",
+        ),
+        (
             "[a $[$ b](https://x.y) [a $]$ b](https://x.y)",  # readers would look for the label's end in a formula
             '<a href="https://x.y">a $[$ b</a> <a href="https://x.y">a $]$ b</a>',
         ),
