@@ -134,7 +134,7 @@ def tier_of(router: Router, **options: Any) -> tuple[str, str, str]:
     answer = router.route("Explain closures", **options)
     row = router.log().iloc[-1]
     assert row["routed_tier"] == "mid"  # what the classifier said stays in the log
-    assert rendering.badge_text(answer).split(" · ")[2] == answer.tier
+    assert answer.tier in rendering.badge_text(answer).split(" · ")
     return expected, answer.tier, row["tier"]
 
 

@@ -170,7 +170,7 @@ def test_a_real_jupyter_console(home: Path, server: FaultServer) -> None:
         console.sendline("%route -t mid --no-cache Explain closures")
         console.expect(r"In \[3\]: ")
         assert console.before.count(TEXT) == 1
-        assert re.search(r"\[mid\] o/ok · .*tokens", console.before)
+        assert re.search(r"o/ok · .* · mid · .*tokens", console.before)
         assert "routing …" not in console.before
         console.sendline("answer = %route -t mid -m o/status-401 Hello?")
         console.expect("RouteError: o/status-401: 401")
