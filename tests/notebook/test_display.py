@@ -37,7 +37,7 @@ def test_a_console_is_sent_no_update(home: Path, server: FaultServer) -> None:
         assert (reply.status, reply.updates, reply.others, reply.results) == ("ok", 0, [], [])
         assert _screen(reply.out) == TEXT + "\n"
         (output,) = reply.displays
-        assert re.fullmatch(r"\[mid\] o/ok · .* tokens, 5 of them thinking · .*", output["data"]["text/plain"])
+        assert re.fullmatch(r"o/ok · .* · mid · .* tokens, 5 of them thinking · .*", output["data"]["text/plain"])
         assert TEXT in output["data"]["text/markdown"]  # for one that shows Markdown
         assert output["metadata"]["ipyrouter"]["model"] == "ok"
 
