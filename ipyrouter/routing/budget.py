@@ -16,7 +16,7 @@ from ipyrouter.routing.planner import Step
 from ipyrouter.store import base
 from ipyrouter.store.base import BudgetLedger, Busy, Limit, Period, Unavailable
 from ipyrouter.text.amounts import dollars, from_pico, to_pico
-from ipyrouter.types import Attempt, Request, Session
+from ipyrouter.types import Attempt, Candidate, Request, Session
 
 _MARGIN = 60.0  # seconds that a reservation outlives the call's total deadline
 
@@ -135,8 +135,7 @@ class Budget:
         if isinstance(reserved, base.Reservation):
             return None
         assert not isinstance(reserved, Busy)  # noqa: S101  a batch is no call of this minute
-        words = _unknown(reserved) if isinstance(reserved, Unavailable) else _shortage(reserved)
-        return Refusal(f"the batch could cost {dollars(worst)}, {words}", unknown=isinstance(reserved, Unavailable))
+        return _refused("the batch", worst, reserved)
 
     def shortage(self, step: Step, request: Request) -> Refusal | None:
         """Return what a call would be refused for as things stand now; reads, writes nothing."""
@@ -148,11 +147,9 @@ class Budget:
         for limit in self._spans():
             used = self._ledger.used(limit, self._session)
             if isinstance(used, Unavailable):
-                words = f"{step.candidate} could cost {dollars(worst)}, {_unknown(used)}"
-                return Refusal(words, unknown=True, remedy=used.remedy)
+                return _refused(step.candidate, worst, used)
             if used + to_pico(worst) > limit.pico:
-                words = _shortage(base.Refusal(limit, used, used))
-                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
+                return _refused(step.candidate, worst, base.Refusal(limit, used, used))
         return None
 
     def left(self) -> dict[str, Decimal | None]:
@@ -200,8 +197,7 @@ class Budget:
                 holdings.reservations[reserved.id] = pico
                 return reserved.id
             if isinstance(reserved, Unavailable):
-                words = f"{step.candidate} could cost {dollars(worst)}, {_unknown(reserved)}"
-                return Refusal(words, unknown=True, remedy=reserved.remedy)
+                return _refused(step.candidate, worst, reserved)
             left = until - self._clock.monotonic()
             if isinstance(reserved, Busy):
                 if left <= 0:
@@ -212,7 +208,7 @@ class Budget:
                 continue
             # What this very request holds belongs to no other call, and does not come back before its end.
             if reserved.spent + holdings.picodollars + pico > reserved.limit.pico or left <= 0:
-                return Refusal(f"{step.candidate} could cost {dollars(worst)}, {_shortage(reserved)}")
+                return _refused(step.candidate, worst, reserved)
             interrupts.sleep(min(next(waits), left))
 
     def _exceeds_call(self, pico: int, held: int) -> str | None:
@@ -250,6 +246,14 @@ def _longest(step: Step, request: Request) -> int:
 def _pace(busy: Busy) -> str:
     rate = busy.rate
     return f"and {max(rate.most - busy.used, 0):,} of {rate.most:,} {rate.unit} a minute for {rate.name} are left"
+
+
+def _refused(what: Candidate | str, worst: Decimal, why: Unavailable | base.Refusal) -> Refusal:
+    """Return in words why nothing was reserved for what could cost so much."""
+    words = f"{what} could cost {dollars(worst)}, "
+    if isinstance(why, Unavailable):
+        return Refusal(words + _unknown(why), unknown=True, remedy=why.remedy)
+    return Refusal(words + _shortage(why))
 
 
 def _unknown(unavailable: Unavailable) -> str:
