@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from ipyrouter.batch import columns
 from ipyrouter.batch.map import (
+    SAMPLE,
     STATUS,
     Job,
     Parts,
@@ -37,8 +38,13 @@ from ipyrouter.types import Session
 _ENGINES = {"dask": "Dask", "dask_expr": "Dask", "ray": "Ray", "pyspark": "Spark"}
 _NEEDED = {"Dask": ("_meta", "map_partitions"), "Ray": ("map_batches",), "Spark": ("mapInArrow",)}
 _OF_A_RUN = ("budget", "concurrency", "delivery")  # options that are none of a request
-_SAMPLE = 2_000  # rows that are planned one by one before a run
 _ROUTERS = 8  # that a worker keeps
+# How a frame's rows are counted, how a share of them is drawn, and how those come here as a frame of pandas.
+_SAMPLING: dict[str, tuple[Callable[[Any], int], Callable[[Any, float], Any], Callable[[Any], Any]]] = {
+    "Dask": (len, lambda data, share: data.sample(frac=share), lambda data: data.compute()),
+    "Ray": (lambda data: data.count(), lambda data, share: data.random_sample(share), lambda data: data.to_pandas()),
+    "Spark": (lambda data: data.count(), lambda data, share: data.sample(share), lambda data: data.toPandas()),
+}
 
 
 class Asks(Protocol):
@@ -194,7 +200,7 @@ def on_engine(
         _check_budget(mapper, engine)
     mapper.job(_empty(data, engine))
     if dry_run or only_pilot or agreement is not None or not yes:
-        rows = pilot if only_pilot and pilot is not None else _SAMPLE
+        rows = pilot if only_pilot and pilot is not None else SAMPLE
         job, stands_for = _sampled(data, mapper, engine, rows)
         if dry_run or only_pilot:
             given = mapper.options.get
@@ -246,17 +252,11 @@ def _empty(data: Any, engine: str) -> Any:
 
 def _sampled(data: Any, mapper: Mapper, engine: str, rows: int) -> tuple[Job, float]:
     """Return what is asked of about so many rows of a frame, from all of it, and how many each of them stands for."""
-    samples: dict[str, Callable[[Any, int], tuple[Any, int]]] = {
-        "Dask": _dask_sample, "Ray": _ray_sample, "Spark": _spark_sample,
-    }  # fmt: skip
-    table, count = samples[engine](data, rows)
-    job = mapper.job(table)
+    size, draw, here = _SAMPLING[engine]
+    count = size(data)
+    share = (rows + 4 * rows**0.5) / count if count else 1.0  # so that hardly ever fewer than wanted come
+    job = mapper.job(_evenly(here(draw(data, share) if share < 1 else data), rows))
     return job, count / job.table.count if job.table.count else 1.0
-
-
-def _share(rows: int, count: int) -> float:
-    """Return the share of a frame's rows to draw so that hardly ever fewer than wanted come."""
-    return min((rows + 4 * rows**0.5) / count, 1.0) if count else 1.0
 
 
 def _among(mapper: Mapper, workers: int, engine: str) -> Mapper:
@@ -281,12 +281,6 @@ def _evenly(frame: Any, rows: int) -> Any:
 def _dask(data: Any, mapper: Mapper) -> Any:
     meta = read_table(_empty(data, "Dask")).frame({name: [] for name in mapper.dtypes}, mapper.dtypes)
     return data.map_partitions(_among(mapper, min(_dask_threads(), data.npartitions), "Dask"), meta=meta)
-
-
-def _dask_sample(data: Any, rows: int) -> tuple[Any, int]:
-    count = len(data)
-    share = _share(rows, count)
-    return _evenly((data if share == 1 else data.sample(frac=share)).compute(), rows), count
 
 
 def _dask_threads() -> int:
@@ -331,18 +325,6 @@ def _ray(data: Any, mapper: Mapper) -> Any:
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=mapper.workers),
     )
-
-
-def _ray_sample(data: Any, rows: int) -> tuple[Any, int]:
-    count = data.count()
-    share = _share(rows, count)
-    return _evenly((data if share == 1 else data.random_sample(share)).to_pandas(), rows), count
-
-
-def _spark_sample(data: Any, rows: int) -> tuple[Any, int]:
-    count = data.count()
-    share = _share(rows, count)
-    return _evenly((data if share == 1 else data.sample(share)).toPandas(), rows), count
 
 
 def _spark(data: Any, mapper: Mapper) -> Any:

@@ -40,7 +40,7 @@ _CHUNK = 128
 _FIRST_POLL, _LAST_POLL = 30.0, 600.0  # seconds between two questions
 _SETTLING = 300.0  # seconds after which a job that is not at the provider was not taken
 _NOT_TAKEN = ("auth", "forbidden", "bad_request", "refused", "context", "not_found", "rate_limit", "quota", "connect")
-_NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
+NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
 _KEPT = 30 * 86_400.0  # seconds: providers keep results for 29 days at most
 
 
@@ -195,7 +195,7 @@ class BatchRun:
         unknown = [pair for pair in zip(job.keys, prompts, strict=True) if pair[0] not in self._items]
         for start in range(0, len(unknown), _CHUNK):
             chunk = unknown[start : start + _CHUNK]
-            requests = [replace(self._base, prompt=Prompt.of(prompt or _NOT_KEPT)) for _, prompt in chunk]
+            requests = [replace(self._base, prompt=Prompt.of(prompt or NOT_KEPT)) for _, prompt in chunk]
             for (key, _), prepared in zip(chunk, self._tools.pipeline.prepare(requests), strict=True):
                 self._add(job, key, prepared)
         return [prompt or key for key, prompt in zip(job.keys, prompts, strict=True)]

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from ipyrouter.batch import columns
 from ipyrouter.batch.budget import RunBudget
 from ipyrouter.batch.estimate import estimate
-from ipyrouter.batch.jobs import BatchRun
+from ipyrouter.batch.jobs import NOT_KEPT, BatchRun
 from ipyrouter.batch.limits import Limiter, shared
 from ipyrouter.batch.pilot import DEFAULT_ROWS, Z, pick, spread
 from ipyrouter.batch.progress import Progress, Show
@@ -38,8 +38,7 @@ from ipyrouter.store.base import Run, Store
 from ipyrouter.text.amounts import dollars
 from ipyrouter.types import Candidate, Prompt, Request, Session, TierName
 
-_CONFIRM_SAMPLE = 2_000  # requests that are planned one by one before a run
-_NOT_KEPT = "(not kept)"  # stands for a prompt that may not be stored
+SAMPLE = 2_000  # rows that are planned one by one before a run
 _REMEMBERED = 512  # classifications, from the plan of a request until it is sent
 Delivery = Literal["live", "flex", "batch"]
 STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
@@ -195,7 +194,6 @@ def pick_tier(parts: Parts, job: Job, *, rows: int | None, agreement: float, tel
     Raises:
         UsageError: No row has an answer of the strongest tier.
     """
-    check_pilot(rows, agreement)
     if not job.requests:
         raise UsageError("There are no rows to compare tiers with.", "Name a tier.")
     tools = _tools(parts, None, None, _hide)
@@ -282,7 +280,7 @@ def attach(parts: Parts, run_id: str, *, wait: bool, show: Show) -> Any:
     import pandas as pd
 
     before = {name: value for name, value in state.items() if name != "jobs"}
-    base = make_request(state.get("prompt") or _NOT_KEPT, **(state.get("options") or {}))
+    base = make_request(state.get("prompt") or NOT_KEPT, **(state.get("options") or {}))
 
     def save(jobs: list[dict[str, Any]]) -> None:
         now = parts.clock.now()
@@ -409,7 +407,7 @@ def confirm(pipeline: Pipeline, job: Job, stands_for: float = 1.0) -> None:
         job: What is asked.
         stands_for: How many rows of a larger table each of its rows stands for.
     """
-    planned = estimate(pipeline, job.requests, job.table.count, len(job.missing), sample=_CONFIRM_SAMPLE)
+    planned = estimate(pipeline, job.requests, job.table.count, len(job.missing), sample=SAMPLE)
     likely, most = planned.scaled(stands_for), pipeline.config.batch.confirm_usd
     if likely.cost_likely is None or likely.cost_likely <= most:
         return
