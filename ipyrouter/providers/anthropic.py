@@ -113,10 +113,7 @@ class AnthropicBackend(Backend):
         with create(**body, timeout=watch.timeout()) as answer:
             collector.allow(answer.http_response.headers)
             bill_of_litellm(answer.http_response.headers, collector)
-            for event in self.events(answer.http_response, watch, collector):
-                if event.done:
-                    collector.ended = True
-                    break
+            for event in collector.before_done(self.events(answer.http_response, watch, collector)):
                 _take(event, collector)
 
     def events(self, response: httpx2.Response, watch: Watch, collector: Collector) -> Iterator[Event]:

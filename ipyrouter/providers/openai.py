@@ -123,10 +123,8 @@ class OpenAIBackend(Backend):
         with contextlib.closing(answer) as response:
             collector.allow(response.headers)
             bills = bill_of_litellm(response.headers, collector) or self._openrouter
-            for event in read(response, watch.address, bounds(collector.call.max_output_tokens)):
-                if event.done:
-                    collector.ended = True
-                    break
+            events = read(response, watch.address, bounds(collector.call.max_output_tokens))
+            for event in collector.before_done(events):
                 _take(event, collector, bills=bills)
 
     def submit(self, name: str, requests: Sequence[tuple[str, dict[str, Any]]], watch: Watch) -> str:

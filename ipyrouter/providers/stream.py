@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipyrouter.pricing import media, tokens
 from ipyrouter.providers.allowances import Allowance, allowances
@@ -20,6 +20,9 @@ from ipyrouter.providers.base import Call, Fault, FaultKind
 from ipyrouter.providers.words import short
 from ipyrouter.text.thinking import Separator
 from ipyrouter.types import Completion, Finish, Usage
+
+if TYPE_CHECKING:
+    from ipyrouter.providers.wire import Event
 
 _WIDEST_WINDOW = 2_000_000  # tokens: what a model reads at most where its window is not known
 _UNCOUNTED = 65_536  # tokens that a model may think beyond the limit, where its server does not count them
@@ -112,6 +115,14 @@ class Collector:
             self._stop = stop
             if self.stopped:
                 stop()
+
+    def before_done(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Yield the events of a stream up to `[DONE]`, with which the server says that this is all."""
+        for event in events:
+            if event.done:
+                self.ended = True
+                return
+            yield event
 
     def over(self) -> None:
         """Note that the call is over: there is nothing to end any more."""
