@@ -221,8 +221,10 @@ def test_an_expensive_run_on_a_cluster_is_confirmed(make_router: MakeRouter, req
 
 @pytest.mark.wire
 def test_a_pilot_of_a_cluster_is_asked_here(
-    make_router: MakeRouter, requests: list[Any], few: Any, capsys: pytest.CaptureFixture[str]
+    make_router: MakeRouter, requests: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # All differ: of rows that are drawn at random, two alike would be one request.
+    few = needed("dask.dataframe").from_pandas(pd.DataFrame({"text": [f"row {n}" for n in range(40)]}), npartitions=4)
     router = make_router()
     result = router.map(few, "Rate {{text}}", pilot=5)
     assert list(result["_status"]) == ["ok"] * 5
@@ -251,7 +253,7 @@ def test_flex_on_a_cluster(make_router: MakeRouter, requests: list[Any], few: An
 def dask() -> Iterator[Any]:
     """Four workers, each a process."""
     distributed = needed("distributed")
-    options = {"n_workers": 4, "threads_per_worker": 1, "dashboard_address": None, "processes": True}
+    options = {"n_workers": 4, "threads_per_worker": 1, "dashboard_address": ":0", "processes": True}
     patience = {f"distributed.comm.timeouts.{name}": "300s" for name in ("connect", "tcp")}  # on a slow machine
     with (
         needed("dask").config.set(patience),
