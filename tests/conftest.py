@@ -26,7 +26,7 @@ from tests.faults.published import faults_of
 from tests.faults.server import FaultServer, serving
 
 ROOT = Path(__file__).parent.parent
-if not (ROOT / ".ci").is_dir():  # an installed wheel, or an unpacked sdist: not all files of the repository are there
+if not (ROOT / ".ci").is_dir():  # an unpacked sdist: not all files of the repository are there
     collect_ignore = [
         "browser/test_pictures.py", "docs", "test_article.py", "test_labextension.py", "test_notebooks.py",
         "test_readme.py", "test_training_data.py",
