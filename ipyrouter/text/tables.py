@@ -67,9 +67,9 @@ def html_table(table: Table) -> str:
 
 
 _BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,0.4))"
-_CELL = "; padding:0.15em 0.8em 0.15em 0; border:0"
+_CELL = "; white-space:nowrap; padding:0.15em 0.8em 0.15em 0; border:0"
 _ROW = f'<tr style="border-bottom:{_BORDER}">'
-_SIDES = {False: "text-align:left", True: "text-align:right; white-space:nowrap"}
+_SIDES = {False: "text-align:left", True: "text-align:right"}
 _TABLE = "border-collapse:collapse; font-variant-numeric:tabular-nums"
 
 
@@ -86,9 +86,8 @@ def notebook_table(table: Table, name: str = "", sorted_by: int | None = None, *
         sorted_by: The place of the column by which the rows are sorted, which is marked.
         descending: In which direction.
     """
-    words = "; white-space:nowrap" if name else "; overflow-wrap:anywhere; min-width:6em"
-    dense = _CELL if name else ""
-    styles = [f'style="{_SIDES[number]}{"" if number else words}{dense}"' for number in table.numeric]
+    broken = {False: "; overflow-wrap:anywhere; min-width:6em", True: ""}  # "at least $0.42" at its blanks, at most
+    styles = [f'style="{_SIDES[number]}{_CELL if name else broken[number]}"' for number in table.numeric]
     marks = {sorted_by: ' aria-sort="descending"' if descending else ' aria-sort="ascending"'}
     arrows = {sorted_by: " ▼" if descending else " ▲"}
     head = "".join(

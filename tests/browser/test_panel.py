@@ -89,6 +89,7 @@ def test_the_panel_is_readable(lab: Lab, notebook: Notebook, theme: str, screens
     assert faults.keys() <= violations(notebook.cell(1)).keys(), faults
     lab.width(NARROW)
     assert lab.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+    assert panel.output.locator(".ipyrouter-figures").evaluate("figures => figures.scrollWidth <= figures.clientWidth")
     lab.page.screenshot(path=screenshots / f"panel {theme} narrow.png")
 
 
