@@ -357,8 +357,8 @@ def _inline(node: _Node, *, as_html: bool = False) -> str:
             if opened is not None:
                 inside, parts = "".join(parts), before
                 parts.append(_emphasis(opened, inside, parts, as_html))
-        else:
-            parts.append(_piece(token, parts, as_html=as_html, linked=links > 0))
+        elif piece := _piece(token, parts, as_html=as_html, linked=links > 0):
+            parts.append(piece)  # not the empty text between marks: what comes next looks at the piece before it
     return _BREAKS.sub("", "".join(parts))
 
 

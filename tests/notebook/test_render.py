@@ -574,6 +574,10 @@ OFF = f'<span class="{MATHS_OFF}">'
             "*a*<em>**b**</em>",
         ),
         (
+            "**a**__b__ *a*_b_ __a__*b*",
+            "**a**<strong>b</strong> *a*<em>b</em> **a**<em>b</em>",
+        ),
+        (
             "[^1]\n\n[^1]: note",
             "&#91;&#94;1&#93;(note)",
         ),
