@@ -19,7 +19,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 import ipyrouter
-from ipyrouter.clock import Clock
+from ipyrouter.clock import Clock, SystemClock
 from ipyrouter.router import Router
 from ipyrouter.types import Session
 from tests.faults.published import faults_of
@@ -174,13 +174,20 @@ def requests(server: FaultServer) -> list[Any]:
     return server.requests
 
 
+class BriefPauses(SystemClock):
+    """The machine's clock, on which the pause before the one retry (up to 1.5 s) is over at once."""
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        super().wait(stop, min(seconds, 0.01))
+
+
 @pytest.fixture
 def make_router(server: FaultServer, requests: list[Any]) -> Iterator[Callable[..., Router]]:
     """Build routers whose providers "o" (openai), "a" (anthropic) and "g" (google) are the fault server."""
     routers: list[Router] = []
 
     def make(*, clock: Clock | None = None, session: Session | None = None, **settings: Any) -> Router:
-        router = Router(server_config(server, **settings), clock=clock, session=session)
+        router = Router(server_config(server, **settings), clock=clock or BriefPauses(), session=session)
         routers.append(router)
         return router
 

@@ -20,6 +20,7 @@ from ipyrouter.providers.openai import OpenAIBackend
 from ipyrouter.providers.transport import Transport, is_private, proxy_of
 from ipyrouter.router import Router
 from ipyrouter.types import Message
+from tests.conftest import BriefPauses
 from tests.faults.server import TEXT, FaultServer, Reply, chunk, sse
 
 MakeRouter = Callable[..., Router]
@@ -37,7 +38,8 @@ def at() -> Iterator[Callable[..., Router]]:
         provider = {"sdk": sdk, "base_url": base_url, "stream": stream}
         deadlines = {"connect": 10, "first_byte": 20, "idle": 20, "total": 20}
         tiers = {"mid": {"chain": ["x/m"]}}
-        router = Router({"providers": {"x": provider}, "tiers": tiers, "deadlines": deadlines, **more})
+        settings = {"providers": {"x": provider}, "tiers": tiers, "deadlines": deadlines, **more}
+        router = Router(settings, clock=BriefPauses())
         routers.append(router)
         return router
 

@@ -27,6 +27,7 @@ from ipyrouter.notebook.commands import export
 from ipyrouter.notebook.options import RouterLine
 from ipyrouter.notebook.prompt.chats import Chats
 from ipyrouter.router import Router
+from tests.conftest import BriefPauses
 from tests.faults.server import STATUS, TEXT, FaultServer, Reply, chat, claude_whole, gemini
 from tests.faults.test_matrix import CASES
 
@@ -138,7 +139,7 @@ def test_no_fault_shows_the_key(
     sdk: str, behaviour: str, stream: bool,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("CANARY_LOGIN", f"{CANARY}\r\n")
-    router = Router(settings(server, sdk, behaviour, stream=stream, deadlines=SOON))
+    router = Router(settings(server, sdk, behaviour, stream=stream, deadlines=SOON), clock=BriefPauses())
     with pytest.raises(RouteError) as caught:
         router.route("Explain closures")
     for text in everything(router, caught.value, home):
@@ -171,7 +172,7 @@ def test_a_server_that_echoes_the_key(
 ) -> None:
     monkeypatch.setitem(STATUS, "leak", (status, {"message": f"Wrong: {ECHOES[echo]}"}, {}))
     monkeypatch.setenv("CANARY_LOGIN", CANARY)
-    router = Router(settings(server, sdk, "leak", stream=False))
+    router = Router(settings(server, sdk, "leak", stream=False), clock=BriefPauses())
     with pytest.raises(RouteError, match="Wrong: ") as caught:
         router.route("Explain closures")
     for text in everything(router, caught.value, home):
@@ -195,7 +196,7 @@ def test_a_model_that_thinks_of_the_key(
     else:
         server.replies["leak"] = Reply(claude_whole({"type": "thinking", "thinking": thought}, TEXT))
     monkeypatch.setenv("CANARY_LOGIN", CANARY)
-    router = Router(settings(server, sdk, "leak", stream=False))
+    router = Router(settings(server, sdk, "leak", stream=False), clock=BriefPauses())
     answer = router.route("Explain closures")
     assert answer.text == TEXT
     assert answer.thinking.startswith("It is ")

@@ -12,6 +12,7 @@ from ipyrouter.providers.base import Call
 from ipyrouter.providers.stream import Collector
 from ipyrouter.router import Router
 from ipyrouter.types import Delta, Message, Usage
+from tests.conftest import BriefPauses
 from tests.faults.server import STATUS, TEXT, FaultServer
 
 MakeRouter = Callable[..., Router]
@@ -190,7 +191,8 @@ def test_no_message_of_a_server_shows_the_key(
     monkeypatch.setitem(STATUS, "echo", (STATUS[behaviour][0], {"message": "no such key: sk-echoed-secret"}, {}))
     monkeypatch.setenv("ECHO_API_KEY", "sk-echoed-secret")
     provider = {"sdk": "openai", "base_url": f"{server.url}/v1", "key": "ECHO_API_KEY"}
-    router = Router({"providers": {"e": provider}, "tiers": {"mid": {"chain": ["e/echo"]}}, "deadlines": {"total": 20}})
+    settings = {"providers": {"e": provider}, "tiers": {"mid": {"chain": ["e/echo"]}}, "deadlines": {"total": 20}}
+    router = Router(settings, clock=BriefPauses())
     with pytest.raises(RouteError) as caught:
         router.route("Explain closures")
     assert "no such key: …" in str(caught.value)
