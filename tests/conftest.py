@@ -37,7 +37,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 KINDS = ("unit", "wire", "kernel", "browser")
-STARTERS = {"kernel", "run_python", "subprocess", "NotebookClient"}  # names of what starts another process
+STARTERS = {"kernel", "run_python", "subprocess", "execute_notebook"}  # names of what starts another process
 OUTSIDE = ("socket.connect", "subprocess.Popen")  # audit events of what no unit test may do
 TOGETHER = ("tests/browser/", "tests/typing/")  # one JupyterLab and one Chromium; one user of mypy's cache
 outside: list[str] = []  # those that the main thread has raised

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.notebook.kernels import execute_notebook
+
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     import nbformat  # late: four seconds
-    from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=180, store_widget_state=False, resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    execute_notebook(notebook, store_widget_state=False, resources={"metadata": {"path": str(tmp_path)}})
     saved = tmp_path / "saved.ipynb"
     nbformat.write(notebook, saved)
     again = nbformat.read(saved, as_version=4)

@@ -11,16 +11,18 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 SPEC = "IPYROUTER_OPENAI_SPEC"
 
 
 def faults_of(path: str, body: dict[str, Any]) -> list[str]:
     """Return what is wrong with a request, a line each; nothing for one of another protocol."""
+    from jsonschema.exceptions import best_match  # late: beside JupyterLab's packages it takes seconds to import
+
     path = path.partition("?")[0]
     stream = body.get("stream") is True
     if path.endswith("/messages"):
@@ -53,6 +55,8 @@ def _anthropic(stream: bool) -> Draft202012Validator:
 def _openai_spec() -> Draft202012Validator | None:
     if not (place := os.environ.get(SPEC)):
         return None
+    from jsonschema import Draft202012Validator
+
     document = json.loads(Path(place).read_text("utf-8"))
     _walk(document, _nullable)
     return Draft202012Validator({"$ref": "#/components/schemas/CreateChatCompletionRequest", **document})
@@ -60,6 +64,7 @@ def _openai_spec() -> Draft202012Validator | None:
 
 def _of_type(kind: Any) -> Draft202012Validator:
     """Return a validator of an SDK's type that takes no name which it does not hold."""
+    from jsonschema import Draft202012Validator
     from pydantic import TypeAdapter
 
     schema = TypeAdapter(kind).json_schema()

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-import nbformat
 import pytest
 from IPython.core.ultratb import VerboseTB
-from nbclient import NotebookClient
 
 from ipyrouter import cli
 from ipyrouter.errors import NoModelError, RouteError
@@ -30,6 +28,7 @@ from ipyrouter.router import Router
 from tests.conftest import BriefPauses
 from tests.faults.server import STATUS, TEXT, FaultServer, Reply, chat, claude_whole, gemini
 from tests.faults.test_matrix import CASES
+from tests.notebook.kernels import execute_notebook
 
 CANARY = "sk-proj-CaN/4rY+s1ngs'0ut-L0ud=="
 FORMS = (
@@ -380,17 +379,19 @@ Explain closures
 def test_a_saved_notebook_and_stderr_hold_no_key(
     server: FaultServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], sdk: str
 ) -> None:
+    import nbformat  # late: four seconds
+
     monkeypatch.setitem(STATUS, "leak", (401, {"message": f"Wrong: {CANARY}"}, {}))
     monkeypatch.setenv("CANARY_LOGIN", f"{CANARY}\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     *cells, control = NOTEBOOK.replace("{settings!r}", repr(settings(server, sdk, "leak", stream=True))).split("---\n")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=120, allow_errors=True, kernel_name="python3").execute()
+    execute_notebook(notebook, allow_errors=True)
     saved = nbformat.writes(notebook)
     assert "Wrong: …" in saved  # the cell did fail, and its error stands in the notebook
     clean(saved)
     clean("".join(capfd.readouterr()))
     control_notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(control)])
-    NotebookClient(control_notebook, timeout=120, kernel_name="python3").execute()
+    execute_notebook(control_notebook)
     with pytest.raises(AssertionError):  # this test would notice
         clean(nbformat.writes(control_notebook))

@@ -8,9 +8,12 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
+
+if TYPE_CHECKING:
+    import nbformat
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -117,3 +120,10 @@ def kernel() -> Iterator[Kernel]:
         running.client.stop_channels()
         manager.shutdown_kernel()  # not now=True, which kills it before it has written what it covered
         process.wait()  # the manager gives up after some seconds, and a later test would be blamed
+
+
+def execute_notebook(notebook: nbformat.NotebookNode, **options: Any) -> None:
+    """Run all cells of a notebook in a new kernel; options of nbclient. A busy machine takes its time."""
+    from nbclient import NotebookClient  # late: four seconds
+
+    NotebookClient(notebook, startup_timeout=600, timeout=600, kernel_name="python3", **options).execute()

@@ -22,7 +22,7 @@ from ipyrouter.store.base import LogFilter, Record
 from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Session, TierName, Usage
 from tests.faults.server import FaultServer
 from tests.notebook.conftest import Shell
-from tests.notebook.kernels import kernel
+from tests.notebook.kernels import execute_notebook, kernel
 from tests.notebook.test_kernel import mid_chain
 
 MakeRouter = Callable[..., Router]
@@ -474,13 +474,12 @@ def test_a_live_panel_in_a_kernel(home: Path, server: FaultServer) -> None:
 
 def test_a_saved_notebook_keeps_the_figures(home: Path, server: FaultServer, tmp_path: Path) -> None:
     import nbformat  # late: four seconds
-    from nbclient import NotebookClient
     from nbconvert import HTMLExporter, MarkdownExporter
 
     mid_chain(home, server, '["o/ok"]')
     cells = ["%load_ext ipyrouter", "%router panel", "%%route\nExplain closures"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, store_widget_state=False, kernel_name="python3").execute()
+    execute_notebook(notebook, store_widget_state=False)
     nbformat.write(notebook, tmp_path / "saved.ipynb")
     again = nbformat.read(tmp_path / "saved.ipynb", as_version=4)
     nbformat.validate(again)

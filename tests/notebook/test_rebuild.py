@@ -12,6 +12,7 @@ import ipyrouter
 from ipyrouter.router import Router
 from tests.faults.server import FaultServer
 from tests.notebook.conftest import Shell
+from tests.notebook.kernels import execute_notebook
 from tests.notebook.test_kernel import mid_chain
 
 
@@ -19,14 +20,13 @@ def test_a_lost_log_is_rebuilt(
     shell: Shell, home: Path, server: FaultServer, make_router: Callable[..., Router]
 ) -> None:
     import nbformat  # late: four seconds
-    from nbclient import NotebookClient
 
     mid_chain(home, server, '["o/status-500", "o/ok"]')
     with (home / "config.toml").open("a") as file:
         file.write('[log]\ntags = ["lab"]\n[prices."o/ok"]\ninput = 1\noutput = 10\n')
     cells = ["%load_ext ipyrouter", "%%route --tag thesis\nExplain closures", "%%route\nExplain closures", "_"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, kernel_name="python3").execute()
+    execute_notebook(notebook)
     nbformat.write(notebook, "saved.ipynb")
     router = Router()
     before = router.log()
