@@ -23,8 +23,8 @@ export const ABOVE = { fast: 'mid', mid: 'power', power: null } as const;
 
 /** Returns what is known of the answer that an output shows; null for other outputs. */
 export function answerOf(output: IOutputModel): IAnswer | null {
-  const known = output.metadata['ipyrouter'] as Partial<IAnswer> | undefined;
-  return known?.id && known.tier && known.tier in ABOVE ? (known as IAnswer) : null;
+  const metadata = output.metadata['ipyrouter'] as Partial<IAnswer> | undefined;
+  return metadata?.id && metadata.tier && metadata.tier in ABOVE ? (metadata as IAnswer) : null;
 }
 
 /** Returns the last answer of a cell, with its place among the outputs. */
@@ -155,12 +155,12 @@ async function textOf(
   panel: NotebookPanel,
   { id }: IAnswer,
   ask: 'text' | 'code',
-  shown: () => string
+  fallback: () => string
 ): Promise<string> {
   try {
     return String(await linkOf(panel).ask({ ask, id }));
   } catch (error) {
-    const text = shown();
+    const text = fallback();
     if (!text) {
       throw error;
     }

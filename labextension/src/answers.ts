@@ -65,7 +65,7 @@ function errorButtons(panel: NotebookPanel, cell: CodeCell): Buttons {
 /** Makes the buttons of a cell those that belong to its outputs. */
 function update(panel: NotebookPanel, cell: CodeCell): void {
   const { model, widgets } = cell.outputArea;
-  const failed = linkOf(panel).state?.failed === cell.model.id;
+  const hasLastError = linkOf(panel).state?.failed === cell.model.id;
   for (let index = 0; index < model.length; index++) {
     const place = widgets[index];
     if (!(place instanceof Panel)) {
@@ -73,26 +73,26 @@ function update(panel: NotebookPanel, cell: CodeCell): void {
     }
     const output = model.get(index);
     const answer = actions.answerOf(output);
-    const isError = failed && output.type === 'error';
-    const wanted = answer ? answerButtons(panel, cell, output, answer) : isError ? errorButtons(panel, cell) : null;
-    const shown = place.widgets.find(widget => widget instanceof Buttons);
-    if (shown?.key === wanted?.key) {
-      wanted?.dispose();
+    const isLastError = hasLastError && output.type === 'error';
+    const next = answer ? answerButtons(panel, cell, output, answer) : isLastError ? errorButtons(panel, cell) : null;
+    const current = place.widgets.find(widget => widget instanceof Buttons);
+    if (current?.key === next?.key) {
+      next?.dispose();
       continue;
     }
-    shown?.dispose();
-    if (wanted) {
-      place.addWidget(wanted);
+    current?.dispose();
+    if (next) {
+      place.addWidget(next);
     }
   }
 }
 
 /** Keeps the buttons of a notebook true. */
 function follow(panel: NotebookPanel): void {
-  const known = new WeakSet<CodeCell>();
-  let scheduled = 0;
+  const cells = new WeakSet<CodeCell>();
+  let timer = 0;
   const updateAll = (): void => {
-    scheduled = 0;
+    timer = 0;
     if (!panel.isDisposed) {
       for (const cell of panel.content.widgets) {
         if (cell instanceof CodeCell) {
@@ -103,11 +103,11 @@ function follow(panel: NotebookPanel): void {
     }
   };
   const schedule = (): void => {
-    scheduled ||= window.setTimeout(updateAll);
+    timer ||= window.setTimeout(updateAll);
   };
   const watch = (cell: CodeCell): void => {
-    if (!known.has(cell)) {
-      known.add(cell);
+    if (!cells.has(cell)) {
+      cells.add(cell);
       cell.outputArea.model.changed.connect(schedule);
       cell.outputArea.outputLengthChanged.connect(schedule);
     }

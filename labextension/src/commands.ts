@@ -35,9 +35,9 @@ const isPrompt = (_: NotebookPanel, cell: CodeCell | null): boolean => cell !== 
 
 function judging(verdict: 'good' | 'bad') {
   return async (panel: NotebookPanel, cell: CodeCell): Promise<void> => {
-    const found = actions.lastAnswer(cell);
-    if (found) {
-      await actions.judge(panel, found[0], verdict);
+    const last = actions.lastAnswer(cell);
+    if (last) {
+      await actions.judge(panel, last[0], verdict);
     }
   };
 }

@@ -60,22 +60,29 @@ export class Link {
       throw new Error('ipyrouter is not loaded: run %load_ext ipyrouter.');
     }
     const number = UUID.uuid4(); // other tabs get the reply, too
-    const reply = await new Promise<IReply>(resolve => {
-      this._waiting.set(number, resolve);
-      window.setTimeout(() => resolve({ error: 'The kernel is busy. Try again later.' }), TIMEOUT);
-      comm.send({ ...question, number });
-    });
-    this._waiting.delete(number);
-    if (reply.error !== undefined) {
-      throw new Error(reply.error);
+    let timer = 0;
+    try {
+      const reply = await new Promise<IReply>(resolve => {
+        this._waiting.set(number, resolve);
+        timer = window.setTimeout(() => resolve({ error: 'The kernel is busy. Try again later.' }), TIMEOUT);
+        comm.send({ ...question, number });
+      });
+      if (reply.error !== undefined) {
+        throw new Error(reply.error);
+      }
+      return reply.result;
+    } finally {
+      window.clearTimeout(timer);
+      this._waiting.delete(number);
     }
-    return reply.result;
   }
 
   private _reset(look: boolean): void {
     this._comm = null;
     this._look = look;
-    this._waiting.clear();
+    for (const resolve of this._waiting.values()) {
+      resolve({ error: 'The kernel has ended. Run the cell again.' });
+    }
     this._setState(null);
     if (look && this._context.session?.kernel?.status === 'idle') {
       void this._find();
@@ -135,15 +142,14 @@ export class Link {
       }
     };
     comm.onClose = () => this._reset(false);
+    const setState = (state: IState): void => {
+      if (this._comm === comm) {
+        this._setState(state); // of this kernel, not of one that has ended meanwhile
+      }
+    };
     this.ask({ ask: 'state' }).then(
-      state => this._setState(state as IState),
-      (error: Error) =>
-        this._setState({
-          spent: '',
-          left: null,
-          details: error.message,
-          failed: null
-        })
+      state => setState(state as IState),
+      (error: Error) => setState({ spent: '', left: null, details: error.message, failed: null })
     );
   }
 }

@@ -13,7 +13,7 @@ const BEFORE_MAGIC = /^\s*(#.*)?$/; // the magic may follow comments
 const OPTION = /(?<=\s)--?[A-Za-z][\w-]*/g;
 const RAW = /\s--raw(?=\s|$)/;
 const INSERTION = /\{\{(?!\{)\s*[\p{L}_][\p{L}\p{N}_]*\s*\}\}/gu;
-const OPENED = /\{\{\s*$/;
+const OPENING = /\{\{\s*$/;
 
 /** Returns the number of the line with `%%route`, from 1; 0 if the document is not a prompt. */
 export function magicLine(doc: Text): number {
@@ -68,7 +68,7 @@ function marks({ state: { doc }, visibleRanges }: EditorView): DecorationSet {
   if (!magic) {
     return Decoration.none;
   }
-  const found: Range<Decoration>[] = [];
+  const ranges: Range<Decoration>[] = [];
   const inserts = !RAW.test(doc.line(magic).text);
   for (const { from, to } of visibleRanges) {
     const last = doc.lineAt(to).number;
@@ -77,7 +77,7 @@ function marks({ state: { doc }, visibleRanges }: EditorView): DecorationSet {
       const mark = (decoration: Decoration, pattern: RegExp): void => {
         for (const match of line.text.matchAll(pattern)) {
           const start = line.from + match.index;
-          found.push(decoration.range(start, start + match[0].length));
+          ranges.push(decoration.range(start, start + match[0].length));
         }
       };
       if (number < magic) {
@@ -93,7 +93,7 @@ function marks({ state: { doc }, visibleRanges }: EditorView): DecorationSet {
       }
     }
   }
-  return Decoration.set(found, true);
+  return Decoration.set(ranges, true);
 }
 
 const marker = ViewPlugin.fromClass(
@@ -123,9 +123,9 @@ function promptEditing(source: string, markdown: Promise<LanguageSupport | null>
     EditorView.updateListener.of(update => {
       const { main } = update.state.selection;
       const line = update.state.doc.lineAt(main.head);
-      const typed = update.transactions.some(one => one.isUserEvent('input'));
+      const isInput = update.transactions.some(one => one.isUserEvent('input'));
       const before = line.text.slice(0, main.head - line.from);
-      if (typed && main.empty && OPENED.test(before)) {
+      if (isInput && main.empty && OPENING.test(before)) {
         window.setTimeout(complete); // once JupyterLab's copy of the text has the braces, too
       }
     })
