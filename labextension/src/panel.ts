@@ -8,6 +8,7 @@ import { OutputAreaModel, SimplifiedOutputArea } from '@jupyterlab/outputarea';
 import { linkOf } from './kernel';
 
 export const OPEN_PANEL = 'ipyrouter:open-panel';
+const SPLIT = 800; // pixels of a notebook that can be halved
 
 /** Returns an output area with what a line shows; the cells' numbers, `_` and `Out` stay as they are. */
 export function runHidden(panel: NotebookPanel, code: string, cellId: string): SimplifiedOutputArea {
@@ -55,7 +56,8 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
         }
       });
       if (labShell) {
-        app.shell.add(widget, 'main', { mode: 'split-right', ref: notebook.id });
+        const mode = notebook.node.clientWidth >= SPLIT ? 'split-right' : 'tab-after';
+        app.shell.add(widget, 'main', { mode, ref: notebook.id });
       } else {
         app.shell.add(widget, 'right');
       }
