@@ -64,8 +64,15 @@ class FrontEnd:
         """Tell what a cell has changed; ``failed`` is its id if its error is what ``--error`` sends."""
         if failed is not None and failed != self._failed:
             self._failed, self._changed = failed, True
-        if self._changed:
+        if self._changed or self._is_of_another_router():
             self._tell()
+
+    def _is_of_another_router(self) -> bool:
+        """Tell whether the last state is that of a router that use_router() has replaced."""
+        try:
+            return self._listening is not None and self._router() is not self._listening
+        except IPyRouterError:
+            return False  # the cell that needs a router says why there is none
 
     def close(self) -> None:
         """Listen no more."""

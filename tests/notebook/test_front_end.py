@@ -56,6 +56,21 @@ def test_the_state_has_the_figures_of_today(extension: Extension, router: Router
     assert "calls: 1" in state["details"]
 
 
+def test_a_state_is_that_of_the_router_in_use(make_router: Callable[..., Router]) -> None:
+    routers = [make_router(budget={"day": 5}), make_router(budget={"day": 7})]
+    messages: list[dict[str, Any]] = []
+    front_end = FrontEnd(lambda: routers[0], messages.append)
+    front_end.receive({"ask": "state", "number": "1"})
+    front_end.end_cell(None)
+    assert len(messages) == 1  # nothing has changed
+    del routers[0]  # as use_router() does
+    front_end.end_cell(None)
+    assert messages[-1]["state"]["left"] == "$7.00"
+    answer = routers[0].route("What is it now?")
+    front_end.end_cell(None)
+    assert messages[-1]["state"]["spent"] == dollars(answer.cost)
+
+
 def test_a_state_follows_what_came_between(extension: Extension, router: Router) -> None:
     extension.ask("state")
     costs = [router.route(f"Question {number}?").cost for number in range(3)]
