@@ -191,7 +191,8 @@ def answer_bundle(answer: Answer, body: Body) -> Bundle:
 
 def notes_of(answer: Answer, body: Body) -> tuple[str, ...]:
     """Return the notes that stand below the badge: those that the badge does not say already."""
-    return tuple(note for note in (*answer.notes, *body.notes) if note != NO_KEY)
+    badge = {NO_KEY, *badge_words(answer)}
+    return tuple(note for note in (*answer.notes, *body.notes) if note not in badge)
 
 
 def partial_bundle(tier: TierName, model: str, text: str, fmt: str) -> Bundle:
