@@ -274,6 +274,7 @@ def test_no_request_stands_twice_and_numbers_stand_below_each_other(make_router:
     assert ends == {re.search("  cost( per 1,000)?", head).end()}  # type: ignore[union-attr]
     assert '<td align="right">' in page
     assert re.search(r"^\| :--- \| ---: \|", markdown, re.MULTILINE)
+    assert not re.search("<span[^>]*></span>\n", markdown)  # no line of nothing
 
 
 def test_a_notebook_gets_markdown_and_no_html(make_router: MakeRouter) -> None:
