@@ -1,7 +1,7 @@
 """The panel's charts as a picture: of SVG, a JupyterLab that does not trust the notebook leaves nothing but the words.
 
-It is dark on white, because a picture cannot know its reader's theme. Figures are drawn without pyplot, which would
-keep every one of them.
+It is dark on white, because a picture cannot know its reader's theme; a rule beside it (figures.py) turns it over where
+that is dark. Figures are drawn without pyplot, which would keep every one of them.
 """
 
 from __future__ import annotations

@@ -223,9 +223,14 @@ def gather(router: Router, sums: Sums, title: str) -> Figures:
     )
 
 
-# What a saved notebook shows: no reliance on a widget, a script, a style or trust. The rule hides the line "model not
-# found" that JupyterLab leaves of the controls below when a notebook is opened without its kernel.
-_STYLE = "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:not(:has(*)){display:none}</style>"
+# What a saved notebook shows: no reliance on a widget, a script, a style or trust. The first rule hides the line "model
+# not found" that JupyterLab leaves of the controls below when a notebook is opened without its kernel; the second turns
+# the charts to light on dark where JupyterLab's or VS Code's theme is dark, each colour to a lighter one of its hue.
+_STYLE = (
+    "<style>.jp-OutputArea:has(.ipyrouter-figures) .jp-OutputArea-output:not(:has(*)){display:none}"
+    "body[data-jp-theme-light=false] .ipyrouter-charts img,body.vscode-dark .ipyrouter-charts img"
+    "{filter:invert(.92) hue-rotate(180deg)}</style>"
+)
 _CHARTS = "display:block; width:48em; max-width:100%; height:auto; background-color:#fff; border-radius:0.3em"
 _BESIDE = "display:inline-block; vertical-align:top; max-width:100%; margin:0.6em 2em 0.4em 0"
 
@@ -244,7 +249,8 @@ def as_html(figures: Figures, png: bytes) -> str:
     below = "" if not figures.calls else "<div>drawing …</div>"
     if png:
         source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        below = f'<div><img src="{source}" alt="{inert(description(figures))}" style="{_CHARTS}"></div>'
+        words = inert(description(figures))
+        below = f'<div class="ipyrouter-charts"><img src="{source}" alt="{words}" style="{_CHARTS}"></div>'
     tables = "".join(f'<div style="{_BESIDE}">{notebook_table(table)}</div>' for table in figures.tables())
     return (
         f'{_STYLE}<div class="ipyrouter-figures {MATHS_OFF}" style="background:transparent">'
