@@ -168,12 +168,12 @@ class Lab:
         self.page.on("pageerror", lambda error: self.errors.append(error.stack or error.message))
         self.page.on("console", self._note_error)
 
-    def notebook(self) -> Notebook:
+    def notebook(self, name: str = "") -> Notebook:
         """Open a new notebook in which the extension is loaded."""
         import nbformat  # late: four seconds
         from nbformat.v4 import new_code_cell, new_notebook
 
-        path = self.server.root / f"{uuid4().hex[:8]}.ipynb"
+        path = self.server.root / f"{name or uuid4().hex[:8]}.ipynb"
         nbformat.write(new_notebook(cells=[new_code_cell()], metadata=PYTHON3), path)
         opened = self.open(path)
         opened.run("%load_ext ipyrouter").wait()
@@ -273,6 +273,11 @@ class Notebook:
     def interrupt(self) -> None:
         """Press the stop button."""
         self.element.get_by_role("button", name="Interrupt the kernel").click()
+
+    def restart(self) -> None:
+        """Restart the kernel and wait until the new one is ready."""
+        self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+        self.page.wait_for_function("jupyterapp.shell.currentWidget.sessionContext.kernelDisplayStatus === 'idle'")
 
     def save(self) -> NotebookNode:
         """Save with the keyboard and return what is in the file."""

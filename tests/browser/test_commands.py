@@ -83,3 +83,32 @@ def test_code_is_inserted_and_not_run(notebook: Notebook) -> None:
     inserted = notebook.cell(2)
     expect(inserted.lines).to_have_text(["print(6 * 7)"])
     expect(inserted.element.locator(".jp-InputPrompt")).to_have_text("[ ]:")
+
+
+def test_it_is_asked_again_a_tier_up_until_there_is_none(notebook: Notebook) -> None:
+    cell = notebook.run("# mine\n%%route -t fast --temperature 0\nWhich way is up?").wait()
+    for tier, above in (("mid", "power"), ("power", None)):
+        expect(cell.button(f"Ask {tier}")).to_be_visible()
+        focus(cell)
+        notebook.command("ask-higher")
+        expect(cell.lines).to_have_text(["# mine", f"%%route -t {tier} --temperature 0", "Which way is up?"])
+        expect(cell.badge).to_have_text(re.compile(rf"^o/ok · .* · {tier}\b"))
+        expect(cell.button("Ask")).to_have_text([f"Ask {above}"] if above else [])
+    focus(cell)
+    assert not notebook.is_enabled("ask-higher")
+    notebook.page.keyboard.press("Control+z")
+    expect(cell.lines.nth(1)).to_have_text(re.compile("^%%route -t (mid|fast) --temperature 0$"))
+
+
+def test_answers_are_judged(lab: Lab, notebook: Notebook) -> None:
+    cell = notebook.run("%%route\nHow good is this of all answers?").wait()
+    expect(cell.button("Good")).to_be_visible()
+    for verdict in ("good", "bad"):
+        focus(cell)
+        notebook.command(verdict)
+        expect(lab.page.get_by_text(f"Noted: {verdict}.").first).to_be_visible()
+    log = notebook.run(
+        "import ipyrouter\nlog = ipyrouter.cost_log()\n"
+        "list(log[log['prompt'].str.contains('of all answers')]['feedback'])"
+    ).wait()
+    expect(log.outputs.last).to_have_text("['bad']")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.browser.lab import DARK, LIGHT, NARROW, Cell, Lab, Notebook, expect
+from tests.browser.conftest import CONFIG
+from tests.browser.lab import DARK, LIGHT, NARROW, Cell, Lab, Notebook, expect, lab_server
 from tests.browser.looks import contrast, violations
+from tests.conftest import is_private
+from tests.faults.server import FaultServer
 
 PROMPT = """%%route -t fast --temperature 0
 Is this **true** for you and {{name}}?
@@ -17,6 +22,11 @@ Is this **true** for you and {{name}}?
 ```python
 for n in range(3): print(n)
 ```"""
+# Whether the middle of an element can be seen: a box that is cut off by one without height cannot.
+ON_TOP = """element => {
+    const {left, right, top, bottom} = element.getBoundingClientRect()
+    return element.contains(document.elementFromPoint((left + right) / 2, (top + bottom) / 2))
+}"""
 CODE = "%%route -t fast -m o/echo\nCode:\n```python\nprint(6 * 7)\n```"
 
 
@@ -127,6 +137,12 @@ def test_a_narrow_window_holds_it(lab: Lab, notebook: Notebook, theme: str, scre
     lab.width(NARROW)
     cell = notebook.run(CODE).wait()
     row = cell.output.get_by_role("group", name="Answer")
+    code, below = cell.output.locator("pre").bounding_box(), row.bounding_box()
+    assert code is not None
+    assert below is not None
+    assert code["height"] > 0
+    assert code["y"] + code["height"] <= below["y"]
+    assert cell.badge.evaluate(ON_TOP)
     assert contrast(row) >= 4.5
     edge = cell.output.bounding_box()
     assert edge is not None
@@ -154,3 +170,59 @@ def test_a_hostile_answer_stays_text(lab: Lab, notebook: Notebook) -> None:
     notebook.run(f"%%route -m o/echo\n{hostile}").wait().button("Insert code").click()
     expect(notebook.cell(2).editor).to_have_text("<script>window.pwned = 1</script>")
     assert lab.page.evaluate("window.pwned") is None
+
+
+def test_a_kernel_without_ipyrouter_is_not_touched(lab: Lab, notebook: Notebook) -> None:
+    status = lab.page.locator(".ipyrouter-spending")
+    expect(status).to_be_visible()
+    asked = notebook.run(CODE).wait()
+    expect(asked.button("Copy")).to_be_visible()
+    failed = notebook.run("1 / 0").wait()
+    expect(failed.button("Explain this error")).to_be_visible()
+    lab.errors.clear()
+    notebook.restart()
+    expect(status).not_to_be_visible()
+    fresh = notebook.run("import sys\n'ipyrouter' in sys.modules").wait()
+    expect(fresh.output).to_contain_text("False")
+    expect(failed.button("Explain this error")).to_have_count(0)
+    commands = ("ask-about-cell", "ask-higher", "dry-run", "explain-error", "good", "open-panel", "route-selection")
+    asked.editor.click()
+    assert [name for name in commands if notebook.is_enabled(name)] == []
+    typed = notebook.run("%%route\nIs it **you**?").wait()
+    expect(typed.editor.locator(".ipyrouter-magic")).to_have_text("%%route")
+    expect(typed.output).to_contain_text("not found")  # IPython's own words
+    expect(status).not_to_be_visible()
+    asked.button("Good").click()
+    expect(lab.page.get_by_text("ipyrouter is not loaded: run %load_ext ipyrouter.").first).to_be_visible()
+    asked.button("Insert code").click()  # from what the notebook shows
+    expect(notebook.cell(2).editor).to_have_text("print(6 * 7)")
+    assert lab.errors == []
+    notebook.run("%load_ext ipyrouter").wait()
+    expect(status).to_be_visible()
+    notebook.run("%unload_ext ipyrouter").wait()
+    expect(status).not_to_be_visible()
+
+
+def test_without_the_extension_only_its_parts_are_missing(server: FaultServer, tmp_path: Path, tab: Lab) -> None:
+    folder = tmp_path / "without"
+    home, settings = folder / "ipyrouter", folder / "config" / "labconfig"
+    for new in (home, settings):
+        new.mkdir(parents=True)
+    home.chmod(0o700)
+    (home / "config.toml").write_text(CONFIG.format(url=server.url))
+    (settings / "page_config.json").write_text(json.dumps({"disabledExtensions": {"ipyrouter": True}}))
+    environment = {name: value for name, value in os.environ.items() if not is_private(name)}
+    with lab_server(folder, {**environment, "IPYROUTER_HOME": str(home)}) as running:
+        lab = Lab(tab.browser, running)
+        notebook = lab.notebook()
+        cell = notebook.run("%%route -t fast\nIs this for you?").wait()
+        expect(cell.badge).to_have_text(re.compile(r"^o/ok · .* · fast"))
+        expect(cell.editor.locator("span", has_text="for")).to_have_count(1)  # as Python, as without us
+        assert lab.page.locator("[class*=ipyrouter-spending], .ipyrouter-buttons, .ipyrouter-magic").count() == 0
+        assert not notebook.page.evaluate("jupyterapp.commands.listCommands().some(id => id.startsWith('ipyrouter'))")
+        panel = notebook.run("%router panel").wait()
+        expect(panel.output.locator(".ipyrouter-log tbody tr")).to_have_count(1)
+        expect(notebook.run("%router good").wait().output).to_contain_text("Noted: good.")
+        assert lab.fetched == lab.dialogs == []
+        lab.shut_kernels_down()
+        lab.page.close()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.browser.lab import DARK, LIGHT, NARROW, Cell, Lab, Locator, Notebook, expect
 from tests.browser.looks import contrast, violations
+from tests.faults.server import FaultServer
 
 
 def total(cell: Cell, name: str) -> Locator:
@@ -149,3 +150,80 @@ def test_hostile_rows_stay_text(lab: Lab, notebook: Notebook) -> None:
     choose(panel, "when", "this session")
     expect(panel.output.locator(".ipyrouter-log")).to_contain_text("<img src=https://evil")
     assert lab.page.evaluate("window.pwned") is None
+
+
+def test_two_panels_do_not_disturb_each_other(lab: Lab, notebook: Notebook) -> None:
+    first, second = notebook.run("%router panel").wait(), notebook.run("%router panel").wait()
+    for panel in (first, second):
+        choose(panel, "when", "this session")
+    choose(second, "tier", "power")
+    second.output.get_by_label("sort", exact=True).select_option("cost, ascending")
+    for tier in ("mid", "power"):
+        notebook.run(f"%%route -q -t {tier}\nWhat is it to the {tier}?").wait()
+    expect(rows(first)).to_have_count(2)
+    expect(rows(second)).to_have_count(1)
+    expect(total(first, "calls")).to_have_text("2")
+    expect(total(second, "calls")).to_have_text("1")
+    expect(first.output.locator("th[aria-sort=descending]")).to_have_text("at (UTC) ▼")
+    expect(second.output.locator("th[aria-sort=ascending]")).to_have_text(re.compile("^cost.* ▲$"))
+    choose(first, "tier", "mid")
+    expect(rows(first)).to_contain_text(["What is it to the mid?"])
+    expect(rows(second)).to_contain_text(["What is it to the power?"])
+    expect(second.output.get_by_label("tier", exact=True)).to_have_value("power")
+
+
+def rows(panel: Cell) -> Locator:
+    return panel.output.locator(".ipyrouter-log tbody tr")
+
+
+def test_what_is_exported_is_what_is_filtered(lab: Lab, notebook: Notebook) -> None:
+    for tier in ("mid", "power"):
+        notebook.run(f"%%route -q -t {tier}\nExport the {tier} of it!").wait()
+    panel = notebook.run("%router panel").wait()
+    choose(panel, "when", "today")
+    search = panel.output.get_by_placeholder("in prompt or answer")
+    search.fill("Export the")
+    search.press("Enter")
+    expect(panel.output.locator(".ipyrouter-figures")).to_contain_text("“Export the”")
+    expect(rows(panel)).to_have_count(2)
+    choose(panel, "tier", "mid")
+    expect(rows(panel)).to_contain_text(["Export the mid of it!"])
+    panel.output.get_by_label("file", exact=True).select_option("json")
+    panel.output.get_by_role("button", name="Export").click()
+    status = panel.output.get_by_role("status")
+    expect(status).to_have_text(re.compile(r"^Wrote 1 row to .*\.json$"))
+    path = Path(status.inner_text().removeprefix("Wrote 1 row to "))
+    assert list(pd.read_json(path)["prompt"]) == ["Export the mid of it!"]
+
+
+EMPTY = """
+import ipyrouter
+ipyrouter.use_router(ipyrouter.Router({{
+    "providers": {{"o": {{"sdk": "openai", "base_url": "{url}/v1"}}}},
+    "prices": {{"o/ok": {{"input": 0, "output": 0}}}},
+    "tiers": {{tier: {{"chain": ["o/ok"]}} for tier in ("fast", "mid", "power")}},
+}}, home={home!r}))
+"""
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_an_empty_log_and_one_of_free_calls_look_meant(
+    lab: Lab, notebook: Notebook, server: FaultServer, tmp_path: Path, theme: str, screenshots: Path
+) -> None:
+    lab.theme(theme)
+    notebook.run(EMPTY.format(url=server.url, home=str(tmp_path / "empty"))).wait()
+    panel = notebook.run("%router panel").wait()
+    figures = panel.output.locator(".ipyrouter-figures")
+    expect(figures).to_contain_text("No call here yet: run a %%route cell, and its cost appears at once.")
+    expect(panel.output).to_contain_text("The log has no such row yet.")
+    assert total(panel, "spent").inner_text() == "$0"
+    assert panel.output.get_by_role("img").count() == 0
+    lab.page.screenshot(path=screenshots / f"panel empty {theme}.png")
+    notebook.run("%%route -q -t mid\nWhat is free?").wait()
+    expect(figures).to_contain_text("Nothing was spent: the models were free. The charts show calls.")
+    expect(panel.output.get_by_role("img", name=re.compile("^Calls per tier: fast 0, mid 1, power 0"))).to_be_visible()
+    expect(rows(panel)).to_have_count(1)
+    for part in (figures, panel.output.locator(".ipyrouter-log")):
+        assert contrast(part) >= 4.5
+    panel.element.scroll_into_view_if_needed()
+    lab.page.screenshot(path=screenshots / f"panel free {theme}.png")
