@@ -71,7 +71,7 @@ def fill(home: Path) -> None:
     now = dt.datetime.now(dt.UTC)
     records = []
     for number in range(REQUESTS):
-        tier = chance.choices(("fast", "mid", "power"), (6, 3, 1))[0]
+        tier = chance.choices(list(MODELS), (6, 3, 1))[0]
         model, a_token = MODELS[tier]
         usage = Usage(chance.randrange(100, 4000), chance.randrange(50, 900))
         cost = a_token * (usage.input_tokens + usage.output_tokens)
@@ -90,7 +90,9 @@ def fill(home: Path) -> None:
             latency=chance.uniform(0.4, 6),
         )
         records.append(record)
-    assert Router({}, home=home).store.restore(records) == REQUESTS
+    router = Router({}, home=home)
+    assert router.store.restore(records) == REQUESTS
+    router.close()
 
 
 def take(lab: Lab, path: Path, first: Cell | None = None, last: Cell | None = None) -> None:
