@@ -76,7 +76,7 @@ class Panel:
         self._place = widgets.HTML(layout=widgets.Layout(margin="0 1em"))
         self._table = widgets.HTML()
         self._row = _dropdown("look at", [_NO_ROW])
-        self._row.layout.max_width = "32em"
+        self._row.layout.max_width = "min(32em, 96%)"
         self._request = widgets.HTML()
         self._kind = _dropdown("file", ["csv", "json", "parquet"])
         self._export = widgets.Button(description="Export", tooltip="write these rows to a file in the working folder")
