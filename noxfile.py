@@ -144,7 +144,8 @@ def wheel(session: nox.Session) -> None:
         code = "import ipyrouter; print(ipyrouter.__file__); assert 'site-packages' in ipyrouter.__file__"
         session.run("python", "-c", code, env={"PYTHONPATH": ""})
         arguments = session.posargs or ["-m", "not browser"]
-        session.run("python", "-m", "pytest", *arguments, env={"PYTHONPATH": ""})
+        # Without TMPDIR, which nox sets: that folder lies in this repository, and some tests need one outside of any.
+        session.run("python", "-m", "pytest", *arguments, env={"PYTHONPATH": "", "TMPDIR": None})
 
 
 @nox.session(venv_backend="none")

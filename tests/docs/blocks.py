@@ -8,7 +8,10 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+import ipyrouter
+
 ROOT = Path(__file__).parents[2]
+PACKAGE = Path(ipyrouter.__file__).parent  # of the wheel, where that is tested
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 KINDS = ("", "python", "toml", "console", "text")
 """Cells of a notebook, the same in plain Python, settings, commands, and what is only shown."""

@@ -13,7 +13,7 @@ from ipyrouter.notebook import commands, options
 from ipyrouter.notebook.formats import FORMATS
 from ipyrouter.notebook.settings import IPyRouter
 from ipyrouter.reporting import log
-from tests.docs.blocks import KINDS, PAGES, ROOT, Block, blocks_of, name_of
+from tests.docs.blocks import KINDS, PACKAGE, PAGES, ROOT, Block, blocks_of, name_of
 from tests.notebook.conftest import Shell, shell  # noqa: F401  a fixture
 
 BLOCKS = [(path, block) for path in PAGES for block in blocks_of(path)]
@@ -93,7 +93,8 @@ def test_paths_exist(path: Path) -> None:
     named = re.findall(
         r"`((?:ipyrouter|tests|docs|notebooks|requirements|benchmarks|training)/[\w./-]*)`", path.read_text("utf-8")
     )
-    assert [name for name in named if name != "docs/_build" and not (ROOT / name).exists()] == []
+    places = (PACKAGE.parent, ROOT)
+    assert [name for name in named if name != "docs/_build" and not any((at / name).exists() for at in places)] == []
 
 
 NOTEBOOK = (ROOT / "docs" / "reference" / "notebook.md").read_text("utf-8")
@@ -134,13 +135,13 @@ def test_every_column_of_the_log_has_its_row() -> None:
 
 def test_every_folder_of_the_package_is_in_the_layout() -> None:
     layout = (ROOT / "docs" / "contributing" / "layout.md").read_text("utf-8")
-    folders = {path.parent.name for path in (ROOT / "ipyrouter").glob("*/__init__.py")}
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert {name for name in folders if f"`ipyrouter/{name}/`" not in layout} == set()
 
 
 def test_the_errors_that_a_page_explains_are_in_the_code() -> None:
     page = (ROOT / "docs" / "how-to" / "common-errors.md").read_text("utf-8")
-    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "ipyrouter").rglob("*.py"))
+    source = "\n".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
     quoted = re.findall(r'^\| "([^|]*)" ', page, re.MULTILINE)
     assert len(quoted) >= 14
     parts = [part.strip() for words in quoted for part in re.split(r'…|" or "', words)]
