@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from training import confidence, data
 from training.perturb import KINDS
 
 _DRAWS = 300
+_FIRST_CALLS = 10
 _LITELLM_TIERS = {"SIMPLE": 0, "MEDIUM": 1, "COMPLEX": 2, "REASONING": 2}
 Difficulty = Callable[[str], float]
 ToTier = Callable[[str], int]
@@ -57,8 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=data.SHARED)
     parser.add_argument("--left-out", action="append", choices=("files", "authors", "languages"), default=[])
+    parser.add_argument("--speed", action="store_true", help="print the figures of speed alone")
     options = parser.parse_args()
     folder: Path = options.data
+    if options.speed:
+        _speed(data.outcomes("mmlu", folder).prompts)
+        return
     shipped = _difficulty(model.shipped())
 
     print("\n## Tier agreement, three tiers")
@@ -84,22 +89,26 @@ def main() -> None:
     print("\n## Speed")
     _speed(data.outcomes("mmlu", folder).prompts)
 
-    if not options.left_out:
-        return
+    if options.left_out:
+        _others(options.left_out, folder)
+
+
+def _others(left_out: Sequence[str], folder: Path) -> None:
+    """Train without some of the data, and print the figures of what was left out."""
     from training.train import school, train  # torch, which only training needs
 
-    if "files" in options.left_out:
+    if "files" in left_out:
         print("\n## APGR out of domain (the whole file left out of the training), and after learn() on half of it")
         schooling = school(folder)
         for name in data.PAIRS:
-            outcomes, left_out = data.outcomes(name, folder), _model_of(train(schooling, leave_out=[name]))
-            _gaps(name, outcomes, _difficulty(left_out))
-            _learned(outcomes, left_out)
+            outcomes, without = data.outcomes(name, folder), _model_of(train(schooling, leave_out=[name]))
+            _gaps(name, outcomes, _difficulty(without))
+            _learned(outcomes, without)
     groups: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "authors": {f"author {author}": ("author", (author,)) for author in data.JUDGES},
         "languages": {group: ("language", languages) for group, languages in data.LANGUAGES.items()},
     }
-    for kind in options.left_out:
+    for kind in left_out:
         for title, (key, names) in groups.get(kind, {}).items():
             part = data.notebook(keep=lambda row, key=key, names=names: row[key] in names)  # type: ignore[misc]
             others = data.notebook(
@@ -107,8 +116,8 @@ def main() -> None:
                 held_back=False,
                 paraphrased=True,
             )
-            without = _difficulty(_model_of(train(school(folder, own=others))))
-            _agreement(f"notebook requests, left out of the training: {title}", part, without, _by_length(others))
+            ranking = _difficulty(_model_of(train(school(folder, own=others))))
+            _agreement(f"notebook requests, left out of the training: {title}", part, ranking, _by_length(others))
 
 
 def _model_of(arrays: Mapping[str, Any]) -> model.Model:
@@ -277,27 +286,51 @@ def _entropy(shares: list[float]) -> float:
     return float(-sum(share * np.log2(share) for share in shares if share > 0))
 
 
-def _say_speed(name: str, prompts: list[str], pause: float) -> None:
-    """Print the milliseconds of one classification; ``pause`` is the seconds between two."""
-    times = []
-    for prompt in prompts:
+def _say_speed(title: str, prompts: list[str], pause: float = 0) -> None:
+    """Print the wall and the processor milliseconds of one classification, beside those of the article's rules.
+
+    Both take turns at each prompt, so that a slow spell of the machine meets both. Wall time has in it what other
+    processes took from this one; processor time has not, so that it says what the classifier itself needs.
+
+    Args:
+        title: What is measured.
+        prompts: The prompts; each is classified once by either.
+        pause: Seconds before each prompt.
+    """
+    signals = config.load(environ={}).signals
+    works: dict[str, Callable[[str], object]] = {
+        "ipyrouter": model.classify,
+        "article's rules": lambda prompt: rules.classify(prompt, signals),
+    }
+    walls: dict[str, list[float]] = {name: [] for name in works}
+    used: dict[str, list[float]] = {name: [] for name in works}
+    for number, prompt in enumerate(prompts):
         time.sleep(pause)
-        started = time.perf_counter()
-        model.classify(prompt)
-        times.append((time.perf_counter() - started) * 1000)
-    print(f"{name}: p50 {percentile(times, 0.5):.3f} ms, p99 {percentile(times, 0.99):.3f} ms")
+        order = list(works.items())
+        for name, work in order if number % 2 else reversed(order):  # what comes first after a pause is slower
+            wall, processor = time.perf_counter(), time.thread_time()
+            work(prompt)
+            used[name].append((time.thread_time() - processor) * 1000)
+            walls[name].append((time.perf_counter() - wall) * 1000)
+    print(f"{title} ({len(prompts)} prompts, load {os.getloadavg()[0]:.1f})")
+    for name in works:
+        figures = (percentile(times, share) for times in (walls[name], used[name]) for share in (0.5, 0.99))
+        print(
+            "  {:<16} wall p50 {:.3f} ms, p99 {:.3f} ms; processor p50 {:.3f} ms, p99 {:.3f} ms".format(name, *figures)
+        )
 
 
 def _speed(prompts: list[str]) -> None:
     model.classify("warm")
-    _say_speed("MMLU-length prompts, each seen once", prompts, pause=0)
+    _say_speed("MMLU-length prompts, each seen once", prompts)
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
-        _say_speed("the same, every core busy with other work", prompts, pause=0)
+        _say_speed("the same, every core busy with other work", prompts)
         _say_speed("the same, one every 5 ms, as cells come", prompts[:1000], pause=0.005)
     finally:
         for hog in hogs:
             hog.kill()
+            hog.wait()
     long = (" ".join(prompts) * 2)[:100_000]
     many = []
     for number in range(20):
@@ -318,8 +351,11 @@ def _speed(prompts: list[str]) -> None:
         ("first call in a notebook, a cell after %load_ext", notebook),
         ("first call in a process, imports and weights included", "import time\n"),
     ):
-        first = [float(fresh(f"{before}started = time.perf_counter()\n{call}")) for _ in range(5)]
-        print(f"{title}, of five: median {statistics.median(first):.1f} ms, worst {max(first):.1f} ms")
+        first = [float(fresh(f"{before}started = time.perf_counter()\n{call}")) for _ in range(_FIRST_CALLS)]
+        print(
+            f"{title}, of {_FIRST_CALLS}: best {min(first):.1f} ms, median {statistics.median(first):.1f} ms, "
+            f"worst {max(first):.1f} ms (load {os.getloadavg()[0]:.1f})"
+        )
 
 
 if __name__ == "__main__":
