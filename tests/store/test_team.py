@@ -45,6 +45,7 @@ from ipyrouter.store.owners import batch_owner, new_owner
 from ipyrouter.store.postgres import PostgresStore, migrations
 from ipyrouter.store.postgres import owner as owning
 from ipyrouter.store.postgres import server as servers
+from ipyrouter.store.postgres.away import AwayError
 from ipyrouter.store.postgres.owner import set_budgets
 from ipyrouter.store.rows import ATTEMPTS, REQUESTS
 from ipyrouter.store.sqlite.schema import EDGES
@@ -1004,6 +1005,57 @@ def test_idle_connections_are_closed(database: str, open_as: Open, monkeypatch: 
     query = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice' AND datname = current_database()"
     while ask(database, "owner", query) != [(0,)]:
         pass
+
+
+def test_threads_get_a_connection_in_the_order_in_which_they_ask(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that asks again at once, whose thread runs already, comes after all those that wait."""
+    monkeypatch.setattr(servers, "_MOST", 1)
+    with postgres.server().connect(database) as owner, ThreadPoolExecutor(6) as pool:
+        owner.execute("CREATE SEQUENCE turn")
+        owner.execute("SELECT pg_advisory_lock(1)")
+        server = servers.Server(postgres.server().url("alice", database))
+        owner.execute("GRANT USAGE ON SEQUENCE turn TO alice")
+
+        def turn() -> int:
+            return int(server.call("SELECT nextval('turn')")[0][0])
+
+        def twice() -> int:
+            server.call("SELECT pg_advisory_xact_lock(1)")
+            return turn()
+
+        first = pool.submit(twice)
+        while not ask(database, "owner", "SELECT FROM pg_locks WHERE NOT granted"):
+            pass
+        others = []
+        for number in range(1, 6):
+            others.append(pool.submit(turn))
+            while len(server._turns._waiting) < number:
+                pass
+        owner.execute("SELECT pg_advisory_unlock(1)")
+        assert [one.result() for one in others] == [1, 2, 3, 4, 5]
+        assert first.result() == 6
+        server.close()
+
+
+def test_who_waits_in_vain_for_a_connection_says_so_and_takes_none_away(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_MOST", 1)
+    monkeypatch.setattr(servers, "_ANSWER", 0.2)
+    server = servers.Server(postgres.server().url("alice", database))
+    with postgres.server().connect(database) as owner, ThreadPoolExecutor(1) as pool:
+        owner.execute("SELECT pg_advisory_lock(1)")
+        first = pool.submit(server.call, "SELECT pg_advisory_xact_lock(1)")
+        while not ask(database, "owner", "SELECT FROM pg_locks WHERE NOT granted"):
+            pass
+        with pytest.raises(AwayError, match="all connections of this process were in use"):
+            server.call("SELECT 1")
+        owner.execute("SELECT pg_advisory_unlock(1)")
+        first.result()
+        assert server.call("SELECT 1") == [(1,)]
+        server.close()
 
 
 # --- while the server is away ---

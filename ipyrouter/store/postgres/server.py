@@ -5,11 +5,13 @@ Imported with the first use of the store, because psycopg takes a tenth of a sec
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -53,6 +55,45 @@ def connect(conninfo: ConnInfo) -> Connection:
     return Connection.connect(text, autocommit=True, prepare_threshold=None)
 
 
+class Turns:
+    """A number of places, given in the order in which threads ask; a semaphore gives a free one to whoever is quickest.
+
+    ``psycopg_pool`` has such a queue as well, but opens connections on threads of its own, which no fork survives.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._waiting: deque[threading.Event] = deque()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def take(self, seconds: float) -> Iterator[None]:
+        """Hold a place for the block. Raises AwayError where none is free for so many seconds."""
+        turn = threading.Event()
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                turn.set()
+            else:
+                self._waiting.append(turn)
+        try:
+            if not turn.wait(seconds):
+                raise AwayError(f"all connections of this process were in use for {seconds:.0f} s")
+            yield
+        finally:
+            self._leave(turn)
+
+    def _leave(self, turn: threading.Event) -> None:
+        """Pass a place on to whoever has waited longest; one who gave up may have been given it just then."""
+        with self._lock:
+            if not turn.is_set():
+                self._waiting.remove(turn)
+            elif self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+
 class Server:
     """Runs statements of one round trip each. Safe to use from any thread, and after a fork.
 
@@ -63,7 +104,7 @@ class Server:
         self._conninfo = conninfo
         self._idle: list[tuple[float, Connection]] = []  # since when; the one used last is the last
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(_MOST)
+        self._turns = Turns(_MOST)
         self._closer: threading.Timer | None = None
         self._away = (0.0, AwayError(""))  # until when, and why
         self._hello: dict[str, Any] = {}
@@ -83,13 +124,11 @@ class Server:
             StoreError: It forbids the statement, or its schema does not fit this version.
         """
         with interrupts.Deferred():
-            until, why = self._away
-            if time.monotonic() < until:
-                raise AwayError(str(why), why.remedy)
-            if not self._slots.acquire(timeout=_ANSWER):
-                raise AwayError("all connections are in use")
+            self._check_away()
             try:
-                rows = self._call(query, parameters)
+                with self._turns.take(_ANSWER):
+                    self._check_away()  # it may have gone while this thread waited
+                    return self._call(query, parameters)
             except psycopg.OperationalError as error:
                 away = unreachable(error)
                 self._away = time.monotonic() + _AWAY, away
@@ -98,9 +137,11 @@ class Server:
                 raise AwayError("the server takes no writes", _PRIMARY) from None
             except psycopg.Error as error:
                 raise _refusal(error) from None
-            finally:
-                self._slots.release()
-            return rows
+
+    def _check_away(self) -> None:
+        until, why = self._away
+        if time.monotonic() < until:
+            raise AwayError(str(why), why.remedy)
 
     def _call(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         while True:
@@ -171,7 +212,7 @@ class Server:
         _of_parents.extend(self._idle)
         self._idle = []
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(_MOST)
+        self._turns = Turns(_MOST)
         self._closer = None
 
 
