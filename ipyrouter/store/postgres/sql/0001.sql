@@ -128,39 +128,50 @@ CREATE TABLE ipyrouter.attempt_texts (
     PRIMARY KEY (answer_id, n, time)
 ) PARTITION BY RANGE (time);
 
--- The attempts with what they add to a sum: the daily sums and a scan of the rows read the same expressions.
--- What a request as a whole comes to is added to the row of one of its attempts, its head.
+-- What an attempt adds to a sum: the daily sums and a scan of the rows read the same expressions. What a request as a
+-- whole comes to is added to the row of one of its attempts, its head. The server puts the body into the statement that
+-- calls it, so that it reads no column but those that are asked for.
+CREATE FUNCTION ipyrouter.measure(t ipyrouter.attempts, a ipyrouter.answers)
+RETURNS TABLE (
+    final boolean, priced boolean, band int, rows int, sent int, unpriced int, cost_pico bigint, saved_pico bigint,
+    unsaved int, took double precision, requests int, calls bigint, calls_unpriced bigint, calls_pico bigint,
+    calls_took bigint, fallbacks int, escalations int, escalated_unpriced bigint, escalated_pico bigint,
+    most_pico bigint, most_took bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT
+        a.answered = 1 AND a.head = t.n,
+        a.unpriced = 0,
+        (t.input_tokens > 32000)::int + (t.input_tokens > 100000)::int + (t.input_tokens > 128000)::int
+            + (t.input_tokens > 199999)::int + (t.input_tokens > 200000)::int + (t.input_tokens > 256000)::int
+            + (t.input_tokens > 272000)::int + (t.input_tokens > 512000)::int + (t.input_tokens > 524288)::int,
+        1,
+        (t.status != 'cached' AND t.error_kind IS DISTINCT FROM 'cooling_down')::int,
+        (t.cost_pico IS NULL)::int,
+        COALESCE(t.cost_pico::bigint, 0),
+        COALESCE(t.saved_pico::bigint, 0),
+        (t.status = 'cached' AND t.saved_pico IS NULL)::int,
+        floor(t.latency * 1e9),
+        (a.head = t.n)::int,
+        (a.head = t.n)::int * a.calls,
+        (a.head = t.n)::int * a.unpriced,
+        (a.head = t.n)::int * a.spent_pico,
+        (a.head = t.n)::int * a.took,
+        (a.head = t.n AND a.fallback_from IS NOT NULL)::int,
+        (a.head = t.n AND a.escalated > 0)::int,
+        (a.head = t.n)::int * a.escalated_unpriced,
+        (a.head = t.n)::int * a.escalated_pico,
+        (a.head = t.n)::int * a.spent_pico,
+        (a.head = t.n)::int * a.took
+$$;
+
 CREATE VIEW ipyrouter.measured WITH (security_invoker = true) AS
 SELECT
     t.time, a.time AS answer_time, t.answer_id, t.n, t.session, a.notebook, t.input_tokens AS read_tokens,
     t.time / 86400000000 AS day, t.team, t.member, COALESCE(a.tags, '') AS tags, t.tier, t.provider, t.model, t.status,
-    a.answered = 1 AND a.head = t.n AS final,
-    a.unpriced = 0 AS priced,
-    (t.input_tokens > 32000)::int + (t.input_tokens > 100000)::int + (t.input_tokens > 128000)::int
-        + (t.input_tokens > 199999)::int + (t.input_tokens > 200000)::int + (t.input_tokens > 256000)::int
-        + (t.input_tokens > 272000)::int + (t.input_tokens > 512000)::int + (t.input_tokens > 524288)::int AS band,
-    1 AS rows,
-    (t.status != 'cached' AND t.error_kind IS DISTINCT FROM 'cooling_down')::int AS sent,
-    (t.cost_pico IS NULL)::int AS unpriced,
-    COALESCE(t.cost_pico, 0) AS cost_pico,
-    COALESCE(t.saved_pico, 0) AS saved_pico,
-    (t.status = 'cached' AND t.saved_pico IS NULL)::int AS unsaved,
-    t.input_tokens, t.output_tokens, t.cached_input_tokens, t.cache_write_tokens, t.reasoning_tokens,
-    floor(t.latency * 1e9) AS took,
-    h.is_head::int AS requests,
-    h.is_head::int * a.calls AS calls,
-    h.is_head::int * a.unpriced AS calls_unpriced,
-    h.is_head::int * a.spent_pico AS calls_pico,
-    h.is_head::int * a.took AS calls_took,
-    (h.is_head AND a.fallback_from IS NOT NULL)::int AS fallbacks,
-    (h.is_head AND a.escalated > 0)::int AS escalations,
-    h.is_head::int * a.escalated_unpriced AS escalated_unpriced,
-    h.is_head::int * a.escalated_pico AS escalated_pico,
-    h.is_head::int * a.spent_pico AS most_pico,
-    h.is_head::int * a.took AS most_took
+    t.input_tokens, t.output_tokens, t.cached_input_tokens, t.cache_write_tokens, t.reasoning_tokens, m.*
 FROM ipyrouter.attempts t
 JOIN ipyrouter.answers a ON a.id = t.answer_id AND a.time = t.time
-CROSS JOIN LATERAL (SELECT a.head = t.n AS is_head) h;
+CROSS JOIN LATERAL ipyrouter.measure(t, a) m;
 
 -- Reports read a row a day and combination, not the attempts; kept in the transaction that writes an attempt.
 CREATE TABLE ipyrouter.sums (
@@ -200,7 +211,7 @@ CREATE TABLE ipyrouter.sums (
     most_pico bigint NOT NULL,
     most_took bigint NOT NULL,
     PRIMARY KEY (day, member, team, tags, tier, provider, model, status, final, priced, band, slot)
-);
+) WITH (fillfactor = 70); -- room to change a row where it stands
 
 CREATE INDEX ON ipyrouter.sums (member, day);
 CREATE INDEX ON ipyrouter.sums (team, day);
@@ -214,7 +225,7 @@ CREATE TABLE ipyrouter.counter (
     slot smallint NOT NULL,
     value numeric NOT NULL,
     PRIMARY KEY (scope, name, day, slot)
-);
+) WITH (fillfactor = 70);
 
 CREATE TABLE ipyrouter.reservation (
     id ipyrouter.name PRIMARY KEY,
@@ -314,16 +325,16 @@ BEGIN
     RETURN one;
 END $$;
 
+-- What the functions below need to know of the caller in one look; no row for who is not a member.
+CREATE VIEW ipyrouter.caller AS
+SELECT m.name, m.team, t.content, CASE WHEN t.shares_cache THEN t.name ELSE '@' || m.name END AS scope
+FROM ipyrouter.member m JOIN ipyrouter.team t ON t.name = m.team
+WHERE m.name = session_user;
+
 -- The teams whose costs the caller may see.
 CREATE FUNCTION ipyrouter.led() RETURNS text[] LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT COALESCE(array_agg(team), '{}') FROM ipyrouter.member WHERE name = session_user AND lead $$;
-
-CREATE FUNCTION ipyrouter.cache_scope(who ipyrouter.member) RETURNS text LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN (SELECT CASE WHEN shares_cache THEN name ELSE '@' || who.name END FROM ipyrouter.team WHERE name = who.team);
-END $$;
 
 -- What a kernel has to know before it begins.
 CREATE FUNCTION ipyrouter.hello() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
@@ -336,11 +347,14 @@ $$;
 
 -- --- partitions ---
 
+CREATE FUNCTION ipyrouter.month_of(at bigint) RETURNS text LANGUAGE sql STABLE
+AS $$ SELECT to_char(to_timestamp(at / 1000000) AT TIME ZONE 'UTC', 'YYYY_MM') $$;
+
 CREATE FUNCTION ipyrouter.make_partition(at bigint) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     first timestamptz := date_trunc('month', to_timestamp(at / 1000000), 'UTC');
-    suffix text := to_char(first AT TIME ZONE 'UTC', '_YYYY_MM');
+    suffix text := '_' || ipyrouter.month_of(at);
     since bigint := extract(epoch FROM first)::bigint * 1000000;
     until bigint := extract(epoch FROM (first AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC')::bigint * 1000000;
     part text;
@@ -362,7 +376,7 @@ END $$;
 CREATE FUNCTION ipyrouter.prune(before bigint, only_texts boolean) RETURNS int LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    last text := to_char(to_timestamp(before / 1000000) AT TIME ZONE 'UTC', 'YYYY_MM');
+    last text := ipyrouter.month_of(before);
     part record;
     dropped int := 0;
 BEGIN
@@ -389,15 +403,18 @@ END $$;
 CREATE FUNCTION ipyrouter.record(body jsonb, mode text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    who ipyrouter.member := ipyrouter.me();
+    who ipyrouter.caller;
     moment bigint := ipyrouter.now_us();
     at bigint := moment;
     request jsonb := body -> 'request';
     one ipyrouter.answers;
-    with_content boolean := (SELECT content FROM ipyrouter.team WHERE name = who.team);
     cost numeric;
     paid numeric; -- the cost without what came from the cache
 BEGIN
+    SELECT * INTO who FROM ipyrouter.caller;
+    IF NOT FOUND THEN
+        PERFORM ipyrouter.me(); -- says so
+    END IF;
     IF mode = 'restore' THEN
         at := LEAST(GREATEST((request ->> 'time')::bigint, 1577836800000000), moment); -- since 2020
     ELSIF mode = 'late' THEN
@@ -408,11 +425,13 @@ BEGIN
     IF jsonb_array_length(body -> 'attempts') NOT BETWEEN 1 AND 1000 THEN
         RAISE EXCEPTION 'a request has 1 to 1000 attempts' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    PERFORM ipyrouter.make_partition(at);
+    IF to_regclass('ipyrouter.attempt_texts_' || ipyrouter.month_of(at)) IS NULL THEN
+        PERFORM ipyrouter.make_partition(at);
+    END IF;
     -- A record that is sent again, because its answer was lost, waits for the first one and finds it.
     PERFORM pg_advisory_xact_lock(hashtextextended(request ->> 'id', 1));
     IF body ->> 'owner' != '' THEN
-        DELETE FROM ipyrouter.claim WHERE owner = body ->> 'owner' AND member = who.name;
+        WITH claimed AS (DELETE FROM ipyrouter.claim WHERE owner = body ->> 'owner' AND member = who.name)
         DELETE FROM ipyrouter.reservation WHERE owner = body ->> 'owner' AND member = who.name;
     END IF;
     IF EXISTS (SELECT FROM ipyrouter.answers WHERE id = request ->> 'id') THEN
@@ -421,29 +440,19 @@ BEGIN
 
     one := jsonb_populate_record(NULL::ipyrouter.answers, request || jsonb_build_object(
         'time', at, 'member', who.name, 'team', who.team, 'restored', (mode = 'restore')::int, 'feedback', NULL));
-    INSERT INTO ipyrouter.answers SELECT one.*;
-    WITH new AS (
-        INSERT INTO ipyrouter.attempts
-        SELECT t.* FROM jsonb_array_elements(body -> 'attempts') attempt, jsonb_populate_record(
-            NULL::ipyrouter.attempts, attempt || jsonb_build_object(
-                'time', at, 'answer_id', one.id, 'session', one.session, 'member', who.name, 'team', who.team,
-                'restored', one.restored)) t
-        RETURNING status, cost_pico)
-    SELECT COALESCE(sum(cost_pico), 0), COALESCE(sum(cost_pico) FILTER (WHERE status != 'cached'), 0) INTO cost, paid
-    FROM new;
-    IF one.spent_pico IS DISTINCT FROM LEAST(paid, 9000000000000000000) THEN
-        RAISE EXCEPTION 'the request costs something else than its attempts' USING ERRCODE = 'invalid_parameter_value';
-    END IF;
+    WITH answer AS (INSERT INTO ipyrouter.answers SELECT one.*)
     INSERT INTO ipyrouter.texts VALUES (
         at, one.id, who.name,
-        CASE WHEN with_content THEN request ->> 'prompt' END, CASE WHEN with_content THEN request ->> 'system' END,
-        CASE WHEN with_content THEN request ->> 'text' END,
-        CASE WHEN with_content THEN request ->> 'reasons' ELSE '[]' END, request ->> 'notes');
-    INSERT INTO ipyrouter.attempt_texts
-    SELECT at, one.id, (attempt ->> 'n')::smallint, who.name, attempt ->> 'error',
-        CASE WHEN with_content THEN attempt ->> 'text' END
-    FROM jsonb_array_elements(body -> 'attempts') attempt
-    WHERE attempt ->> 'error' IS NOT NULL OR (with_content AND attempt ->> 'text' IS NOT NULL);
+        CASE WHEN who.content THEN request ->> 'prompt' END, CASE WHEN who.content THEN request ->> 'system' END,
+        CASE WHEN who.content THEN request ->> 'text' END,
+        CASE WHEN who.content THEN request ->> 'reasons' ELSE '[]' END, request ->> 'notes');
+    IF body @? '$.attempts[*] ? (@.error != null || @.text != null)' THEN
+        INSERT INTO ipyrouter.attempt_texts
+        SELECT at, one.id, (attempt ->> 'n')::smallint, who.name, attempt ->> 'error',
+            CASE WHEN who.content THEN attempt ->> 'text' END
+        FROM jsonb_array_elements(body -> 'attempts') attempt
+        WHERE attempt ->> 'error' IS NOT NULL OR (who.content AND attempt ->> 'text' IS NOT NULL);
+    END IF;
 
     IF body ? 'run' THEN
         PERFORM ipyrouter.pin(body ->> 'run',
@@ -451,58 +460,61 @@ BEGIN
     END IF;
     IF body ? 'touch' THEN
         UPDATE ipyrouter.cache SET used = moment
-        WHERE scope = ipyrouter.cache_scope(who) AND key = decode(body ->> 'touch', 'hex')
+        WHERE scope = who.scope AND key = decode(body ->> 'touch', 'hex')
             AND used NOT BETWEEN moment - 86400000000 AND moment;
     ELSIF body ? 'cache' THEN
         PERFORM ipyrouter.put(who, body -> 'cache', moment);
     END IF;
-    PERFORM ipyrouter.add_to_sums(one.id, at);
 
-    IF mode != 'restore' AND cost > 0 THEN -- last, because others wait for these rows
-        INSERT INTO ipyrouter.counter AS c VALUES -- in this order, so that no two wait for each other
+    -- Last what others wait for, and in one order, so that no two wait for each other.
+    WITH new AS (
+        INSERT INTO ipyrouter.attempts AS written
+        SELECT t.* FROM jsonb_array_elements(body -> 'attempts') attempt, jsonb_populate_record(
+            NULL::ipyrouter.attempts, attempt || jsonb_build_object(
+                'time', at, 'answer_id', one.id, 'session', one.session, 'member', who.name, 'team', who.team,
+                'restored', one.restored)) t
+        RETURNING written AS row, status, cost_pico
+    ), summed AS (
+        INSERT INTO ipyrouter.sums AS s
+        SELECT at / 86400000000, who.team, who.name, COALESCE(one.tags, ''), (t.row).tier, (t.row).provider,
+            (t.row).model, (t.row).status, m.final, m.priced, m.band, pg_backend_pid() % 4,
+            sum(m.rows), sum(m.sent), sum(m.unpriced), sum(m.cost_pico), sum(m.saved_pico), sum(m.unsaved),
+            sum((t.row).input_tokens), sum((t.row).output_tokens), sum((t.row).cached_input_tokens),
+            sum((t.row).cache_write_tokens), sum((t.row).reasoning_tokens), sum(m.took), sum(m.requests), sum(m.calls),
+            sum(m.calls_unpriced), sum(m.calls_pico), sum(m.calls_took), sum(m.fallbacks), sum(m.escalations),
+            sum(m.escalated_unpriced), sum(m.escalated_pico), max(m.most_pico), max(m.most_took)
+        FROM new t CROSS JOIN LATERAL ipyrouter.measure(t.row, one) m
+        GROUP BY 5, 6, 7, 8, 9, 10, 11
+        ORDER BY 5, 6, 7, 8, 9, 10, 11
+        ON CONFLICT (day, member, team, tags, tier, provider, model, status, final, priced, band, slot) DO UPDATE SET
+            rows = s.rows + excluded.rows, sent = s.sent + excluded.sent, unpriced = s.unpriced + excluded.unpriced,
+            cost_pico = s.cost_pico + excluded.cost_pico, saved_pico = s.saved_pico + excluded.saved_pico,
+            unsaved = s.unsaved + excluded.unsaved, input_tokens = s.input_tokens + excluded.input_tokens,
+            output_tokens = s.output_tokens + excluded.output_tokens,
+            cached_input_tokens = s.cached_input_tokens + excluded.cached_input_tokens,
+            cache_write_tokens = s.cache_write_tokens + excluded.cache_write_tokens,
+            reasoning_tokens = s.reasoning_tokens + excluded.reasoning_tokens, took = s.took + excluded.took,
+            requests = s.requests + excluded.requests, calls = s.calls + excluded.calls,
+            calls_unpriced = s.calls_unpriced + excluded.calls_unpriced, calls_pico = s.calls_pico + excluded.calls_pico,
+            calls_took = s.calls_took + excluded.calls_took, fallbacks = s.fallbacks + excluded.fallbacks,
+            escalations = s.escalations + excluded.escalations,
+            escalated_unpriced = s.escalated_unpriced + excluded.escalated_unpriced,
+            escalated_pico = s.escalated_pico + excluded.escalated_pico,
+            most_pico = GREATEST(s.most_pico, excluded.most_pico), most_took = GREATEST(s.most_took, excluded.most_took)
+    )
+    SELECT COALESCE(sum(cost_pico), 0), COALESCE(sum(cost_pico) FILTER (WHERE status != 'cached'), 0) INTO cost, paid
+    FROM new;
+    IF one.spent_pico IS DISTINCT FROM LEAST(paid, 9000000000000000000) THEN
+        RAISE EXCEPTION 'the request costs something else than its attempts' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF mode != 'restore' AND cost > 0 THEN
+        INSERT INTO ipyrouter.counter AS c VALUES
             ('session', who.name || '/' || one.session, 0, pg_backend_pid() % 16, cost),
             ('member', who.name, moment / 86400000000, pg_backend_pid() % 16, cost),
             ('team', who.team, moment / 86400000000, pg_backend_pid() % 16, cost)
         ON CONFLICT (scope, name, day, slot) DO UPDATE SET value = c.value + excluded.value;
     END IF;
     RETURN true;
-END $$;
-
-CREATE FUNCTION ipyrouter.count(of_scope text, of_name text, of_day bigint, amount numeric) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    INSERT INTO ipyrouter.counter AS c VALUES (of_scope, of_name, of_day, pg_backend_pid() % 16, amount)
-    ON CONFLICT (scope, name, day, slot) DO UPDATE SET value = c.value + excluded.value;
-END $$;
-
-CREATE FUNCTION ipyrouter.add_to_sums(answer text, at bigint) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-    INSERT INTO ipyrouter.sums AS s
-    SELECT day, team, member, tags, tier, provider, model, status, final, priced, band,
-        pg_backend_pid() % 4, sum(rows), sum(sent), sum(unpriced), sum(cost_pico), sum(saved_pico), sum(unsaved), sum(input_tokens),
-        sum(output_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(took),
-        sum(requests), sum(calls), sum(calls_unpriced), sum(calls_pico), sum(calls_took), sum(fallbacks),
-        sum(escalations), sum(escalated_unpriced), sum(escalated_pico), max(most_pico), max(most_took)
-    FROM ipyrouter.measured WHERE answer_id = answer AND time = at AND answer_time = at
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 -- in one order, so that no two wait for each other
-    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
-    ON CONFLICT (day, member, team, tags, tier, provider, model, status, final, priced, band, slot) DO UPDATE SET
-        rows = s.rows + excluded.rows, sent = s.sent + excluded.sent, unpriced = s.unpriced + excluded.unpriced,
-        cost_pico = s.cost_pico + excluded.cost_pico, saved_pico = s.saved_pico + excluded.saved_pico,
-        unsaved = s.unsaved + excluded.unsaved, input_tokens = s.input_tokens + excluded.input_tokens,
-        output_tokens = s.output_tokens + excluded.output_tokens,
-        cached_input_tokens = s.cached_input_tokens + excluded.cached_input_tokens,
-        cache_write_tokens = s.cache_write_tokens + excluded.cache_write_tokens,
-        reasoning_tokens = s.reasoning_tokens + excluded.reasoning_tokens, took = s.took + excluded.took,
-        requests = s.requests + excluded.requests, calls = s.calls + excluded.calls,
-        calls_unpriced = s.calls_unpriced + excluded.calls_unpriced, calls_pico = s.calls_pico + excluded.calls_pico,
-        calls_took = s.calls_took + excluded.calls_took, fallbacks = s.fallbacks + excluded.fallbacks,
-        escalations = s.escalations + excluded.escalations,
-        escalated_unpriced = s.escalated_unpriced + excluded.escalated_unpriced,
-        escalated_pico = s.escalated_pico + excluded.escalated_pico,
-        most_pico = GREATEST(s.most_pico, excluded.most_pico), most_took = GREATEST(s.most_took, excluded.most_took);
 END $$;
 
 CREATE FUNCTION ipyrouter.set_feedback(answer text, opinion text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
@@ -541,15 +553,14 @@ END $$;
 
 -- --- the cache ---
 
-CREATE FUNCTION ipyrouter.put(who ipyrouter.member, entry jsonb, moment bigint) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION ipyrouter.put(who ipyrouter.caller, entry jsonb, moment bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     one ipyrouter.cache := jsonb_populate_record(NULL::ipyrouter.cache, entry - 'key');
     age bigint := (entry ->> 'max_age')::bigint;
     most bigint := (entry ->> 'max_bytes')::bigint;
     held numeric;
 BEGIN
-    one.scope := ipyrouter.cache_scope(who);
+    one.scope := who.scope;
     one.key := decode(entry ->> 'key', 'hex');
     one.member := who.name;
     one.created := moment;
@@ -565,8 +576,11 @@ BEGIN
         provider = excluded.provider, model = excluded.model, tier = excluded.tier, text = excluded.text,
         usage = excluded.usage, finish = excluded.finish, cost_pico = excluded.cost_pico,
         escalated_from = excluded.escalated_from;
-    PERFORM ipyrouter.count('cache', who.name, 0, one.size);
-    SELECT sum(value) INTO held FROM ipyrouter.counter WHERE scope = 'cache' AND name = who.name;
+    WITH counted AS (
+        INSERT INTO ipyrouter.counter AS c VALUES ('cache', who.name, 0, pg_backend_pid() % 16, one.size)
+        ON CONFLICT (scope, name, day, slot) DO UPDATE SET value = c.value + excluded.value)
+    SELECT COALESCE(sum(value), 0) + one.size INTO held -- as it was before, and this
+    FROM ipyrouter.counter WHERE scope = 'cache' AND name = who.name;
     -- Or seems so: what was deleted is counted only here. One does it for all.
     IF held > most AND pg_try_advisory_xact_lock(hashtextextended(who.name, 3)) THEN
         DELETE FROM ipyrouter.cache USING (
@@ -586,77 +600,73 @@ CREATE FUNCTION ipyrouter.recount_cache(of_member text, at_most numeric DEFAULT 
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM ipyrouter.counter WHERE scope = 'cache' AND name = of_member;
-    PERFORM ipyrouter.count('cache', of_member, 0, LEAST(COALESCE(sum(size), 0), at_most))
-    FROM ipyrouter.cache WHERE member = of_member;
+    INSERT INTO ipyrouter.counter AS c
+    SELECT 'cache', of_member, 0, pg_backend_pid() % 16, LEAST(COALESCE(sum(size), 0), at_most)
+    FROM ipyrouter.cache WHERE member = of_member
+    ON CONFLICT (scope, name, day, slot) DO UPDATE SET value = c.value + excluded.value;
 END $$;
 
--- Return the first answer of the keys, in their order, that is young enough or that a run of the caller's keeps.
-CREATE FUNCTION ipyrouter.find_cached(mine text, keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    moment bigint := ipyrouter.now_us();
-    hit jsonb;
-BEGIN
-    SELECT to_jsonb(c) - 'scope' - 'member' - 'key' || jsonb_build_object('key', encode(c.key, 'hex')) INTO hit
-    FROM ipyrouter.cache c
-    WHERE c.scope = mine AND c.key = ANY (keys) AND (abs(moment - c.created) <= max_age OR EXISTS (
-        SELECT FROM ipyrouter.run_rows r WHERE r.scope = mine AND r.key = c.key AND r.member = session_user))
-    ORDER BY array_position(keys, c.key) LIMIT 1;
-    RETURN hit;
-END $$;
-
--- Return the answers of the keys, in their order: those that are young enough, and those that a run of the caller's keeps.
-CREATE FUNCTION ipyrouter.cached_many(keys bytea[], max_age bigint) RETURNS SETOF jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    mine text := ipyrouter.cache_scope(ipyrouter.me());
-    moment bigint := ipyrouter.now_us();
-BEGIN
-    RETURN QUERY
+-- Return the answers of the keys, in their order: those that are young enough, and those that a run of the caller's
+-- keeps. The server puts the body into the statement that calls it.
+CREATE FUNCTION ipyrouter.find_cached(mine text, keys bytea[], max_age bigint, moment bigint) RETURNS SETOF jsonb
+LANGUAGE sql STABLE AS $$
     SELECT to_jsonb(c) - 'scope' - 'member' - 'key' || jsonb_build_object('key', encode(c.key, 'hex'))
     FROM ipyrouter.cache c
     WHERE c.scope = mine AND c.key = ANY (keys) AND (abs(moment - c.created) <= max_age OR EXISTS (
         SELECT FROM ipyrouter.run_rows r WHERE r.scope = mine AND r.key = c.key AND r.member = session_user))
-    ORDER BY array_position(keys, c.key);
+    ORDER BY array_position(keys, c.key)
+$$;
+
+CREATE FUNCTION ipyrouter.cached_many(keys bytea[], max_age bigint) RETURNS SETOF jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    mine text := (SELECT scope FROM ipyrouter.caller);
+BEGIN
+    IF mine IS NULL THEN
+        PERFORM ipyrouter.me(); -- says so
+    END IF;
+    RETURN QUERY SELECT * FROM ipyrouter.find_cached(mine, keys, max_age, ipyrouter.now_us());
 END $$;
 
-CREATE FUNCTION ipyrouter.cached(keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN ipyrouter.find_cached(ipyrouter.cache_scope(ipyrouter.me()), keys, max_age);
-END $$;
+CREATE FUNCTION ipyrouter.cached(keys bytea[], max_age bigint) RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$ SELECT * FROM ipyrouter.cached_many(keys, max_age) LIMIT 1 $$;
 
 -- Return the answer, or who may ask for it: the caller, unless another has claimed that already.
 CREATE FUNCTION ipyrouter.cached_or_claim(keys bytea[], wanted bytea, by_owner text, seconds double precision, max_age bigint)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    who ipyrouter.member := ipyrouter.me();
-    mine text := ipyrouter.cache_scope(who);
-    hit jsonb := ipyrouter.find_cached(mine, keys, max_age);
     moment bigint := ipyrouter.now_us();
+    -- A claim that a crash loses costs at most a second answer.
+    asynchronous text := set_config('synchronous_commit', 'off', true);
+    who record;
+    hit jsonb;
     holder text;
 BEGIN
-    IF hit IS NOT NULL THEN
-        RETURN hit;
+    SELECT c.name, c.scope, (SELECT stored FROM ipyrouter.find_cached(c.scope, keys, max_age, moment) stored LIMIT 1) AS hit,
+        (SELECT owner FROM ipyrouter.claim WHERE scope = c.scope AND key = wanted AND expires >= moment) AS holder
+    INTO who FROM ipyrouter.caller c;
+    IF NOT FOUND THEN
+        PERFORM ipyrouter.me(); -- says so
     END IF;
-    PERFORM set_config('synchronous_commit', 'off', true); -- a claim that a crash loses costs at most a second answer
-    SELECT owner INTO holder FROM ipyrouter.claim WHERE scope = mine AND key = wanted AND expires >= moment;
-    IF holder IS NOT NULL AND holder != by_owner THEN -- a waiting request looks often: only reading
-        RETURN jsonb_build_object('owner', holder);
+    IF who.hit IS NOT NULL THEN
+        RETURN who.hit;
+    END IF;
+    IF who.holder IS NOT NULL AND who.holder != by_owner THEN -- a waiting request looks often: only reading
+        RETURN jsonb_build_object('owner', who.holder);
     END IF;
     INSERT INTO ipyrouter.claim AS c
-    VALUES (mine, wanted, who.name, by_owner, moment + (LEAST(GREATEST(seconds, 0), 7200) * 1000000)::bigint)
+    VALUES (who.scope, wanted, who.name, by_owner, moment + (LEAST(GREATEST(seconds, 0), 7200) * 1000000)::bigint)
     ON CONFLICT (scope, key) DO UPDATE SET member = excluded.member, owner = excluded.owner, expires = excluded.expires
     WHERE c.expires < moment OR c.owner = excluded.owner
     RETURNING owner INTO holder;
     IF holder IS NULL THEN
-        SELECT owner INTO holder FROM ipyrouter.claim WHERE scope = mine AND key = wanted;
+        SELECT owner INTO holder FROM ipyrouter.claim WHERE scope = who.scope AND key = wanted;
         RETURN jsonb_build_object('owner', COALESCE(holder, ''));
     END IF;
     -- Once more, now that the claim is held: the answer may have come in between.
-    hit := ipyrouter.find_cached(mine, keys, max_age);
+    SELECT * INTO hit FROM ipyrouter.find_cached(who.scope, keys, max_age, moment) LIMIT 1;
     IF hit IS NOT NULL THEN
-        DELETE FROM ipyrouter.claim WHERE scope = mine AND key = wanted AND owner = by_owner;
+        DELETE FROM ipyrouter.claim WHERE scope = who.scope AND key = wanted AND owner = by_owner;
     END IF;
     RETURN COALESCE(hit, jsonb_build_object('owner', holder));
 END $$;
@@ -698,10 +708,14 @@ END $$;
 CREATE FUNCTION ipyrouter.pin(run_id text, keys bytea[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    who ipyrouter.member := ipyrouter.me();
+    who ipyrouter.caller;
 BEGIN
+    SELECT * INTO who FROM ipyrouter.caller;
+    IF NOT FOUND THEN
+        PERFORM ipyrouter.me(); -- says so
+    END IF;
     INSERT INTO ipyrouter.run_rows (scope, key, member, run)
-    SELECT DISTINCT ipyrouter.cache_scope(who), one, who.name, run_id FROM unnest(keys) one
+    SELECT DISTINCT who.scope, one, who.name, run_id FROM unnest(keys) one
     ORDER BY one -- so that no two wait for each other
     ON CONFLICT DO NOTHING;
 END $$;
@@ -716,36 +730,32 @@ END $$;
 
 -- --- budgets ---
 
--- The budgets that hold for the caller, what the caller's own config says (of that, place is the place in own) and what
--- the team's owner has set, with what is spent and promised of them: of one moment, so in one statement.
-CREATE FUNCTION ipyrouter.standing(who ipyrouter.member, in_session text, own jsonb)
+-- The budgets that hold for a member, what the member's own config says (of that, place is the place in own) and what
+-- the team's owner has set, with what is spent and promised of them: of one moment, so in one statement, into which the
+-- server puts this body.
+CREATE FUNCTION ipyrouter.standing(of_member text, of_team text, in_session text, own jsonb, moment bigint)
 RETURNS TABLE (place int, scope text, period text, pico numeric, spent numeric, promised numeric)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-    moment bigint := ipyrouter.now_us();
-    today int := moment / 86400000000;
-    month_begins int := extract(epoch FROM date_trunc('month', to_timestamp(moment / 1000000), 'UTC'))::bigint / 86400;
-BEGIN
-    RETURN QUERY
+LANGUAGE sql STABLE AS $$
     SELECT l.place, l.scope, l.period, l.pico,
         (SELECT COALESCE(sum(s.value), 0) FROM ipyrouter.counter s
          WHERE s.scope = CASE l.period WHEN 'session' THEN 'session' ELSE l.scope END
-            AND s.name = CASE WHEN l.scope = 'team' THEN who.team
-                WHEN l.period = 'session' THEN who.name || '/' || in_session ELSE who.name END
-            AND s.day BETWEEN CASE l.period WHEN 'month' THEN month_begins WHEN 'day' THEN today ELSE 0 END AND today
+            AND s.name = CASE WHEN l.scope = 'team' THEN of_team
+                WHEN l.period = 'session' THEN of_member || '/' || in_session ELSE of_member END
+            AND s.day BETWEEN CASE l.period
+                WHEN 'month' THEN extract(epoch FROM date_trunc('month', to_timestamp(moment / 1000000), 'UTC'))::bigint / 86400
+                WHEN 'day' THEN moment / 86400000000 ELSE 0 END AND moment / 86400000000
             AND l.period != 'call'),
         (SELECT COALESCE(sum(r.pico), 0) FROM ipyrouter.reservation r
-         WHERE r.team = who.team AND (l.scope = 'team' OR r.member = who.name)
+         WHERE r.team = of_team AND (l.scope = 'team' OR r.member = of_member)
             AND (l.period != 'session' OR r.session = in_session) AND r.expires >= moment AND l.period != 'call')
     FROM (
         SELECT given.place::int, 'member', one ->> 'period', (one ->> 'pico')::numeric
         FROM jsonb_array_elements(own) WITH ORDINALITY AS given (one, place)
         UNION ALL
         SELECT NULL, CASE b.member WHEN '' THEN 'team' ELSE 'member' END, b.period, b.pico
-        FROM ipyrouter.budget b WHERE b.team = who.team AND b.member IN ('', '*', who.name)
-    ) AS l (place, scope, period, pico);
-END $$;
+        FROM ipyrouter.budget b WHERE b.team = of_team AND b.member IN ('', '*', of_member)
+    ) AS l (place, scope, period, pico)
+$$;
 
 -- The rates that hold for the caller, with what the last minute has used and when the oldest of its calls is over it.
 CREATE FUNCTION ipyrouter.pace(who ipyrouter.member)
@@ -810,39 +820,54 @@ CREATE FUNCTION ipyrouter.reserve(
     may_take bigint DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    who ipyrouter.member := ipyrouter.me();
-    moment bigint := ipyrouter.now_us();
-    minute_ago bigint := moment - 60000000;
+    -- Whoever waits for the lock below need not wait for the disk, too. A server that crashes may forget the promises of
+    -- its last second: only calls that are in flight just then can exceed a budget. What is spent waits for the disk.
+    asynchronous text := set_config('synchronous_commit', 'off', true);
+    who record;
+    moment bigint; -- once the lock is held
+    minute_ago bigint;
+    now record;
     refusal jsonb;
 BEGIN
-    -- Whoever waits for the lock below need not wait for the disk, too. A server that crashes may forget the promises of
-    -- its last second: only calls that are in flight just then can exceed a budget.
-    PERFORM set_config('synchronous_commit', 'off', true);
     IF current_setting('transaction_isolation') != 'read committed' THEN -- it would not see what others have just promised
         RAISE EXCEPTION 'budgets need transactions of the level "read committed"' USING ERRCODE = 'invalid_transaction_state';
     END IF;
+    SELECT m.name, m.team,
+        EXISTS (SELECT FROM ipyrouter.budget b WHERE b.team = m.team AND b.member = '')
+            OR EXISTS (SELECT FROM ipyrouter.rate r WHERE r.team = m.team AND r.member = '') AS together,
+        may_take IS NOT NULL AND EXISTS (
+            SELECT FROM ipyrouter.rate r WHERE r.team = m.team AND r.member IN ('', '*', m.name)) AS paced
+    INTO who FROM ipyrouter.member m WHERE m.name = session_user;
+    IF NOT FOUND THEN
+        PERFORM ipyrouter.me(); -- says so
+    END IF;
     -- One at a time decides about the money of a team, or of a member where the team as such has no budget. A row, and no
     -- advisory lock, which every login of the server could take.
-    IF EXISTS (SELECT FROM ipyrouter.budget WHERE team = who.team AND member = '')
-        OR EXISTS (SELECT FROM ipyrouter.rate WHERE team = who.team AND member = '')
-    THEN
+    IF who.together THEN
         PERFORM FROM ipyrouter.team WHERE name = who.team FOR NO KEY UPDATE;
     ELSE
         PERFORM FROM ipyrouter.member WHERE name = who.name FOR NO KEY UPDATE;
     END IF;
-    IF EXISTS (SELECT FROM ipyrouter.reservation WHERE id = reservation_id AND member = who.name) THEN
+    moment := ipyrouter.now_us();
+    minute_ago := moment - 60000000;
+    SELECT EXISTS (SELECT FROM ipyrouter.reservation WHERE id = reservation_id AND member = who.name) AS promised,
+        EXISTS (SELECT FROM ipyrouter.reservation r
+            WHERE r.team = who.team AND r.member = who.name AND r.expires < moment) AS outlived,
+        (SELECT to_jsonb(s) FROM ipyrouter.standing(who.name, who.team, in_session, own, moment) s
+         WHERE s.spent + s.promised + amount > s.pico
+         ORDER BY s.spent + amount > s.pico DESC, s.place NULLS LAST LIMIT 1) AS refusal
+    INTO now;
+    IF now.promised THEN
         RETURN NULL; -- sent again, because the answer was lost
     END IF;
-    DELETE FROM ipyrouter.reservation WHERE team = who.team AND member = who.name AND expires < moment;
-    SELECT to_jsonb(s) INTO refusal FROM ipyrouter.standing(who, in_session, own) s
-    WHERE s.spent + s.promised + amount > s.pico
-    ORDER BY s.spent + amount > s.pico DESC, s.place NULLS LAST LIMIT 1;
-    IF refusal IS NULL AND may_take IS NOT NULL AND EXISTS (
-        SELECT FROM ipyrouter.rate WHERE team = who.team AND member IN ('', '*', who.name))
-    THEN
+    IF now.outlived THEN
+        DELETE FROM ipyrouter.reservation WHERE team = who.team AND member = who.name AND expires < moment;
+    END IF;
+    refusal := now.refusal;
+    IF refusal IS NULL AND who.paced THEN
         DELETE FROM ipyrouter.minute m
         WHERE m.team = who.team AND m.member = who.name AND m.moment < minute_ago;
-        SELECT to_jsonb(p) INTO refusal FROM ipyrouter.pace(who) p
+        SELECT to_jsonb(p) INTO refusal FROM ipyrouter.pace(ipyrouter.me()) p
         WHERE p.used + LEAST(CASE p.unit WHEN 'requests' THEN 1 ELSE may_take END, p.most) > p.most
         ORDER BY p.seconds DESC LIMIT 1;
         IF refusal IS NULL THEN
@@ -860,8 +885,9 @@ END $$;
 
 CREATE FUNCTION ipyrouter.settle(reservation_id text, amount numeric, took bigint DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    asynchronous text := set_config('synchronous_commit', 'off', true); -- what a crash loses here is held for longer
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true); -- what a crash loses here is held for longer, no more
     UPDATE ipyrouter.reservation SET pico = amount WHERE id = reservation_id AND member = session_user;
     IF took IS NOT NULL THEN
         UPDATE ipyrouter.minute SET tokens = LEAST(GREATEST(took, 0), 9007199254740992)
@@ -871,8 +897,12 @@ END $$;
 
 CREATE FUNCTION ipyrouter.used(in_session text, own jsonb) RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    who ipyrouter.member := ipyrouter.me();
+    moment bigint := ipyrouter.now_us();
 BEGIN
-    RETURN QUERY SELECT to_jsonb(s) FROM ipyrouter.standing(ipyrouter.me(), in_session, own) s ORDER BY s.place;
+    RETURN QUERY
+    SELECT to_jsonb(s) FROM ipyrouter.standing(who.name, who.team, in_session, own, moment) s ORDER BY s.place;
 END $$;
 
 -- --- rights ---
@@ -899,7 +929,8 @@ GRANT USAGE ON SCHEMA ipyrouter TO ipyrouter_member;
 GRANT SELECT ON ipyrouter.answers, ipyrouter.attempts, ipyrouter.texts, ipyrouter.attempt_texts, ipyrouter.sums,
     ipyrouter.measured, ipyrouter.runs, ipyrouter.schema_version TO ipyrouter_member;
 GRANT EXECUTE ON FUNCTION
-    ipyrouter.hello(), ipyrouter.led(), ipyrouter.now_us(), ipyrouter.record(jsonb, text),
+    ipyrouter.hello(), ipyrouter.led(), ipyrouter.now_us(), ipyrouter.measure(ipyrouter.attempts, ipyrouter.answers),
+    ipyrouter.record(jsonb, text),
     ipyrouter.set_feedback(text, text), ipyrouter.forget_texts(text, bigint), ipyrouter.cached(bytea[], bigint),
     ipyrouter.cached_or_claim(bytea[], bytea, text, double precision, bigint), ipyrouter.release(text),
     ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb, bigint),
