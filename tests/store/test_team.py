@@ -22,7 +22,7 @@ import pytest
 from ipyrouter import cli
 from ipyrouter.clock import SystemClock
 from ipyrouter.config import load
-from ipyrouter.errors import BudgetError, ConfigError, StoreError
+from ipyrouter.errors import BudgetError, ConfigError, StoreError, UsageError
 from ipyrouter.providers.base import Fault, FaultKind
 from ipyrouter.reporting.log import frame_of
 from ipyrouter.reporting.report import report
@@ -1230,3 +1230,55 @@ def test_a_request_that_the_server_refuses_holds_nothing_up(
         "bad",
         "good",
     ]
+
+
+# --- names of roles ---
+
+
+@pytest.mark.parametrize("name", ["postgres", "pg_monitor", "pg_new", "public", migrations.MEMBERS])
+def test_no_role_of_postgresql_becomes_a_member(name: str) -> None:
+    for make in (
+        lambda: owning.add_member(name, postgres.TEAM),
+        lambda: owning.lend_login(name, postgres.TEAM, "x", NOON),
+    ):
+        with pytest.raises(UsageError, match="is a role of PostgreSQL itself"):
+            make()
+
+
+def test_a_member_before_the_store_is_told_what_comes_first(database: str) -> None:
+    """On a server that has never held a store, the role of all members is missing as well."""
+    url = postgres.server().url("owner", database)
+    add = [statement.replace(migrations.MEMBERS, "no_such_role") for statement in owning.add_member("eve", "t")]
+    with pytest.raises(StoreError, match=r"no_such_role.*Run: ipyrouter team upgrade"):
+        owning.run(url, add)
+
+
+@pytest.mark.parametrize("rights", ["SUPERUSER", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS", "owner", ""])
+def test_a_hub_takes_over_no_role_of_the_database(database: str, rights: str) -> None:
+    """The owner, an administrator, another program's login; and a user's own, whose password changes each time."""
+    url, until = postgres.server().url("owner", database), dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    name = f"role {rights}"
+    with postgres.server().connect(database) as owner:
+        owner.execute(f'CREATE ROLE "{name}" LOGIN {rights if rights.isupper() else ""}'.encode())
+        if rights == "owner":
+            owner.execute(f'ALTER DATABASE {database} OWNER TO "{name}"'.encode())
+        password = f"SELECT rolpassword FROM pg_authid WHERE rolname = '{name}'"
+        try:
+            with pytest.raises(StoreError, match=r"is a role of the database.*a login of its own"):
+                owning.run(url, owning.lend_login(name, postgres.TEAM, "x", until))
+            if rights:
+                with pytest.raises(StoreError, match="is a role of the database itself"):
+                    owning.run(url, owning.add_member(name, postgres.TEAM))
+            assert owner.execute(password.encode()).fetchall() == [(None,)]
+            assert owner.execute("SELECT FROM ipyrouter.member WHERE name = %s", (name,)).fetchall() == []
+        finally:
+            owner.execute(f'ALTER DATABASE {database} OWNER TO owner; DROP ROLE "{name}"'.encode())
+
+
+def test_a_hubs_user_gets_a_password_for_a_time(database: str) -> None:
+    url, until = postgres.server().url("owner", database), dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    for secret in ("first", "it's"):
+        owning.run(url, owning.lend_login("o'hara", postgres.TEAM, secret, until))
+    found = "SELECT rolvaliduntil, rolcanlogin, rolpassword != '' FROM pg_authid WHERE rolname = 'o''hara'"
+    assert ask(database, "owner", found) == [(until, True, True)]
+    assert ask(database, "o'hara", "SELECT ipyrouter.hello() ->> 'team'") == [(postgres.TEAM,)]

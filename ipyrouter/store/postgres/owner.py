@@ -19,6 +19,7 @@ from ipyrouter.store.postgres.server import Connection, connect, unreachable
 from ipyrouter.text.amounts import to_pico
 
 T = TypeVar("T")
+_RESERVED = ("postgres", "public", "none", "current_user", "current_role", "session_user", MEMBERS)
 
 
 def upgrade(url: str) -> tuple[int, int]:
@@ -53,10 +54,13 @@ def _as_owner(url: str, work: Callable[[Connection], T]) -> T:
 
 
 def _remedy(error: psycopg.Error) -> str:
-    if isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedTable):
+    missing = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedObject)
+    if isinstance(error, missing):  # the schema, its tables or the members' role
         return "The store is not there yet. Run: ipyrouter team upgrade"
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return "It may be a standby: name the primary server with --url."
+    if isinstance(error, psycopg.errors.ReservedName):
+        return "Give the user a login of its own, of another name."
     if isinstance(error, psycopg.errors.NoDataFound):
         return "Make a member first: ipyrouter team add USER --team TEAM"
     return "Connect as its owner: --url"
@@ -71,11 +75,25 @@ def add_member(user: str, team: str, *, lead: bool = False, content: bool | None
         lead: Whether the member sees what the whole team spends.
         content: Whether the team's prompts and answers are logged; None leaves that as it is, a new team logs none.
 
+    A role of the database itself is refused when the statements run: its owner, for whom no row-level security holds,
+    and whoever may change roles or databases.
+
     Raises:
-        UsageError: A name is empty or too long, or holds control characters.
+        UsageError: A name is empty or too long, holds control characters, or is one of PostgreSQL's own.
     """
     _check_names(user, team)
+    if user in _RESERVED or user.startswith("pg_"):
+        raise UsageError(f"{user} is a role of PostgreSQL itself.", "Give the user a login of another name.")
     statements = [
+        _refuse(
+            _format(
+                "SELECT FROM pg_roles r WHERE r.rolname = {user} AND (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb"
+                " OR r.rolreplication OR r.rolbypassrls OR r.rolname IN (current_user, session_user, {members})"
+                " OR r.oid IN (SELECT datdba FROM pg_database WHERE datname = current_database()))",
+                user=user, members=MEMBERS,
+            ),
+            f"{user} is a role of the database itself", "reserved_name",
+        ),
         _do("BEGIN CREATE ROLE {} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END", sql.Identifier(user)),
         _format("GRANT {} TO {}", sql.Identifier(MEMBERS), sql.Identifier(user)),
         _format("INSERT INTO ipyrouter.team (name) VALUES ({}) ON CONFLICT DO NOTHING", team),
@@ -88,6 +106,29 @@ def add_member(user: str, team: str, *, lead: bool = False, content: bool | None
     if content is not None:
         statements.append(_format("UPDATE ipyrouter.team SET content = {} WHERE name = {}", content, team))
     return statements
+
+
+def lend_login(user: str, team: str, password: str, until: dt.datetime) -> list[str]:
+    """Return the statements that make a member, as :func:`add_member` does, whose password holds until a moment.
+
+    For a JupyterHub, whose users' names are not the owner's choice: a role that is there and is no member of a team is
+    somebody else's and refused when the statements run, before its password changes.
+
+    Raises:
+        UsageError: As :func:`add_member`.
+    """
+    add = add_member(user, team)
+    foreign = _format(
+        "SELECT FROM pg_roles WHERE rolname = {} AND NOT EXISTS (SELECT FROM ipyrouter.member WHERE name = {})",
+        user,
+        user,
+    )
+    role = sql.Identifier(user)
+    return [
+        _refuse(foreign, f"{user} is a role of the database that is no member of a team", "reserved_name"),
+        *add,
+        _format("ALTER ROLE {} PASSWORD {} VALID UNTIL {}", role, password, until.isoformat()),
+    ]
 
 
 def set_budgets(team: str, member: str, dollars: Mapping[str, Decimal | None]) -> list[str]:
@@ -166,9 +207,12 @@ def prune(months: int, today: dt.date, *, content_only: bool) -> str:
     return _format("SELECT ipyrouter.prune({}, {})", first, content_only)
 
 
-def _format(query: str, *values: Any) -> str:
-    parts = [value if isinstance(value, sql.Composable) else sql.Literal(value) for value in values]
-    return sql.SQL(query).format(*parts).as_string()
+def _format(query: str, *values: Any, **named: Any) -> str:
+    def part(value: Any) -> sql.Composable:
+        return value if isinstance(value, sql.Composable) else sql.Literal(value)
+
+    parts = {name: part(value) for name, value in named.items()}
+    return sql.SQL(query).format(*map(part, values), **parts).as_string()
 
 
 def _do(body: str, *values: Any) -> str:
@@ -183,8 +227,13 @@ def _check_is_there(team: str, member: str) -> str:
     else:
         found = _format("SELECT FROM ipyrouter.member WHERE name = {} AND team = {}", member, team)
         what = f"{member} is not a member of the team {team}"
-    body = "BEGIN IF NOT EXISTS ({}) THEN RAISE EXCEPTION USING MESSAGE = {}, ERRCODE = 'no_data_found'; END IF; END"
-    return _do(body, sql.SQL(found), what)
+    return _refuse(f"SELECT WHERE NOT EXISTS ({found})", what, "no_data_found")
+
+
+def _refuse(found: str, what: str, code: str) -> str:
+    """Return the statement that fails with this message where a query finds a row."""
+    body = "BEGIN IF EXISTS ({}) THEN RAISE EXCEPTION USING MESSAGE = {}, ERRCODE = {}; END IF; END"
+    return _do(body, sql.SQL(found), what, code)
 
 
 def _check_names(*names: str) -> None:
