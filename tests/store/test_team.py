@@ -42,12 +42,13 @@ from ipyrouter.store.base import (
     microseconds,
 )
 from ipyrouter.store.owners import batch_owner, new_owner
-from ipyrouter.store.postgres import PostgresStore, migrations
+from ipyrouter.store.postgres import PostgresStore, migrations, outbox
 from ipyrouter.store.postgres import owner as owning
 from ipyrouter.store.postgres import server as servers
 from ipyrouter.store.postgres.away import AwayError
 from ipyrouter.store.postgres.owner import set_budgets
 from ipyrouter.store.rows import ATTEMPTS, REQUESTS
+from ipyrouter.store.sqlite import SQLiteStore
 from ipyrouter.store.sqlite.schema import EDGES
 from ipyrouter.types import Candidate, Session
 from tests import postgres
@@ -386,6 +387,7 @@ HUGE = (
     "SELECT ipyrouter.put_run('run', -1, 0, '{}')",
     "SELECT ipyrouter.put_run('run', 0, 0, '[]')",
     "SELECT ipyrouter.put_run(NULL, 0, 0, '{}')",
+    "SELECT ipyrouter.put_run('run', 0, 0, jsonb_build_object('prompt', repeat('long', 16000000)))",
     "SELECT ipyrouter.set_feedback('held', 'excellent')",
     "SELECT ipyrouter.report_outage(NULL, 500, 9)",
     "SELECT ipyrouter.report_outage('m', NULL, 9)",
@@ -1282,3 +1284,42 @@ def test_a_hubs_user_gets_a_password_for_a_time(database: str) -> None:
     found = "SELECT rolvaliduntil, rolcanlogin, rolpassword != '' FROM pg_authid WHERE rolname = 'o''hara'"
     assert ask(database, "owner", found) == [(until, True, True)]
     assert ask(database, "o'hara", "SELECT ipyrouter.hello() ->> 'team'") == [(postgres.TEAM,)]
+
+
+# --- what texts are held and found ---
+
+
+def test_letters_beyond_a_to_z_are_found_as_they_are_written_whatever_the_databases_language(
+    open_as: Open, tmp_path: Path
+) -> None:
+    stores = (open_as(), SQLiteStore(tmp_path / "file"))
+    for store in stores:
+        store.record(a_record("a", prompt="ÄPFEL, İSTANBUL and Titles"), None, 500)
+    for text, number in (("äpfel", 0), ("ÄPFEL", 1), ("Äpfel", 1), ("istanbul", 0), ("TITLES", 1), ("tıtles", 0)):
+        assert [len(store.page(LogFilter(text=text), 5)) for store in stores] == [number, number], text
+    stores[1].close()
+
+
+def test_a_text_beyond_all_bounds_is_cut_in_one_line_and_its_cost_is_logged(
+    open_as: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LONGEST_TEXT", 1000)
+    store, huge = open_as(), "ü" * 1001
+    store.record(a_record("huge", prompt=huge, text=huge), KEY, 500)
+    assert store.warnings() == []
+    assert store.cached([KEY], 30) is None  # half an answer is none
+    kept = store.request("huge")
+    assert kept is not None
+    for text in (kept.prompt, kept.text):
+        assert text is not None
+        assert len(text) == 1000
+        assert text.endswith("ü\n[Cut: the team's log keeps 1,000 of 1,001 characters.]")
+    assert store.used(TODAY, SESSION) == DOLLAR // 2
+
+
+def test_the_server_takes_no_longer_text_than_that(database: str, open_as: Open) -> None:
+    open_as().record(a_record("a"), None, 500)
+    change = "UPDATE ipyrouter.texts SET prompt = repeat('x', %s) RETURNING length(prompt)"
+    assert ask(database, "owner", change, outbox.LONGEST_TEXT) == [(outbox.LONGEST_TEXT,)]
+    with pytest.raises(psycopg.errors.CheckViolation):
+        ask(database, "owner", change, outbox.LONGEST_TEXT + 1)

@@ -33,10 +33,10 @@ class LogWriter(Calls):
         body["owner"] = record.owner
         if cache_key is not None and record.outcome == "cached":
             body["touch"] = cache_key.hex()
-        elif cache_key is not None:
+        elif cache_key is not None and len(record.answer.text) <= outbox.LONGEST_TEXT:  # an answer is never cut there
             age = None if max_age_days is None else int(max_age_days * DAY)
             body["cache"] = _entry(cache_key, record.answer, int(max_mb * _MB), age)
-        if cache_key is not None and record.run:
+        if record.run and ("touch" in body or "cache" in body):
             body["run"] = record.run
         with interrupts.Deferred():
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ _REQUESTS = [column.name for column in rows.REQUESTS]
 _ATTEMPTS = [column.name for column in rows.ATTEMPTS]
 _LONGEST = {rows.Kind.NAME: 500, rows.Kind.ID: 500, rows.Kind.TIER: 500}  # characters
 _LONG_NAMES = ("notebook", "rates", "error", "tags")
+_LISTS = ("reasons", "notes")  # in JSON, which cannot be cut
+LONGEST_TEXT = 4_000_000  # characters, as the server's tables have it: more than a prompt of a million tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,22 @@ def body(request: Sequence[Any], attempts: Sequence[Sequence[Any]]) -> dict[str,
 
 def _fields(columns: tuple[rows.Column, ...], values: Sequence[Any]) -> dict[str, Any]:
     return {
-        column.name: text(value)[: 4096 if column.name in _LONG_NAMES else _LONGEST.get(column.kind)]
-        if isinstance(value, str)
-        else value
+        column.name: _bounded(column, text(value)) if isinstance(value, str) else value
         for column, value in zip(columns, values, strict=True)
     }
+
+
+def _bounded(column: rows.Column, value: str) -> str:
+    if column.name in _LONG_NAMES:
+        return value[:4096]
+    if column.kind is not rows.Kind.TEXT:
+        return value[: _LONGEST.get(column.kind)]
+    if len(value) <= LONGEST_TEXT:
+        return value
+    if column.name in _LISTS:
+        return json.dumps([f"The team's log keeps no more than {LONGEST_TEXT:,} characters, and none of these."])
+    end = f"\n[Cut: the team's log keeps {LONGEST_TEXT:,} of {len(value):,} characters.]"
+    return value[: LONGEST_TEXT - len(end)] + end
 
 
 def text(value: str) -> str:

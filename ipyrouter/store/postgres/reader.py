@@ -54,9 +54,10 @@ _IS_CALL = f"status != 'cached' AND error_kind IS DISTINCT FROM '{COOLING_DOWN}'
 _MEASURED = (  # both times, so that the server reads no other partition
     "ipyrouter.measured t WHERE t.time >= %s AND t.time < %s AND t.answer_time >= %s AND t.answer_time < %s"
 )
-_HOLDS = (
+_HOLDS = (  # COLLATE "C": a to z alone in any database, as SQLite does it and LogFilter says
     "EXISTS (SELECT 1 FROM ipyrouter.texts w WHERE w.answer_id = {row}.answer_id AND w.time = {row}.time AND"
-    " strpos(lower(COALESCE(w.prompt, '') || chr(10) || COALESCE(w.text, '')), lower(%s)) > 0)"
+    " strpos(lower((COALESCE(w.prompt, '') || chr(10) || COALESCE(w.text, '')) COLLATE \"C\"),"
+    ' lower(%s COLLATE "C")) > 0)'
 )
 _Conditions = tuple[str, list[Any]]  # SQL that begins with AND, and its values
 

@@ -37,6 +37,7 @@ CREATE TABLE ipyrouter.rate (
 -- Rows of a month stand in a partition, so that retention is dropping one.
 
 CREATE DOMAIN ipyrouter.name AS text COLLATE "C" CHECK (length(value) <= 500);
+CREATE DOMAIN ipyrouter.words AS text CHECK (length(value) <= 4000000); -- a prompt of a million tokens, and more
 CREATE DOMAIN ipyrouter.instant AS bigint CHECK (value BETWEEN 0 AND 32503680000000000); -- microseconds since 1970
 CREATE DOMAIN ipyrouter.tokens AS bigint CHECK (value BETWEEN 0 AND 9007199254740992);
 CREATE DOMAIN ipyrouter.pico AS bigint CHECK (value BETWEEN 0 AND 9000000000000000000);  -- 1e-12 dollars
@@ -110,11 +111,11 @@ CREATE TABLE ipyrouter.texts (
     time ipyrouter.instant NOT NULL,
     answer_id ipyrouter.name NOT NULL,
     member text NOT NULL,
-    prompt text,
-    system text,
-    text text,
-    reasons text NOT NULL,
-    notes text NOT NULL,
+    prompt ipyrouter.words,
+    system ipyrouter.words,
+    text ipyrouter.words,
+    reasons ipyrouter.words NOT NULL,
+    notes ipyrouter.words NOT NULL,
     PRIMARY KEY (answer_id, time)
 ) PARTITION BY RANGE (time);
 
@@ -123,8 +124,8 @@ CREATE TABLE ipyrouter.attempt_texts (
     answer_id ipyrouter.name NOT NULL,
     n smallint NOT NULL,
     member text NOT NULL,
-    error text,
-    text text,
+    error ipyrouter.words,
+    text ipyrouter.words,
     PRIMARY KEY (answer_id, n, time)
 ) PARTITION BY RANGE (time);
 
@@ -269,8 +270,8 @@ CREATE TABLE ipyrouter.cache (
     provider ipyrouter.name NOT NULL,
     model ipyrouter.name NOT NULL,
     tier ipyrouter.name NOT NULL,
-    text text NOT NULL,
-    usage jsonb NOT NULL,
+    text ipyrouter.words NOT NULL,
+    usage jsonb NOT NULL CHECK (octet_length(usage::text) <= 4096),
     finish ipyrouter.name NOT NULL,
     cost_pico ipyrouter.pico,
     escalated_from ipyrouter.name,
@@ -296,6 +297,7 @@ CREATE TABLE ipyrouter.runs (
     created ipyrouter.instant NOT NULL,
     updated ipyrouter.instant NOT NULL,
     state jsonb NOT NULL CHECK (jsonb_typeof(state) = 'object'),
+    CONSTRAINT state_of_at_most_64_mb CHECK (octet_length(state::text) <= 64000000),
     PRIMARY KEY (member, id)
 );
 
