@@ -195,6 +195,8 @@ def _large(server: Postgres, rows: int) -> None:
                     span=span, since=since, until=min(since + _CHUNK - 1, rows),
                 )  # fmt: skip
                 boss.execute(query.encode())
+        boss.execute("SET work_mem = '256MB'")
+        boss.execute("SET enable_partitionwise_join = on")
         boss.execute(_SUM.encode())
         boss.execute("VACUUM ANALYZE")
         ((size,),) = boss.execute("SELECT pg_database_size('team')").fetchall()
