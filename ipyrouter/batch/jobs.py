@@ -131,6 +131,7 @@ class BatchRun:
         self._jobs = [_read(job, run_id) for job in jobs]
         self._save = save
         self._items: dict[str, _Item] = {}
+        self._promised: Decimal | None = None  # dollars that what this call has submitted may cost; None: nothing yet
         self._own = 0  # places of this call's requests; those of an open job that it does not have stand behind them
         self.rows: list[Row | None] = []
         self.progress = Progress(0)
@@ -145,7 +146,7 @@ class BatchRun:
 
         Args:
             requests: The distinct requests.
-            most: Dollars that what is submitted now may cost.
+            most: Dollars that what this call submits may cost together.
             wait: Whether to wait until all jobs are over; Ctrl-C ends that.
 
         Raises:
@@ -247,12 +248,18 @@ class BatchRun:
                 by_model.setdefault(item.step.candidate, []).append(item)
         allowed = [(item, worst) for items in by_model.values() for item, worst in self._affordable(items, most)]
         all_ = sum((worst for _, worst in allowed), Decimal(0))
-        if most is not None and all_ > most:
+        if most is not None and self._promised is None and all_ > most:
             raise BudgetError(
                 f"Nothing was sent: the batch could cost {dollars(all_)}, more than this run's budget of"
                 f" {dollars(most)}.",
                 "Raise budget, limit the answers with max_output_tokens, or leave delivery out.",
             )
+        if most is not None and self._promised is not None and self._promised + all_ > most:
+            # While it waits: requests of a job that has never arrived, for which what else was sent leaves too little.
+            left = f"and {dollars(most - self._promised)} is left of this run's budget of {dollars(most)}"
+            self._fail([item for item, _ in allowed], Row("budget", f"the batch could cost {dollars(all_)}, {left}"))
+            return
+        self._promised = all_ + (self._promised or 0)
         worsts = {item.key: worst for item, worst in allowed}
         for candidate, items in by_model.items():
             for part in self._parts(candidate, [item for item in items if item.key in worsts]):

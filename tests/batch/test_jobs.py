@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyrouter.clock import Clock
+from ipyrouter.clock import Clock, SystemClock
 from ipyrouter.errors import BudgetError, UsageError
 from ipyrouter.providers.anthropic import AnthropicBackend
 from ipyrouter.providers.openai import OpenAIBackend
@@ -270,6 +270,38 @@ def test_a_runs_budget(make: MakeRouter, batches: BatchServer) -> None:
     with pytest.raises(BudgetError, match=r"Nothing was sent: the batch could cost \$0.08"):
         make().map(["a", "b"], "Repeat {{x}}", delivery="batch", budget=0.05, max_output_tokens=4000)
     assert batches.lines == {}
+
+
+def test_a_runs_budget_while_it_waits(make: MakeRouter, batches: BatchServer) -> None:
+    """A job of an earlier call has never arrived; its rows are affordable no more when they should go out again."""
+    batches.lose_answer = True
+    make().map(["a", "b"], "Repeat {{x}}", delivery="batch", wait=False, max_output_tokens=4000)
+    batches.lose_answer = False
+    batches.lines.clear()
+    batches.states.clear()
+    clock = Passing(batches)
+    router = make(clock=clock)
+    options = {"budget": 0.05, "max_output_tokens": 4000}
+    done = router.map(["a", "b", "c"], "Repeat {{x}}", delivery="batch", **options)
+    assert list(done["_status"]) == ["budget", "budget", "ok"]
+    assert "is left of this run's budget of $0.05" in done["_error"][0]
+    (lines,) = batches.lines.values()
+    assert [line["body"]["messages"][-1]["content"] for line in lines] == ["Repeat c"]
+
+
+class Passing:
+    """A clock whose every wait lasts an hour, in which the server's jobs end."""
+
+    def __init__(self, server: BatchServer) -> None:
+        self.server, self.passed = server, dt.timedelta()
+        self.monotonic = SystemClock().monotonic
+
+    def now(self) -> dt.datetime:
+        return SystemClock().now() + self.passed
+
+    def wait(self, stop: Any, seconds: float) -> None:
+        self.passed += dt.timedelta(hours=1)
+        self.server.end()
 
 
 def test_collecting_twice_records_nothing_twice(make: MakeRouter, batches: BatchServer) -> None:
