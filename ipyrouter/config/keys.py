@@ -114,8 +114,10 @@ def _env_file(provider: Provider) -> Path | None:
 
 
 def _from_file(provider: Provider) -> str:
+    if provider.key is None:
+        return ""
     path = _env_file(provider)
-    if path is None or provider.key is None or not (stamp := _stamp(path)):
+    if path is None or not (stamp := _stamp(path)):
         return ""
     return (_env_of(path, stamp).get(provider.key) or "").strip(BLANKS)
 

@@ -190,7 +190,7 @@ class Provider:
             return True
         if self.key is not None and read_key(self.key):
             return True
-        return bool(self.key_command) or self._keys().has(self) or self.key is None
+        return self.key is None or bool(self.key_command) or self._keys().has(self)
 
     def lack(self) -> str:
         """Return in words what is missing before this provider can be called; empty where nothing is."""

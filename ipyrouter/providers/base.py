@@ -74,7 +74,7 @@ class Change(NamedTuple):
     value: int | str | None = None
 
 
-_NOT_IN_KEY = ("conversation", "flex")
+_NOT_IN_KEY = ("conversation", "flex", "_key")
 """What of a call changes no answer."""
 
 Deadline = Literal["connect", "first_byte", "idle", "total"]
@@ -99,9 +99,15 @@ class Call:
     extra: str = ""  # a digest of what the config adds to each request, headers and query
     conversation: bool = False  # later turns send it again; it changes no answer
     flex: bool = False  # it may take long, for half the price; it changes no answer
+    _key: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)  # once it was asked for
 
     def key(self) -> bytes:
         """Return the SHA-256 of the canonical JSON of the call and of the key's version."""
+        if not self._key:
+            self._key.append(self._digest())
+        return self._key[0]
+
+    def _digest(self) -> bytes:
         fields = {name: getattr(self, name) for name in self.__slots__ if name not in _NOT_IN_KEY}  # asdict() is slow
         if not self.extra:
             del fields["extra"]  # as in the keys of the releases that knew of none

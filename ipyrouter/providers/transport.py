@@ -8,7 +8,7 @@ import os
 import threading
 import urllib.request
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,9 +41,11 @@ class _Body(httpx2.SyncByteStream):
         self._raw = stream
         self._watch = watch
         self._failed = response.status_code >= 300
-        # A response of its own unpacks, for the one that the SDK gets has no encoding any more.
-        headers = {"Content-Encoding": response.headers.pop("Content-Encoding", "identity")}
-        self._unpacked = httpx2.Response(200, headers=headers, stream=self._Raw(stream, watch))
+        raw = self._Raw(stream, watch)
+        self._chunks: Iterable[bytes] = raw
+        if (encoding := response.headers.pop("Content-Encoding", "identity")) != "identity":
+            # A response of its own unpacks, for the one that the SDK gets has no encoding any more.
+            self._chunks = httpx2.Response(200, headers={"Content-Encoding": encoding}, stream=raw).iter_bytes()
 
     class _Raw(httpx2.SyncByteStream):
         def __init__(self, stream: httpx2.SyncByteStream, watch: Watch) -> None:
@@ -58,7 +60,7 @@ class _Body(httpx2.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         most = _MOST_OF_AN_ERROR if self._failed else self._watch.most_bytes
         size = 0
-        for chunk in self._unpacked.iter_bytes():
+        for chunk in self._chunks:
             size += len(chunk)
             if size > most and not self._failed:
                 raise too_large(most)

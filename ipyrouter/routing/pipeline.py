@@ -78,7 +78,8 @@ class Pipeline:
         Raises UsageError, NoModelError, BudgetError, RouteError, SchemaError, and Interrupted with what had arrived.
         """
         with self.recorder.open(run), self.spans.request(run):
-            self._make_encodable(run)
+            if prepared is None:
+                self._make_encodable(run)
             run.classification = prepared.classification if prepared else self._classified(run.request)
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
             run.note(*run.request.prompt.notes)

@@ -44,15 +44,17 @@ class Cache:
         self, keys: Sequence[bytes], claim: bytes, owner: str, seconds: float, max_age_days: float
     ) -> CachedAnswer | Claim:
         """Return the cached answer, or claim the right to ask for it."""
-        hit, other = self._look_up(keys, claim, owner, max_age_days)
-        if hit is not None:
-            return hit
-        if other is not None:  # a waiting request looks often: only reading
-            return other
+        # One that has tried before waits, looks often, and only reads. Another has just looked, when it was planned.
+        if owner in self._holders or self._database.degraded:
+            hit, other = self._look_up(keys, claim, owner, max_age_days)
+            if hit is not None:
+                return hit
+            if other is not None:
+                return other
         now, monotonic = microseconds(self._clock.now()), self._clock.monotonic()
 
         def write(sql: sqlite3.Connection) -> CachedAnswer | Claim:
-            # Once more, now that no other process can write: the answer may have come in between.
+            # Now that no other process can write: the answer may have come since the request was planned.
             if hits := _find(sql, keys, max_age_days, now):
                 return _first(hits)
             drop_lapsed(sql, "claims", now, monotonic)
