@@ -368,6 +368,8 @@ class Router:
                 prompt, schema=schema, variables=variables, tier=None if tier == "pilot" else tier, budget=budget,
                 concurrency=concurrency, delivery=delivery, **options,
             )  # fmt: skip
+            if session is not None:
+                mapper = mapper.of_session(session)
             return on_engine(
                 data, mapper, engine, self._parts(session), dry_run=dry_run, yes=yes, pilot=pilot,
                 agreement=agreement if tier == "pilot" else None, tell=print,
@@ -445,7 +447,7 @@ class Router:
             data: As in :meth:`map`.
             prompt: As in :meth:`map`.
             workers: How many ask parts of the table together.
-            session: Whose requests these are; its budget is that of the run.
+            session: Whose requests these are; its ``run`` names the run that the budget is for.
             budget: As in :meth:`mapper`.
             concurrency: As in :meth:`mapper`.
             variables: As in :meth:`map`.

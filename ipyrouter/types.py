@@ -159,11 +159,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Whose requests these are, and since when (UTC): what session budgets count and the log names."""
+    """Whose requests these are, and since when (UTC): what session budgets count and the log names.
+
+    ``run`` names the run on several workers that they belong to, where it has a budget, which their store keeps.
+    """
 
     id: str
     started: dt.datetime
     notebook: str | None = None
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

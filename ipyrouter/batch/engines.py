@@ -21,8 +21,12 @@ from ipyrouter.batch.map import (
     STATUS,
     Job,
     Parts,
+    base_request,
+    check_budget,
+    check_concurrency,
     check_delivery,
     check_pilot,
+    check_prompt,
     confirm,
     make_job,
     map_column,
@@ -33,11 +37,11 @@ from ipyrouter.batch.tables import read_table
 from ipyrouter.batch.template import inserted, used_in
 from ipyrouter.config import Config
 from ipyrouter.errors import UsageError
-from ipyrouter.types import Session
+from ipyrouter.types import Request, Session
 
 _ENGINES = {"dask": "Dask", "dask_expr": "Dask", "ray": "Ray", "pyspark": "Spark"}
 _NEEDED = {"Dask": ("_meta", "map_partitions"), "Ray": ("map_batches",), "Spark": ("mapInArrow",)}
-_OF_A_RUN = ("budget", "concurrency", "delivery")  # options that are none of a request
+_OF_A_RUN = ("budget", "concurrency", "delivery", "variables")  # options that are none of a request
 _ROUTERS = 8  # that a worker keeps
 # How a frame's rows are counted, how a share of them is drawn, and how those come here as a frame of pandas.
 _SAMPLING: dict[str, tuple[Callable[[Any], int], Callable[[Any, float], Any], Callable[[Any], Any]]] = {
@@ -108,14 +112,30 @@ class Mapper:
             schema = schema_of(schema)
         return {**columns.dtypes_of(schema), **STATUS}
 
+    def of_session(self, session: Session) -> Mapper:
+        """Return the mapper for a session's requests; with a budget, they are a run of their own in its store."""
+        run = "" if self.options.get("budget") is None else uuid.uuid4().hex[:12]
+        return replace(self, session=replace(session, run=run))
+
+    def request(self) -> Request:
+        """Check the prompt and the options of its requests, and return the request that all of them are alike.
+
+        Raises:
+            UsageError: One of them is not valid.
+        """
+        return base_request(self.prompt, _of_requests(self.options))
+
     def job(self, data: Any) -> Job:
         """Check the prompt and the options against some data.
 
         Raises:
             UsageError: The data lack a column, or an option is not valid.
         """
-        options = {name: value for name, value in self.options.items() if name not in _OF_A_RUN}
-        return make_job(data, self.prompt, options.pop("variables", None), options)
+        return make_job(data, self.prompt, self.options.get("variables"), _of_requests(self.options))
+
+
+def _of_requests(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in _OF_A_RUN}
 
 
 @functools.lru_cache(_ROUTERS)
@@ -132,11 +152,14 @@ def _unpickled(router: bytes, *rest: Any) -> Mapper:
 def make_mapper(router: Asks, prompt: str, *, workers: int, **options: Any) -> Mapper:
     """Return a mapper.
 
-    A budget is one over all that it does, which the store keeps: as that of a session of its own.
+    A budget is one over all that it does, which the store keeps, beside those of the session that starts it.
 
     Raises:
-        UsageError: The number of workers is not valid, or the budget does not go with that of the config.
+        UsageError: An option is not valid. What hangs on the data is found when these are there.
     """
+    check_prompt(prompt)
+    if not used_in(prompt):
+        raise UsageError("The prompt names no column, so all rows would be the same.", "Write {{column}} in it.")
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UsageError(f"workers must be a number from 1 up, not {workers!r}.", "Write workers=4.")
     if options.get("delivery") == "batch":
@@ -145,15 +168,18 @@ def make_mapper(router: Asks, prompt: str, *, workers: int, **options: Any) -> M
             'Map the rows here: compute() of Dask, to_pandas() of Ray, toPandas() of Spark. Or take delivery="flex".',
         )
     check_delivery(options.get("delivery", "live"))
+    if options.get("budget") is not None:
+        check_budget(options["budget"])
+    if options.get("concurrency") is not None:
+        check_concurrency(options["concurrency"])
     variables = options.get("variables") or {}
     options["variables"] = {name: inserted(name, variables[name]) for name in sorted(used_in(prompt) & {*variables})}
     given = {name: value for name, value in options.items() if value is not None}
-    session = router.session
-    if options.get("budget") is not None:
-        if router.config.budget.session is not None:
-            raise UsageError("On several workers there is one budget for a session or for a run.", "Leave budget out.")
-        session = replace(session, id=uuid.uuid4().hex[:12])
-    return Mapper(router, prompt, given, session, workers)
+    mapper = Mapper(router, prompt, given, router.session, workers)
+    request = mapper.request()
+    if request.model is not None:
+        router.config.candidate(request.model)
+    return mapper.of_session(router.session)
 
 
 def engine_of(data: Any) -> str | None:
@@ -247,7 +273,7 @@ def _empty(data: Any, engine: str) -> Any:
         return data._meta
     import pyarrow as pa
 
-    return pa.table({name: pa.nulls(0) for name in (data.columns() if engine == "Ray" else data.columns)})
+    return pa.table({name: pa.nulls(0) for name in (_ray_columns(data) if engine == "Ray" else data.columns)})
 
 
 def _sampled(data: Any, mapper: Mapper, engine: str, rows: int) -> tuple[Job, float]:
@@ -313,10 +339,21 @@ class RayActor:
         return self._mapper(table)
 
 
+def _ray_columns(data: Any) -> list[str]:
+    """Return the names of a Dataset's columns, which it has from its first row."""
+    names: list[str] | None = data.columns()
+    if names is None:
+        raise UsageError(
+            "The Dataset of Ray has no rows, and so no columns that are known. Nothing was sent.",
+            "Look at it with data.count(), and map it when it has rows.",
+        )
+    return names
+
+
 def _ray(data: Any, mapper: Mapper) -> Any:
     import ray.data
 
-    mapper = _joining(mapper, data.columns(), "Ray")
+    mapper = _joining(mapper, _ray_columns(data), "Ray")
     # One processor is left to what reads the data.
     mapper = _among(mapper, int(ray.cluster_resources().get("CPU", 1)) - 1, "Ray")
     return data.map_batches(

@@ -77,21 +77,36 @@ class Job:
     run_id: str
 
 
+def check_prompt(prompt: str) -> None:
+    """Raise UsageError for a prompt that is none."""
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt must be a string, not {type(prompt).__name__}.", "Write {{name}} for the value.")
+
+
+def base_request(prompt: str, options: Mapping[str, Any]) -> Request:
+    """Return the request that those of all rows are alike, with the prompt as it was typed.
+
+    Raises:
+        UsageError: The prompt or an option cannot be used.
+    """
+    base = make_request(prompt, **options)
+    if taken := [name for name in columns.dtypes_of(base.schema) if name in STATUS]:
+        raise UsageError(
+            f"The schema's field {taken[0]!r} has the name of a column that each result has.", "Rename the field."
+        )
+    return base
+
+
 def make_job(data: Any, prompt: str, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Job:
     """Check what is asked of a column.
 
     Raises:
         UsageError: Data, prompt or an option cannot be used.
     """
-    if not isinstance(prompt, str):
-        raise UsageError(f"The prompt must be a string, not {type(prompt).__name__}.", "Write {{name}} for the value.")
+    check_prompt(prompt)
     table = read_table(data)
     template = Template(prompt, table, variables or {})
-    base = make_request(prompt, **options)  # what is wrong with the options is said once, and before anything is sent
-    if taken := [name for name in columns.dtypes_of(base.schema) if name in STATUS]:
-        raise UsageError(
-            f"The schema's field {taken[0]!r} has the name of a column that each result has.", "Rename the field."
-        )
+    base = base_request(prompt, options)  # what is wrong with them is said once, and before anything is sent
     places: dict[str, int] = {}
     layout, missing = [], {}
     for row, text in enumerate(template.fill()):
@@ -165,7 +180,7 @@ def map_column(
         pilot = None
     places = range(len(job.requests)) if pilot is None else spread(job.requests, pilot)
     if delivery == "batch":
-        most = None if budget is None else _dollars(budget)
+        most = None if budget is None else check_budget(budget)
         return _in_batch(parts, tools, job, state, most=most, wait=wait, again=again)
     runner = Runner(tools, job.run_id, len(job.requests))
     runner.progress.total = len(places)
@@ -212,9 +227,9 @@ def map_part(
     """Ask a prompt of each row of a part of a table, and return its frame; the run is the whole table's.
 
     Args:
-        parts: What the router lends. Its session's budget is that of the run.
+        parts: What the router lends. Its session names the run.
         job: What is asked.
-        budget: Dollars that the session of the run may spend, on all workers.
+        budget: Dollars that the run may spend, on all workers.
         concurrency: The most calls in flight to one model, on all workers.
         delivery: "live" or "flex".
     """
@@ -342,9 +357,7 @@ def _extrapolated(rows: Sequence[Row | None], distinct: int) -> str:
 
 def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int | None, show: Show) -> Tools:
     config = parts.config
-    most = config.batch.concurrency if concurrency is None else concurrency
-    if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= 1000:
-        raise UsageError(f"concurrency must lie between 1 and 1000, not {most!r}.", "Leave it out for the default.")
+    most = config.batch.concurrency if concurrency is None else check_concurrency(concurrency)
     if parts.workers is not None:
         most = max(most // parts.workers, 1)
 
@@ -368,11 +381,19 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
 def _budget(parts: Parts, dollars: Decimal | float | str | None) -> Budget:
     """Return the budgets of a run: those of the config, and its own."""
     limits, common = parts.config.budget, (parts.pricing, parts.store, parts.clock, parts.session)
-    if dollars is None:
-        return Budget(limits, *common)
-    if parts.workers is None:
-        return RunBudget(limits, *common, most=_dollars(dollars))
-    return Budget(replace(limits, session=_dollars(dollars)), *common)
+    most = None if dollars is None else check_budget(dollars)
+    if most is None or parts.workers is not None:
+        return Budget(limits, *common, run=most)
+    return RunBudget(limits, *common, most=most)
+
+
+def check_concurrency(concurrency: int) -> int:
+    """Return the number of calls in flight; raise UsageError for one that cannot be."""
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 1000:
+        raise UsageError(
+            f"concurrency must lie between 1 and 1000, not {concurrency!r}.", "Leave it out for the default."
+        )
+    return concurrency
 
 
 def check_delivery(delivery: str) -> None:
@@ -389,7 +410,8 @@ def check_pilot(pilot: int | None, agreement: float | None) -> None:
         raise UsageError(f"agreement must lie between 0 and 1, not {agreement!r}.", "Write it as 0.95.")
 
 
-def _dollars(budget: Decimal | float | str) -> Decimal:
+def check_budget(budget: Decimal | float | str) -> Decimal:
+    """Return the dollars of a budget; raise UsageError for what is no amount."""
     try:
         amount = Decimal(str(budget))
     except InvalidOperation:

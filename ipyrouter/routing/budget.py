@@ -67,10 +67,29 @@ class Holdings:
 
 
 class Budget:
-    """Keeps the budgets of one session. Without any budget it does nothing."""
+    """Keeps the budgets of one session. Without any budget it does nothing.
 
-    def __init__(self, limits: Limits, pricing: Pricing, ledger: BudgetLedger, clock: Clock, session: Session) -> None:
+    Args:
+        limits: The budgets of the config.
+        pricing: What calls cost.
+        ledger: Where it stands what is spent and promised.
+        clock: What time it is.
+        session: Whose budgets these are.
+        run: Dollars that the session's run may spend, on all workers.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        pricing: Pricing,
+        ledger: BudgetLedger,
+        clock: Clock,
+        session: Session,
+        *,
+        run: Decimal | None = None,
+    ) -> None:
         self._limits = limits
+        self._run = run
         self._pricing = pricing
         self._ledger = ledger
         self._clock = clock
@@ -227,6 +246,7 @@ class Budget:
 
     def _own_spans(self) -> list[Limit]:
         spans: tuple[tuple[str, Decimal | None, Period], ...] = (
+            ("this run", self._run, "run"),
             ("this session", self._limits.session, "session"),
             ("today", self._limits.day, "day"),
             ("this month", self._limits.month, "month"),

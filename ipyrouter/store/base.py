@@ -21,7 +21,7 @@ Outcome = Literal["ok", "cached", "error", "interrupted"]
 Feedback = Literal["good", "bad"]
 Group = Literal["user", "team", "notebook", "tags"]
 OrderColumn = Literal["time", "cost", "status", "tier", "model", "tokens", "latency", "saved"]
-Period = Literal["call", "session", "day", "month"]
+Period = Literal["call", "session", "run", "day", "month"]
 
 # --- the cache ---
 
@@ -88,6 +88,8 @@ class AnswerCache(Protocol):
 @dataclass(frozen=True, slots=True)
 class Limit:
     """A budget: its name in messages, the most in 1e-12 dollars, and the period (of the store's clock, UTC).
+
+    One of a session or a run is that of the Session with which it is reserved, used or recorded.
 
     Where it is unknown what was spent of it, a ``strict`` one is Unavailable; any other one counts what is known.
     ``scope`` tells whose budget it is where the store itself keeps it; "" is one of the user's own config.

@@ -98,6 +98,11 @@ def pico(amount: Decimal | None) -> int | None:
     return to_pico(amount) if amount < MOST_DOLLARS else MOST_PICO
 
 
+def spent(record: Record) -> int:
+    """Return what a request has cost in 1e-12 dollars, as far as that is known."""
+    return sum(pico(attempt.cost.amount) or 0 for attempt in record.answer.attempts)
+
+
 def seconds(value: Any) -> float:
     """Return seconds within their bounds; 0 for what is none."""
     return min(float(value), MOST_SECONDS) if isinstance(value, int | float) and value > 0 else 0.0

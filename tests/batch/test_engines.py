@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import datetime as dt
 import importlib
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from ipyrouter.config.model import RateLimits
 from ipyrouter.errors import NoModelError, UsageError
 from ipyrouter.router import Router
 from ipyrouter.store.base import Rate
+from ipyrouter.types import Session
 from tests import postgres
 from tests.faults.server import FaultServer, Reply, chat
 
@@ -96,11 +98,28 @@ def test_a_mapper_takes_what_map_takes(make_router: MakeRouter, data: Any) -> No
         ({"modle": "m"}, "Did you mean 'model'"),
         ({"budget": "lots"}, "budget must be dollars"),
         ({"concurrency": 0}, "concurrency must lie"),
+        ({"delivery": "fast"}, "Unknown delivery 'fast'"),
+        ({"schema": {"a": "odd"}}, "odd"),
+        ({"schema": {"_status": str}}, "has the name of a column that each result has"),
+        ({"temperature": 5}, "temperature"),
+        ({"effort": "huge"}, "effort"),
+        ({"tier": "strong"}, "tier"),
+        ({"model": "nobody/knows"}, "nobody"),
+        ({"tags": "a,b"}, "tag"),
     ],
 )
-def test_what_a_mapper_does_not_take(make_router: MakeRouter, options: dict[str, Any], words: str) -> None:
+def test_what_a_mapper_does_not_take_is_said_before_it_is_sent_to_workers(
+    make_router: MakeRouter, options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
-        make_router().mapper("Rate {{text}}", **options)(["a"])
+        make_router().mapper("Rate {{text}}", **options)
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("prompt", ["Rate it", 5])
+def test_a_mapper_needs_a_prompt_that_names_a_column(make_router: MakeRouter, prompt: Any) -> None:
+    with pytest.raises(UsageError, match=r"names no column|must be a string"):
+        make_router().mapper(prompt)
 
 
 def test_workers_share_the_limits() -> None:
@@ -137,9 +156,45 @@ def test_a_budget_holds_over_processes(make_router: MakeRouter) -> None:
 
 
 @pytest.mark.wire
-def test_a_run_has_one_budget_on_workers(make_router: MakeRouter) -> None:
-    with pytest.raises(UsageError, match="one budget for a session or for a run"):
-        make_router(budget={"session": 1}).mapper("Repeat {{x}}", budget=1)
+@pytest.mark.parametrize(("session", "run"), [(0.01, 1), (1, 0.01), (0.01, None)])
+def test_a_run_on_workers_is_one_of_the_session_that_starts_it(
+    make_router: MakeRouter, session: float, run: float | None
+) -> None:
+    router = make_router(prices={"o/ok": {"input": 0, "output": 10}}, budget={"session": session})
+    assert router.route("Say it before", max_output_tokens=100).cost == Decimal("0.0003")
+    mapper = pickle.loads(pickle.dumps(router.mapper("Repeat {{x}}", budget=run, max_output_tokens=100)))
+    statuses = _spend(mapper, [str(n) for n in range(40)])
+    log = router.log(session=router.session.id)
+    assert len(log) == len(router.log())
+    assert {"ok", "budget"} <= set(statuses)
+    spent = Decimal(str(round(log["cost"].sum(), 6))) - (Decimal("0.0003") if session == 1 else 0)
+    assert Decimal("0.006") < spent <= Decimal("0.01")
+    left = router.guard().left()["this session"]
+    assert left == Decimal(str(session)) - Decimal(str(round(log["cost"].sum(), 6)))
+
+
+@pytest.mark.wire
+def test_each_mapper_has_a_budget_of_its_own(make_router: MakeRouter) -> None:
+    router = make_router(prices={"o/ok": {"input": 0, "output": 10}})
+    for n in range(3):
+        mapper = router.mapper("Repeat {{x}}", budget=0.001, max_output_tokens=100)
+        assert _spend(mapper, [f"{n}"]) == ["ok"], n
+        assert _spend(mapper, [f"{n} again"]) == ["budget"], n
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("budget", [None, 1])
+def test_workers_ask_for_the_session_that_map_was_given(
+    make_router: MakeRouter, few: Any, budget: float | None
+) -> None:
+    router = make_router(prices={"o/ok": {"input": 0, "output": 10}})
+    mine = Session("mine", dt.datetime.now(dt.UTC), notebook="mine.ipynb")
+    mapper = router.mapper("Rate {{text}}", budget=budget).of_session(mine)
+    assert set(mapper(frame())["_status"]) == {"ok"}
+    result = router.map(few, "Say {{text}}", session=mine).compute()
+    assert set(result["_status"]) == {"ok"}
+    log = router.log()
+    assert (set(log["session"]), set(log["notebook"])) == ({"mine"}, {"mine.ipynb"})
 
 
 @pytest.mark.wire
@@ -171,6 +226,14 @@ def lazy(engine: str) -> Any:
     module = {"Dask": "dask.dataframe.dask_expr._collection", "Ray": "ray.data", "Spark": "pyspark.sql"}[engine]
     names = ("_meta", "map_partitions", "map_batches", "mapInArrow")
     return type("Lazy", (), {"__module__": module, **dict.fromkeys(names)})()
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_dataset_whose_columns_ray_does_not_know(make_router: MakeRouter, dry_run: bool) -> None:
+    members = {"__module__": "ray.data", "map_batches": None, "columns": lambda _: None}
+    with pytest.raises(UsageError, match="no rows, and so no columns that are known"):
+        make_router().map(type("Dataset", (), members)(), "Rate {{text}}", dry_run=dry_run)
 
 
 @pytest.mark.wire

@@ -144,6 +144,23 @@ def test_what_is_spent_and_promised_counts(store: Store) -> None:
     assert isinstance(reserve(store, "0.5", OURS, session=Session("other", NOON)), Reservation)
 
 
+def test_a_run_of_a_session_has_a_budget_of_its_own(store: Store) -> None:
+    run, owner = Limit("this run", DOLLAR, "run"), new_owner()
+    one, two = replace(SESSION, run="one"), replace(SESSION, run="two")
+    assert isinstance(reserve(store, "0.6", run, MONTH, session=one, owner=owner), Reservation)
+    refused = reserve(store, "0.5", run, MONTH, session=one)
+    assert isinstance(refused, Refusal)
+    assert (refused.limit, refused.used, refused.spent) == (run, 6 * DOLLAR // 10, 0)
+    assert isinstance(reserve(store, "0.5", run, MONTH, session=two), Reservation)
+    record = a_record(owner=owner, cost=Decimal("0.25"), session=one)
+    store.record(record, None, 500)
+    store.record(record, None, 500)  # sent again
+    store.record(a_record("other", cost=Decimal("0.125")), None, 500)
+    assert [store.used(run, session) for session in (one, two)] == [DOLLAR // 4, DOLLAR // 2]
+    # What its runs spend is spent by the session, and of the day.
+    assert [store.used(limit, SESSION) for limit in (OURS, TODAY)] == [7 * DOLLAR // 8] * 2
+
+
 def test_a_refusal_names_the_budget_that_waiting_does_not_help(store: Store) -> None:
     store.record(a_record(cost=Decimal("0.95")), None, 500)
     reserve(store, "9", MONTH)

@@ -23,12 +23,12 @@ from ipyrouter.reporting.compare import compare
 from ipyrouter.reporting.log import frame_of
 from ipyrouter.reporting.report import report
 from ipyrouter.router import Router
-from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal
+from ipyrouter.store.base import Claim, Limit, LogFilter, Refusal, Reservation
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.store.sqlite.migrations import VERSION
+from ipyrouter.store.sqlite.migrations import MIGRATIONS, VERSION
 from ipyrouter.types import Session
 from tests.conftest import run_python
-from tests.store.conftest import ManualClock, a_record
+from tests.store.conftest import SESSION, ManualClock, a_record
 from tests.store.test_contract_log import ALL, STEPS, agree
 
 HERE = Path(__file__).parent
@@ -217,7 +217,7 @@ def test_a_newer_version_is_refused(store: SQLiteStore, old: Path) -> None:
 
 
 def of_version(version: int, folder: Path) -> SQLiteStore:
-    """A store over a file that the last code of version 3 made, or of version 2, which had all but the runs."""
+    """A store over a file that the last code of version 3 made, of version 2, which had all but the runs, or of 4."""
     folder.mkdir(mode=0o700)
     (folder / "ipyrouter.db").write_bytes(gzip.decompress((HERE / "version-3.db.gz").read_bytes()))
     if version == 2:
@@ -226,10 +226,15 @@ def of_version(version: int, folder: Path) -> SQLiteStore:
             connection.execute("DROP TABLE run_rows")
             connection.execute("PRAGMA user_version = 2")
         connection.close()
+    if version == 4:
+        with sqlite3.connect(folder / "ipyrouter.db") as connection:
+            next(one for one in MIGRATIONS if one.version == 4).run(connection)
+            connection.execute("PRAGMA user_version = 4")
+        connection.close()
     return SQLiteStore(folder, clock=ManualClock())
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [2, 3, 4])
 def test_a_file_of_a_later_version_is_what_a_new_one_is(tmp_path: Path, version: int) -> None:
     before = json.loads(gzip.decompress((HERE / "version-3.json.gz").read_bytes()))
     store = of_version(version, tmp_path / "old")
@@ -237,11 +242,13 @@ def test_a_file_of_a_later_version_is_what_a_new_one_is(tmp_path: Path, version:
     assert rows["tags"].isna().all()
     actual = rows[list(before[0])].to_json(orient="records", date_format="iso", double_precision=15)
     assert json.loads(actual) == before
-    assert len(store.runs()) == (version == 3)
+    assert len(store.runs()) == (version >= 3)
     agree(store, ALL, None, STEPS)
     tagged = replace(a_record("tagged"), tags=("x",))
     store.record(tagged, b"k" * 32, 500)
     store.pin("run", [b"k" * 32])
+    run = Limit("this run", 10**12, "run")
+    assert isinstance(store.reserve(1, [run], replace(SESSION, run="x"), "me", 60), Reservation)
     assert [row.group for row in store.totals(LogFilter(tag="x"), by="tags")] == ["x"]
     agree(store, ALL, None, STEPS)
     assert store.warnings() == []
@@ -252,7 +259,7 @@ def test_a_file_of_a_later_version_is_what_a_new_one_is(tmp_path: Path, version:
     assert describe(tmp_path / "old" / "ipyrouter.db") == describe(tmp_path / "new" / "ipyrouter.db")
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [2, 3, 4])
 def test_a_damaged_number_of_a_later_version_is_not_believed(tmp_path: Path, version: int) -> None:
     store = of_version(version, tmp_path / "old")
     with sqlite3.connect(tmp_path / "old" / "ipyrouter.db") as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import sqlite3
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_a_session_is_one_counter_that_begins_with_it() -> None:
     counters = spending.counters(Limit("s", 1, "session"), SESSION, NOW + 10**12)
     assert counters == [Counter("session:session", NOW)]
     assert spending.counters_of("session", NOW) == (f"day:{TODAY}", "session:session")
+    assert spending.counters_of("session", NOW, "x") == (f"day:{TODAY}", "session:session", "run:x")
 
 
 # --- what a process knows ---
@@ -200,6 +202,28 @@ def test_what_a_damaged_file_tells_is_counted_anew_from_its_log(path: Path) -> N
     sql.close()
 
 
+@pytest.mark.parametrize("lost", ["counters", "file"])
+def test_the_budget_of_a_run_does_not_begin_again_after_damage(path: Path, lost: str) -> None:
+    """The log names no runs, so that nothing can be counted anew."""
+    limit, ours = Limit("this run", DOLLAR, "run"), replace(SESSION, run="x")
+    clock = ManualClock(NOON + dt.timedelta(days=1))
+    first = SQLiteStore(path.parent, clock=clock)
+    first.record(a_record("of a run", cost=Decimal("0.25"), session=ours), None, 500)
+    first.close()
+    sql = without_constraints(path)
+    sql.execute("UPDATE counters SET control = NULL WHERE name != 'counted'")
+    sql.commit()
+    sql.close()
+    if lost == "file":
+        lose(path)
+    store = SQLiteStore(path.parent, clock=clock)
+    assert not isinstance(reserve(store, "0.1", limit, session=ours), Reservation)
+    later = Session("later", clock.at, run="y")
+    clock.pass_(1)
+    assert isinstance(reserve(store, "0.1", limit, session=later), Reservation)
+    store.close()
+
+
 # --- promises ---
 
 
@@ -211,8 +235,8 @@ def sql(path: Path) -> sqlite3.Connection:
 def promise(
     sql: sqlite3.Connection, owner: object, pico: object = 5, expires: object = 100, lapses: object = 7.5
 ) -> None:
-    row = (f"{owner} {pico} {expires} {lapses}", owner, "session", pico, expires, lapses)
-    sql.execute("INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?)", row)
+    row = (f"{owner} {pico} {expires} {lapses}", owner, "session", pico, expires, lapses, "run")
+    sql.execute("INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
 
 HERE, ELSEWHERE = new_owner(), "elsewhere/1/x"
@@ -240,7 +264,7 @@ def test_who_holds_what(
     assert ledger.has_lapsed(owner, expires, lapses, now=now, monotonic=monotonic) is void
     promise(sql, owner, 5, expires, lapses)
     promise(sql, "elsewhere/2/lives", 7, 10**9, 10.0**9)
-    assert sorted(pico for _, pico in ledger._promises(sql, now, monotonic)) == ([7] if void else [5, 7])
+    assert sorted(one.pico for one in ledger._promises(sql, now, monotonic)) == ([7] if void else [5, 7])
     ledger.drop_lapsed(sql, "reservations", now, monotonic)
     rows = sql.execute("SELECT owner FROM reservations WHERE pico = 5").fetchall()
     assert rows == ([] if void else [(owner,)])
@@ -254,7 +278,7 @@ def test_a_promise_that_cannot_be_is_none(sql: sqlite3.Connection) -> None:
     assert list(ledger._promises(sql, 0, 0)) == []
     for pico in (1, MOST_PICO):
         promise(sql, ELSEWHERE, pico)
-    assert sorted(ledger._promises(sql, 0, 0)) == [("session", 1), ("session", MOST_PICO)]
+    assert sorted(ledger._promises(sql, 0, 0)) == [("session", "run", 1), ("session", "run", MOST_PICO)]
     sql.close()
 
 

@@ -255,7 +255,7 @@ FORBIDDEN = (
     "SELECT ipyrouter.prune(0, false)",
     "SELECT ipyrouter.make_partition(0)",
     "SELECT ipyrouter.put(NULL, '{}', 0)",
-    "SELECT * FROM ipyrouter.standing('alice', 'science', '', '[]', 0)",
+    "SELECT * FROM ipyrouter.standing('alice', 'science', '', '', '[]', 0)",
     "CREATE TABLE ipyrouter.mine ()",
     "CREATE FUNCTION ipyrouter.now_us() RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint'",
     "CREATE OR REPLACE VIEW ipyrouter.measured AS SELECT 1",

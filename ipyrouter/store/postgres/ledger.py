@@ -44,8 +44,8 @@ class Ledger(Calls):
 
         def remote() -> Reservation | Refusal | Busy:
             refusal = self._ask(
-                "ipyrouter.reserve(%s, %s, %s, %s, %s, %s, %s)",
-                reservation.id, owner, session.id, pico, seconds, _own(limits), tokens,
+                "ipyrouter.reserve(%s, %s, %s, %s, %s, %s, %s, %s)",
+                reservation.id, owner, session.id, pico, seconds, _own(limits), tokens, session.run,
             )  # fmt: skip
             if refusal is None:
                 return reservation
@@ -120,7 +120,7 @@ class Ledger(Calls):
 
     def _standing(self, session: Session, own: Sequence[Limit]) -> list[tuple[Limit, int]]:
         """Return the budgets, the team's among them, with what is spent and promised of them."""
-        rows = self._server.call("SELECT ipyrouter.used(%s, %s)", (session.id, _own(own)))
+        rows = self._server.call("SELECT ipyrouter.used(%s, %s, %s)", (session.id, _own(own), session.run))
         return [(_limit(row, own), int(row["spent"]) + int(row["promised"])) for (row,) in rows]
 
     def _decided(

@@ -38,6 +38,8 @@ class LogWriter(Calls):
             body["cache"] = _entry(cache_key, record.answer, int(max_mb * _MB), age)
         if record.run and ("touch" in body or "cache" in body):
             body["run"] = record.run
+        if record.session.run:
+            body["budget"] = record.session.run
         with interrupts.Deferred():
             try:
                 self._ask("ipyrouter.record(%s, 'record')", json.dumps(body))

@@ -10,6 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ipyrouter.clock import Clock
 from ipyrouter.store import rows
@@ -18,20 +19,28 @@ from ipyrouter.store.owners import lapsed, outlives_its_process, own_prefix
 from ipyrouter.store.sqlite import schema, spending
 from ipyrouter.store.sqlite.connections import NO_FILE
 from ipyrouter.store.sqlite.database import TROUBLES, Database
-from ipyrouter.store.sqlite.spending import LOST, LastKnown
+from ipyrouter.store.sqlite.spending import LOST, LOST_RUNS, LastKnown
 from ipyrouter.types import Session
 
 _DAMAGED = "the database's counters are damaged"
 _LOST_SESSIONS = f"{LOST}sessions"  # its value tells when; the counters of sessions that began before are lost
 
 
+class _Promise(NamedTuple):
+    """What is promised to a call of a session and, unless that is "", of a run; in 1e-12 dollars."""
+
+    session: str
+    run: str
+    pico: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Books:
-    """What one database says: counters, those that are lost, and promises as pairs of session and 1e-12 dollars."""
+    """What one database says: counters, those that are lost, and what is promised."""
 
     spent: dict[str, int]
     lost: dict[str, int]
-    promises: list[tuple[str, int]]
+    promises: list[_Promise]
 
 
 class Ledger:
@@ -56,12 +65,12 @@ class Ledger:
         """Promise money to a call, or say which budget has not enough left, or is not known."""
         now, monotonic = microseconds(self._clock.now()), self._clock.monotonic()
         reservation = Reservation(uuid.uuid4().hex, pico)
-        row = (reservation.id, owner, session.id, pico, now + int(seconds * 1e6), monotonic + seconds)
+        row = (reservation.id, owner, session.id, pico, now + int(seconds * 1e6), monotonic + seconds, session.run)
 
         def grant(sql: sqlite3.Connection, books: list[_Books | None], why: str) -> Reservation | Refusal | Unavailable:
             refusal = self._refusal(pico, limits, session, books, why)
             if refusal is None:
-                sql.execute("INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?)", row)
+                sql.execute("INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             return refusal or reservation
 
         def write(sql: sqlite3.Connection) -> Reservation | Refusal | Unavailable:
@@ -124,6 +133,8 @@ class Ledger:
         """
         now = microseconds(self._clock.now())
         spent, complete = spending.salvage(damaged)
+        if schema.COUNTED not in spent:  # the log told it, which names no runs
+            spent[LOST_RUNS] = now
         known = self._known.all()
         for name, pico in known.items():
             spent[name] = max(spent.get(name, 0), pico)
@@ -135,8 +146,8 @@ class Ledger:
 
     def _after_record(self, record: Record, now: int) -> None:
         """Note what a record has spent, and that its owner holds nothing any more."""
-        spent = sum(rows.pico(attempt.cost.amount) or 0 for attempt in record.answer.attempts)
-        self._known.spent(spending.counters_of(record.session.id, now), spent)
+        spent = rows.spent(record)
+        self._known.spent(spending.counters_of(record.session.id, now, record.session.run), spent)
         self._holders.discard(record.owner)
 
     # --- the sums ---
@@ -181,7 +192,7 @@ class Ledger:
         """Read what a database says of the budgets; None if damage that SQLite does not see has met its counters."""
         now = microseconds(self._clock.now())
         names = {counter.name for limit in limits for counter in spending.counters(limit, session, now)}
-        values = spending.read(sql, [*names, *(LOST + name for name in names), _LOST_SESSIONS])
+        values = spending.read(sql, [*names, *(LOST + name for name in names), _LOST_SESSIONS, LOST_RUNS])
         if values is None:
             return None
         lost = {name.removeprefix(LOST): value for name, value in values.items() if name.startswith(LOST)}
@@ -191,23 +202,29 @@ class Ledger:
 def _is_lost(counter: spending.Counter, limit: Limit, books: _Books) -> bool:
     if limit.period == "session":
         return counter.begun < books.lost.get("sessions", 0)
+    if limit.period == "run":
+        return counter.begun < books.lost.get("runs", 0)
     return counter.name in books.lost
 
 
 def _reservations(limit: Limit, session: Session, books: list[_Books | None]) -> int:
-    """Return what is promised of a budget, to all or to the session."""
+    """Return what is promised of a budget, to all or to the session or the run."""
     promises = [promise for one in books if one for promise in one.promises]
-    return sum(pico for of, pico in promises if limit.period != "session" or of == session.id)
+    if limit.period == "session":
+        promises = [promise for promise in promises if promise.session == session.id]
+    elif limit.period == "run":
+        promises = [promise for promise in promises if promise.run == session.run]
+    return sum(promise.pico for promise in promises)
 
 
-def _promises(sql: sqlite3.Connection, now: int, monotonic: float) -> Iterator[tuple[str, int]]:
-    """Yield the promises of the living, as pairs of session and 1e-12 dollars."""
-    for owner, session, pico, expires, lapses in sql.execute(
-        "SELECT owner, session, pico, expires, lapses FROM reservations"
+def _promises(sql: sqlite3.Connection, now: int, monotonic: float) -> Iterator[_Promise]:
+    """Yield the promises of the living."""
+    for owner, session, run, pico, expires, lapses in sql.execute(
+        "SELECT owner, session, run, pico, expires, lapses FROM reservations"
     ):
         sound = type(pico) is int and 0 < pico <= rows.MOST_PICO
         if sound and not has_lapsed(owner, expires, lapses, now=now, monotonic=monotonic):
-            yield session, pico
+            yield _Promise(session, run, pico)
 
 
 def has_lapsed(owner: object, expires: object, lapses: object, *, now: int, monotonic: float) -> bool:

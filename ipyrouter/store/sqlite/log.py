@@ -14,6 +14,7 @@ from ipyrouter.store.sqlite import cache, runs
 from ipyrouter.store.sqlite.database import Database
 from ipyrouter.store.sqlite.forget import forget
 from ipyrouter.store.sqlite.ledger import release
+from ipyrouter.store.sqlite.spending import count_for_run
 
 _MB = 1_000_000
 
@@ -40,8 +41,10 @@ class LogWriter:
         request, attempts = rows.values(record, now, restored=False)
 
         def write(sql: sqlite3.Connection) -> None:
-            sql.execute(INSERT_REQUEST, request)  # first: the sums ask it which attempt answered
+            new = sql.execute(INSERT_REQUEST, request).rowcount  # first: the sums ask it which attempt answered
             sql.executemany(INSERT_ATTEMPT, attempts)
+            if record.session.run and new:
+                count_for_run(sql, record.session.run, rows.spent(record))
             if record.owner:
                 release(sql, record.owner)
             if cache_key is not None and record.run:

@@ -111,6 +111,12 @@ def _tags(connection: sqlite3.Connection) -> None:
     schema.rebuild(connection)
 
 
+def _budgets_of_runs(connection: sqlite3.Connection) -> None:
+    """Add the run that a promise belongs to."""
+    if "run" not in _columns(connection, "reservations"):  # a file of version 1 has got it already
+        connection.execute("ALTER TABLE reservations ADD COLUMN run TEXT NOT NULL DEFAULT ''")
+
+
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
     return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
@@ -119,6 +125,7 @@ MIGRATIONS = (
     Migration(2, "sums, counters and owners", _sums_counters_and_owners),
     Migration(3, "runs over columns", _runs),
     Migration(4, "tags", _tags),
+    Migration(5, "budgets of runs", _budgets_of_runs),
 )
 VERSION = MIGRATIONS[-1].version
 
@@ -155,7 +162,9 @@ def version_of(connection: sqlite3.Connection) -> int:
         return 1
     if "runs" not in names:
         return 2
-    return VERSION if "tags" in _columns(connection, "sums") else 3
+    if "tags" not in _columns(connection, "sums"):
+        return 3
+    return VERSION if "run" in _columns(connection, "reservations") else 4
 
 
 def refuse_newer(version: int, path: Path) -> None:

@@ -18,6 +18,7 @@ HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
 LAST_HOUR = LATEST // HOUR
 MICRO = 1_000_000  # 1e-12 dollars in 1e-6 of them: amounts are summed in two parts, which no sum can overflow
+_ALL = MOST_PICO // MICRO
 EDGES = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
 """The input tokens above which some model's rates change, so that the sums tell them apart; others cost a scan."""
 
@@ -204,7 +205,8 @@ def ledger() -> Iterator[str]:
     """Yield the tables of what is promised but not recorded yet."""
     yield (
         "CREATE TABLE reservations (id TEXT PRIMARY KEY, owner TEXT NOT NULL, session TEXT NOT NULL,"
-        " pico INTEGER NOT NULL, expires INTEGER NOT NULL, lapses REAL NOT NULL) WITHOUT ROWID"
+        " pico INTEGER NOT NULL, expires INTEGER NOT NULL, lapses REAL NOT NULL, run TEXT NOT NULL DEFAULT '')"
+        " WITHOUT ROWID"
     )
     yield (
         "CREATE TABLE claims (key BLOB PRIMARY KEY, owner TEXT NOT NULL, expires INTEGER NOT NULL,"
@@ -285,6 +287,10 @@ def recount(connection: sqlite3.Connection) -> None:
             " ON CONFLICT (name) DO UPDATE SET value = excluded.value, rest = excluded.rest, control = excluded.control"
             f" WHERE NOT ({SOUND}) OR value < excluded.value"
         )
+    # Of a run's the log tells nothing: such a budget counts as used up.
+    connection.execute(
+        f"UPDATE counters SET value = {_ALL}, rest = 0, control = {_ALL} WHERE name GLOB 'run:*' AND NOT ({SOUND})"
+    )
     connection.execute(f"DELETE FROM counters WHERE NOT ({SOUND})")
     connection.execute(f"INSERT OR REPLACE INTO counters (name, value, control) VALUES ('{COUNTED}', 1, 1)")
 

@@ -17,6 +17,7 @@ from ipyrouter.store.sqlite.connections import NO_FILE, FileId
 from ipyrouter.types import Session
 
 LOST = "lost:"  # before the name of a counter: it was in a damaged file
+LOST_RUNS = f"{LOST}runs"  # its value tells when; the counters of runs that began before are lost
 
 
 class Counter(NamedTuple):
@@ -30,6 +31,8 @@ def counters(limit: Limit, session: Session, now: int) -> list[Counter]:
     """Return the counters that add up to what is spent of a budget now: days to come do not count."""
     if limit.period == "session":
         return [Counter(f"session:{session.id}", microseconds(session.started))]
+    if limit.period == "run":
+        return [Counter(_run_counter(session.run), microseconds(session.started))]
     today = now // schema.DAY
     first = today if limit.period == "day" else month_begins(now)
     return [Counter(f"day:{day}", day * schema.DAY) for day in range(first, today + 1)]
@@ -40,9 +43,24 @@ def month_begins(now: int) -> int:
     return microseconds(moment(now).replace(day=1)) // schema.DAY
 
 
-def counters_of(session: str, now: int) -> tuple[str, str]:
+def counters_of(session: str, now: int, run: str = "") -> tuple[str, ...]:
     """Return the counters that spending changes."""
-    return f"day:{now // schema.DAY}", f"session:{session}"
+    return f"day:{now // schema.DAY}", f"session:{session}", *([_run_counter(run)] if run else [])
+
+
+def _run_counter(run: str) -> str:
+    return f"run:{run}"
+
+
+def count_for_run(sql: sqlite3.Connection, run: str, pico: int) -> None:
+    """Add to what a run has spent, inside the transaction that logs it: the log itself names no runs."""
+    value, rest = divmod(pico, schema.MICRO)
+    sql.execute(
+        "INSERT INTO counters (name, value, rest, control) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+        f" value = value + excluded.value, rest = rest + excluded.rest, control = control + excluded.control"
+        f" WHERE {schema.SOUND}",
+        (_run_counter(run), value, rest, value + rest),
+    )
 
 
 class LastKnown:
@@ -136,7 +154,7 @@ def salvage(damaged: sqlite3.Connection) -> tuple[dict[str, int], bool]:
         if counted is not None:
             return counted, True
     except (sqlite3.Error, UnicodeError, MemoryError):
-        pass  # the log tells as much
+        pass  # the log tells as much, but for the runs
     spent: dict[str, int] = defaultdict(int)
     try:
         for time, session, pico in damaged.execute("SELECT time, session, cost_pico FROM attempts"):

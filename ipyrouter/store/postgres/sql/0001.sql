@@ -217,10 +217,10 @@ CREATE TABLE ipyrouter.sums (
 CREATE INDEX ON ipyrouter.sums (member, day);
 CREATE INDEX ON ipyrouter.sums (team, day);
 
--- What was spent, by day in which it was recorded; a session's is of day 0. And what a member's answers take in the
+-- What was spent, by day in which it was recorded; a session's or a run's is of day 0. And what a member's answers take in the
 -- cache, in bytes. A counter is the sum of its slots, because a row that all of a team change would be waited for.
 CREATE TABLE ipyrouter.counter (
-    scope text NOT NULL CHECK (scope IN ('session', 'member', 'team', 'cache')),
+    scope text NOT NULL CHECK (scope IN ('session', 'run', 'member', 'team', 'cache')),
     name text NOT NULL,
     day int NOT NULL,
     slot smallint NOT NULL,
@@ -235,7 +235,8 @@ CREATE TABLE ipyrouter.reservation (
     session ipyrouter.name NOT NULL,
     owner ipyrouter.name NOT NULL,
     pico ipyrouter.pico NOT NULL,
-    expires bigint NOT NULL
+    expires bigint NOT NULL,
+    run ipyrouter.name NOT NULL DEFAULT ''
 );
 CREATE INDEX ON ipyrouter.reservation (team);
 CREATE INDEX ON ipyrouter.reservation (owner);
@@ -510,10 +511,13 @@ BEGIN
         RAISE EXCEPTION 'the request costs something else than its attempts' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF mode != 'restore' AND cost > 0 THEN
-        INSERT INTO ipyrouter.counter AS c VALUES
-            ('session', who.name || '/' || one.session, 0, pg_backend_pid() % 16, cost),
-            ('member', who.name, moment / 86400000000, pg_backend_pid() % 16, cost),
-            ('team', who.team, moment / 86400000000, pg_backend_pid() % 16, cost)
+        INSERT INTO ipyrouter.counter AS c
+        SELECT of.scope, of.name, of.day, pg_backend_pid() % 16, cost FROM (VALUES
+            ('run', who.name || '/' || (body ->> 'budget')::ipyrouter.name, 0), -- NULL without a run's budget
+            ('session', who.name || '/' || one.session, 0),
+            ('member', who.name, moment / 86400000000),
+            ('team', who.team, moment / 86400000000)) AS of (scope, name, day)
+        WHERE of.name IS NOT NULL
         ON CONFLICT (scope, name, day, slot) DO UPDATE SET value = c.value + excluded.value;
     END IF;
     RETURN true;
@@ -735,21 +739,23 @@ END $$;
 -- The budgets that hold for a member, what the member's own config says (of that, place is the place in own) and what
 -- the team's owner has set, with what is spent and promised of them: of one moment, so in one statement, into which the
 -- server puts this body.
-CREATE FUNCTION ipyrouter.standing(of_member text, of_team text, in_session text, own jsonb, moment bigint)
+CREATE FUNCTION ipyrouter.standing(of_member text, of_team text, in_session text, in_run text, own jsonb, moment bigint)
 RETURNS TABLE (place int, scope text, period text, pico numeric, spent numeric, promised numeric)
 LANGUAGE sql STABLE AS $$
     SELECT l.place, l.scope, l.period, l.pico,
         (SELECT COALESCE(sum(s.value), 0) FROM ipyrouter.counter s
-         WHERE s.scope = CASE l.period WHEN 'session' THEN 'session' ELSE l.scope END
+         WHERE s.scope = CASE WHEN l.period IN ('session', 'run') THEN l.period ELSE l.scope END
             AND s.name = CASE WHEN l.scope = 'team' THEN of_team
-                WHEN l.period = 'session' THEN of_member || '/' || in_session ELSE of_member END
+                WHEN l.period = 'session' THEN of_member || '/' || in_session
+                WHEN l.period = 'run' THEN of_member || '/' || in_run ELSE of_member END
             AND s.day BETWEEN CASE l.period
                 WHEN 'month' THEN extract(epoch FROM date_trunc('month', to_timestamp(moment / 1000000), 'UTC'))::bigint / 86400
                 WHEN 'day' THEN moment / 86400000000 ELSE 0 END AND moment / 86400000000
             AND l.period != 'call'),
         (SELECT COALESCE(sum(r.pico), 0) FROM ipyrouter.reservation r
          WHERE r.team = of_team AND (l.scope = 'team' OR r.member = of_member)
-            AND (l.period != 'session' OR r.session = in_session) AND r.expires >= moment AND l.period != 'call')
+            AND (l.period != 'session' OR r.session = in_session) AND (l.period != 'run' OR r.run = in_run)
+            AND r.expires >= moment AND l.period != 'call')
     FROM (
         SELECT given.place::int, 'member', one ->> 'period', (one ->> 'pico')::numeric
         FROM jsonb_array_elements(own) WITH ORDINALITY AS given (one, place)
@@ -819,7 +825,7 @@ END $$;
 -- the rate that the call would exceed. tokens is the most that it may take, NULL where it is no call of this minute.
 CREATE FUNCTION ipyrouter.reserve(
     reservation_id text, by_owner text, in_session text, amount numeric, seconds double precision, own jsonb,
-    may_take bigint DEFAULT NULL)
+    may_take bigint DEFAULT NULL, in_run text DEFAULT '')
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '8s' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     -- Whoever waits for the lock below need not wait for the disk, too. A server that crashes may forget the promises of
@@ -855,7 +861,7 @@ BEGIN
     SELECT EXISTS (SELECT FROM ipyrouter.reservation WHERE id = reservation_id AND member = who.name) AS promised,
         EXISTS (SELECT FROM ipyrouter.reservation r
             WHERE r.team = who.team AND r.member = who.name AND r.expires < moment) AS outlived,
-        (SELECT to_jsonb(s) FROM ipyrouter.standing(who.name, who.team, in_session, own, moment) s
+        (SELECT to_jsonb(s) FROM ipyrouter.standing(who.name, who.team, in_session, in_run, own, moment) s
          WHERE s.spent + s.promised + amount > s.pico
          ORDER BY s.spent + amount > s.pico DESC, s.place NULLS LAST LIMIT 1) AS refusal
     INTO now;
@@ -880,7 +886,8 @@ BEGIN
     IF refusal IS NULL THEN
         INSERT INTO ipyrouter.reservation VALUES (
             reservation_id, who.team, who.name, in_session, by_owner, amount,
-            moment + (LEAST(GREATEST(seconds, 0), 31 * 86400) * 1000000)::bigint); -- a provider's batch may take long
+            moment + (LEAST(GREATEST(seconds, 0), 31 * 86400) * 1000000)::bigint, -- a provider's batch may take long
+            in_run);
     END IF;
     RETURN refusal;
 END $$;
@@ -897,14 +904,14 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION ipyrouter.used(in_session text, own jsonb) RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+CREATE FUNCTION ipyrouter.used(in_session text, own jsonb, in_run text DEFAULT '') RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     who ipyrouter.member := ipyrouter.me();
     moment bigint := ipyrouter.now_us();
 BEGIN
     RETURN QUERY
-    SELECT to_jsonb(s) FROM ipyrouter.standing(who.name, who.team, in_session, own, moment) s ORDER BY s.place;
+    SELECT to_jsonb(s) FROM ipyrouter.standing(who.name, who.team, in_session, in_run, own, moment) s ORDER BY s.place;
 END $$;
 
 -- --- rights ---
@@ -935,8 +942,8 @@ GRANT EXECUTE ON FUNCTION
     ipyrouter.record(jsonb, text),
     ipyrouter.set_feedback(text, text), ipyrouter.forget_texts(text, bigint), ipyrouter.cached(bytea[], bigint),
     ipyrouter.cached_or_claim(bytea[], bytea, text, double precision, bigint), ipyrouter.release(text),
-    ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb, bigint),
+    ipyrouter.clear_cache(), ipyrouter.reserve(text, text, text, numeric, double precision, jsonb, bigint, text),
     ipyrouter.settle(text, numeric, bigint), ipyrouter.rates(), ipyrouter.outages(),
-    ipyrouter.report_outage(text, int, double precision), ipyrouter.used(text, jsonb), ipyrouter.cached_many(bytea[], bigint),
+    ipyrouter.report_outage(text, int, double precision), ipyrouter.used(text, jsonb, text), ipyrouter.cached_many(bytea[], bigint),
     ipyrouter.put_run(text, bigint, bigint, jsonb), ipyrouter.pin(text, bytea[]), ipyrouter.drop_run(text)
 TO ipyrouter_member;
