@@ -51,9 +51,9 @@ def _note_outside(event: str, _: object) -> None:
 sys.addaudithook(_note_outside)
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run unit tests in this process: they take less time than workers take to start. None: one worker per core."""
-    return 0 if config.option.markexpr == "unit" else None
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run unit tests in this process: they take less time than workers take to start. Other tests wait a lot."""
+    return 0 if config.option.markexpr == "unit" else 2 * (os.cpu_count() or 1)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
