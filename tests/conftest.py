@@ -53,7 +53,7 @@ sys.addaudithook(_note_outside)
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run unit tests in this process: they take less time than workers take to start. Other tests wait a lot."""
-    return 0 if config.option.markexpr == "unit" else 2 * (os.cpu_count() or 1)
+    return 0 if config.option.markexpr == "unit" else (os.cpu_count() or 1) + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

@@ -1156,7 +1156,9 @@ def test_many_threads_that_send_what_waited_disturb_no_other(
     assert [line for line in store.warnings() if "refuses" in line] == []
 
 
-def test_a_request_whose_receipt_was_lost_is_there_once(database: str, open_as: Open, proxy: Proxy) -> None:
+def test_a_request_whose_receipt_was_lost_is_there_once(
+    database: str, open_as: Open, proxy: Proxy, impatient: None
+) -> None:
     """The server has committed, and the connection is cut before it could say so."""
     store = open_as(url=through(proxy, database))
     store.health()
