@@ -5,42 +5,32 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from decimal import Decimal
 
-from ipyrouter.clock import Clock
-from ipyrouter.config import Budget as Limits
-from ipyrouter.pricing.prices import Pricing
 from ipyrouter.routing.budget import Budget, Hold, Holdings, Refusal
 from ipyrouter.routing.interrupts import Interrupts
 from ipyrouter.routing.planner import Step
-from ipyrouter.store.base import BudgetLedger
 from ipyrouter.text.amounts import dollars
-from ipyrouter.types import Request, Session
+from ipyrouter.types import Request
 
 _LOOK = 0.1  # seconds between two looks whether the run was stopped
 
 
+@dataclass(eq=False)
 class RunBudget(Budget):
-    """Keeps the config's budgets and one more: the dollars that a run may spend.
+    """Keeps the config's budgets and one more: the dollars that a run may spend in this process.
 
     A call whose worst case does not fit now waits for the calls in flight, and is refused where none is.
+
+    Args:
+        most: Those dollars.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        pricing: Pricing,
-        ledger: BudgetLedger,
-        clock: Clock,
-        session: Session,
-        *,
-        most: Decimal,
-    ) -> None:
-        super().__init__(limits, pricing, ledger, clock, session)
-        self._most = most
-        self._changed = threading.Condition()
-        self._spent = Decimal(0)
-        self._reserved = Decimal(0)
+    most: Decimal = field(kw_only=True)
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
+    _spent: Decimal = field(default=Decimal(0), init=False)
+    _reserved: Decimal = field(default=Decimal(0), init=False)
 
     @contextlib.contextmanager
     def hold(
@@ -68,10 +58,10 @@ class RunBudget(Budget):
 
     def _take(self, step: Step, worst: Decimal, interrupts: Interrupts) -> Refusal | None:
         with self._changed:
-            while self._spent + self._reserved + worst > self._most:
+            while self._spent + self._reserved + worst > self.most:
                 if not self._reserved:
-                    left = dollars(max(self._most - self._spent, Decimal(0)))
-                    words = f"and {left} is left of this run's budget of {dollars(self._most)}"
+                    left = dollars(max(self.most - self._spent, Decimal(0)))
+                    words = f"and {left} is left of this run's budget of {dollars(self.most)}"
                     return Refusal(f"{step.candidate} could cost {dollars(worst)}, {words}")
                 interrupts.raise_pending()
                 self._changed.wait(_LOOK)

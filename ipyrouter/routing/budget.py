@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
 
 from ipyrouter.clock import Clock
@@ -66,6 +66,7 @@ class Holdings:
         return sum(self.reservations.values())
 
 
+@dataclass(eq=False)
 class Budget:
     """Keeps the budgets of one session. Without any budget it does nothing.
 
@@ -78,27 +79,18 @@ class Budget:
         run: Dollars that the session's run may spend, on all workers.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        pricing: Pricing,
-        ledger: BudgetLedger,
-        clock: Clock,
-        session: Session,
-        *,
-        run: Decimal | None = None,
-    ) -> None:
-        self._limits = limits
-        self._run = run
-        self._pricing = pricing
-        self._ledger = ledger
-        self._clock = clock
-        self._session = session
+    limits: Limits
+    pricing: Pricing
+    ledger: BudgetLedger
+    clock: Clock
+    session: Session
+    _: KW_ONLY
+    run: Decimal | None = None
 
     @property
     def active(self) -> bool:
         """Tell whether any budget is set, by the user or by the store's owner."""
-        return self._limits.call is not None or bool(self._spans())
+        return self.limits.call is not None or bool(self._spans())
 
     @contextlib.contextmanager
     def hold(
@@ -119,7 +111,7 @@ class Budget:
         worst: Decimal | Refusal = Decimal(0)
         if self.active:
             worst = self.worst_case(step, request, holdings.picodollars)
-        elif not self._ledger.rates(self._session):
+        elif not self.ledger.rates(self.session):
             yield Hold()
             return
         reservation: str | Refusal
@@ -138,7 +130,7 @@ class Budget:
             if hold.spent is not None:
                 holdings.reservations[reservation] = to_pico(hold.spent)
             if hold.spent is not None or hold.tokens is not None:
-                self._ledger.settle(reservation, holdings.reservations[reservation], hold.tokens)
+                self.ledger.settle(reservation, holdings.reservations[reservation], hold.tokens)
 
     def reserve(self, worst: Decimal, owner: str, seconds: float) -> Refusal | None:
         """Reserve dollars for a job at a provider that goes on without this process, or say which budget forbids it.
@@ -150,7 +142,7 @@ class Budget:
         """
         if not self.active:
             return None
-        reserved = self._ledger.reserve(to_pico(worst), self._spans(), self._session, owner, seconds)
+        reserved = self.ledger.reserve(to_pico(worst), self._spans(), self.session, owner, seconds)
         if isinstance(reserved, base.Reservation):
             return None
         assert not isinstance(reserved, Busy)  # noqa: S101  a batch is no call of this minute
@@ -164,7 +156,7 @@ class Budget:
         if isinstance(worst, Refusal):
             return worst
         for limit in self._spans():
-            used = self._ledger.used(limit, self._session)
+            used = self.ledger.used(limit, self.session)
             if isinstance(used, Unavailable):
                 return _refused(step.candidate, worst, used)
             if used + to_pico(worst) > limit.pico:
@@ -177,7 +169,7 @@ class Budget:
         for limit in self._spans():
             if limit.period == "call":
                 continue
-            used = self._ledger.used(limit, self._session)
+            used = self.ledger.used(limit, self.session)
             left[limit.name] = None if isinstance(used, Unavailable) else from_pico(max(limit.pico - used, 0))
         return left
 
@@ -187,7 +179,7 @@ class Budget:
             f"budget for {name}: {'an unknown amount' if rest is None else dollars(rest)} left"
             for name, rest in self.left().items()
         ]
-        for rate in self._ledger.rates(self._session, now=True):
+        for rate in self.ledger.rates(self.session, now=True):
             rest = f"{max(rate.most - rate.used, 0):,} of {rate.most:,} {rate.unit} a minute left"
             lines.append(f"rate of {rate.name}: {rest}")
         return lines
@@ -197,9 +189,9 @@ class Budget:
 
         ``held`` is what its request holds already, in 1e-12 dollars.
         """
-        worst = self._pricing.bound(step.candidate, _longest(step, request), step.call.max_output_tokens)
+        worst = self.pricing.bound(step.candidate, _longest(step, request), step.call.max_output_tokens)
         if worst is None:
-            return Refusal(f"{self._pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
+            return Refusal(f"{self.pricing.unknown(step.candidate)}, so no budget can be kept with it", unpriced=True)
         if (reason := self._exceeds_call(to_pico(worst), held)) is not None:
             return Refusal(f"{step.candidate} could cost {dollars(worst)}, {reason}")
         return worst
@@ -211,13 +203,13 @@ class Budget:
         pico, spans, waits = to_pico(worst), self._own_spans(), pauses()
         seconds = step.deadlines.total + _MARGIN
         while True:
-            reserved = self._ledger.reserve(pico, spans, self._session, holdings.owner, seconds, tokens=most)
+            reserved = self.ledger.reserve(pico, spans, self.session, holdings.owner, seconds, tokens=most)
             if isinstance(reserved, base.Reservation):
                 holdings.reservations[reserved.id] = pico
                 return reserved.id
             if isinstance(reserved, Unavailable):
                 return _refused(step.candidate, worst, reserved)
-            left = until - self._clock.monotonic()
+            left = until - self.clock.monotonic()
             if isinstance(reserved, Busy):
                 if left <= 0:
                     return Refusal(f"{step.candidate} must wait, {_pace(reserved)}", busy=True)
@@ -232,7 +224,7 @@ class Budget:
 
     def _exceeds_call(self, pico: int, held: int) -> str | None:
         """Return why the budget for a call forbids so much more, or None."""
-        most = self._limits.call
+        most = self.limits.call
         if most is None or held + pico <= to_pico(most):
             return None
         if not held:
@@ -242,16 +234,16 @@ class Budget:
 
     def _spans(self) -> list[Limit]:
         """Return the budgets that span more than a call, and those that the store's owner has set."""
-        return self._own_spans() + self._ledger.limits(self._session)
+        return self._own_spans() + self.ledger.limits(self.session)
 
     def _own_spans(self) -> list[Limit]:
         spans: tuple[tuple[str, Decimal | None, Period], ...] = (
-            ("this run", self._run, "run"),
-            ("this session", self._limits.session, "session"),
-            ("today", self._limits.day, "day"),
-            ("this month", self._limits.month, "month"),
+            ("this run", self.run, "run"),
+            ("this session", self.limits.session, "session"),
+            ("today", self.limits.day, "day"),
+            ("this month", self.limits.month, "month"),
         )
-        strict = self._limits.action == "block"
+        strict = self.limits.action == "block"
         return [Limit(name, to_pico(most), period, strict) for name, most, period in spans if most is not None]
 
 
