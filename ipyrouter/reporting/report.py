@@ -113,8 +113,10 @@ class Report:
         printer.text(str(self))
 
     def _repr_markdown_(self) -> str:
-        headlines = [f"**{cell(self.title)}**: {cell(self._headline)}", *map(cell, filter(None, [self._incidents]))]
-        return "\n\n".join([*headlines, *map(tables.markdown, self._tables())])
+        parts = [f"**{cell(self.title)}**: {cell(self._headline)}"]
+        if self._incidents:
+            parts.append(cell(self._incidents))
+        return "\n\n".join([*parts, *map(tables.markdown, self._tables())])
 
     def to_html(self) -> str:
         """Return the report as HTML.
