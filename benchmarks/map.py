@@ -231,7 +231,7 @@ def run_map(url: str, home: str, prompts: list[str], concurrency: int, **setting
     batch = {"concurrency": concurrency}
     config = {**server_config(Address(url), **settings), "routing": {}, "batch": batch}  # type: ignore[arg-type]
     router = Router(config, home=home)
-    result = router.map(prompts, "{{text}}", tier="fast", max_output_tokens=64)
+    result = router.map(prompts, "{{text}}", tier="fast", max_output_tokens=64, yes=True)
     router.close()
     assert (result["_status"] == "ok").all(), result["_error"].value_counts()
 
