@@ -217,8 +217,8 @@ CREATE TABLE ipyrouter.sums (
 CREATE INDEX ON ipyrouter.sums (member, day);
 CREATE INDEX ON ipyrouter.sums (team, day);
 
--- What was spent, by day in which it was recorded; a session's or a run's is of day 0. And what a member's answers take in the
--- cache, in bytes. A counter is the sum of its slots, because a row that all of a team change would be waited for.
+-- What was spent, by day in which it was recorded; a session's or a run's is of day 0. And what a member's answers take
+-- in the cache, in bytes. A counter is the sum of its slots, because a row that all of a team change would be waited for.
 CREATE TABLE ipyrouter.counter (
     scope text NOT NULL CHECK (scope IN ('session', 'run', 'member', 'team', 'cache')),
     name text NOT NULL,
