@@ -31,6 +31,9 @@ class Buttons extends Widget {
   }
 }
 
+/** What scrolls sideways (base.css), and takes the focus so that it scrolls with the keyboard in every browser. */
+const CODE = ".jp-RenderedMarkdown:has(.tex2jax_ignore) pre:has(> [class*='language-']):not([tabindex])";
+
 const FENCE = /^ *(```|~~~)/m;
 
 function hasCode({ data }: IOutputModel): boolean {
@@ -108,6 +111,10 @@ function follow(panel: NotebookPanel): void {
   const watch = (cell: CodeCell): void => {
     if (!cells.has(cell)) {
       cells.add(cell);
+      const { node } = cell.outputArea;
+      const focusable = (): void => node.querySelectorAll<HTMLElement>(CODE).forEach(code => (code.tabIndex = 0));
+      new MutationObserver(focusable).observe(node, { childList: true, subtree: true }); // Markdown is rendered later
+      focusable();
       cell.outputArea.model.changed.connect(schedule);
       cell.outputArea.outputLengthChanged.connect(schedule);
     }

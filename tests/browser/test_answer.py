@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.lab import DARK, LIGHT, NARROW, WIDE, Lab, Locator, Notebook, expect
-from tests.browser.looks import contrast
+from tests.browser.looks import contrast, violations
 from tests.faults.server import TEXT, FaultServer
 
 RICH = '''%%route -m o/echo
@@ -28,6 +28,25 @@ The sum is $\\sum_{i=1}^n x_i^2$ in `R^n`:
 
 - first, see the [manual](https://docs.example.org)
 - second'''
+LONG = """%%route -m o/echo
+How long is it?
+
+```python
+orders[orders.duplicated("customer", keep=False) & orders["total"].gt(orders["total"].median())].sort_values("total")
+```
+
+```
+Words stay whole in text that is longer than its place is wide, in an answer as in the prompt of a dry run.
+```"""
+# How many words of an element stand on more than one line.
+BROKEN_WORDS = """element => {
+    const text = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode(), range = document.createRange()
+    return [...text.data.matchAll(/\\S+/g)].filter(word => {
+        range.setStart(text, word.index)
+        range.setEnd(text, word.index + word[0].length)
+        return range.getClientRects().length > 1
+    }).length
+}"""
 
 
 def test_a_typed_prompt_streams_and_ends_with_its_cost(notebook: Notebook, server: FaultServer) -> None:
@@ -92,6 +111,18 @@ def test_what_is_wide_scrolls_by_itself(lab: Lab, notebook: Notebook, width: int
     assert not scrolls(notebook.element.locator(".jp-WindowedPanel-outer"))
     assert not scrolls(cell.badge)
     assert scrolls(cell.outputs) == (width == NARROW)  # the table is wider than a narrow window
+
+
+def test_long_code_scrolls_and_long_text_breaks_between_words(lab: Lab, notebook: Notebook) -> None:
+    lab.width(NARROW)
+    cell = notebook.run(LONG).wait()
+    code, text = cell.output.locator("pre").all()
+    expect(code).to_have_attribute("tabindex", "0")
+    assert scrolls(code)
+    assert not scrolls(text)
+    assert text.evaluate("text => text.offsetHeight > 40")  # it takes several lines
+    assert text.evaluate(BROKEN_WORDS) == 0
+    assert not violations(cell).keys() - {"region"}
 
 
 def scrolls(element: Locator) -> bool:
