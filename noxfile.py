@@ -111,6 +111,14 @@ def marimo(session: nox.Session) -> None:
     session.run("pytest", "-n0", "tests/real/test_marimo.py", *session.posargs)
 
 
+@nox.session(name="oldest-lab")
+def oldest_lab(session: nox.Session) -> None:
+    """Test the extension in the oldest JupyterLab and Notebook that it is for."""
+    install(session)
+    session.install("jupyterlab==4.4.*", "notebook==7.4.*")
+    session.run("pytest", "-n0", "tests/browser", *session.posargs)
+
+
 @nox.session
 def spark(session: nox.Session) -> None:
     """Test a prompt over a frame of Spark, which needs Java: `apt-get install default-jre-headless`."""

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
@@ -98,6 +99,8 @@ def lab_server(folder: Path, environment: dict[str, str], application: str = "ju
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
         "completer-extension/manager": {"providerTimeout": TIMEOUT},  # not 1 second, for a machine that is busy
     }
+    if version("jupyterlab").startswith("4.4."):  # which takes cells that are out of view out of the page
+        changed["notebook-extension/tracker"] = {"windowingMode": "defer"}
     for new in (root, runtime):
         new.mkdir(parents=True)
     for name, values in changed.items():
