@@ -15,7 +15,7 @@ from ipyrouter.routing.planner import IN_WORDS
 from ipyrouter.store import rows
 from ipyrouter.text import sanitise
 from ipyrouter.text.amounts import at_least, count, dollars, seconds
-from ipyrouter.text.tables import cell
+from ipyrouter.text.tables import cell, table_cell
 from ipyrouter.types import Answer, Candidate, Classification, Preview, TierName
 
 if TYPE_CHECKING:
@@ -350,6 +350,6 @@ def table_bundle(title: str, rows: list[tuple[str, str]]) -> Bundle:
         "",
         "| what | value |",
         "|:---|:---|",  # without colons the heads would stand in the middle, away from their cells
-        *(f"| {cell(name)} | {cell(value)} |" for name, value in rows),
+        *(f"| {table_cell(name)} | {table_cell(value)} |" for name, value in rows),
     ]
     return {"text/markdown": "\n".join(lines), "text/plain": plain}

@@ -47,6 +47,8 @@ NO_MATHS = f'class="{MATHS_OFF}"'
 _ENTITIES = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]#|!$~@^\xa0"}
 _ENTITIES |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
 _TEX = re.compile(r"([\\$]+)")
+# nbconvert draws highlighted code in an output in its place's font, and close to what stands below.
+_CODE = '<div style="margin:1em 0; font-family:var(--jp-code-font-family, monospace)">'
 # Readers make links of www. and //, and differ in where they end. Either may begin in the piece of text before.
 _BARE_LINK = re.compile(r"(?:(?<=ww)|(?<=^w)|^)\.|(?:(?<=/)|^)/", re.IGNORECASE)
 _STARTS_BLOCK = re.compile(r"\d{0,9}([-+=:.)])")
@@ -118,7 +120,8 @@ def code(text: str, language: str = "") -> str:
         marked = f' class="language-{language}"' if language else ""
         return f"<pre><code{marked}>{_references(lines).replace(chr(10), '&#10;')}</code></pre>"
     mark = fence_for(lines)
-    return f"{mark}{language}\n{lines}\n{mark}"
+    block = f"{mark}{language}\n{lines}\n{mark}"
+    return f"{_CODE}\n\n{block}\n\n</div>" if language else block
 
 
 # --- parsing ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,8 @@ def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]
 
 def markdown(table: Table) -> str:
     """Return the table as Markdown."""
-    rows = [tuple(map(cell, table.head)), tuple("---:" if number else ":---" for number in table.numeric)]
-    body = [tuple(map(cell, row)) for row in table.rows]
+    rows = [tuple(map(sanitise.inert, table.head)), tuple("---:" if number else ":---" for number in table.numeric)]
+    body = [tuple(map(table_cell, row)) for row in table.rows]
     return "\n".join([f"{cell(table.title)}:", "", *(f"| {' | '.join(row)} |" for row in (*rows, *body))])
 
 
@@ -66,6 +67,8 @@ def html_table(table: Table) -> str:
     return f"<table {NO_MATHS}><caption>{sanitise.inert(table.title)}</caption><tr>{head}</tr>{body}</table>"
 
 
+_SHORT = 16  # characters: "11-30 09:15:00" and "$0.42 to $0.60"
+_MATHS = re.compile(r"[$\\]")  # without these MathJax finds nothing
 _BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,0.4))"
 _CELL = "; white-space:nowrap; padding:0.15em 0.8em 0.15em 0; border:0"
 _ROW = f'<tr style="border-bottom:{_BORDER}">'
@@ -113,5 +116,13 @@ def scrollable(label: str, inside: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return text for a cell of a Markdown table: one line, every mark meaning itself."""
+    """Return text for a line of Markdown: every mark means itself."""
     return f"<span {sanitise.NO_MATHS}>{sanitise.inert(text)}</span>"
+
+
+def table_cell(text: str) -> str:
+    """Return text for a cell of a Markdown table: every mark means itself; a time or an amount stays on one line."""
+    words = sanitise.inert(text)
+    if len(text) <= _SHORT:
+        words = words.replace(" ", "&#160;")
+    return f"<span {sanitise.NO_MATHS}>{words}</span>" if _MATHS.search(text) else words

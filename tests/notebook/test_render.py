@@ -14,6 +14,7 @@ from ipyrouter.config import LOCAL_MODEL, NO_KEY
 from ipyrouter.notebook import rendering
 from ipyrouter.notebook.display import TerminalDisplay
 from ipyrouter.notebook.formats import Body, present
+from ipyrouter.text import tables
 from ipyrouter.text.sanitise import MATHS_OFF, code, fence_for, inert, markdown, plain
 from ipyrouter.types import Answer, Attempt, Candidate, Classification, Usage
 
@@ -30,6 +31,10 @@ BASE = Answer(
     finish="stop",
     classification=Classification("fast", 0.1, 0.9, ()),
 )
+
+
+def highlighted(fence: str) -> str:
+    return f'<div style="margin:1em 0; font-family:var(--jp-code-font-family, monospace)">\n\n{fence}\n\n</div>'
 
 
 def bundle_of(text: str, fmt: str) -> rendering.Bundle:
@@ -234,8 +239,16 @@ def test_honest_markdown_stays(text: str, same: str) -> None:
     assert same in markdown(text)
 
 
+def test_table_cells_keep_times_and_amounts_on_one_line_and_maths_away() -> None:
+    table = tables.Table("by time", ("at", "prompt"), [("11-30 09:15:00", "What do $x$ and $y$ have in common?")])
+    assert tables.markdown(table).splitlines()[-1] == (
+        "| 11-30&#160;09:15:00 |"
+        f' <span class="{MATHS_OFF}">What do &#36;x&#36; and &#36;y&#36; have in common?</span> |'
+    )
+
+
 def test_fences_hold_and_close() -> None:
-    assert markdown("```py\nx = 1").endswith("```py\nx = 1\n```")
+    assert markdown("```py\nx = 1") == highlighted("```py\nx = 1\n```")
     assert markdown("~~~\n```\n<script>\n~~~").count("````") == 2
     nested = markdown("1. one\n\n       ```html\n       <b>\n       ```\n2. two")
     assert "\n```html\n<b>\n```" in nested
@@ -319,7 +332,7 @@ OFF = f'<span class="{MATHS_OFF}">'
         ),
         (
             "> a\n>\n> ```py\n> x\n> ```",
-            "<blockquote>\n\na\n\n```py\nx\n```\n\n</blockquote>",
+            "<blockquote>\n\na\n\n" + highlighted("```py\nx\n```") + "\n\n</blockquote>",
         ),
         (
             "- a\n  - b\n    - c\n      - d\n        - e",
@@ -335,7 +348,9 @@ OFF = f'<span class="{MATHS_OFF}">'
         ),
         (
             "5. x\n\n   ```py\n   y\n   ```\n6. z",
-            '<ol start="5">\n\n<li>\n\nx\n\n```py\ny\n```\n\n</li>\n\n<li>\n\nz\n\n</li>\n\n</ol>',
+            '<ol start="5">\n\n<li>\n\nx\n\n'
+            + highlighted("```py\ny\n```")
+            + "\n\n</li>\n\n<li>\n\nz\n\n</li>\n\n</ol>",
         ),
         (
             "- ```\n  a\n  ```\n- b",
@@ -370,7 +385,7 @@ OFF = f'<span class="{MATHS_OFF}">'
         ),
         (
             "``` python title=x\nx\n```",
-            "```python\nx\n```",
+            highlighted("```python\nx\n```"),
         ),
         (
             "```\n\\begin{a} & <b>\nc\n```",
@@ -716,7 +731,7 @@ def test_what_is_too_long_is_shown_as_it_came(length: int, written: str) -> None
         ("a\n\n", "", "```\na\n```"),
         ("MAX\n", "", "```\nMAX\n```"),
         ("MAX  \n", "", "```\nMAX  \n```"),
-        ("\n a", "PY t", "```py\n\n a\n```"),
+        ("\n a", "PY t", highlighted("```py\n\n a\n```")),
         ("x", "mermaid", "```\nx\n```"),
         ("x", " { py", "```\nx\n```"),
         ("``` `````", "", "``````\n``` `````\n``````"),

@@ -79,6 +79,7 @@ details summary
 """
 ELEMENTS = frozenset(_NAMES.split())
 _QUIET = "font-size:0.85em; margin-bottom:0.4em; color:var(--jp-ui-font-color2, inherit)"
+_CODE = "margin:1em 0; font-family:var(--jp-code-font-family, monospace)"
 _CHIP = r"color:#fff; padding:0 0.6em; border-radius:0.8em; white-space:nowrap; background-color:#[0-9a-f]{6}"
 _ATTRIBUTES = {
     # The second is GitHub's, which makes links of mail addresses, not all of them well.
@@ -94,7 +95,7 @@ _ATTRIBUTES = {
     "pre lang": r"[\w+#.-]+",
     "div class": "highlight|mathjax_ignore tex2jax_ignore",
     "span class": r"[a-z]{1,3}\d?|mathjax_ignore tex2jax_ignore",  # Pygments has short ones
-    "div style": re.escape(_QUIET),
+    "div style": f"{re.escape(_QUIET)}|{re.escape(_CODE)}",
     "div title": r"[\d,]+ in \+ [\d,]+ out tokens · [\d.]+ m?s",
     "span style": f"{_CHIP}|white-space:nowrap",
     "strong style": "white-space:nowrap",
