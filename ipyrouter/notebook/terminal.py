@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 
+from markdown_it.token import Token
 from rich.console import Console
 from rich.live import Live
 from rich.markdown import Markdown
@@ -12,6 +14,8 @@ from rich.markdown import Markdown
 from ipyrouter.text import sanitise
 
 _INTERVAL = 0.1  # seconds between two drawings of a block
+_TAG = re.compile(r"<(sub|sup|kbd)>([^<>]*)</\1>", re.IGNORECASE)
+_BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
@@ -46,8 +50,8 @@ class TerminalMarkdown:
         self._text = ""
 
     def _draw(self, text: str) -> None:
-        # Made safe first: HTML, which rich would leave out, is shown, and a link shows where it leads.
-        rendered = Markdown(sanitise.markdown(text), hyperlinks=False)
+        rendered = Markdown(text, hyperlinks=False)  # a link shows where it leads
+        rendered.parsed = list(_tokens(text))
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
             self._live.start()
@@ -58,6 +62,31 @@ class TerminalMarkdown:
             self._live.stop()
             self._live = None
             self._console.print()
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    """Yield an answer as tokens that rich knows: it would leave out HTML and formulas, which are shown as text."""
+    text = sanitise.plain(text)
+    for token in sanitise.parse(text) or [Token("code_block", "code", 0, content=text)]:
+        if token.type == "maths_block":
+            yield Token("paragraph_open", "p", 1)
+            yield Token("inline", "", 0, children=[Token("text", "", 0, content=token.content)])
+            yield Token("paragraph_close", "p", -1)
+            continue
+        token.children = [_inline(child) for child in token.children] if token.children else token.children
+        yield token
+
+
+def _inline(token: Token) -> Token:
+    content = sanitise.plain(token.content)  # a reference may have brought a control character along
+    if token.type == "image":
+        content = f"{content} ({token.attrGet('src')})".lstrip()
+    elif token.type == "text":
+        content = _BREAK.sub("\n", _TAG.sub(r"\2", content))
+    elif token.type not in ("maths", "text_special"):
+        token.content = content
+        return token
+    return Token("text", "", 0, content=content)
 
 
 def _end_of_block(text: str) -> int | None:

@@ -104,12 +104,16 @@ def markdown(text: str) -> str:
     One that is very long or deeply nested is shown as it came.
     """
     text = plain(text)
+    tokens = parse(text)
+    return code(text) if tokens is None else "\n\n".join(part for node in _tree(tokens) for part in _blocks(node))
+
+
+def parse(text: str) -> list[Token] | None:
+    """Return text as tokens of markdown-it, formulas among them; None if it is very long or deeply nested."""
     if len(text) > _LONGEST:
-        return code(text)
+        return None
     tokens = _parser().parse(text)
-    if any(token.level >= _DEEPEST - 1 for token in tokens):
-        return code(text)
-    return "\n\n".join(part for node in _tree(tokens) for part in _blocks(node))
+    return None if any(token.level >= _DEEPEST - 1 for token in tokens) else tokens
 
 
 def code(text: str, language: str = "") -> str:

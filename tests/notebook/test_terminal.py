@@ -86,11 +86,41 @@ def test_an_answer_that_streams_ends_as_one_that_came_whole() -> None:
     assert max(map(len, whole)) <= WIDTH
 
 
+def test_lists_that_hold_code_keep_their_numbers_and_text_its_lines() -> None:
+    answer = """1. Install it:
+
+   ```sh
+   pip install x
+   ```
+
+2. Run it:
+   - as `x`
+   - or as H<sub>2</sub>O
+
+     > quoted
+
+     ```sh
+     x --all
+     ```
+
+one  \ntwo<br>three \\* &amp; $a_1 * b_1$ ![a plot](https://x.example/y.png)
+
+$$
+\\sum_i x_i
+$$
+"""
+    lines = [line.strip() for line in shown(answer) if line.strip()]
+    assert lines == [
+        "1 Install it:", "pip install x", "2 Run it:", "• as x", "• or as H2O", "▌ quoted", "x --all", "one", "two",
+        "three * & $a_1 * b_1$ a plot (https://x.example/y.png)", "$$\\sum_i x_i$$",
+    ]  # fmt: skip
+
+
 def test_control_characters_of_an_answer_do_not_reach_the_terminal() -> None:
-    text = "\n".join(shown("before \x1b]0;title\x07\x1b[2J after\n"))
+    text = "\n".join(shown("before \x1b]0;title\x07\x1b[2J &#x202e;`\x9b2J`&#27; after\n"))
     assert "before" in text
     assert "after" in text
-    assert "\x07" not in text
+    assert not set(text) & set("\x07\x1b\x9b\u202e")
 
 
 @pytest.mark.parametrize(
