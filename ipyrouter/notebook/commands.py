@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -142,7 +144,7 @@ def _compare(line: Line) -> pd.DataFrame:
 
     frame = line.router.compare()
     print(frame.attrs["sentence"])
-    print(frame.attrs["assumption"])
+    print(_paragraph(frame.attrs["assumption"]))
     costs = list(zip(frame["cost"].fillna(0.0), frame["unpriced"], strict=True))
     unit = unit_of(frame["cost"])
     words = frame.assign(
@@ -150,12 +152,19 @@ def _compare(line: Line) -> pd.DataFrame:
         latency=frame["latency"].map(lambda s: seconds(s) if s == s else ""),  # noqa: PLR0124  NaN
     )
     columns = ["cost", *(["unpriced"] if frame["unpriced"].any() else []), "calls", "latency", "model"]
-    return readable(words[columns], frozenset(("strategy", "model")), dispensable=("latency",), shorten={"model": 12})
+    return readable(
+        words[columns], frozenset(("strategy", "model")), dispensable=("latency",), shorten=(("model", 12),)
+    )
+
+
+def _paragraph(text: str) -> str:
+    """Return a long text in lines, which front ends would break within words."""
+    return textwrap.fill(text, shutil.get_terminal_size().columns)
 
 
 def _calibrate(line: Line) -> pd.DataFrame:
     frame = line.router.calibrate()
-    print(frame.attrs["assumption"])
+    print(_paragraph(frame.attrs["assumption"]))
     from ipyrouter.notebook.panel.log_table import readable
 
     shares = {name: frame[name].map("{:.0%}".format) for name in (*TIERS, "of_power", "quality")}
@@ -207,7 +216,7 @@ def _models(line: Line) -> pd.DataFrame:
         frame,
         frozenset(("tier", "model", "price from", "state", "last seen", "retires")),
         dispensable=("price from", "cached $/M", "context", "retires", "last seen"),
-        shorten={"model": 16, "state": 12},
+        shorten=(("model", 16), ("state", 12)),
         more="A wider terminal shows all of it.",
     )
 
@@ -241,9 +250,10 @@ def _config(line: Line) -> pd.DataFrame:
     for key in sorted(config.values, key=lambda key: (origins[key] == "default", key)):
         text = _text_of(config.values[key])
         # A default holds no secret, and looking for some takes a millisecond or two.
-        rows.append((key, text if origins[key] == "default" else line.router.hide(text), origins[key]))
-    frame = pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
-    return readable(frame, frozenset(("setting", "value", "from")), shorten={"value": 20})
+        rows.append((key, origins[key], text if origins[key] == "default" else line.router.hide(text)))
+    # A value may be longer than its place is wide: it comes last.
+    frame = pd.DataFrame(rows, columns=["setting", "from", "value"]).set_index("setting")
+    return readable(frame, frozenset(("setting", "value", "from")), shorten=(("value", 20),))
 
 
 def _text_of(value: Any) -> str:

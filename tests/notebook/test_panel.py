@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +14,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
+from ipyrouter.notebook.panel import charts
 from ipyrouter.notebook.panel.figures import Figures, Spent, Sums, as_html, as_text, gather, with_notebooks
 from ipyrouter.notebook.panel.log_rows import COLUMNS
 from ipyrouter.notebook.panel.panel import Panel
@@ -495,3 +498,13 @@ def test_a_saved_notebook_keeps_the_figures(home: Path, server: FaultServer, tmp
     text, _ = MarkdownExporter().from_notebook_node(again)
     assert "saved against all power" in page
     assert "saved against all power" in text
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_one_moment_has_cost_is_seen_in_the_chart(times: int) -> None:
+    moments = [dt.datetime(2026, 11, 29, 9, minute, tzinfo=dt.UTC) for minute in range(times)]
+    series = charts.Series("cost", "over time", {"power": 0.5}, moments, [0.5] * times, str)
+    picture = Image.open(io.BytesIO(charts.draw(series))).convert("RGB")
+    line = picture.crop((picture.width // 2, 0, *picture.size))
+    blue = sum(count for count, (red, _, blue) in line.getcolors(1_000_000) if blue > red + 100)
+    assert blue > line.width / 4  # pixels

@@ -61,8 +61,9 @@ def draw(series: Series) -> bytes:
         bars.set_xticks([])
         bars.spines["bottom"].set_visible(False)
         line.set_title(series.title_over_time, loc="left", fontsize=9)
-        line.step(series.times, series.totals, where="post", color="#1565c0")
-        line.fill_between(series.times, series.totals, step="post", color="#1565c0", alpha=0.15, linewidth=0)
+        times, totals = _with_ends(series)
+        line.step(times, totals, where="post", color="#1565c0")
+        line.fill_between(times, totals, step="post", color="#1565c0", alpha=0.15, linewidth=0)
         line.set_ylim(0, (series.totals[-1] if series.totals else 0) * 1.1 or 1)
         line.yaxis.set_major_formatter(lambda value, _: series.words(float(f"{value:.6g}")))
         if not series.times:
@@ -75,3 +76,12 @@ def draw(series: Series) -> bytes:
     written = io.BytesIO()
     drawn.quantize(_COLOURS).save(written, format="png", optimize=True)  # a fifth of what all colours would take
     return written.getvalue()
+
+
+def _with_ends(series: Series) -> tuple[list[dt.datetime], list[float]]:
+    """Return the sums with a moment before the first and one behind the last: a single one would be no line."""
+    if not series.times:
+        return [], []
+    first, last = series.times[0], series.times[-1]
+    pad = (last - first) / 50 or dt.timedelta(seconds=30)
+    return [first - pad, *series.times, last + pad], [0.0, *series.totals, series.totals[-1]]

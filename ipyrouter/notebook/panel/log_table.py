@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -35,9 +35,10 @@ class Readable(pd.DataFrame):
                 absent.append(name)
                 lines = self._lines(absent)
         shorter: dict[str, int] = {}
-        for name, least in layout["shorten"].items():
+        for name, least in layout["shorten"]:
             if name in self and (over := max(map(len, lines)) - width) > 0:
-                shorter[name] = max(least, int(self[name].str.len().max()) - over)
+                longest = shorter.get(name, int(self[name].str.len().max()))
+                shorter[name] = max(min(least, longest), longest - over)
                 lines = self._lines(absent, shorter)
         more = [f"Not shown: {', '.join(absent)}. {layout['more']}".strip()] if absent else []
         return "\n".join([*(line.rstrip() for line in lines), *more])
@@ -79,7 +80,7 @@ def readable(
     *,
     heads: Mapping[str, str] | None = None,
     dispensable: tuple[str, ...] = (),
-    shorten: Mapping[str, int] | None = None,
+    shorten: Sequence[tuple[str, int]] = (),
     more: str = "",
     empty: str = "Nothing to show.",
 ) -> Readable:
@@ -90,13 +91,13 @@ def readable(
         words: The columns that hold no numbers, and so stand at the left.
         heads: What stands above a column instead of its name.
         dispensable: What a narrow terminal leaves out, in this order.
-        shorten: The columns that it then shortens, in this order, to no fewer characters.
+        shorten: The columns that it then shortens, in this order, each to no fewer characters; one may come again.
         more: Where a user finds what is left out.
         empty: What stands there if the table has no rows.
     """
     result = Readable(frame)
     result.attrs["layout"] = {
-        "words": words, "heads": heads or {}, "dispensable": dispensable, "shorten": shorten or {}, "more": more,
+        "words": words, "heads": heads or {}, "dispensable": dispensable, "shorten": shorten, "more": more,
         "empty": empty,
     }  # fmt: skip
     return result
@@ -113,7 +114,7 @@ def newest(store: RequestLog, log_filter: LogFilter, rows: int) -> Readable:
         log_rows.WORDS,
         heads=dict(zip(log_rows.COLUMNS, table.head, strict=True)),
         dispensable=("saved", "took", "tokens"),
-        shorten={"prompt": 6, "model": 12},
+        shorten=(("prompt", 20), ("model", 12), ("prompt", 6)),
         more="All of the log: ipyrouter.cost_log()",
         empty="No call is in the log yet: run a %%route cell.",
     )
