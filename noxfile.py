@@ -111,6 +111,15 @@ def marimo(session: nox.Session) -> None:
     session.run("pytest", "-n0", "tests/real/test_marimo.py", *session.posargs)
 
 
+@nox.session(name="front-ends")
+def front_ends(session: nox.Session) -> None:
+    """Open a notebook in Voilà, marimo, nbconvert's pages, a stand-in for VS Code and two terminals."""
+    install(session)
+    session.install("marimo>=0.25", "pyte>=0.8", "voila>=0.5")
+    session.run("npm", "ci", "--silent", "--prefix", "tests/front_ends", external=True)
+    session.run("pytest", "-n0", "tests/front_ends", *session.posargs)
+
+
 @nox.session(name="oldest-lab")
 def oldest_lab(session: nox.Session) -> None:
     """Test the extension in the oldest JupyterLab and Notebook that it is for."""

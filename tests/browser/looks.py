@@ -6,7 +6,10 @@ from tests.browser.lab import AXE_SCRIPT, Cell, Locator
 
 # The lowest contrast between text in the element and what is painted behind it.
 _CONTRAST = """element => {
-    const parsed = text => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return {rgb: [r, g, b], a}; };
+    const parsed = text => {
+        const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number), whole = text.startsWith('color(srgb ') ? 255 : 1;
+        return {rgb: [r * whole, g * whole, b * whole], a};
+    };
     const over = (top, below) => top.rgb.map((value, i) => value * top.a + below[i] * (1 - top.a));
     const linear = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
     const luminance = rgb => [0.2126, 0.7152, 0.0722].reduce((sum, share, i) => sum + share * linear(rgb[i]), 0);
