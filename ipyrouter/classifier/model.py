@@ -176,17 +176,23 @@ class Model:
         for prompt, request, some in zip(stripped, requests, pieces, strict=True):
             start, end = end, end + len(some)
             here = places[start:end]
-            windows = self._windows(moved[here])
+            windows = self._windows(moved, here)
             hidden = self._hidden(vectors[here].sum(axis=0), windows.sum(axis=0), request, len(some))
             yield self._reading(prompt, request, hidden, ())
 
-    def _windows(self, moved: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the windows of a prompt: each is a piece and its two neighbours, moved to three places and added."""
+    def _windows(self, moved: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the windows of a prompt: each is a piece and its two neighbours, moved to three places and added.
+
+        Args:
+            moved: The distinct pieces, moved to the three places.
+            places: The row of each piece of the prompt.
+        """
         size = len(self._window_bias)
-        windows = moved[:, size : 2 * size] + self._window_bias
-        windows[1:] += moved[:-1, :size]
-        windows[:-1] += moved[1:, 2 * size :]
-        relu: NDArray[np.float32] = np.maximum(windows, 0)
+        windows = moved[:, size : 2 * size][places]
+        windows += self._window_bias
+        windows[1:] += moved[:, :size][places[:-1]]
+        windows[:-1] += moved[:, 2 * size :][places[1:]]
+        relu: NDArray[np.float32] = np.maximum(windows, 0, out=windows)
         return relu
 
     def _hidden(
@@ -213,14 +219,18 @@ class Model:
         words = words_of(request.text)
         split_words = [self._split(word) for word in words]
         pieces = [number for numbers in split_words for number in numbers] or [0]
-        vectors = self._table[pieces] * self._scale
-        windows = self._windows(serial_product(vectors, self._window))
-        hidden = self._hidden(vectors.sum(axis=0), windows.sum(axis=0), request, len(pieces))
+        # A long prompt repeats most of its pieces: each is multiplied once.
+        rows = {number: row for row, number in enumerate(dict.fromkeys(pieces))}
+        places = np.array([rows[number] for number in pieces])
+        vectors = self._table[list(rows)] * self._scale
+        windows = self._windows(serial_product(vectors, self._window), places)
+        total = (vectors * np.bincount(places).astype(np.float32)[:, None]).sum(axis=0)
+        hidden = self._hidden(total, windows.sum(axis=0), request, len(pieces))
         # How the first two heads change with each piece: their slope, times what the piece brings.
         own = vectors.shape[1]
         summed = own + windows.shape[1]
         slope = serial_product(self._inner[:, :summed].T, (self._outer[0] + self._outer[1]) * (hidden > 0))
-        by_piece = serial_product(vectors, slope[:own]) + serial_product(windows, slope[own:])
+        by_piece = serial_product(vectors, slope[:own])[places] + serial_product(windows, slope[own:])
         return self._reading(prompt, request, hidden, self._pushes(words, split_words, by_piece.tolist()))
 
     def _pushes(
@@ -229,6 +239,10 @@ class Model:
         pushes: list[tuple[str, float]] = []
         start = 0
         for word, numbers in zip(words, split_words, strict=True):
+            if len(numbers) == 1:  # as most are: no slice, no sum
+                pushes.append((word, by_piece[start]))
+                start += 1
+                continue
             values = by_piece[start : start + len(numbers)]
             start += len(numbers)
             if len(word) > 8 and not word.isascii() and word == word.upper():  # a script that has no spaces, perhaps
