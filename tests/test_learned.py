@@ -376,7 +376,7 @@ def test_what_was_learned_ranks_others_no_worse_than_length_or_the_shipped_order
     places = {"length": length.argsort().argsort(), "shipped": shipped.argsort().argsort()}
     need = places[cause] / len(prompts) if cause in places else np.full(len(prompts), 0.5)
     short = []
-    for seed in range(4):
+    for seed in range(8):
         chance = np.random.default_rng(seed)
         ok = (chance.random(len(prompts)) > 0.3 + 0.4 * need).astype(float)
         order = chance.permutation(len(prompts))

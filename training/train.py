@@ -17,7 +17,7 @@ import numpy as np
 
 from ipyrouter.classifier.model import WEIGHTS
 from ipyrouter.classifier.request import request_of
-from training import confidence, data, strangers, student, teacher
+from training import confidence, data, spelling, strangers, student, teacher
 from training.augment import varied
 from training.encoder import Encoder, embed, tokens_of
 from training.gains import Gains
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args()
     write(options.out, train(school(options.data)))
+    spelling.improve(options.out, options.data)  # first: what follows reads prompts by it
     strangers.improve(options.out, options.data)
     confidence.improve(options.out)
     print(f"wrote {options.out}: {options.out.stat().st_size / 1e6:.2f} MB")

@@ -89,7 +89,7 @@ def warm_up() -> None:
 def _read() -> None:
     from ipyrouter.classifier import model
 
-    model.shipped()
+    model.shipped().warm_up()
 
 
 def _own(verdict: object, config: Config) -> Classification:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ipyrouter.classifier.pieces import BEGINNING, split, words_of
 from ipyrouter.classifier.request import RequestText, bare, has_choices, request_of
+from ipyrouter.classifier.spelling import Spelling
 from ipyrouter.config import default
 from ipyrouter.types import Classification, TierName
 
@@ -35,6 +36,8 @@ POWER_ABOVE: float = default("routing.power_above")
 # Multiply-adds of one product. OpenBLAS splits a matrix product above 262,144 of them, and one with a vector above
 # 9,216, among threads (interface/gemm.c, gemv.c), which on a busy machine wait for each other longer than they compute.
 _SERIAL_MATRIX, _SERIAL_VECTOR = 250_000, 9_000
+
+_WORDS = ("words", "rare_words")  # for typos; weights made for a test have none
 
 _MANY = 256  # prompts that are read at once, where there are many
 
@@ -137,6 +140,8 @@ class Model:
         self._window, self._window_bias = arrays["window"], arrays["window_bias"]
         self._inner, self._inner_bias = arrays["inner"], arrays["inner_bias"]
         self._outer, self._outer_bias = arrays["outer"], arrays["outer_bias"]
+        words, rare = (arrays[name].tobytes().decode().split() if name in arrays else [] for name in _WORDS)
+        self._spelling = Spelling(words, rare, vocabulary)
         kinds = arrays.get("kinds", np.zeros((0, len(self._inner_bias)), np.int8))
         self._kinds = kinds.astype(np.float32) / 127  # of exam questions: vectors of length 1
         self.read = functools.lru_cache(maxsize=16)(self._read)  # a cell that is run again is the same prompt
@@ -160,14 +165,23 @@ class Model:
             reading for start in range(0, len(prompts), _MANY) for reading in self._some(prompts[start : start + _MANY])
         ]
 
-    def pieces_of(self, words: Sequence[str]) -> list[int]:
-        """Return the numbers of the pieces of words; of nothing, that of the first piece."""
-        return [number for word in words for number in self._split(word)] or [0]
+    def warm_up(self) -> None:
+        """Do at once what the first prompt with a typo would have to wait for."""
+        self._spelling.prepare()
+
+    def pieces_of(self, request: RequestText) -> list[int]:
+        """Return the numbers of the pieces of a request's words; of nothing, that of the first piece."""
+        return [number for numbers in self._split_words(request, words_of(request.text)) for number in numbers] or [0]
+
+    def _split_words(self, request: RequestText, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the numbers of each word's pieces; of a typo, those of the word that was meant."""
+        meant = self._spelling.meant(request.text)
+        return [self._split(meant.get(word, word)) for word in words]
 
     def _some(self, prompts: Sequence[str]) -> Iterator[Reading]:
         stripped = [bare(prompt.strip()) for prompt in prompts]
         requests = [request_of(prompt) for prompt in stripped]
-        pieces = [self.pieces_of(words_of(request.text)) for request in requests]
+        pieces = [self.pieces_of(request) for request in requests]
         # Prompts share most of their pieces: each is multiplied once.
         known, places = np.unique(np.concatenate(pieces), return_inverse=True)
         vectors = self._table[known] * self._scale
@@ -217,7 +231,7 @@ class Model:
         prompt = bare(prompt.strip())
         request = request_of(prompt)
         words = words_of(request.text)
-        split_words = [self._split(word) for word in words]
+        split_words = self._split_words(request, words)
         pieces = [number for numbers in split_words for number in numbers] or [0]
         # A long prompt repeats most of its pieces: each is multiplied once.
         rows = {number: row for row, number in enumerate(dict.fromkeys(pieces))}
