@@ -59,8 +59,7 @@ def add(
     whole = (piece[1:].lower() for piece in pieces if piece.startswith(BEGINNING))
     known = {word for word in whole if _may_be_typed(word)}
     known.update(common_words(requests, _RARE), common_words(questions, _RARE))
-    network = arrays["vocabulary"].tobytes().decode().split("\n")
-    rare = known.difference(common, (piece[1:] for piece in network if piece.startswith(BEGINNING)))
+    rare = known.difference(common)
     print(f"{len(common):,} words that a typo may mean, {len(rare):,} more that are none")
     lists = {"words": common, "rare_words": sorted(rare)}
     return {**arrays, **{name: np.frombuffer("\n".join(some).encode(), np.uint8) for name, some in lists.items()}}

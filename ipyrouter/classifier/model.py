@@ -141,7 +141,7 @@ class Model:
         self._inner, self._inner_bias = arrays["inner"], arrays["inner_bias"]
         self._outer, self._outer_bias = arrays["outer"], arrays["outer_bias"]
         words, rare = (arrays[name].tobytes().decode().split() if name in arrays else [] for name in _WORDS)
-        self._spelling = Spelling(words, rare, vocabulary)
+        self._spelling = Spelling(words, rare)
         kinds = arrays.get("kinds", np.zeros((0, len(self._inner_bias)), np.int8))
         self._kinds = kinds.astype(np.float32) / 127  # of exam questions: vectors of length 1
         self.read = functools.lru_cache(maxsize=16)(self._read)  # a cell that is run again is the same prompt

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ipyrouter.classifier.pieces import BEGINNING
-
 SHORTEST, LONGEST = 4, 18  # letters of a word that is looked up
 MOST = 16  # distinct words of a prompt that are looked up, the first ones: a page of base64 costs no more than a line
 LATIN = "\u024f"  # the last letter of the Latin script; elsewhere one other letter is seldom a typo
@@ -31,15 +29,14 @@ class Spelling:
     The first letter stays: few typos change it, and many another word differs by it alone.
     """
 
-    def __init__(self, words: Sequence[str], others: Sequence[str], pieces: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], others: Sequence[str]) -> None:
         """Take the words; sort nothing yet.
 
         Args:
             words: Those that are looked for: the commonest first, in lower case, of LONGEST letters at the most.
             others: Those that are no typos, but too rare to be what a typo means.
-            pieces: The network's; those that begin a word are no typos either.
         """
-        self._words, self._others, self._pieces = words, others, pieces
+        self._words, self._others = words, others
         self._looked_up: dict[str, str] = {}
 
     def meant(self, text: str) -> dict[str, str]:
@@ -100,8 +97,7 @@ class Spelling:
 
     @functools.cached_property
     def _known(self) -> frozenset[str]:
-        whole = (piece[1:] for piece in self._pieces if piece.startswith(BEGINNING))
-        return frozenset(self._words).union(self._others, whole)
+        return frozenset(self._words).union(self._others)
 
     @functools.cached_property
     def _index(self) -> tuple[memoryview, memoryview, memoryview]:
