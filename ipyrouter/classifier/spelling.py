@@ -84,10 +84,8 @@ class Spelling:
         for key in _keys(word):
             bucket = key >> _BUCKET
             for at in range(starts[bucket], starts[bucket + 1]):
-                if keys[at] == key and places[at] < best:
-                    other = self._words[places[at]]
-                    if other[0] == word[0] and one_edit(word, other):
-                        best = places[at]
+                if keys[at] == key and places[at] < best and one_edit(word, self._words[places[at]]):
+                    best = places[at]
         return self._words[best] if best < len(self._words) else word
 
     def prepare(self) -> None:
@@ -121,7 +119,7 @@ class Spelling:
 
 
 def _keys(word: str) -> list[int]:
-    """Return the keys of a word without its second, its third, ... letter, and its own."""
+    """Return the keys of a word without its second, its third, ... letter, and its own. Equal ones begin alike."""
     first, *terms = (ord(letter) * power for letter, power in zip(word, _POWERS, strict=False))
     before, behind = first, sum(terms)
     keys = []
