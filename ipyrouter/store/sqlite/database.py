@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from ipyrouter import interrupts
 from ipyrouter.errors import StoreError
@@ -49,6 +49,14 @@ _OVERFLOW_TABLES = (
 TROUBLES = (sqlite3.Error, OSError, StoreError, UnicodeError, MemoryError)
 
 
+class _Write(Generic[T]):
+    """Work that waits to be written: by the thread that brought it, or together with that of another."""
+
+    def __init__(self, work: Work[T]) -> None:
+        self.work = work
+        self.results: list[T] = []  # one, once it is on the disk
+
+
 class Database:
     """The file at a path, and its stand-in in memory. Safe to use from any thread, and after a fork."""
 
@@ -62,6 +70,7 @@ class Database:
         self._overflow: sqlite3.Connection | None = None
         self._rights_are_known = False
         self._moves = 0  # how often memory has moved to the disk
+        self._waiting: list[_Write[Any]] = []  # for the lock, in the order of coming
         self._lock = (
             threading.Lock()
         )  # one writer at a time, so that no thread waits for another without need; the overflow
@@ -72,18 +81,25 @@ class Database:
     def write(self, work: Work[T], instead: Callable[[], T] | None = None) -> T:
         """Run work in one transaction on the disk or, if the disk refuses, in memory.
 
-        ``instead`` is called then, if given; it holds the lock, so that it may call :meth:`in_memory`.
+        Threads that write at the same time share a transaction: the one that gets the lock writes for all that wait.
+        ``instead`` is called where the disk refuses, if given; it holds the lock, so that it may call
+        :meth:`in_memory`.
         """
-        with interrupts.Deferred(), self._lock:
-            try:
-                result = self._on_disk(lambda connection: self._transaction(connection, work))
-            except TROUBLES as error:
-                self._degrade(error)
-                return self.in_memory(work) if instead is None else instead()
-            if self._overflow is not None:
-                self._drop_overflow()
-            self._busy = _BUSY
-            return result
+        own = _Write(work)
+        with interrupts.Deferred():
+            self._waiting.append(own)
+            with self._lock:
+                if own.results:
+                    return own.results[0]
+                try:
+                    self._write_waiting(own)
+                except TROUBLES as error:
+                    self._degrade(error)
+                    return self.in_memory(work) if instead is None else instead()
+                if self._overflow is not None:
+                    self._drop_overflow()
+                self._busy = _BUSY
+                return own.results[0]
 
     def erase(self, work: Work[T]) -> T:
         """Run work, which deletes, on the disk and let no byte of it stay there. Raises StoreError."""
@@ -204,6 +220,21 @@ class Database:
                 return result
             time.sleep(random.uniform(0.001, 0.01))  # noqa: S311  so that waiting processes do not go in step
 
+    def _write_waiting(self, own: _Write[T]) -> None:
+        """Write all that waits in one transaction; where that fails, ``own`` alone, and so each of the others."""
+        writes: tuple[_Write[Any], ...] = tuple(self._waiting)
+        del self._waiting[: len(writes)]
+        if own in writes and len(writes) > 1:
+            try:
+                results = self._on_disk(lambda disk: self._transaction(disk, lambda sql: [w.work(sql) for w in writes]))
+            except Exception:  # noqa: BLE001  that of another thread's work is for that thread
+                self._busy = _BUSY_DEGRADED  # where the disk is at fault, this has waited already
+            else:
+                for write, result in zip(writes, results, strict=True):
+                    write.results.append(result)
+                return
+        own.results.append(self._on_disk(lambda connection: self._transaction(connection, own.work)))
+
     def _transaction(self, connection: Connection, work: Work[T]) -> T:
         def moving(sql: sqlite3.Connection) -> T:
             if self._overflow is not None:
@@ -290,6 +321,7 @@ class Database:
         """Begin with free locks. What is in memory stays the parent's, which will write it."""
         self._connections = Connections(self.path)
         self._lock = threading.Lock()
+        self._waiting = []
         if self._overflow is not None:
             _of_parents.append(self._overflow)
             self._overflow = None
