@@ -221,15 +221,10 @@ class Planner:
         if ready:
             before = [c for c in blind if c in chain and chain.index(c) < chain.index(ready[0])]
             standing += tuple(f"{candidate} passed over: it does not read {kinds}." for candidate in before)
-        cacheable = tuple(c for c in dict.fromkeys((*chain, *ready)) if self._reads(request, c))
-        return TierPlan(
-            tier,
-            _steps(config, request, tier, ready),
-            _steps(config, request, tier, cacheable),
-            notes,
-            standing,
-            key_notes,
-        )
+        readers = tuple(c for c in dict.fromkeys((*chain, *ready)) if self._reads(request, c))
+        cacheable = _steps(config, request, tier, readers)
+        steps = tuple(step for step in cacheable if step.candidate in ready)
+        return TierPlan(tier, steps, cacheable, notes, standing, key_notes)
 
     def _any_ready(self) -> bool:
         return any(self._ready(candidate) for tier in self.config.tiers.values() for candidate in tier.chain)
