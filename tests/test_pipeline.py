@@ -26,7 +26,19 @@ from ipyrouter.routing.interrupts import Interrupts
 from ipyrouter.routing.planner import Step
 from ipyrouter.routing.recorder import Recorder, RequestRun
 from ipyrouter.store.sqlite import SQLiteStore
-from ipyrouter.types import Answer, Candidate, Delta, Message, Prompt, Request, Session
+from ipyrouter.types import (
+    TIERS,
+    Answer,
+    Candidate,
+    Delta,
+    ImagePart,
+    Message,
+    Prompt,
+    Request,
+    Session,
+    TextPart,
+    TierName,
+)
 
 MakeRouter = Callable[..., Router]
 
@@ -219,3 +231,26 @@ def test_a_stopped_request_that_was_answered_whole_says_what_was_sent_differentl
     recorder.close_open_attempts(run)
     assert attempt.result is not None
     assert (attempt.result.status, run.notes) == ("ok", ["The temperature was left out."])
+
+
+def test_many_requests_are_planned_as_each_by_itself(make_router: MakeRouter) -> None:
+    """Those that differ in their text alone share a look at models and keys, and nothing else."""
+    planner = make_router(mid=["o/ok", "g/ok"], power=["a/ok"])._pipeline.planner
+    picture = Prompt((TextPart("What is this?"), ImagePart("A picture:", "a dot", b"png", "image/png", 1, 1)))
+    history = (Message("user", Prompt.of("Before")), Message("assistant", Prompt.of("Yes")))
+    kinds: list[dict[str, Any]] = [
+        {}, {"tier": "power"}, {"system": "Be brief."}, {"history": history}, {"max_output_tokens": 7},
+        {"model": "o/other"}, {"temperature": 0.5}, {"flex": True}, {"conversation": True}, {"json": True},
+    ]  # fmt: skip
+    texts = [Prompt.of("One"), Prompt.of("Two"), picture]
+    requests = [Request(text, **kind) for text in texts for kind in kinds]
+    asked: list[tuple[Request, TierName]] = [(request, tier) for request in requests for tier in TIERS]
+    for (request, tier), plan in zip(asked, planner.plan_many(asked), strict=True):
+        alone = planner.plan(request, tier)
+        assert (plan.first, str(plan.missing)) == (alone.first, str(alone.missing))
+        assert [step.call.key() for step in plan.first.steps] == [step.call.key() for step in alone.first.steps]
+        if alone.of_tier is None:
+            assert plan.of_tier is None
+        else:
+            assert plan.of_tier is not None
+            assert all(plan.of_tier(name) == alone.of_tier(name) for name in TIERS)

@@ -109,15 +109,14 @@ class Pipeline:
 
     def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
         """Return the plan of each of many requests, and its answer where that is in the cache. Nothing is sent."""
-        plans = []
-        for request in map(encodable, requests):
-            classification = self._classified(request)
-            plans.append((request, classification, self.planner.plan(request, request.tier or classification.tier)))
-        looks = [(request, plan.first, self._escalates(request)) for request, _, plan in plans]
-        hits = self.flight.look_up_many(looks)
+        requests = [encodable(request) for request in requests]
+        classes = [self._classified(request) for request in requests]
+        plans = self.planner.plan_many([(r, r.tier or c.tier) for r, c in zip(requests, classes, strict=True)])
+        looks = [(r, plan.first, self._escalates(r)) for r, plan in zip(requests, plans, strict=True)]
+        found = zip(requests, classes, plans, self.flight.look_up_many(looks), strict=True)
         return [
             Prepared(request, classification, plan, _usable(request, hit))
-            for (request, classification, plan), hit in zip(plans, hits, strict=True)
+            for request, classification, plan, hit in found
         ]
 
     def preview(self, request: Request) -> Preview:

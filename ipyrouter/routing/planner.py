@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -16,10 +16,12 @@ from ipyrouter.pricing.prices import Pricing
 from ipyrouter.providers.base import Call
 from ipyrouter.providers.effort import most_within, nearest, patience, thinking_tokens
 from ipyrouter.providers.local import INSTALL
-from ipyrouter.types import TIERS, Candidate, Input, Message, PdfPart, Request, TierName
+from ipyrouter.types import TIERS, Candidate, Input, Message, PdfPart, Prompt, Request, TierName
 
 IN_WORDS = "described in words"
 """How the note on pictures and documents begins that no model could read: badge and note say so."""
+
+_ANY_TEXT = Prompt.of("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,25 @@ class Planner:
         if not words.first.steps:
             return plan
         return self._describe(request, words)
+
+    def plan_many(self, requests: Sequence[tuple[Request, TierName]]) -> list[Plan]:
+        """Return what :meth:`plan` returns, for many requests with their tiers.
+
+        Those that differ in nothing but their text share one look at models and keys.
+
+        Raises UsageError for a model that is not known.
+        """
+        shapes: dict[tuple[Request, TierName], Plan] = {}
+        plans = []
+        for request, tier in requests:
+            if needs(request):  # who reads it depends on what it holds
+                plans.append(self.plan(request, tier))
+                continue
+            shape = replace(request, prompt=_ANY_TEXT), tier
+            if shape not in shapes:
+                shapes[shape] = self.plan(*shape)
+            plans.append(_with_turns(shapes[shape], _turns(request)))
+        return plans
 
     def _plan(self, request: Request, tier: TierName) -> Plan:
         if request.model is not None:
@@ -247,6 +268,23 @@ def in_words(request: Request) -> Request:
     """Return the request with words in the place of pictures and documents, those of earlier turns included."""
     history = tuple(Message(turn.role, turn.content.in_words()) for turn in request.history)
     return replace(request, prompt=request.prompt.in_words(), history=history)
+
+
+def _with_turns(plan: Plan, turns: tuple[Message, ...]) -> Plan:
+    """Return a plan whose calls have other messages."""
+
+    def of_steps(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        return tuple(replace(step, call=replace(step.call, messages=turns)) for step in steps)
+
+    def of_tier(tier: TierPlan) -> TierPlan:
+        cacheable = of_steps(tier.cacheable)
+        # Mostly the same calls: each then makes its key once.
+        steps = cacheable if tier.steps == tier.cacheable else of_steps(tier.steps)
+        return replace(tier, steps=steps, cacheable=cacheable)
+
+    others = plan.of_tier
+    tiers = None if others is None else functools.cache(lambda name: of_tier(others(name)))
+    return replace(plan, first=of_tier(plan.first), of_tier=tiers)
 
 
 def _turns(request: Request) -> tuple[Message, ...]:
