@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import datetime as dt
 import functools
+import inspect
 import os
 import sys
 import uuid
@@ -30,7 +31,7 @@ from ipyrouter.routing.chain import Chain
 from ipyrouter.routing.pipeline import Pipeline
 from ipyrouter.routing.planner import Planner
 from ipyrouter.routing.recorder import Listener, OnDelta, Recorder, RequestRun
-from ipyrouter.routing.requests import check_string, make_request
+from ipyrouter.routing.requests import check_names, check_string, make_request
 from ipyrouter.routing.single_flight import SingleFlight
 from ipyrouter.routing.spans import Spans
 from ipyrouter.routing.warmth import Warmth
@@ -363,6 +364,7 @@ class Router:
         from ipyrouter.batch.map import make_job, map_column
         from ipyrouter.batch.progress import TerminalProgress
 
+        check_names(options, "map", _keywords(self.map))
         if (engine := engine_of(data)) is not None:
             mapper = self.mapper(
                 prompt, schema=schema, variables=variables, tier=None if tier == "pilot" else tier, budget=budget,
@@ -421,6 +423,7 @@ class Router:
         """
         from ipyrouter.batch.engines import make_mapper
 
+        check_names(options, "mapper", _keywords(self.mapper))
         if tier == "pilot":
             raise UsageError("A mapper knows only a part of the rows, and takes no pilot.", "Name a tier.")
         return make_mapper(
@@ -797,6 +800,12 @@ class Router:
 
 def _rebuild(config: Config, home: Path | None, session: Session) -> Router:
     return Router(config, home=home, session=session)
+
+
+def _keywords(function: Callable[..., Any]) -> list[str]:
+    """Return the names of a function's arguments that are given by name."""
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def _new_session(clock: Clock) -> Session:

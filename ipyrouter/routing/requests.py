@@ -33,6 +33,24 @@ _SPELLINGS = {
 }
 
 
+def check_names(options: Iterable[str], function: str, own: Iterable[str] = ()) -> None:
+    """Check the names of a request's options.
+
+    Args:
+        options: The names that were given.
+        function: The public function that they were given to.
+        own: The names of its other arguments, for the remedy.
+
+    Raises:
+        UsageError: There is no option of a name.
+    """
+    if (unknown := next((name for name in options if name not in _OPTIONS), None)) is None:
+        return
+    meant = _SPELLINGS.get(unknown)
+    hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, (*own, *_OPTIONS))
+    raise UsageError(f"{function}() has no argument {unknown!r}.", hint)
+
+
 def make_request(
     prompt: str | Prompt,
     *,
@@ -50,10 +68,7 @@ def make_request(
     Raises:
         UsageError: With the value that cannot be, and the remedy.
     """
-    if unknown := next((name for name in rest if name not in _OPTIONS), None):
-        meant = _SPELLINGS.get(unknown)
-        hint = f"Did you mean {meant!r}?" if meant else did_you_mean(unknown, _OPTIONS)
-        raise UsageError(f"route() has no argument {unknown!r}.", hint)
+    check_names(rest, "route")
     if not isinstance(prompt, Prompt):
         check_string(prompt)
         prompt = Prompt.of(prompt)

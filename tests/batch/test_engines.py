@@ -106,6 +106,7 @@ def test_a_mapper_takes_what_map_takes(make_router: MakeRouter, data: Any) -> No
         ({"tier": "strong"}, "tier"),
         ({"model": "nobody/knows"}, "nobody"),
         ({"tags": "a,b"}, "tag"),
+        ({"worker": 2}, r"mapper\(\) has no argument 'worker'. Did you mean 'workers'"),
     ],
 )
 def test_what_a_mapper_does_not_take_is_said_before_it_is_sent_to_workers(
