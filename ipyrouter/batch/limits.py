@@ -23,7 +23,8 @@ from ipyrouter.routing.planner import input_tokens
 from ipyrouter.store.base import Rate
 from ipyrouter.types import Candidate, Completion
 
-_FIRST_WINDOW = 16  # calls
+_FIRST_WINDOW = 10  # calls
+_GROWTH = 3.0  # calls that an answer adds, until the first 429: each round has four times as many
 _CUT = 0.7
 _LONGEST_PAUSE = 30.0  # seconds after a 429 that names none
 _PATIENCE = 45.0  # seconds that a call may wait with its money reserved: a reservation outlives its call by a minute
@@ -93,7 +94,7 @@ class Lane:
         self.free = threading.Condition(self.lock)  # a place among the calls in flight
         self.time = threading.Condition(self.lock)  # the time, which only a stop cuts short
         self._most = most
-        self._probing = True  # no 429 yet: the window doubles with every round
+        self._probing = True  # no 429 yet
         self._not_before = 0.0
         self._cut_at = 0.0
         self._pauses = 0
@@ -118,7 +119,7 @@ class Lane:
         self._pauses = 0
         self.expected_output += _MEMORY * (output - self.expected_output)
         if self.in_flight >= self.window * 0.5:
-            self.window = min(self.window + (1.0 if self._probing else 1.0 / self.window), float(self._most))
+            self.window = min(self.window + (_GROWTH if self._probing else 1.0 / self.window), float(self._most))
         if (bucket := self._buckets.get("tokens")) is not None:
             bucket.take(used - expected, now)
         for allowance in allowances:

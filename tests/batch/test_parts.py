@@ -68,9 +68,9 @@ def test_the_window_grows_with_answers_and_falls_once_for_a_burst_of_429s() -> N
 
 def test_a_quiet_window_does_not_grow() -> None:
     lane = Lane(64, {})
-    lane.in_flight = 1
+    lane.in_flight, before = 1, lane.window
     lane.answered(10, 10, 5, (), 0.0)
-    assert lane.window == 16
+    assert lane.window == before < 64
 
 
 def test_tokens_count_as_they_really_were() -> None:
