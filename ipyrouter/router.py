@@ -120,7 +120,7 @@ class Router:
         config = self.config
         return Pipeline(
             config=config,
-            classify=self.classify,
+            classify=self._classify_many,
             planner=Planner(config, self._clients.ready, self.pricing),
             warmth=Warmth(config, self.pricing, self._breaker, self._clock),
             flight=SingleFlight(config, self.store),
@@ -158,8 +158,15 @@ class Router:
             UsageError: The prompt is not a string.
         """
         check_string(prompt)
+        return classifier.classify(prompt, self.config, self._adjust())
+
+    def _classify_many(self, prompts: Sequence[str]) -> list[Classification]:
+        return classifier.classify_many(prompts, self.config, self._adjust())
+
+    def _adjust(self) -> classifier.Adjust | None:
+        """Return how the user's own outcomes move a difficulty, None where nothing was learned."""
         lesson = self.lessons.current
-        return classifier.classify(prompt, self.config, lesson.adjust if lesson else None)
+        return lesson.adjust if lesson else None
 
     @overload
     def route(
@@ -666,8 +673,7 @@ class Router:
         """
         from ipyrouter.reporting import calibrate
 
-        lesson = self.lessons.current
-        return calibrate.calibrate(self.store, self.config, self.pricing, lesson.adjust if lesson else None)
+        return calibrate.calibrate(self.store, self.config, self.pricing, self._adjust())
 
     def status(self) -> list[tuple[str, str, float | None]]:
         """Return the models and providers that are cooling down or off.

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 import ipyrouter
 from ipyrouter import config
-from ipyrouter.classifier import classify, learn, learners, lessons, model, rules
+from ipyrouter.classifier import classify, classify_many, learn, learners, lessons, model, rules
 from ipyrouter.classifier.request import request_of
 from ipyrouter.errors import ConfigError, UsageError
 from ipyrouter.router import Router
@@ -448,10 +449,29 @@ def test_the_level_of_a_prompt_is_that_of_the_cheapest_tier_that_did(means: dict
 
 def test_many_prompts_read_at_once_are_read_as_one_by_one() -> None:
     prompts = [*data.notebook(held_back=True).prompts[:300], "", "ʘ", "\n\n"]
-    for prompt, reading in zip(prompts, model.shipped().read_many(prompts), strict=True):
-        alone = model.shipped().read(prompt)
-        assert reading.heads == pytest.approx(alone.heads, rel=1e-4, abs=1e-4)
+    network = model.shipped()
+    both = zip(prompts, network.read_many(prompts), network.read_many(prompts, words=True), strict=True)
+    for prompt, reading, with_words in both:
+        alone = network.read(prompt)
+        assert reading.heads == with_words.heads == pytest.approx(alone.heads, rel=1e-4, abs=1e-4)
         assert (reading.length, reading.choices, reading.pushes) == (alone.length, alone.choices, ())
+        assert [word for word, _ in with_words.pushes] == [word for word, _ in alone.pushes]
+        assert [push for _, push in with_words.pushes] == pytest.approx(
+            [push for _, push in alone.pushes], rel=1e-3, abs=1e-4
+        )
+
+
+@pytest.mark.parametrize("mode", ["rules", "learned", "hybrid", lambda prompt: min(len(prompt) / 100, 1)])
+@pytest.mark.parametrize("unsure", ["stay", "up"])
+def test_many_prompts_are_classified_as_one_by_one(mode: Any, unsure: str) -> None:
+    chosen = config.load({"routing": {"mode": mode, "unsure": unsure}})
+    prompts = [*data.notebook(held_back=True).prompts[:60], "simple", "analyze this, step by step"]
+    for prompt, together in zip(prompts, classify_many(prompts, chosen), strict=True):
+        alone = classify(prompt, chosen)
+        assert (together.tier, together.reasons, together.runner_up) == (alone.tier, alone.reasons, alone.runner_up)
+        assert together.difficulty == pytest.approx(alone.difficulty, abs=1e-4)
+        assert together.confidence == pytest.approx(alone.confidence, abs=1e-4)
+    assert classify_many([], chosen) == []
 
 
 def test_times_of_outcomes(make_router: MakeRouter) -> None:

@@ -39,7 +39,6 @@ from ipyrouter.text.amounts import dollars
 from ipyrouter.types import Candidate, Prompt, Request, Session, TierName
 
 SAMPLE = 2_000  # rows that are planned one by one before a run
-_REMEMBERED = 512  # classifications, from the plan of a request until it is sent
 Delivery = Literal["live", "flex", "batch"]
 STATUS: Dtypes = {"_status": str, "_error": str, "_tier": str, "_model": str, "_cost": float, "_cached": bool}
 """The columns behind the answer's own."""
@@ -370,7 +369,6 @@ def _tools(parts: Parts, budget: Decimal | float | str | None, concurrency: int 
     limiter = Limiter(limits_of, parts.clients, most)
     pipeline = replace(
         parts.pipeline,
-        classify=functools.lru_cache(_REMEMBERED)(parts.pipeline.classify),
         warmth=Warmth(config, parts.pricing, parts.pipeline.breaker, parts.clock),  # no row is a turn to be remembered
         chain=Chain(config, limiter, parts.pricing, parts.pipeline.breaker),
         budget=_budget(parts, budget),

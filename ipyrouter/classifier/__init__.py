@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from ipyrouter.types import TIERS, Classification, TierName
 if TYPE_CHECKING:
     from ipyrouter.config import Config
 
-__all__ = ["classify", "steadied", "warm_up"]
+__all__ = ["Adjust", "classify", "classify_many", "steadied", "warm_up"]
 
 _MARGIN = 0.06  # of the difficulty: so far beyond a boundary the tier before stays
 
@@ -36,19 +36,49 @@ def classify(prompt: str, config: Config, adjust: Adjust | None = None) -> Class
     Raises:
         UsageError: The user's function returned something else.
     """
+    (classification,) = classify_many([prompt], config, adjust)
+    return classification
+
+
+def classify_many(prompts: Sequence[str], config: Config, adjust: Adjust | None = None) -> list[Classification]:
+    """Return what :func:`classify` returns for each of many prompts, which the model reads at once.
+
+    Args:
+        prompts: The prompts, as they would be sent.
+        config: As in :func:`classify`.
+        adjust: As in :func:`classify`.
+
+    Raises:
+        UsageError: The user's function returned something else.
+    """
+    decided = [_without_model(prompt, config) for prompt in prompts]
+    open_prompts = [prompt for prompt, decision in zip(prompts, decided, strict=True) if decision is None]
+    if not open_prompts:
+        return [decision for decision in decided if decision is not None]
+    from ipyrouter.classifier import model
+
+    estimates = iter(model.classify_many(open_prompts, config.fast_below, config.power_above, adjust))
+    return [
+        decision or _with_signals(prompt, next(estimates), config)
+        for prompt, decision in zip(prompts, decided, strict=True)
+    ]
+
+
+def _without_model(prompt: str, config: Config) -> Classification | None:
+    """Return what the article's rules, its signals or the user's function say, where they decide."""
     if config.mode == "rules":
         return rules.classify(prompt, config.signals)
     if callable(config.mode):
         return _own(config.mode(prompt), config)
-    signals = rules.signals_of(prompt, config.signals)
-    if signals is not None and config.mode == "hybrid":
-        return signals
-    from ipyrouter.classifier import model
+    return rules.signals_of(prompt, config.signals) if config.mode == "hybrid" else None
 
-    estimate = model.classify(prompt, config.fast_below, config.power_above, adjust)
+
+def _with_signals(prompt: str, estimate: Classification, config: Config) -> Classification:
+    """Return the model's estimate, a tier up where it is unsure and the config wants that, with the signals it fits."""
     if config.unsure == "up" and (above := estimate.runner_up) and TIERS.index(above) > TIERS.index(estimate.tier):
         reason = f"could be {estimate.tier} as well, and unsure is up"
         estimate = replace(estimate, tier=above, runner_up=estimate.tier, reasons=(reason, *estimate.reasons))
+    signals = rules.signals_of(prompt, config.signals)
     if signals is not None and signals.tier == estimate.tier:  # a reason that a user understands at once
         return replace(estimate, reasons=(*signals.reasons, *estimate.reasons))
     return estimate

@@ -7,6 +7,7 @@ fitted to labelled requests, says of it.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,7 @@ _SERIAL_MATRIX, _SERIAL_VECTOR = 250_000, 9_000
 
 _WORDS = ("words", "rare_words")  # for typos; weights made for a test have none
 
-_MANY = 256  # prompts that are read at once, where there are many
+_MANY = 64  # prompts that are read at once: 40 MB, where all are as long as one is read
 
 _FAR = 0.3  # from a boundary: beyond it nothing gets surer
 _UNSURE = 0.65  # a confidence below this names the tier beyond the nearest boundary
@@ -66,12 +67,15 @@ def serial_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDA
     Returns:
         The product: n x k, or n values.
     """
-    rows = max((_SERIAL_MATRIX if right.ndim == 2 else _SERIAL_VECTOR) // right.size, 1)
-    if len(left) <= rows:
+    if right.ndim == 2 and len(left) == 1:  # to BLAS a vector, too
+        return serial_product(right.T, left[0])[None]
+    most = max((_SERIAL_MATRIX if right.ndim == 2 else _SERIAL_VECTOR) // right.size, 1)
+    if len(left) <= most:
         return left @ right
     product = np.empty((len(left), *right.shape[1:]), np.float32)
-    for start in range(0, len(left), rows):
-        np.matmul(left[start : start + rows], right, out=product[start : start + rows])
+    slices = -(-len(left) // most)  # of equal length: one of a single row would be a vector
+    for start, end in itertools.pairwise(len(left) * number // slices for number in range(slices + 1)):
+        np.matmul(left[start:end], right, out=product[start:end])
     return product
 
 
@@ -152,18 +156,24 @@ class Model:
         """The number of hidden values."""
         return len(self._inner_bias)
 
-    def read_many(self, prompts: Sequence[str]) -> list[Reading]:
-        """Return what the network makes of many prompts, but not by which words. Several times as fast as one by one.
+    def read_many(self, prompts: Sequence[str], *, words: bool = False) -> list[Reading]:
+        """Return what the network makes of many prompts. Several times as fast as one by one.
 
         Args:
             prompts: The prompts.
+            words: Whether the readings of several prompts say by which words: their ``pushes``.
 
         Returns:
-            A reading each, without ``pushes``.
+            A reading each.
         """
-        return [
-            reading for start in range(0, len(prompts), _MANY) for reading in self._some(prompts[start : start + _MANY])
-        ]
+        if len(prompts) == 1:
+            return [self.read(prompts[0])]
+        parts = (prompts[start : start + _MANY] for start in range(0, len(prompts), _MANY))
+        return [reading for some in parts for reading in self._some(some, words=words)]
+
+    def _read(self, prompt: str) -> Reading:
+        (reading,) = self._some([prompt], words=True)
+        return reading
 
     def warm_up(self) -> None:
         """Do at once what the first prompt with a typo would have to wait for."""
@@ -171,28 +181,45 @@ class Model:
 
     def pieces_of(self, request: RequestText) -> list[int]:
         """Return the numbers of the pieces of a request's words; of nothing, that of the first piece."""
-        return [number for numbers in self._split_words(request, words_of(request.text)) for number in numbers] or [0]
+        return [number for numbers in self._split_words(request)[1] for number in numbers] or [0]
 
-    def _split_words(self, request: RequestText, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """Return the numbers of each word's pieces; of a typo, those of the word that was meant."""
-        meant = self._spelling.meant(request.text)
-        return [self._split(meant.get(word, word)) for word in words]
+    def _split_words(self, request: RequestText) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Return a request's words, and the numbers of their pieces: of a typo, those of the word that was meant."""
+        words, meant = words_of(request.text), self._spelling.meant(request.text)
+        return words, [self._split(meant.get(word, word)) for word in words]
 
-    def _some(self, prompts: Sequence[str]) -> Iterator[Reading]:
+    def _some(self, prompts: Sequence[str], *, words: bool) -> Iterator[Reading]:
         stripped = [bare(prompt.strip()) for prompt in prompts]
         requests = [request_of(prompt) for prompt in stripped]
-        pieces = [self.pieces_of(request) for request in requests]
-        # Prompts share most of their pieces: each is multiplied once.
-        known, places = np.unique(np.concatenate(pieces), return_inverse=True)
-        vectors = self._table[known] * self._scale
-        moved = serial_product(vectors, self._window)
-        end = 0
-        for prompt, request, some in zip(stripped, requests, pieces, strict=True):
-            start, end = end, end + len(some)
-            here = places[start:end]
-            windows = self._windows(moved, here)
-            hidden = self._hidden(vectors[here].sum(axis=0), windows.sum(axis=0), request, len(some))
-            yield self._reading(prompt, request, hidden, ())
+        split_words = [self._split_words(request) for request in requests]
+        pieces = [[number for numbers in split for number in numbers] or [0] for _, split in split_words]
+        # Prompts share most of their pieces, and a long one repeats its own: each is multiplied once.
+        places = {number: place for place, number in enumerate(dict.fromkeys(itertools.chain(*pieces)))}
+        known = self._table[list(places)] * self._scale
+        moved = serial_product(known, self._window)
+        parts = [np.array([places[number] for number in numbers]) for numbers in pieces]
+        vectors = [known[here] for here in parts]
+        windows = [self._windows(moved, here) for here in parts]
+        entered = np.empty((len(prompts), self._inner.shape[1]), np.float32)
+        own = known.shape[1]
+        summed = own + len(self._window_bias)
+        for row, piece, window, request in zip(entered, vectors, windows, requests, strict=True):
+            row[:own], row[own:summed] = piece.sum(axis=0), window.sum(axis=0)
+            row[:summed] *= 0.5 / math.sqrt(len(piece))
+            row[summed:] = figures_of(request, len(piece))
+        hidden = np.maximum(serial_product(entered, self._inner.T) + self._inner_bias, 0)
+        heads = (hidden @ self._outer.T + self._outer_bias).tolist()
+        pushes: list[tuple[tuple[str, float], ...]] = [()] * len(prompts)
+        if words:
+            # How the first two heads change with each piece: their slope, times what the piece brings.
+            slopes = serial_product((self._outer[0] + self._outer[1]) * (hidden > 0), self._inner[:, :summed])
+            pushes = [
+                self._pushes(*split, serial_product(piece, slope[:own]) + serial_product(window, slope[own:]))
+                for split, piece, window, slope in zip(split_words, vectors, windows, slopes, strict=True)
+            ]
+        for prompt, request, logits, layer, pushed in zip(stripped, requests, heads, hidden, pushes, strict=True):
+            length, choices = math.log1p(len(prompt)), has_choices(prompt)
+            yield Reading(tuple(logits), length, choices, lift_of(request), pushed, layer)
 
     def _windows(self, moved: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the windows of a prompt: each is a piece and its two neighbours, moved to three places and added.
@@ -209,47 +236,11 @@ class Model:
         relu: NDArray[np.float32] = np.maximum(windows, 0, out=windows)
         return relu
 
-    def _hidden(
-        self, vectors: NDArray[np.float32], windows: NDArray[np.float32], request: RequestText, pieces: int
-    ) -> NDArray[np.float32]:
-        """Return the hidden layer of the sums of a prompt's vectors and windows."""
-        pooled = np.concatenate((vectors, windows)) * np.float32(0.5 / math.sqrt(pieces))
-        entered = np.concatenate((pooled, np.array(figures_of(request, pieces), dtype=np.float32)))
-        hidden: NDArray[np.float32] = np.maximum(serial_product(self._inner, entered) + self._inner_bias, 0)
-        return hidden
-
-    def _reading(
-        self, prompt: str, request: RequestText, hidden: NDArray[np.float32], pushes: tuple[tuple[str, float], ...]
-    ) -> Reading:
-        heads = self._outer @ hidden + self._outer_bias
-        return Reading(
-            tuple(heads.tolist()), math.log1p(len(prompt)), has_choices(prompt), lift_of(request), pushes, hidden
-        )
-
-    def _read(self, prompt: str) -> Reading:
-        """Return what the network makes of a prompt."""
-        prompt = bare(prompt.strip())
-        request = request_of(prompt)
-        words = words_of(request.text)
-        split_words = self._split_words(request, words)
-        pieces = [number for numbers in split_words for number in numbers] or [0]
-        # A long prompt repeats most of its pieces: each is multiplied once.
-        rows = {number: row for row, number in enumerate(dict.fromkeys(pieces))}
-        places = np.array([rows[number] for number in pieces])
-        vectors = self._table[list(rows)] * self._scale
-        windows = self._windows(serial_product(vectors, self._window), places)
-        total = (vectors * np.bincount(places).astype(np.float32)[:, None]).sum(axis=0)
-        hidden = self._hidden(total, windows.sum(axis=0), request, len(pieces))
-        # How the first two heads change with each piece: their slope, times what the piece brings.
-        own = vectors.shape[1]
-        summed = own + windows.shape[1]
-        slope = serial_product(self._inner[:, :summed].T, (self._outer[0] + self._outer[1]) * (hidden > 0))
-        by_piece = serial_product(vectors, slope[:own])[places] + serial_product(windows, slope[own:])
-        return self._reading(prompt, request, hidden, self._pushes(words, split_words, by_piece.tolist()))
-
     def _pushes(
-        self, words: list[str], split_words: list[tuple[int, ...]], by_piece: list[float]
+        self, words: list[str], split_words: list[tuple[int, ...]], brought: NDArray[np.float32]
     ) -> tuple[tuple[str, float], ...]:
+        """Return what each word brings; ``brought`` holds it for each piece."""
+        by_piece = brought.tolist()
         pushes: list[tuple[str, float]] = []
         start = 0
         for word, numbers in zip(words, split_words, strict=True):
@@ -346,19 +337,40 @@ def classify(
         power_above: The difficulty in [0, 1] above which a prompt is power.
         adjust: Maps (prompt, difficulty) to the difficulty that the user's own outcomes have taught.
     """
+    (classification,) = classify_many([prompt], fast_below, power_above, adjust)
+    return classification
+
+
+def classify_many(
+    prompts: Sequence[str],
+    fast_below: float = FAST_BELOW,
+    power_above: float = POWER_ABOVE,
+    adjust: Callable[[str, float], float] | None = None,
+) -> list[Classification]:
+    """Return what :func:`classify` returns for each of many prompts, which are read at once.
+
+    Args:
+        prompts: The prompts, as they would be sent.
+        fast_below: As in :func:`classify`.
+        power_above: As in :func:`classify`.
+        adjust: As in :func:`classify`.
+    """
     model = shipped()
-    reading = model.read(prompt)
-    difficulty = model.difficulty(reading)
-    reasons: list[str] = []
-    if adjust is not None:
-        learned = adjust(prompt, difficulty)
-        if tier_of(learned, fast_below, power_above) != tier_of(difficulty, fast_below, power_above):
-            reasons.append("your own outcomes say so")
-        difficulty = learned
-    tier = tier_of(difficulty, fast_below, power_above)
-    confidence = model.confidence(reading, difficulty, fast_below, power_above)
-    runner_up = _beside(difficulty, fast_below, power_above) if confidence < _UNSURE else None
-    return Classification(tier, difficulty, confidence, (*reasons, *_reasons(reading, tier)), runner_up)
+    classifications = []
+    for prompt, reading in zip(prompts, model.read_many(prompts, words=True), strict=True):
+        difficulty = model.difficulty(reading)
+        reasons: list[str] = []
+        if adjust is not None:
+            learned = adjust(prompt, difficulty)
+            if tier_of(learned, fast_below, power_above) != tier_of(difficulty, fast_below, power_above):
+                reasons.append("your own outcomes say so")
+            difficulty = learned
+        tier = tier_of(difficulty, fast_below, power_above)
+        confidence = model.confidence(reading, difficulty, fast_below, power_above)
+        runner_up = _beside(difficulty, fast_below, power_above) if confidence < _UNSURE else None
+        reasons += _reasons(reading, tier)
+        classifications.append(Classification(tier, difficulty, confidence, tuple(reasons), runner_up))
+    return classifications
 
 
 def _beside(difficulty: float, fast_below: float, power_above: float) -> TierName | None:

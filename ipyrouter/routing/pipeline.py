@@ -60,7 +60,7 @@ class Pipeline:
     """Answers requests with the collaborators that it is given."""
 
     config: Config
-    classify: Callable[[str], Classification]
+    classify: Callable[[Sequence[str]], Sequence[Classification]]
     planner: Planner
     warmth: Warmth
     flight: SingleFlight
@@ -80,7 +80,7 @@ class Pipeline:
         with self.recorder.open(run), self.spans.request(run):
             if prepared is None:
                 self._make_encodable(run)
-            run.classification = prepared.classification if prepared else self._classified(run.request)
+            run.classification = prepared.classification if prepared else self._classified(run.request)[0]
             run.started = run.clock.monotonic()  # past the first classification, which imports numpy
             run.note(*run.request.prompt.notes)
             escalates = self._escalates(run.request)
@@ -110,7 +110,7 @@ class Pipeline:
     def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
         """Return the plan of each of many requests, and its answer where that is in the cache. Nothing is sent."""
         requests = [encodable(request) for request in requests]
-        classes = [self._classified(request) for request in requests]
+        classes = self._classified(*requests)
         plans = self.planner.plan_many([(r, r.tier or c.tier) for r, c in zip(requests, classes, strict=True)])
         looks = [(r, plan.first, self._escalates(r)) for r, plan in zip(requests, plans, strict=True)]
         found = zip(requests, classes, plans, self.flight.look_up_many(looks), strict=True)
@@ -121,7 +121,7 @@ class Pipeline:
 
     def preview(self, request: Request) -> Preview:
         """Return what :meth:`run` would do, by the same planner, breaker and budget. Nothing is sent or logged."""
-        classification = self._classified(request)
+        (classification,) = self._classified(request)
         tier_name = request.tier or classification.tier
         plan = self.planner.counted_by_price(request, self.planner.plan(request, tier_name))
         plan = self.warmth.stay(request, plan)
@@ -157,10 +157,10 @@ class Pipeline:
 
     # --- before a call ---
 
-    def _classified(self, request: Request) -> Classification:
-        """Return the classification of the prompt, by the tier before where it lies near a boundary."""
-        classification = self.classify(request.prompt.text)
-        return steadied(classification, request.previous_tier, self.config)
+    def _classified(self, *requests: Request) -> list[Classification]:
+        """Return the classifications of prompts, by the tier before where one lies near a boundary."""
+        found = zip(requests, self.classify([request.prompt.text for request in requests]), strict=True)
+        return [steadied(one, request.previous_tier, self.config) for request, one in found]
 
     @staticmethod
     def _make_encodable(run: RequestRun) -> None:
