@@ -87,6 +87,9 @@ Part = TextPart | ImagePart | PdfPart
 """What a prompt is made of."""
 
 
+_KINDS: dict[type[Part], Input] = {ImagePart: "image", PdfPart: "pdf"}
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What one turn holds, in the order in which a model reads it.
@@ -110,8 +113,7 @@ class Prompt:
     @property
     def needs(self) -> frozenset[Input]:
         """What a model must read besides text: "image", "pdf"."""
-        kinds: dict[type[Part], Input] = {ImagePart: "image", PdfPart: "pdf"}
-        return frozenset(kinds[type(part)] for part in self.parts if type(part) in kinds)
+        return frozenset(_KINDS[type(part)] for part in self.parts if type(part) in _KINDS)
 
     def in_words(self) -> Prompt:
         """Return the prompt with the words for its pictures and documents in their place."""
