@@ -9,7 +9,6 @@ import datetime as dt
 import functools
 import inspect
 import os
-import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,7 @@ from ipyrouter.routing.spans import Spans
 from ipyrouter.routing.warmth import Warmth
 from ipyrouter.store.base import Feedback, Store
 from ipyrouter.store.sqlite import SQLiteStore
+from ipyrouter.text import asides
 from ipyrouter.types import (
     Answer,
     Candidate,
@@ -98,7 +98,7 @@ class Router:
         self.pricing = Pricing(self.config)
         self.store: Store = store or self._open_store()
         self.lessons = Lessons(configuration.data_folder(self.home) / "learned")
-        self._clients = Clients(self.config, progress or _to_stderr)
+        self._clients = Clients(self.config, progress or asides.tell)
         self._breaker = Breaker(self.config, self._clock, self.store)
         self._recorder = Recorder(self.config, self.store, self.pricing, self.hide)
         self._seen_notices: set[str] = set()
@@ -816,7 +816,3 @@ def _keywords(function: Callable[..., Any]) -> list[str]:
 
 def _new_session(clock: Clock) -> Session:
     return Session(uuid.uuid4().hex[:12], clock.now())
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -37,6 +37,7 @@ from ipyrouter.batch.tables import read_table
 from ipyrouter.batch.template import inserted, used_in
 from ipyrouter.config import Config
 from ipyrouter.errors import UsageError
+from ipyrouter.text import asides
 from ipyrouter.types import Request, Session
 
 _ENGINES = {"dask": "Dask", "dask_expr": "Dask", "ray": "Ray", "pyspark": "Spark"}
@@ -291,7 +292,7 @@ def _among(mapper: Mapper, workers: int, engine: str) -> Mapper:
         words = f"{engine}: {workers} workers, each with 1/{workers} of the limits and the concurrency."
         if mapper.router.config.store_url is not None:
             words += " What the team's store allows a minute, it holds over all of them."
-        print(words, file=sys.stderr)
+        asides.tell(words)
     return replace(mapper, workers=max(workers, 1))
 
 

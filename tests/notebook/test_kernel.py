@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ipyrouter.text import asides
 from tests.faults.server import TEXT, FaultServer
-from tests.notebook.kernels import kernel
+from tests.notebook.kernels import execute_notebook, kernel
 
 LOCAL = """
 [providers.own]
@@ -114,3 +115,18 @@ def test_streaming_updates_at_most_ten_times_a_second(home: Path, server: FaultS
         slow = running.run("%%route -m o/stream-drip\nExplain closures")
         assert slow.updates >= 4
         assert TEXT in slow.markdown
+
+
+def test_what_is_said_beside_the_output_is_not_drawn_as_an_error(home: Path) -> None:
+    import nbformat  # late: four seconds
+
+    cells = ["from ipyrouter.text import asides\nasides.tell('Fetching')", "import sys; print('Oh', file=sys.stderr)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    execute_notebook(notebook)
+    said = [(output.name, output.text) for cell in notebook.cells for output in cell.outputs]
+    assert said == [("stdout", "Fetching\n"), ("stderr", "Oh\n")]
+
+
+def test_what_is_said_beside_the_output_goes_to_stderr_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    asides.tell("Fetching")
+    assert capsys.readouterr() == ("", "Fetching\n")
