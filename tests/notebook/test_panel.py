@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,9 +21,10 @@ from ipyrouter.notebook.panel import charts
 from ipyrouter.notebook.panel.figures import Figures, Spent, Sums, as_html, as_text, gather, with_notebooks
 from ipyrouter.notebook.panel.log_rows import COLUMNS
 from ipyrouter.notebook.panel.panel import Panel
+from ipyrouter.notebook.rendering import COLOURS
 from ipyrouter.router import Router
 from ipyrouter.store.base import LogFilter, Record
-from ipyrouter.types import Answer, Attempt, Candidate, Classification, Cost, Session, TierName, Usage
+from ipyrouter.types import TIERS, Answer, Attempt, Candidate, Classification, Cost, Session, TierName, Usage
 from tests.faults.server import FaultServer
 from tests.notebook.conftest import Shell
 from tests.notebook.kernels import execute_notebook, kernel
@@ -508,3 +510,15 @@ def test_what_one_moment_has_cost_is_seen_in_the_chart(times: int) -> None:
     line = picture.crop((picture.width // 2, 0, *picture.size))
     blue = sum(count for count, (red, _, blue) in line.getcolors(1_000_000) if blue > red + 100)
     assert blue > line.width / 4  # pixels
+
+
+@pytest.mark.parametrize("large", TIERS)
+def test_a_small_bar_has_the_colour_of_its_tier(large: TierName) -> None:
+    moments = [dt.datetime(2026, 11, 29, 9, minute, tzinfo=dt.UTC) for minute in range(30)]
+    tiers = {tier: 1.0 if tier == large else 0.02 for tier in TIERS}
+    series = charts.Series("cost", "over time", tiers, moments, [0.01 * n for n in range(30)], str)
+    picture = Image.open(io.BytesIO(charts.draw(series))).convert("RGB")
+    drawn = [colour for _, colour in picture.getcolors(1_000_000)]
+    for tier in TIERS:
+        wanted = bytes.fromhex(COLOURS[tier][1:])
+        assert min(max(map(abs, map(operator.sub, colour, wanted))) for colour in drawn) <= 8, tier
