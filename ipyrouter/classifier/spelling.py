@@ -37,7 +37,7 @@ class Spelling:
             others: Those that are no typos, but too rare to be what a typo means.
         """
         self._words, self._others = words, others
-        self._looked_up: dict[str, str] = {}
+        self._meant = functools.lru_cache(_REMEMBERED)(self.nearest)
 
     def meant(self, text: str) -> dict[str, str]:
         """Return the words of a text that may be typos, in lower case, each with the word that is meant.
@@ -65,13 +65,6 @@ class Spelling:
                 if len(meant) == MOST:
                     break
         return meant
-
-    def _meant(self, word: str) -> str:
-        if (known := self._looked_up.get(word)) is None:
-            if len(self._looked_up) >= _REMEMBERED:
-                self._looked_up = {}
-            known = self._looked_up[word] = self.nearest(word)
-        return known
 
     def nearest(self, word: str) -> str:
         """Return the commonest word that is one edit away from a word; that word itself where none is.
