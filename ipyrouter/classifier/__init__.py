@@ -78,6 +78,8 @@ def _with_signals(prompt: str, estimate: Classification, config: Config) -> Clas
     if config.unsure == "up" and (above := estimate.runner_up) and TIERS.index(above) > TIERS.index(estimate.tier):
         reason = f"could be {estimate.tier} as well, and unsure is up"
         estimate = replace(estimate, tier=above, runner_up=estimate.tier, reasons=(reason, *estimate.reasons))
+    if config.mode == "hybrid":  # which asks the model where there are none
+        return estimate
     signals = rules.signals_of(prompt, config.signals)
     if signals is not None and signals.tier == estimate.tier:  # a reason that a user understands at once
         return replace(estimate, reasons=(*signals.reasons, *estimate.reasons))
