@@ -79,6 +79,11 @@ def outcomes(name: str, folder: Path = SHARED, *, held_back: bool | None = None)
     return Outcomes([row["prompt"] for row in rows], weak, strong)
 
 
+def questions(folder: Path = SHARED) -> list[str]:
+    """Read the exam questions that are trained on."""
+    return [prompt for name in PAIRS for prompt in outcomes(name, folder, held_back=False).prompts]
+
+
 def uncommon(folder: Path = SHARED, *, held_back: bool | None = None) -> Labelled:
     """Read UncommonRoute's labelled requests: the fifth that nothing is trained on, the rest, or all of them."""
     return _labelled(_fifth(_rows(folder / "uncommonroute.jsonl.gz"), held_back))

@@ -6,31 +6,25 @@ words of the exam questions too, and those that the teacher's encoder knows whol
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ipyrouter.classifier.model import WEIGHTS
 from ipyrouter.classifier.pieces import BEGINNING, words_of
 from ipyrouter.classifier.request import request_of
 from ipyrouter.classifier.spelling import LATIN, LONGEST, SHORTEST
 from training import data
+from training.weights import Matrix, options, rewrite
 
 _COMMON, _RARE = 3, 2  # times that a word is seen at the least; what is seen once may be a typo itself
-Matrix = np.ndarray[Any, Any]
 
 
 def main() -> None:
     """Read the options, improve the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=data.SHARED)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    options = parser.parse_args()
-    improve(options.out, options.data)
+    chosen = options(__doc__)
+    improve(chosen.out, chosen.data)
 
 
 def improve(out: Path, folder: Path) -> None:
@@ -38,10 +32,7 @@ def improve(out: Path, folder: Path) -> None:
     from training.encoder import vocabulary  # torch, which only training needs
 
     own, uncommon = data.notebook(held_back=False, paraphrased=True), data.uncommon(folder, held_back=False)
-    questions = [prompt for name in data.PAIRS for prompt in data.outcomes(name, folder, held_back=False).prompts]
-    with np.load(out) as saved:
-        arrays = dict(saved)
-    np.savez(out, **add(arrays, own.prompts + uncommon.prompts, questions, vocabulary()))
+    rewrite(out, lambda arrays: add(arrays, own.prompts + uncommon.prompts, data.questions(folder), vocabulary()))
 
 
 def add(

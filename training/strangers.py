@@ -6,39 +6,31 @@ guess, and its length alone speaks: what was learned of other kinds says less of
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ipyrouter.classifier.learners import normed
-from ipyrouter.classifier.model import WEIGHTS, Model
+from ipyrouter.classifier.model import Model
 from training import data
+from training.weights import Matrix, options, rewrite
 
 _KINDS = 256
 _ROUNDS = 10
 _KNOWN, _STRANGE = 0.5, 0.05  # shares of the training questions less alike: from the one on all of the guess counts
-Matrix = np.ndarray[Any, Any]
 
 
 def main() -> None:
     """Read the options, improve the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=data.SHARED)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    options = parser.parse_args()
-    improve(options.out, options.data)
+    chosen = options(__doc__)
+    improve(chosen.out, chosen.data)
 
 
 def improve(out: Path, folder: Path) -> None:
     """Write the kinds of the training questions into a weights file."""
-    prompts = [prompt for name in data.PAIRS for prompt in data.outcomes(name, folder, held_back=False).prompts]
-    hidden = [reading.hidden for reading in Model(out).read_many(prompts)]
-    with np.load(out) as saved:
-        arrays = dict(saved)
-    np.savez(out, **add(arrays, normed(np.array(hidden))))
+    hidden = [reading.hidden for reading in Model(out).read_many(data.questions(folder))]
+    rewrite(out, lambda arrays: add(arrays, normed(np.array(hidden))))
 
 
 def add(arrays: dict[str, Matrix], vectors: Matrix) -> dict[str, Matrix]:

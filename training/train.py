@@ -6,21 +6,19 @@ the student learns from both. Seeds are fixed, but the number of threads moves t
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ipyrouter.classifier.model import WEIGHTS
 from ipyrouter.classifier.request import request_of
 from training import confidence, data, spelling, strangers, student, teacher
 from training.augment import varied
 from training.encoder import Encoder, embed, tokens_of
 from training.gains import Gains
+from training.weights import Matrix, options
 
 _UNCOMMON = 0.2  # a notebook's own requests count more than UncommonRoute's
 _OWN_LABEL = 0.5  # of a labelled request's target; the rest is what the teacher thinks
@@ -29,7 +27,6 @@ _NOT_FAST = 3.0  # how much more the head "at least mid" learns from a power req
 _TIERS_OF_QUESTIONS = 0.1  # how much the tier heads learn from exam questions
 _MID_AT, _POWER_AT = 0.5, 0.45  # where the tier heads change their mind
 _LENGTH_WEIGHT = 1.5  # standard deviations of gain that a question e times as long is worth
-Matrix = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -47,15 +44,12 @@ class Schooling:
 
 def main() -> None:
     """Train, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=data.SHARED)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    options = parser.parse_args()
-    write(options.out, train(school(options.data)))
-    spelling.improve(options.out, options.data)  # first: what follows reads prompts by it
-    strangers.improve(options.out, options.data)
-    confidence.improve(options.out)
-    print(f"wrote {options.out}: {options.out.stat().st_size / 1e6:.2f} MB")
+    chosen = options(__doc__)
+    write(chosen.out, train(school(chosen.data)))
+    spelling.improve(chosen.out, chosen.data)  # first: what follows reads prompts by it
+    strangers.improve(chosen.out, chosen.data)
+    confidence.improve(chosen.out)
+    print(f"wrote {chosen.out}: {chosen.out.stat().st_size / 1e6:.2f} MB")
 
 
 def school(folder: Path, own: data.Labelled | None = None) -> Schooling:
