@@ -51,6 +51,7 @@ def fault(home: Path) -> str:
 # --- what stands in a file ---
 
 
+@pytest.mark.usefixtures("collector_rests")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -83,6 +84,7 @@ def test_what_cannot_be_a_setting_fails_in_one_line(home: Path, text: str, messa
     assert message in fault(home)
 
 
+@pytest.mark.usefixtures("collector_rests")
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "2026-02-30", "0x" + "f" * 5000])
 def test_a_variable_is_never_more_than_a_wrong_value(value: str) -> None:
     with pytest.raises(ConfigError, match=r"environment variable IPYROUTER_PRESET: preset must be one of"):

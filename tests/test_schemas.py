@@ -20,6 +20,8 @@ from ipyrouter.errors import UsageError
 from ipyrouter.schemas import Mismatch, schema_of
 from ipyrouter.text.json_schema import strict
 
+HERE = {"$ref": "#/properties/a"}
+
 
 class Review(pydantic.BaseModel):
     sentiment: Literal["positive", "negative"]
@@ -123,6 +125,7 @@ def test_what_is_wrong_is_said_in_words(kind: Any, text: str, words: str) -> Non
     assert words in str(wrong.value)
 
 
+@pytest.mark.usefixtures("collector_rests")
 @pytest.mark.parametrize(
     "kind",
     [Node, {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}}],
@@ -152,13 +155,17 @@ def test_a_bug_in_the_users_own_class_is_not_the_models() -> None:
         ({"type": "object", "if": 3}, "3 is not of type 'object', 'boolean' at $.if"),
         ({"type": "object", "properties": {"a": {"pattern": "["}}}, "'[' is not a 'regex' at $.properties.a.pattern"),
         ({"$ref": "#/$defs/none"}, "which leads nowhere"),
-        ({"$ref": "#"}, "which leads nowhere"),
+        ({"$ref": "#"}, "contains itself without an end"),
         (
             {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/b"}}},
-            "which leads nowhere",
+            "contains itself without an end",
         ),
         ({"$ref": "https://example.org/schema.json"}, "which leads nowhere"),
+        ({"type": "object", "properties": {"a": {"$dynamicRef": "#none"}}}, "'#none', which leads nowhere"),
+        ({"type": "object", "$ref": "#/x", "x": {"anyOf": 3}}, "3 is not of type 'array' at $.anyOf"),
+        ({"type": "object", "$ref": "#/x", "x": [1]}, "[1] is not of type 'object', 'boolean' at $"),
         ({"anyOf": [{"$ref": "#"}]}, "contains itself without an end"),
+        ({"type": "object", "$dynamicAnchor": "a", "allOf": [{"$dynamicRef": "#a"}]}, "contains itself without an end"),
         ({"enum": []}, "an enum without values"),
         ({"type": "object", "properties": {"a": {"enum": []}}}, "an enum without values"),
         ({"type": "string", "minLength": "3"}, "'3' is not of type 'integer' at $.minLength"),
@@ -173,6 +180,32 @@ def test_what_can_be_no_schema_is_an_error_in_one_line(kind: Any, words: str) ->
         schema_of(kind)
     assert words in str(wrong.value)
     assert "\n" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "part", [{"anyOf": [HERE]}, {"oneOf": [True, HERE]}, {"allOf": [HERE]}, {"not": HERE}, {"if": HERE}, {"then": HERE},
+             {"else": HERE}, {"dependentSchemas": {"b": HERE}}]
+)  # fmt: skip
+def test_a_part_whose_check_would_never_end_is_refused_wherever_it_stands(part: Any) -> None:
+    with pytest.raises(UsageError, match="contains itself without an end"):
+        schema_of({"type": "object", "properties": {"a": part}})
+
+
+@pytest.mark.parametrize(
+    ("schema", "wrong"),
+    [
+        ({"properties": {"a": {"$ref": "#"}}}, '{"a": 3}'),
+        ({"properties": {"a": {"$ref": "#n"}}, "$anchor": "n"}, '{"a": 3}'),
+        ({"properties": {"a": {"$dynamicRef": "#n"}}, "$dynamicAnchor": "n"}, '{"a": 3}'),
+        ({"additionalProperties": {"anyOf": [{"$ref": "#"}]}}, '{"a": 3}'),
+        ({"properties": {"a": {"$ref": "#/allOf/1"}}, "allOf": [{}, {"maxProperties": 1}]}, '{"a": {"b": 1, "c": 2}}'),
+    ],
+)
+def test_references_lead_to_what_an_answer_is_checked_by(schema: Any, wrong: str) -> None:
+    form = schema_of({"type": "object", **schema})
+    assert form.read('{"a": {"a": {}}}') == {"a": {"a": {}}}
+    with pytest.raises(Mismatch):
+        form.read(wrong)
 
 
 # --- what providers enforce ---
@@ -276,9 +309,11 @@ def test_a_pattern_that_may_take_for_ever_is_refused(pattern: str) -> None:
         schema_of({"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}})
 
 
-def test_a_schema_that_is_nested_too_deeply() -> None:
+@pytest.mark.usefixtures("collector_rests")
+@pytest.mark.parametrize("depth", [150, 5000])
+def test_a_schema_that_is_nested_too_deeply(depth: int) -> None:
     node: dict[str, Any] = {"type": "object"}
-    for _ in range(5000):
+    for _ in range(depth):
         node = {"type": "object", "properties": {"a": node}}
     with pytest.raises(UsageError, match="nested too deeply"):
         schema_of(node)

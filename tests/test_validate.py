@@ -83,6 +83,7 @@ def test_a_refusal_is_not_weak() -> None:
     assert check(LONG, "No.", "fast", "refusal") is None
 
 
+@pytest.mark.usefixtures("collector_rests")
 @pytest.mark.parametrize("text", ["```python\n" + "(" * 5000 + "\n```", "```python\n\x00\n```", "[" * 100_000])
 def test_monsters_do_not_break_it(text: str) -> None:
     check("Write a Python function", text)

@@ -11,7 +11,9 @@ import itertools
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
+from urllib.parse import unquote
 
 Json = dict[str, Any]
 
@@ -30,6 +32,9 @@ _SUBSET = _ANNOTATIONS.union(
     ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "oneOf"), _RULES
 )
 _DEFINITIONS = ("$defs", "definitions")
+_REFERENCES = frozenset({"$ref", "$dynamicRef"})
+_IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"})
+"""The keywords whose schemas check the same value, not a part of it: JSON Schema 2020-12, Core, 10.2."""
 _MOST_PROBLEMS = 3  # that are named; a model that corrects them corrects the others as well
 
 
@@ -52,61 +57,103 @@ def _all_dicts(values: list[Any]) -> bool:
 
 def unusable(schema: Json) -> str | None:
     """Return in words the first thing in a schema that is not valid, None where all is."""
-    from jsonschema import Draft202012Validator, SchemaError
+    from jsonschema import SchemaError
 
     try:
-        Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-        for node in _nodes(schema):
-            if node.get("enum") == []:
-                return "an enum without values, which nothing fits"
-            if "$ref" in node and _target(schema, node) is None:
-                return f"the reference {node['$ref']!r}, which leads nowhere"
-            for pattern in (*([node["pattern"]] if "pattern" in node else ()), *node.get("patternProperties", ())):
-                if _finder(pattern) is None:
-                    return f"the pattern {pattern!r}, which has look-around, a back-reference or a fault"
-        problems(None, schema, schema)
+        return _fault(schema)
     except SchemaError as error:
         return f"{_short(error.message)} at {error.json_path}"
     except RecursionError:
-        return "a part that contains itself without an end"
-    return None
+        return "parts that are nested too deeply"
 
 
-def _nodes(schema: Json) -> Iterator[Json]:
-    """Yield a schema and all schemas inside it."""
+def _fault(schema: Json) -> str | None:
+    from jsonschema import Draft202012Validator
+
+    def check(part: Any) -> None:
+        Draft202012Validator.check_schema(part, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+    check(schema)
+    steps = {}
+    for node, targets in _parts(schema):
+        for name, target in targets.items():
+            if target is None:
+                return f"the reference {node[name]!r}, which leads nowhere"
+            check(target)  # it may stand where no keyword asks for a schema
+        if node.get("enum") == []:
+            return "an enum without values, which nothing fits"
+        for pattern in (*([node["pattern"]] if "pattern" in node else ()), *node.get("patternProperties", ())):
+            if _finder(pattern) is None:
+                return f"the pattern {pattern!r}, which has look-around, a back-reference or a fault"
+        steps[id(node)] = [id(other) for other in (*targets.values(), *_same_value(node))]
+    return "a part that contains itself without an end" if _has_circle(steps) else None
+
+
+def _parts(root: Json) -> Iterator[tuple[Json, dict[str, Any]]]:
+    """Yield a schema and all schemas in it or referred to, each with what its references lead to, None for nowhere."""
+    from jsonschema_specifications import REGISTRY
+    from referencing.exceptions import Unresolvable
     from referencing.jsonschema import DRAFT202012
 
-    yield schema
-    for inner in DRAFT202012.create_resource(schema).subresources():
-        if isinstance(inner.contents, dict):
-            yield from _nodes(inner.contents)
+    whole = DRAFT202012.create_resource(root)
+    waiting = [(whole, REGISTRY.resolver_with_root(whole))]
+    seen = set()
+    while waiting:
+        part, resolver = waiting.pop()
+        node = part.contents
+        if not isinstance(node, dict) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        targets: dict[str, Any] = {}
+        for name in node.keys() & _REFERENCES:
+            try:
+                found = resolver.lookup(node[name])
+            except (Unresolvable, ValueError):  # ValueError: what is no address at all
+                targets[name] = None
+            else:
+                targets[name] = found.contents
+                waiting.append((DRAFT202012.create_resource(found.contents), found.resolver))
+        yield node, targets
+        waiting.extend((inner, resolver.in_subresource(inner)) for inner in part.subresources())
+
+
+def _same_value(node: Json) -> Iterator[Any]:
+    """Yield the schemas in a schema that check the value itself, not a part of it."""
+    for name in _IN_PLACE & node.keys():
+        inner = node[name]
+        yield from inner if isinstance(inner, list) else inner.values() if name == "dependentSchemas" else (inner,)
+
+
+def _has_circle(steps: dict[int, list[int]]) -> bool:
+    try:
+        TopologicalSorter(steps).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def referent(root: Json, ref: Any) -> Any:
-    """Return the schema that a reference within the root means, None where there is none."""
+    """Return the schema that a JSON Pointer into the root means, None where there is none."""
     if not isinstance(ref, str) or not ref.startswith("#"):
         return None
     place: Any = root
     for step in filter(None, ref[1:].split("/")):
-        name = step.replace("~1", "/").replace("~0", "~")
-        place = place.get(name) if isinstance(place, dict) else None
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(place, list) and name.isdecimal() and int(name) < len(place):
+            place = place[int(name)]
+        else:
+            place = place.get(name) if isinstance(place, dict) else None
     return place
 
 
 def root_of(schema: Json) -> Json:
     """Return the schema that a schema with a reference at its root means, or the schema itself."""
-    return _target(schema, schema) or schema
-
-
-def _target(root: Json, node: Json) -> Json | None:
-    """Return the schema that a node means: itself, or what its references lead to; None where they lead nowhere."""
-    seen: list[Any] = []
-    while isinstance(node, dict) and "$ref" in node:
-        if node["$ref"] in seen:
-            return None
+    node: Any = schema
+    seen: list[Any] = []  # unusable() refuses circles, but an inner "$id" gives "#" another meaning
+    while isinstance(node, dict) and "$ref" in node and node["$ref"] not in seen:
         seen.append(node["$ref"])
-        node = referent(root, node["$ref"])
-    return node if isinstance(node, dict) else None
+        node = referent(schema, node["$ref"])
+    return node if isinstance(node, dict) else schema
 
 
 # --- what providers enforce ---
@@ -214,16 +261,15 @@ def _description(node: Json) -> str:
 
 
 def _is_recursive(root: Json) -> bool:
-    """Tell whether a definition leads back to itself."""
+    """Tell whether a schema leads back to itself."""
+    from referencing.jsonschema import DRAFT202012
 
-    def leads_to(node: Any, seen: frozenset[str]) -> bool:
-        for inner in _nodes({name: part for name, part in node.items() if name not in _DEFINITIONS}):
-            ref = inner.get("$ref")
-            if ref is not None and (ref in seen or leads_to(referent(root, ref) or {}, seen | {ref})):
-                return True
-        return False
-
-    return leads_to(root, frozenset())
+    steps = {}
+    for node, targets in _parts(root):
+        plain = {name: part for name, part in node.items() if name not in _DEFINITIONS}
+        inner = (part.contents for part in DRAFT202012.create_resource(plain).subresources())
+        steps[id(node)] = [id(other) for other in (*targets.values(), *inner)]
+    return _has_circle(steps)
 
 
 # --- is a value what the schema asks for? ---

@@ -119,6 +119,7 @@ def test_a_server_without_words(body: Any) -> None:
     assert read_words(body).message == ""
 
 
+@pytest.mark.usefixtures("collector_rests")
 def test_words_are_read_to_some_depth_and_length() -> None:
     deep: Any = "deep"
     for _ in range(5000):
