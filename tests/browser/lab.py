@@ -298,13 +298,14 @@ class Cell:
         self.element = element
         self.editor = element.locator(".cm-content")
         self.lines = self.editor.locator(".cm-line")
+        self.prompt = element.locator(".jp-InputPrompt")
         self.output = element.locator(".jp-OutputArea")
         self.outputs = self.output.locator(".jp-OutputArea-output")
         self.badge = self.outputs.first.locator("div", has=element.page.get_by_text(_CHIP)).last
 
     def wait(self) -> Cell:
         """Wait until the cell has run, whether well or not."""
-        expect(self.element.locator(".jp-InputPrompt")).to_have_text(re.compile(r"^\[\d+\]:"))
+        expect(self.prompt).to_have_text(re.compile(r"^\[\d+\]:"))
         return self
 
     def button(self, name: str) -> Locator:

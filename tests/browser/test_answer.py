@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.lab import DARK, LIGHT, NARROW, WIDE, Lab, Locator, Notebook, expect
 from tests.browser.looks import contrast, violations
-from tests.faults.server import TEXT, FaultServer
+from tests.faults.server import HANG, TEXT, FaultServer, Reply
 
 RICH = '''%%route -m o/echo
 Which of the two is dearer?
@@ -141,10 +141,18 @@ def test_the_stop_button_keeps_what_had_arrived(notebook: Notebook) -> None:
     expect(notebook.run("%%route\nIs all well?").wait().output).to_contain_text(TEXT)
 
 
-def test_an_error_is_one_line_and_stops_run_all(notebook: Notebook) -> None:
-    cell = notebook.run("%%route -m o/status-401\nExplain closures")
+def test_an_error_is_one_line_and_stops_run_all(notebook: Notebook, server: FaultServer) -> None:
+    def refuse(_: object) -> Reply:
+        server.release.wait(HANG)
+        return Reply({"error": {"message": "Incorrect API key provided"}}, status=401)
+
+    server.release.clear()
+    server.replies["refuses"] = refuse
+    cell = notebook.run("%%route -m o/refuses\nExplain closures")
     after = notebook.run("print('not reached')")
-    expect(cell.wait().outputs.last).to_have_text(re.compile(r"^RouteError: o/status-401: 401 Incorrect API key.*$"))
+    expect(after.prompt).to_have_text("[*]:")  # the kernel has both, as in Run All
+    server.release.set()
+    expect(cell.wait().outputs.last).to_have_text(re.compile(r"^RouteError: o/refuses: 401 Incorrect API key.*$"))
     expect(cell.badge).to_have_text("failed no complete answer after 1 attempt; the error below says why")
     expect(after.output).to_be_empty()
 

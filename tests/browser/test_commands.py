@@ -34,7 +34,7 @@ def test_a_selection_is_routed(notebook: Notebook) -> None:
     routed = notebook.cell_with("%%route --raw").wait()
     expect(routed.lines).to_have_text(["%%route --raw", "What is {{a}} tuple?"])
     expect(routed.badge).to_be_visible()
-    expect(cell.element.locator(".jp-InputPrompt")).to_have_text("[ ]:")
+    expect(cell.prompt).to_have_text("[ ]:")
 
 
 def test_a_dry_run_is_a_dialog_and_the_cell_stays(lab: Lab, notebook: Notebook) -> None:
@@ -45,7 +45,7 @@ def test_a_dry_run_is_a_dialog_and_the_cell_stays(lab: Lab, notebook: Notebook) 
     expect(dialog).to_contain_text("Dry run: nothing was sent.")
     dialog.get_by_role("button", name="Close").click()
     expect(asked.lines).to_have_text(["%%route", "What is a tuple?"])
-    expect(asked.element.locator(".jp-InputPrompt")).to_have_text("[2]:")
+    expect(asked.prompt).to_have_text("[2]:")
 
 
 def test_a_prompt_about_a_cell_sends_it_along(lab: Lab, notebook: Notebook) -> None:
@@ -82,7 +82,7 @@ def test_code_is_inserted_and_not_run(notebook: Notebook) -> None:
     notebook.command("insert-code")
     inserted = notebook.cell(2)
     expect(inserted.lines).to_have_text(["print(6 * 7)"])
-    expect(inserted.element.locator(".jp-InputPrompt")).to_have_text("[ ]:")
+    expect(inserted.prompt).to_have_text("[ ]:")
 
 
 def test_it_is_asked_again_a_tier_up_until_there_is_none(notebook: Notebook) -> None:

@@ -111,7 +111,7 @@ def test_the_status_bar_follows_what_is_spent_and_opens_the_panel(
     notebook.element.locator(".jp-Notebook").click(position={"x": 5, "y": 5})
     again = notebook.run("%%route -t power\nAnd how much now?").wait()
     expect(spent).to_have_text(item.inner_text().removesuffix(" today"))
-    expect(again.element.locator(".jp-InputPrompt")).to_have_text("[3]:")  # the panel counts as no cell
+    expect(again.prompt).to_have_text("[3]:")  # the panel counts as no cell
 
 
 def test_buttons_at_the_answer(lab: Lab, notebook: Notebook, screenshots: Path) -> None:
@@ -121,7 +121,7 @@ def test_buttons_at_the_answer(lab: Lab, notebook: Notebook, screenshots: Path) 
     cell.button("Insert code").click()
     inserted = notebook.cell(2)
     expect(inserted.editor).to_have_text("print(6 * 7)")
-    expect(inserted.element.locator(".jp-InputPrompt")).to_have_text("[ ]:")
+    expect(inserted.prompt).to_have_text("[ ]:")
     lab.page.screenshot(path=screenshots / "buttons.png")
     cell.button("Ask mid").click()
     expect(cell.lines.first).to_have_text("%%route -t mid")
