@@ -66,6 +66,11 @@ LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 WIDE, NARROW = 1280, 480  # pixels
 _CHIP = re.compile("^(fast|mid|power|failed)$")  # the badge's first word
 TIMEOUT = 180_000  # milliseconds: for a machine that is busy with other things
+_READY = """() => {
+    const context = globalThis.jupyterapp?.shell.currentWidget?.sessionContext
+    const runs = binding => binding.command === 'notebook:run-cell-and-select-next'
+    return context?.isReady && context.kernelDisplayStatus === 'idle' && jupyterapp.commands.keyBindings.some(runs)
+}"""
 PYTHON3 = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 
 
@@ -192,11 +197,15 @@ class Lab:
             )
         self.page.goto(f"{workspace}/tree/{path.name}?token={self.server.token}")
         if kernel:
-            expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+            self.wait_for_kernel()
         else:
             self.page.get_by_role("dialog").get_by_role("button", name="Ok").click()  # it says that no kernel started
         self._command("application:toggle-left-area")  # the file browser takes half of a narrow window
         return Notebook(self.page, path)
+
+    def wait_for_kernel(self) -> None:
+        """Wait until the notebook has its kernel and its keys: a key pressed earlier does nothing."""
+        self.page.wait_for_function(_READY)
 
     def shut_kernels_down(self) -> None:
         """End the kernels of all notebooks."""

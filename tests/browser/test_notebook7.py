@@ -32,7 +32,7 @@ def notebook7(server: FaultServer, tmp_path: Path, tab: Lab) -> Iterator[Noteboo
         nbformat.write(new_notebook(cells=[new_code_cell()], metadata=PYTHON3), path)
         lab = Lab(tab.browser, running)
         lab.page.goto(f"{running.url}/notebooks/{path.name}?token={running.token}")
-        expect(lab.page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle")
+        lab.wait_for_kernel()
         yield Notebook(lab.page, path)
         lab.shut_kernels_down()
         assert lab.fetched == []
