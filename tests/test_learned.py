@@ -280,7 +280,7 @@ def test_a_damaged_or_older_lesson_is_ignored(make_router: MakeRouter, home: Pat
         {"gains": [None] * 60}, {"vectors": 5}, {"vectors": "AAAA"}, {"vectors": "ä"}, {"vectors": None},
         {"bias": "1"}, {"bias": None}, {"bias": float("inf")}, {"near": [0]}, {"near": True}, {"rows": "many"},
         {"rows": -1}, {"outcomes": 0}, {"before": float("nan")}, {"after": 7}, {"likeness": -2}, {"choice": 1},
-        {"topics": [1]}, {"topics": 3}, {"unknown": 1}, {"version": None},
+        {"topics": [1]}, {"topics": 3}, {"unknown": 1}, {"version": None}, {"network": 1}, {"network": None},
     ],
 )  # fmt: skip
 def test_a_lesson_whose_values_are_damaged_gives_way_to_the_one_before(

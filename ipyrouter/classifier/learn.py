@@ -68,6 +68,7 @@ class Lesson:
         vectors: The hidden values of prompts learned from (prompts, hidden), each of length 127, as int8 in base64.
         gains: Of each of these prompts, what it needed more than the mean.
         likeness: The cosine to the nearest of them from which on a prompt is trusted wholly.
+        network: The fingerprint of the network that it was fitted on: to another its hidden values mean nothing.
     """
 
     rows: int
@@ -82,6 +83,7 @@ class Lesson:
     vectors: str
     gains: tuple[float, ...]
     likeness: float
+    network: int
 
     @property
     def gained(self) -> bool:
@@ -129,7 +131,7 @@ class Lesson:
 
 
 def load(path: Path) -> Lesson | None:
-    """Return the saved lesson; None if there is none, or one of another version or damaged in any way."""
+    """Return the saved lesson; None if there is none, one of another version or network, or damaged in any way."""
     try:
         if path.stat().st_size > _LARGEST:
             return None
@@ -149,6 +151,8 @@ def _is_sound(lesson: Lesson) -> bool:
     try:
         size = len(base64.b64decode(lesson.vectors, validate=True))
     except ValueError:
+        return False
+    if lesson.network != model.shipped().fingerprint:
         return False
     hidden = model.shipped().hidden_size
     numbers = (lesson.bias, lesson.near, lesson.before, lesson.after, lesson.likeness, *lesson.linear, *lesson.gains)
@@ -209,6 +213,7 @@ def fit(outcomes: Iterable[Outcome], network: model.Model) -> Lesson:
         vectors=base64.b64encode(np.rint(127 * taught.vectors).astype(np.int8).tobytes()).decode(),
         gains=tuple(np.round(taught.gains, 6).tolist()),
         likeness=round(taught.likeness, 6),
+        network=network.fingerprint,
     )
 
 

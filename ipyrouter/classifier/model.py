@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +156,11 @@ class Model:
     def hidden_size(self) -> int:
         """The number of hidden values."""
         return len(self._inner_bias)
+
+    @functools.cached_property
+    def fingerprint(self) -> int:
+        """A number that tells this network from others, whose hidden values mean something else."""
+        return zlib.crc32(self._inner.tobytes())
 
     def read_many(self, prompts: Sequence[str], *, words: bool = False) -> list[Reading]:
         """Return what the network makes of many prompts. Several times as fast as one by one.
