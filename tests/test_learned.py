@@ -406,12 +406,13 @@ def test_what_is_fitted_must_beat_length_too_beyond_noise(noise: float, choice: 
 
 def test_an_order_that_is_right_learns_the_level_alone() -> None:
     """What the user calls too hard for fast is what the shipped weights rank highest, but call fast all the same."""
-    lesson = learn.fit(judged("closures"), model.shipped())
+    shipped = {thing: classify(f"How do I write {thing} for table 99?", LOADED).difficulty for thing in THINGS}
+    hardest = max(THINGS, key=shipped.__getitem__)
+    lesson = learn.fit(judged(hardest), model.shipped())
     assert (lesson.choice, lesson.before, lesson.after) == ("the shipped order", 1, 1)
-    for thing, tier in (("closures", "mid"), ("joins", "fast"), ("dates", "fast")):
-        prompt = f"How do I write {thing} for table 99?"
-        level = lesson.adjust(prompt, classify(prompt, LOADED).difficulty)
-        assert model.tier_of(level, model.FAST_BELOW, model.POWER_ABOVE) == tier
+    for thing, difficulty in shipped.items():
+        level = lesson.adjust(f"How do I write {thing} for table 99?", difficulty)
+        assert model.tier_of(level, model.FAST_BELOW, model.POWER_ABOVE) == ("mid" if thing == hardest else "fast")
 
 
 def test_longer_prompts_can_be_what_needs_more() -> None:
@@ -430,8 +431,10 @@ def test_new_outcomes_count_more_than_old_ones() -> None:
     new = [row._replace(when=now) for row in judged("plots", 40)]
     lesson = learn.fit([*new, *old], model.shipped())
     joins, plots = (f"How do I write {thing} for table 99?" for thing in ("joins", "plots"))
-    assert lesson.adjust(plots, 0.2) > 0.35
-    assert lesson.adjust(plots, 0.2) > lesson.adjust(joins, 0.2) + 0.05
+    shipped = {prompt: classify(prompt, LOADED).difficulty for prompt in (joins, plots)}
+    level = {prompt: lesson.adjust(prompt, difficulty) for prompt, difficulty in shipped.items()}
+    assert level[plots] > shipped[plots] + 0.2
+    assert level[plots] > level[joins] + 0.05
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from training.perturb import KINDS
 MakeRouter = Callable[..., Router]
 LOADED = config.load(environ={})
 PROMPTS = data.notebook(held_back=True).prompts[:600]
-WITHIN = {"case": 0.985, "whitespace": 0.99, "preamble": 0.98, "punctuation": 0.975, "typos": 0.965, "noise": 0.935}
+WITHIN = {"case": 0.985, "whitespace": 0.99, "preamble": 0.985, "punctuation": 0.965, "typos": 0.975, "noise": 0.955}
 """Shares of prompts that keep their tier; a little below what was measured."""
 
 

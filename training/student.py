@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from torch import nn
 from torch.nn import functional
 
 from ipyrouter.classifier.model import figures_of
-from ipyrouter.classifier.pieces import split, words_of
+from ipyrouter.classifier.pieces import BEGINNING, split, words_of
 from ipyrouter.classifier.request import RequestText
-from training.encoder import Encoder, batches, pad, vocabulary
+from training.encoder import Encoder, batches, embed, pad, tokens_of, vocabulary
 
 _PIECES = 24_000  # that the student knows
 _DIMENSIONS, _WINDOWS, _HIDDEN = 64, 96, 128
@@ -24,6 +25,10 @@ _IMITATED = 64  # principal components of the teacher's embedding
 _ROUNDS = 12
 _BATCH = 128
 _RATE = 3e-3
+_HELD = 0.01  # what a piece pays for the squared distance from where its meaning put it
+_ALIKE, _NEIGHBOURS = 0.6, 4  # cosine of meanings, and the most neighbours in a script that a piece may give way to
+_PUT, _SWAPPED, _LATIN = 0.8, 0.5, 0.5  # shares: of requests put into a script, of their pieces, and of Latin script
+_FEWEST = 150  # pieces of a script
 Matrix = np.ndarray[Any, Any]
 
 
@@ -79,7 +84,12 @@ def choose_pieces(texts: Sequence[str]) -> list[int]:
 
 
 def teach(lessons: Lessons, chosen: list[int], encoder: Encoder, seed: int = 0) -> dict[str, Matrix]:
-    """Return the arrays of the student's weights file, but for its calibration."""
+    """Return the arrays of the student's weights file, but for its calibration.
+
+    The encoder puts words of one meaning close together, whatever their language. So what a piece means to it is where
+    the piece begins, and near which it is held. And in many requests, pieces give way to others of like meaning in one
+    script, which leaves the tier as it is: that teaches most of what the student knows of other languages.
+    """
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
     names = vocabulary()
@@ -91,10 +101,13 @@ def teach(lessons: Lessons, chosen: list[int], encoder: Encoder, seed: int = 0) 
     figures = torch.tensor(
         [figures_of(request, len(some)) for request, some in zip(lessons.requests, pieces, strict=True)]
     )
-    start = _components(encoder.table[chosen].numpy(), _DIMENSIONS)
+    meanings = _meanings([names[number] for number in chosen], encoder)
+    scripts = _neighbours(meanings, [_script(names[number]) for number in chosen])
+    start = 0.5 * _components(meanings, _DIMENSIONS)
+    home = torch.from_numpy(start.copy())
     targets, weights = (torch.from_numpy(array).float() for array in (lessons.targets, lessons.weights))
     imitated = torch.from_numpy(_components(lessons.embeddings, _IMITATED))
-    student = Student(0.5 * start, targets.shape[1])
+    student = Student(start, targets.shape[1])
     optimiser = torch.optim.Adam(student.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, _RATE, total_steps=_ROUNDS * len(batches(pieces, _BATCH)), pct_start=0.05
@@ -102,13 +115,54 @@ def teach(lessons: Lessons, chosen: list[int], encoder: Encoder, seed: int = 0) 
     for _ in range(_ROUNDS):
         student.train()
         for rows in batches(pieces, _BATCH, chance):
-            heads, imitation = student([pieces[row] for row in rows], figures[rows])
+            some = [_put(pieces[row], scripts, chance) if chance.random() < _PUT else pieces[row] for row in rows]
+            heads, imitation = student(some, figures[rows])
             loss = _loss(heads, targets[rows], weights[rows]) + 0.3 * functional.mse_loss(imitation, imitated[rows])
+            used = torch.unique(torch.tensor([piece for one in some for piece in one]))
+            loss += _HELD * ((student.table.weight[used] - home[used]) ** 2).sum() / len(rows)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
     return _arrays(student, [names[number] for number in chosen])
+
+
+def _meanings(names: Sequence[str], encoder: Encoder) -> Matrix:
+    """Return what the encoder makes of each piece as a text of its own, (pieces, 512)."""
+    return embed(encoder, tokens_of([name.replace(BEGINNING, "") or name for name in names]))
+
+
+def _script(name: str) -> str:
+    """Return the script of a piece's first letter as Unicode names it, "" where it has none."""
+    letter = next(filter(str.isalpha, name), "")
+    return unicodedata.name(letter, "").partition(" ")[0] if letter else ""
+
+
+def _neighbours(meanings: Matrix, scripts: Sequence[str]) -> list[list[list[int]]]:
+    """Return for each script, Latin first, the pieces of it that mean nearly the same as each piece."""
+    of = np.array(scripts)
+    common = [script for script, count in Counter(scripts).most_common() if script and count >= _FEWEST]
+    common.sort(key=lambda script: script != "LATIN")
+    neighbours: list[list[list[int]]] = [[] for _ in common]
+    for places in np.array_split(np.arange(len(meanings)), 20):
+        alike = meanings[places] @ meanings.T  # cosines: the encoder's embeddings have length 1
+        alike[np.arange(len(places)), places] = 0.0
+        for script, found in zip(common, neighbours, strict=True):
+            there = np.flatnonzero(of == script)
+            part = alike[:, there]
+            nearest = np.argpartition(-part, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
+            for row, some, own in zip(part, nearest, of[places], strict=True):
+                found.append([int(there[one]) for one in some if own and row[one] >= _ALIKE])
+    return neighbours
+
+
+def _put(pieces: list[int], scripts: list[list[list[int]]], chance: np.random.Generator) -> list[int]:
+    """Return pieces, some of them with their neighbours in one script instead, which is Latin most often."""
+    neighbours = scripts[0 if chance.random() < _LATIN else chance.integers(1, len(scripts))]
+    return [
+        others[chance.integers(len(others))] if draw < _SWAPPED and (others := neighbours[piece]) else piece
+        for piece, draw in zip(pieces, chance.random(len(pieces)), strict=True)
+    ]
 
 
 def _loss(heads: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
