@@ -1,4 +1,4 @@
-"""From the data to ``ipyrouter/classifier/weights.npz``: python -m training.train, about twenty minutes on two cores.
+"""From the data to ``ipyrouter/classifier/weights.npz``: python -m training.train, about half an hour on two cores.
 
 Needs the extra `training`. Labelled requests fit the teacher; the teacher judges them and many variations of them, and
 the student learns from both. Seeds are fixed, but the number of threads moves the last digits.
