@@ -211,6 +211,38 @@ def test_references_lead_to_what_an_answer_is_checked_by(schema: Any, wrong: str
 # --- what providers enforce ---
 
 
+INNER = {"type": "object", "properties": {"c": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("properties", "definitions"),
+    [
+        ({"a": {"oneOf": [{"type": "string"}, {"type": "null"}]}, "b": {"$ref": "#/properties/a/oneOf/0"}}, {}),
+        ({"a": {"allOf": [{"type": "string"}]}, "b": {"$ref": "#/properties/a/allOf/0"}}, {}),
+        ({"a": INNER, "b": {"$ref": "#/properties/a/properties/c"}}, {}),
+        ({"b": {"$ref": "#/$defs/x/$defs/y"}}, {"x": {"type": "string", "$defs": {"y": {"type": "string"}}}}),
+    ],
+)
+def test_what_the_subset_says_otherwise_cannot_be_referred_to(properties: Any, definitions: Any) -> None:
+    schema = {"type": "object", "properties": properties, "required": ["b"], "$defs": definitions}
+    assert strict(schema, recursive=True) is None
+
+
+def test_a_property_can_be_referred_to() -> None:
+    properties = {"a": {"type": "string"}, "b": {"$ref": "#/properties/a"}}
+    sent = strict({"type": "object", "properties": properties, "required": ["a", "b"]}, recursive=True)
+    assert sent is not None
+    assert sent["properties"] == properties
+
+
+def test_what_is_wrapped_may_refer_to_itself() -> None:
+    row = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"$ref": "#/items/properties/a"}}}
+    schema = schema_of({"type": "array", "items": row})
+    assert schema.wraps
+    assert strict(schema.json, recursive=True) is None
+    assert schema.read('[{"a": "x", "b": "y"}]') == [{"a": "x", "b": "y"}]
+
+
 def closed(node: Any) -> None:
     """Assert what OpenAI's strict mode asks for, wherever it holds."""
     if isinstance(node, list):

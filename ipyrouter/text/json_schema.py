@@ -70,12 +70,16 @@ def unusable(schema: Json) -> str | None:
 def _fault(schema: Json) -> str | None:
     from jsonschema import Draft202012Validator
 
+    valid = set()
+
     def check(part: Any) -> None:
-        Draft202012Validator.check_schema(part, format_checker=Draft202012Validator.FORMAT_CHECKER)
+        if id(part) not in valid:
+            Draft202012Validator.check_schema(part, format_checker=Draft202012Validator.FORMAT_CHECKER)
+            valid.add(id(part))
 
     check(schema)
     steps = {}
-    for node, targets in _parts(schema):
+    for node, targets, _ in _parts(schema):
         for name, target in targets.items():
             if target is None:
                 return f"the reference {node[name]!r}, which leads nowhere"
@@ -89,8 +93,11 @@ def _fault(schema: Json) -> str | None:
     return "a part that contains itself without an end" if _has_circle(steps) else None
 
 
-def _parts(root: Json) -> Iterator[tuple[Json, dict[str, Any]]]:
-    """Yield a schema and all schemas in it or referred to, each with what its references lead to, None for nowhere."""
+def _parts(root: Json) -> Iterator[tuple[Json, dict[str, Any], list[Any]]]:
+    """Yield a schema and all schemas in it or referred to.
+
+    Each with what its references lead to, None for nowhere, and with the schemas in it.
+    """
     from jsonschema_specifications import REGISTRY
     from referencing.exceptions import Unresolvable
     from referencing.jsonschema import DRAFT202012
@@ -113,8 +120,9 @@ def _parts(root: Json) -> Iterator[tuple[Json, dict[str, Any]]]:
             else:
                 targets[name] = found.contents
                 waiting.append((DRAFT202012.create_resource(found.contents), found.resolver))
-        yield node, targets
-        waiting.extend((inner, resolver.in_subresource(inner)) for inner in part.subresources())
+        inner = list(part.subresources())
+        yield node, targets, [one.contents for one in inner]
+        waiting.extend((one, resolver.in_subresource(one)) for one in inner)
 
 
 def _same_value(node: Json) -> Iterator[Any]:
@@ -183,9 +191,11 @@ def strict(schema: Json, *, recursive: bool) -> Json | None:
         }
     except (_Unsayable, RecursionError):
         return None
-    if subset.get("type") != "object" or (not recursive and _is_recursive(schema)):
+    whole = {**subset, **({"$defs": definitions} if definitions else {})}
+    if whole.get("type") != "object" or (not recursive and _is_recursive(schema)):
         return None
-    return {**subset, **({"$defs": definitions} if definitions else {})}
+    # A reference may lead into what the subset says in other words.
+    return None if any(None in targets.values() for _, targets, _ in _parts(whole)) else whole
 
 
 def _strict(node: Any, root: Json) -> Json:
@@ -262,13 +272,7 @@ def _description(node: Json) -> str:
 
 def _is_recursive(root: Json) -> bool:
     """Tell whether a schema leads back to itself."""
-    from referencing.jsonschema import DRAFT202012
-
-    steps = {}
-    for node, targets in _parts(root):
-        plain = {name: part for name, part in node.items() if name not in _DEFINITIONS}
-        inner = (part.contents for part in DRAFT202012.create_resource(plain).subresources())
-        steps[id(node)] = [id(other) for other in (*targets.values(), *inner)]
+    steps = {id(node): [id(other) for other in (*targets.values(), *inner)] for node, targets, inner in _parts(root)}
     return _has_circle(steps)
 
 
