@@ -8,20 +8,18 @@ tell whether that holds.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ipyrouter.classifier.model import FAST_BELOW, POWER_ABOVE, WEIGHTS, Model, clearness, tier_of
 from ipyrouter.types import TIERS
 from training import data
+from training.weights import Matrix, about, rewrite
 
 _BINS = 10
 _STEPS = 30
-Matrix = np.ndarray[Any, Any]
 
 
 def main() -> None:
@@ -45,10 +43,7 @@ def improve(out: Path) -> None:
             names, (*_logistic([apart[::2], clear[::2]], right[::2]), *_logistic([apart[::2]], right[::2])), strict=True
         )
     )
-    with np.load(out) as saved:
-        arrays = dict(saved)
-    about = {**json.loads(arrays["about"].tobytes()), **fitted}
-    np.savez(out, **{**arrays, "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)})
+    rewrite(out, lambda arrays: about(arrays, fitted))
     network = Model(out)
     sure, right = measure(network, held)
     print(", ".join(f"{name} {value:.3f}" for name, value in fitted.items()))

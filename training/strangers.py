@@ -6,7 +6,6 @@ guess, and its length alone speaks: what was learned of other kinds says less of
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from ipyrouter.classifier.learners import normed
 from ipyrouter.classifier.model import Model
 from training import data
-from training.weights import Matrix, options, rewrite
+from training.weights import Matrix, about, options, rewrite
 
 _KINDS = 256
 _ROUNDS = 10
@@ -49,12 +48,8 @@ def add(arrays: dict[str, Matrix], vectors: Matrix) -> dict[str, Matrix]:
         kinds = np.where(sums.any(axis=1, keepdims=True), normed(sums), kinds)
     alike = (vectors @ kinds.T).max(axis=1)
     strange, known = (float(np.quantile(alike, share)) for share in (_STRANGE, _KNOWN))
-    about = {**json.loads(arrays["about"].tobytes()), "strange_at": 2 * strange - known, "known_at": known}
-    return {
-        **arrays,
-        "kinds": np.rint(127 * kinds).astype(np.int8),
-        "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
-    }
+    kept = {**arrays, "kinds": np.rint(127 * kinds).astype(np.int8)}
+    return about(kept, {"strange_at": 2 * strange - known, "known_at": known})
 
 
 if __name__ == "__main__":

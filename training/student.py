@@ -7,7 +7,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from ipyrouter.classifier.model import figures_of
 from ipyrouter.classifier.pieces import BEGINNING, split, words_of
 from ipyrouter.classifier.request import RequestText
 from training.encoder import Encoder, batches, embed, pad, tokens_of, vocabulary
+from training.weights import Matrix
 
 _PIECES = 24_000  # that the student knows
 _DIMENSIONS, _WINDOWS, _HIDDEN = 64, 96, 128
@@ -29,7 +29,6 @@ _HELD = 0.01  # what a piece pays for the squared distance from where its meanin
 _ALIKE, _NEIGHBOURS = 0.6, 4  # cosine of meanings, and the most neighbours in a script that a piece may give way to
 _PUT, _SWAPPED, _LATIN = 0.8, 0.5, 0.5  # shares: of requests put into a script, of their pieces, and of Latin script
 _FEWEST = 150  # pieces of a script
-Matrix = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

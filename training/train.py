@@ -6,7 +6,6 @@ the student learns from both. Seeds are fixed, but the number of threads moves t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from training import confidence, data, spelling, strangers, student, teacher
 from training.augment import varied
 from training.encoder import Encoder, embed, tokens_of
 from training.gains import Gains
-from training.weights import Matrix, options
+from training.weights import Matrix, about, options
 
 _UNCOMMON = 0.2  # a notebook's own requests count more than UncommonRoute's
 _OWN_LABEL = 0.5  # of a labelled request's target; the rest is what the teacher thinks
@@ -99,13 +98,13 @@ def train(schooling: Schooling, leave_out: Sequence[str] = ()) -> dict[str, Matr
     )
     seen = [request.text for request in lessons.requests[: schooling.labelled]]
     arrays = student.teach(lessons, student.choose_pieces(seen), schooling.encoder)
-    about = {
+    figures = {
         "mid_at": _MID_AT,
         "power_at": _POWER_AT,
         "length_weight": _LENGTH_WEIGHT,
         "gain_middle": float(np.median(np.concatenate(middles))),
     }
-    return {**arrays, "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
+    return about(arrays, figures)
 
 
 def write(path: Path, arrays: Mapping[str, Matrix]) -> None:

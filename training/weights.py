@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ def options(about: str | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=data.SHARED)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     return parser.parse_args()
+
+
+def about(arrays: Mapping[str, Matrix], figures: Mapping[str, float]) -> dict[str, Matrix]:
+    """Return the arrays of a weights file with figures among those that it holds beside the weights."""
+    known = json.loads(arrays["about"].tobytes()) if "about" in arrays else {}
+    return {**arrays, "about": np.frombuffer(json.dumps({**known, **figures}).encode(), dtype=np.uint8)}
 
 
 def rewrite(out: Path, change: Callable[[dict[str, Matrix]], dict[str, Matrix]]) -> None:
